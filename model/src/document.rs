@@ -1,0 +1,253 @@
+//! What an edge may know: the documents on the feed, and where each is filed.
+//!
+//! Never raw rows, password hashes or CA keys. Each document lives in one partition under one key; the next
+//! version replaces it, a tombstone removes it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::bundle::SignedBundle;
+use crate::clock::Timestamp;
+use crate::host::Host;
+use crate::id::{ApiKeyId, EnvironmentId, OrganizationId, ProjectId, ServiceAccountId, SignInId, UserId};
+use crate::identity::Subject;
+use crate::platform::Platform;
+use crate::route::SiteDoc;
+use crate::session::SessionDoc;
+use crate::slug::Name;
+use crate::token::{CookieKey, TokenHash};
+
+/// A stretch of the feed with its own revisions: changes in one never wait for another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Partition {
+    /// The installation's own documents.
+    Platform,
+    /// An organization's.
+    Organization(OrganizationId),
+    /// A project's.
+    Project(ProjectId),
+}
+
+impl std::fmt::Display for Partition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Platform => f.write_str("platform"),
+            Self::Organization(id) => id.fmt(f),
+            Self::Project(id) => id.fmt(f),
+        }
+    }
+}
+
+impl std::str::FromStr for Partition {
+    type Err = crate::id::IdError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "platform" {
+            return Ok(Self::Platform);
+        }
+        text.parse().map(Self::Project).or_else(|_| text.parse().map(Self::Organization))
+    }
+}
+
+/// Whether somebody may act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// May act.
+    Active,
+    /// May not for now.
+    Suspended,
+    /// May not any more.
+    Deactivated,
+}
+
+/// What can change about somebody while they are signed in; one per project they can reach.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrincipalDoc {
+    /// Who.
+    pub subject: Subject,
+    /// In which project these roles hold.
+    pub project: ProjectId,
+    /// Anything but active ends every session and key.
+    pub status: Status,
+    /// E-mail address; empty for machines.
+    pub email: String,
+    /// Name to show.
+    pub name: String,
+    /// Sorted.
+    pub roles: Vec<Name>,
+    /// What those roles give, sorted.
+    pub permissions: Vec<Name>,
+    /// Custom claims.
+    #[serde(default)]
+    pub claims: std::collections::BTreeMap<String, serde_json::Value>,
+    /// Grows with every change; an assertion made for an older one is asked for anew.
+    pub version: u64,
+    /// Sessions that began before this moment are dead (password change, "sign out everywhere").
+    #[serde(default)]
+    pub sessions_valid_from: Timestamp,
+}
+
+/// An API key as edges know it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiKeyDoc {
+    /// Which key.
+    pub id: ApiKeyId,
+    /// SHA-256 of its secret.
+    pub secret_hash: TokenHash,
+    /// Whose.
+    pub account: ServiceAccountId,
+    /// The only project it is good for.
+    pub project: ProjectId,
+    /// What it may do, sorted: `connect` (run a warpgate), `request` (call protected routes), admin permissions.
+    pub scopes: Vec<Name>,
+    /// The only environment it connects to; `None`: any of the project's.
+    pub environment: Option<EnvironmentId>,
+    /// When it ends by itself.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// A public certificate with its key, for every edge that may answer for its hosts. The one document that holds a secret.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateDoc {
+    /// Names in the certificate; `*.` in front of one stands for any single label.
+    pub names: Vec<String>,
+    /// The chain, leaf first, PEM.
+    pub chain_pem: String,
+    /// The private key, PKCS #8 PEM. Sealed wherever it is written.
+    pub key_pem: String,
+    /// When it ends.
+    pub not_after: Timestamp,
+}
+
+impl std::fmt::Debug for CertificateDoc {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CertificateDoc").field("names", &self.names).finish_non_exhaustive()
+    }
+}
+
+/// What every edge needs to know of the installation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlatformDoc {
+    /// Its hosts and port.
+    pub platform: Platform,
+    /// SPIFFE trust domain (SPIFFE-ID §2.1).
+    pub trust_domain: String,
+    /// Root certificates to trust, PEM, newest first.
+    pub roots_pem: Vec<String>,
+    /// Keys that may sign session cookies, newest first: the first one signs.
+    pub cookie_keys: Vec<CookieKey>,
+    /// What applications verify assertions with, as a JWK set (RFC 7517 §5).
+    pub assertion_jwks: serde_json::Value,
+    /// Certificates refused before their end: SPIFFE URIs of evicted nodes.
+    pub denied: Vec<String>,
+}
+
+/// A sign-in that has ended: every session of it is dead.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevocationDoc {
+    /// Which sign-in.
+    pub sign_in: SignInId,
+    /// Whose.
+    pub user: UserId,
+    /// When.
+    pub at: Timestamp,
+    /// Until when it must be remembered: the end of its longest session.
+    pub forget_at: Timestamp,
+}
+
+/// A document on the feed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "doc", rename_all = "snake_case")]
+pub enum Document {
+    /// Partition: platform.
+    Platform(PlatformDoc),
+    /// Partition: platform (for the platform's hosts and the wildcard) or project.
+    Certificate(CertificateDoc),
+    /// Partition: project.
+    Site(Box<SiteDoc>),
+    /// Partition: project.
+    Bundle(SignedBundle),
+    /// Partition: project.
+    Principal(PrincipalDoc),
+    /// Partition: project.
+    Session(SessionDoc),
+    /// Partition: project.
+    ApiKey(ApiKeyDoc),
+    /// Partition: project.
+    Revocation(RevocationDoc),
+}
+
+impl Document {
+    /// Where it is filed within its partition: kind and id, `session/…`. A later document with the same key replaces it.
+    pub fn key(&self) -> DocumentKey {
+        match self {
+            Self::Platform(_) => DocumentKey::platform(),
+            Self::Certificate(doc) => DocumentKey::certificate(doc.names.first().map_or("", String::as_str)),
+            Self::Site(doc) => DocumentKey::site(doc.environment),
+            Self::Bundle(doc) => DocumentKey::bundle(doc.environment),
+            Self::Principal(doc) => DocumentKey::principal(doc.subject),
+            Self::Session(doc) => DocumentKey::session(&doc.token_hash),
+            Self::ApiKey(doc) => DocumentKey::api_key(doc.id),
+            Self::Revocation(doc) => DocumentKey::revocation(doc.sign_in),
+        }
+    }
+}
+
+/// A document's place within its partition. Sessions and API keys are looked up by it alone, without
+/// knowing the project, because their keys are unguessable and unique everywhere.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DocumentKey(String);
+
+impl DocumentKey {
+    /// The one platform document.
+    pub fn platform() -> Self {
+        Self("platform".to_owned())
+    }
+
+    /// The certificate whose first name this is.
+    pub fn certificate(first_name: &str) -> Self {
+        Self(format!("certificate/{first_name}"))
+    }
+
+    /// An environment's site.
+    pub fn site(environment: EnvironmentId) -> Self {
+        Self(format!("site/{environment}"))
+    }
+
+    /// An environment's bundle.
+    pub fn bundle(environment: EnvironmentId) -> Self {
+        Self(format!("bundle/{environment}"))
+    }
+
+    /// Somebody's principal; unique within a project's partition.
+    pub fn principal(subject: Subject) -> Self {
+        Self(format!("principal/{subject}"))
+    }
+
+    /// The session whose token hashes to this.
+    pub fn session(hash: &TokenHash) -> Self {
+        use base64::Engine as _;
+        Self(format!("session/{}", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(hash.as_bytes())))
+    }
+
+    /// An API key.
+    pub fn api_key(id: ApiKeyId) -> Self {
+        Self(format!("api-key/{id}"))
+    }
+
+    /// A sign-in that has ended.
+    pub fn revocation(sign_in: SignInId) -> Self {
+        Self(format!("revocation/{sign_in}"))
+    }
+
+    /// A key read back from storage.
+    pub fn from_text(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
+    /// Its text: the kind, `/`, the id.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}

@@ -1,0 +1,81 @@
+//! The one decision: may this caller use this route. Edge and warpgate both run it; nothing else makes a [`Permit`].
+
+use crate::identity::Identity;
+use crate::route::{AuthMode, READER, RouteDoc};
+use crate::slug::Name;
+
+/// Proof that [`decide`] allowed a request on a route. Forwarding takes one by value.
+#[derive(Debug)]
+#[must_use]
+pub struct Permit {
+    forwards_identity: bool,
+}
+
+impl Permit {
+    /// Whether the caller's identity goes to the upstream: not on public routes.
+    pub fn forwards_identity(&self) -> bool {
+        self.forwards_identity
+    }
+}
+
+/// Why a caller may not use a route. Told to the log and the operator, never to an anonymous client.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denial {
+    /// Nobody is signed in, and the route asks for somebody.
+    #[error("sign-in is required")]
+    SignInRequired,
+    /// None of these roles.
+    #[error("needs one of the roles {}", list(.0))]
+    NoneOfRoles(Vec<Name>),
+    /// This role is missing.
+    #[error("needs the role {0}")]
+    MissingRole(Name),
+    /// None of these permissions.
+    #[error("needs one of the permissions {}", list(.0))]
+    NoneOfPermissions(Vec<Name>),
+    /// This permission is missing.
+    #[error("needs the permission {0}")]
+    MissingPermission(Name),
+    /// The route asks for a newer reader.
+    #[error("the route needs a newer version")]
+    TooNew,
+}
+
+/// Decides whether `caller` may use `route`; deny unless every demand is met.
+pub fn decide(route: &RouteDoc, caller: Option<&Identity>) -> Result<Permit, Denial> {
+    if route.min_reader > READER {
+        return Err(Denial::TooNew);
+    }
+    match (route.auth, caller) {
+        (AuthMode::Public, _) => Ok(Permit { forwards_identity: false }),
+        (AuthMode::Optional, None) => Ok(Permit { forwards_identity: false }),
+        (AuthMode::Required, None) => Err(Denial::SignInRequired),
+        (AuthMode::Optional | AuthMode::Required, Some(identity)) => {
+            meets(route, identity)?;
+            Ok(Permit { forwards_identity: true })
+        }
+    }
+}
+
+fn meets(route: &RouteDoc, identity: &Identity) -> Result<(), Denial> {
+    let require = &route.require;
+    let holds = |held: &[Name], asked: &Name| held.contains(asked);
+    if !require.any_role.is_empty() && !require.any_role.iter().any(|role| holds(&identity.roles, role)) {
+        return Err(Denial::NoneOfRoles(require.any_role.clone()));
+    }
+    if let Some(role) = require.all_roles.iter().find(|role| !holds(&identity.roles, role)) {
+        return Err(Denial::MissingRole(role.clone()));
+    }
+    let permissions = &identity.permissions;
+    if !require.any_permission.is_empty() && !require.any_permission.iter().any(|p| holds(permissions, p)) {
+        return Err(Denial::NoneOfPermissions(require.any_permission.clone()));
+    }
+    if let Some(permission) = require.all_permissions.iter().find(|p| !holds(permissions, p)) {
+        return Err(Denial::MissingPermission(permission.clone()));
+    }
+    Ok(())
+}
+
+fn list(names: &[Name]) -> String {
+    names.iter().map(Name::as_str).collect::<Vec<_>>().join(", ")
+}
