@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::bundle::SignedBundle;
 use crate::clock::Timestamp;
-use crate::host::Host;
 use crate::id::{ApiKeyId, EnvironmentId, OrganizationId, ProjectId, ServiceAccountId, SignInId, UserId};
 use crate::identity::Subject;
 use crate::platform::Platform;

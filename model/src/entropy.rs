@@ -7,7 +7,9 @@ use std::sync::Arc;
 ///
 /// A program's main makes it from the operating system's generator; a test from [`Entropy::counting`].
 #[derive(Clone)]
-pub struct Entropy(Arc<dyn Fn(&mut [u8]) + Send + Sync>);
+pub struct Entropy(Arc<Fill>);
+
+type Fill = dyn Fn(&mut [u8]) + Send + Sync;
 
 impl Entropy {
     /// Randomness from `fill`, which must write every byte of the buffer it is given.

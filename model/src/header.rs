@@ -88,10 +88,14 @@ pub fn encode_value(text: &str) -> String {
         if (0x20..0x7f).contains(&byte) && byte != b'%' && byte != b',' {
             out.push(char::from(byte));
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            out.extend(['%', hex(byte >> 4), hex(byte & 15)]);
         }
     }
     out
+}
+
+fn hex(nibble: u8) -> char {
+    char::from_digit(u32::from(nibble), 16).map_or('0', |digit| digit.to_ascii_uppercase())
 }
 
 #[cfg(test)]
@@ -100,7 +104,9 @@ mod tests {
 
     #[test]
     fn r04_every_spelling_of_a_reserved_name_is_reserved() {
-        for name in ["mezu-user-id", "Mezu-User-Id", "MEZU_USER_ID", "mezu_roles", "mezu.user", "mezu-anything"] {
+        for name in
+            ["mezu-user-id", "Mezu-User-Id", "MEZU_USER_ID", "mezu_roles", "mezu.user", "mezu-anything"]
+        {
             assert!(is_reserved(name), "{name}");
         }
         for name in ["mezu", "x-mezu-user", "amezu-user"] {

@@ -216,9 +216,9 @@ impl Pattern {
     fn matches(&self, path: &str) -> bool {
         match self {
             Self::Exact(exact) => exact == path,
-            Self::Prefix(prefix) => {
-                path.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-            }
+            Self::Prefix(prefix) => path
+                .strip_prefix(prefix.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
             Self::Regex(regex) => regex.is_match(path),
         }
     }
@@ -302,7 +302,8 @@ impl Site {
     }
 
     fn find_reading(&self, reading: &Reading, method: &str) -> Option<&Arc<RouteDoc>> {
-        let takes = |route: &RouteDoc| route.methods.is_empty() || route.methods.iter().any(|known| known == method);
+        let takes =
+            |route: &RouteDoc| route.methods.is_empty() || route.methods.iter().any(|known| known == method);
         self.routes
             .iter()
             .find(|(pattern, route)| pattern.matches(reading.as_str()) && takes(route))

@@ -1,7 +1,7 @@
 //! Sessions: a signed-in client on one app host, and whether one is still good.
 //!
-//! A session document never changes; what changes (status, roles) is the [`PrincipalDoc`] it points to.
-//! [`PrincipalDoc`]: crate::document::PrincipalDoc
+//! A session document never changes; what changes (status, roles) is the
+//! [`PrincipalDoc`](crate::document::PrincipalDoc) it points to.
 
 use std::time::Duration;
 
@@ -81,5 +81,55 @@ impl SessionDoc {
             return Err(SessionProblem::Idle);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entropy::Entropy;
+    use crate::token::Token;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_seconds(seconds)
+    }
+
+    fn session() -> SessionDoc {
+        let entropy = Entropy::counting();
+        SessionDoc {
+            id: SessionId::random(&entropy),
+            token_hash: Token::random(&entropy).hash(),
+            sign_in: SignInId::random(&entropy),
+            user: UserId::random(&entropy),
+            project: ProjectId::from_bits(1),
+            host: Host::parse("shop.localhost").unwrap(),
+            methods: vec![Method::Password],
+            assurance: Assurance::Aal1,
+            authenticated_at: at(1000),
+            issued_at: at(1000),
+            expires_at: at(5000),
+            idle_s_max: 600,
+            seen_at: at(1000),
+        }
+    }
+
+    #[test]
+    fn r12_a_session_ends_at_its_absolute_and_its_idle_limit() {
+        let doc = session();
+        let check = |now, seen| doc.check(doc.project, &doc.host, at(now), seen);
+        assert_eq!(check(1599, None), Ok(()));
+        assert_eq!(check(1600, None), Err(SessionProblem::Idle));
+        assert_eq!(check(1600, Some(at(1500))), Ok(()), "this edge saw it later");
+        assert_eq!(check(1600, Some(at(900))), Err(SessionProblem::Idle), "the later of the two counts");
+        assert_eq!(check(5000, Some(at(4999))), Err(SessionProblem::Expired));
+    }
+
+    #[test]
+    fn r11_a_session_is_good_on_its_own_host_and_project_only() {
+        let doc = session();
+        let other = Host::parse("blog.localhost").unwrap();
+        assert_eq!(doc.check(doc.project, &other, at(1001), None), Err(SessionProblem::Elsewhere));
+        let foreign = ProjectId::from_bits(2);
+        assert_eq!(doc.check(foreign, &doc.host, at(1001), None), Err(SessionProblem::Elsewhere));
     }
 }

@@ -15,8 +15,20 @@ pub const NAME_LEN_MAX: usize = 64;
 
 /// Words that would collide with platform hosts or read as ours.
 const RESERVED: [&str; 14] = [
-    "admin", "api", "connect", "console", "edge", "help", "login", "mezu", "mezusphere", "platform", "status",
-    "support", "warpgate", "www",
+    "admin",
+    "api",
+    "connect",
+    "console",
+    "edge",
+    "help",
+    "login",
+    "mezu",
+    "mezusphere",
+    "platform",
+    "status",
+    "support",
+    "warpgate",
+    "www",
 ];
 
 /// A name that can stand in a host name: `a-z`, `0-9` and single hyphens inside, at most 40 characters.
