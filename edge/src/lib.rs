@@ -1,1 +1,21 @@
-//! placeholder
+//! The edge: where clients' connections end and warpgates' tunnels arrive.
+//!
+//! A first reading: [`listen`] (sockets; the ClientHello decides what a connection is), [`http`] (three
+//! protocols become one kind of request), [`request`] (the typed request path of the design, stage by stage),
+//! [`tunnel`] (connections from warpgates and exchanges on them), [`view`] (what the edge knows, decoded from
+//! its replica), [`page`] (the pages it answers with itself), [`tls`] (public certificates).
+//!
+//! Does not reach the primary, holds no CA key, sees no password, and needs control for nothing that a request
+//! with a known session does.
+
+pub mod config;
+pub mod http;
+pub mod listen;
+pub mod page;
+pub mod request;
+pub mod tls;
+pub mod tunnel;
+pub mod view;
+
+pub use config::{EdgeConfig, EdgeParts, Limits, PlatformService, StartError};
+pub use listen::drain::Drain;

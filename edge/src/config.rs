@@ -1,0 +1,138 @@
+//! What an edge is told at its start, and what it is given to work with.
+
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mezusphere_model::id::EdgeId;
+use mezusphere_model::link::ControlLink;
+use mezusphere_model::{Clock, Entropy, Platform};
+use tower::util::BoxCloneSyncService;
+
+use crate::http::Body;
+
+/// Answers requests for the platform's own hosts (console, login, connect); control's, called in process.
+///
+/// Every request carries the extension [`mezusphere_model::link::ClientAddress`].
+pub type PlatformService =
+    BoxCloneSyncService<::http::Request<Body>, ::http::Response<Body>, std::convert::Infallible>;
+
+/// What an edge is told at its start. Nothing in it changes while it runs.
+#[derive(Clone, Debug)]
+pub struct EdgeConfig {
+    /// Which edge this is; its certificate says the same.
+    pub id: EdgeId,
+    /// Where it stands, for people: shown to warpgates and in the Console.
+    pub region: String,
+    /// Where clients and warpgates arrive: TCP and UDP on the same port. Port 0 takes a free one.
+    pub public: SocketAddr,
+    /// Where plain HTTP is answered with a redirect to https; `None`: nowhere.
+    pub plain_http: Option<SocketAddr>,
+    /// Threads, each with its own runtime and its own TCP listener; one per core is best.
+    pub workers: NonZeroUsize,
+    /// The installation's hosts, and the port clients see.
+    pub platform: Platform,
+    /// Bounds on what one client may use.
+    pub limits: Limits,
+}
+
+impl EdgeConfig {
+    /// As many workers as the machine has cores.
+    pub fn workers_for_this_machine() -> NonZeroUsize {
+        std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+    }
+}
+
+/// Bounds that hold for every client, whatever protocol it speaks (design §10, R23).
+///
+/// [`Limits::default`] is what runs; tests shorten the waits.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// From accept to a whole ClientHello.
+    pub client_hello: Duration,
+    /// From accept to the end of the TLS or QUIC handshake.
+    pub handshake: Duration,
+    /// From a connection being ready, or the previous exchange on it ending, to a whole request head on h1; from
+    /// a stream's first octet to its whole head on h3.
+    pub request_head: Duration,
+    /// How long a body may stand still because the client neither sends nor reads.
+    pub stall: Duration,
+    /// How long a connection without a request in flight is kept.
+    pub idle: Duration,
+    /// Connections at once, TCP and QUIC each, over all workers.
+    pub connections: usize,
+    /// Connections at once from one client address (an IPv6 /64 counts as one), TCP and QUIC each.
+    pub connections_per_address: usize,
+    /// Handshakes at once, TCP (per worker) and QUIC each; the asymmetric cryptography of a handshake is the
+    /// dearest thing a stranger can ask for.
+    pub handshakes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            client_hello: Duration::from_secs(5),
+            handshake: Duration::from_secs(10),
+            request_head: Duration::from_secs(10),
+            stall: Duration::from_secs(30),
+            idle: Duration::from_secs(75),
+            connections: 20_000,
+            // Many people share an address (offices, carriers), so this stops a flood, not a crowd.
+            connections_per_address: 1024,
+            handshakes: 512,
+        }
+    }
+}
+
+/// Most header fields of a request, the same on all protocols.
+pub const REQUEST_FIELDS_MAX: usize = 100;
+
+/// Most octets of a request's head: target and fields as sent on h1, the field section's size (RFC 9113 §6.5.2,
+/// RFC 9114 §4.2.2) on h2 and h3.
+pub const REQUEST_HEAD_LEN_MAX: usize = 32 * 1024;
+
+/// Most octets of a request's target.
+pub const REQUEST_TARGET_LEN_MAX: usize = 8 * 1024;
+
+/// Most request streams at once on one client's connection, h2 and h3.
+pub const PUBLIC_STREAMS_MAX: u32 = 100;
+
+/// What an edge is given to work with.
+pub struct EdgeParts {
+    /// What it may ask of control.
+    pub link: Arc<dyn ControlLink>,
+    /// Who answers for the platform's own hosts.
+    pub platform: PlatformService,
+    /// Tells the time.
+    pub clock: Clock,
+    /// Draws randomness.
+    pub entropy: Entropy,
+}
+
+/// Why an edge did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Another program listens there, or the port needs a privilege.
+    #[error("cannot listen on {protocol} {address}: {source}")]
+    Listen {
+        /// `TCP` or `UDP`.
+        protocol: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The TLS configuration could not be made.
+    #[error("cannot make the {which} TLS configuration: {reason}")]
+    Tls {
+        /// `public`, `tunnel` or `connect`.
+        which: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A worker's thread or runtime could not be made.
+    #[error("cannot start a worker thread: {0}")]
+    Worker(#[source] io::Error),
+}

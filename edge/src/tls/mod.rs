@@ -1,0 +1,8 @@
+//! The public side's TLS: which certificate answers for which name, swapped without a restart.
+//!
+//! The internal side (tunnels, enrollment) is `mezusphere_pki`'s; nothing here trusts or asks for a client
+//! certificate.
+
+mod names;
+
+pub use names::CertificateNames;
