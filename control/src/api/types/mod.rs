@@ -1,0 +1,81 @@
+//! The admin API's requests and responses, as types both ends share: the server reads requests and writes
+//! responses, the admin CLI the other way round.
+//!
+//! Requests refuse unknown fields, so that a misspelt one is told and not ignored. Responses may gain fields:
+//! a reader skips what it does not know. Times are RFC 3339 in UTC, ids and slugs as people type them.
+
+mod account;
+mod audit;
+mod installation;
+mod project;
+mod route;
+mod user;
+mod warpgate;
+
+use mezusphere_model::Timestamp;
+use serde::{Deserialize, Serialize};
+
+pub use account::{
+    ApiKey, ApiKeyState, CreateApiKey, CreateServiceAccount, CreatedApiKey, RotateApiKey, ServiceAccount,
+};
+pub use audit::AuditEntry;
+pub use installation::{
+    CreateOperatorKey, CreateOrganization, Installation, Operator, Organization, SignInLink, WhoAmI,
+};
+pub use project::{AddHost, CreateEnvironment, CreateProject, Directory, Environment, Host, Project, UpdateProject};
+pub use route::{AddRoute, OrderRoutes, Route, RouteAdded, Timeouts, UpdateRoute};
+pub use user::{CreateUser, PutRole, Role, SetPassword, SetRoles, User, UserStatus};
+pub use warpgate::{Tunnel, Warpgate};
+
+/// Entries of one page if the request does not say.
+pub const PAGE_LEN_DEFAULT: u32 = 100;
+
+/// Most entries of one page.
+pub const PAGE_LEN_MAX: u32 = 500;
+
+/// Largest request body, in octets.
+pub const REQUEST_LEN_MAX: usize = 256 * 1024;
+
+/// Part of a list, and how to get the rest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Page<T> {
+    /// The entries.
+    pub items: Vec<T>,
+    /// What to give as `after` for the next page; `null` on the last one.
+    pub next: Option<String>,
+}
+
+/// Query of a list request.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PageQuery {
+    /// Most entries to return: 1 to [`PAGE_LEN_MAX`], [`PAGE_LEN_DEFAULT`] if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+    /// Where the page before ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+}
+
+/// A refusal (RFC 9457), of type `application/problem+json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// Where the code is documented.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What kind of thing went wrong, the same for every case of the code.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// The stable code, dotted words: `control.not_found`.
+    pub code: String,
+    /// What went wrong this time.
+    pub detail: String,
+    /// What to do next.
+    pub next: String,
+}
+
+/// A moment as RFC 3339 text in UTC, to the second.
+pub(crate) fn time_text(at: Timestamp) -> String {
+    at.to_string()
+}

@@ -1,0 +1,101 @@
+//! Projects, their environments and hosts, and the directory their users live in.
+
+use mezusphere_model::id::{DirectoryId, EnvironmentId, OrganizationId, ProjectId};
+use mezusphere_model::slug::Slug;
+use serde::{Deserialize, Serialize};
+
+/// A project.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Project {
+    /// Its id.
+    pub id: ProjectId,
+    /// Its short name, unique in the installation because its endpoint carries it.
+    pub slug: Slug,
+    /// Its name for people.
+    pub name: String,
+    /// Its owner.
+    pub organization: OrganizationId,
+    /// Where its users live.
+    pub directory: DirectoryId,
+    /// Since when.
+    pub created_at: String,
+    /// Its environments, each with its endpoint.
+    pub environments: Vec<Environment>,
+}
+
+/// `POST /projects`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateProject {
+    /// Its short name.
+    pub slug: Slug,
+    /// Its name for people; the slug if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its owner, by slug or id; the installation's own organization if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub organization: Option<String>,
+}
+
+/// `PATCH /projects/{project}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateProject {
+    /// Its new name for people.
+    pub name: String,
+}
+
+/// An environment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Environment {
+    /// Its id.
+    pub id: EnvironmentId,
+    /// Its short name within the project.
+    pub slug: Slug,
+    /// Public origin of its endpoint: `https://shop.example`.
+    pub origin: String,
+    /// Its endpoint and custom domains.
+    pub hosts: Vec<String>,
+    /// Revision of its published routes.
+    pub revision: u64,
+    /// Since when.
+    pub created_at: String,
+}
+
+/// `POST /projects/{project}/environments`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateEnvironment {
+    /// Its short name within the project.
+    pub slug: Slug,
+}
+
+/// A host of an environment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    /// Its name.
+    pub host: String,
+    /// The environment's own endpoint, which cannot be removed.
+    pub endpoint: bool,
+    /// Since when.
+    pub created_at: String,
+}
+
+/// `POST …/hosts`: a custom domain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddHost {
+    /// Its name, without scheme and port.
+    pub host: String,
+}
+
+/// Where a project's users live.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Directory {
+    /// Its id.
+    pub id: DirectoryId,
+    /// Its name.
+    pub name: String,
+    /// How many users.
+    pub users: u64,
+}

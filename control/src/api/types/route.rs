@@ -1,0 +1,112 @@
+//! Routes of an environment.
+
+use mezusphere_model::id::RouteId;
+use mezusphere_model::route::{AuthMode, Requirement};
+use mezusphere_model::slug::Slug;
+use serde::{Deserialize, Serialize};
+
+/// Time-outs, in milliseconds; a field left out keeps its default (or, on update, its value).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Timeouts {
+    /// To reach the upstream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connect_ms: Option<u32>,
+    /// From the request's last byte to the response head.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head_ms: Option<u32>,
+    /// Without a byte in either direction.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_ms: Option<u32>,
+}
+
+/// A route.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// Its id.
+    pub id: RouteId,
+    /// Its place among the environment's routes, from 0; decides only between regular expressions.
+    pub position: u32,
+    /// Which paths: `/a` exact, `/a/*` prefix, `~REGEX` regular expression.
+    pub path: String,
+    /// Which methods; empty: all.
+    pub methods: Vec<String>,
+    /// Who may use it.
+    pub auth: AuthMode,
+    /// What else they must hold.
+    pub require: Requirement,
+    /// The warpgate's name for where it leads.
+    pub upstream: Slug,
+    /// Its time-outs.
+    pub timeouts: Timeouts,
+    /// Since when.
+    pub created_at: String,
+}
+
+/// `POST …/routes`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddRoute {
+    /// Which paths: `/a` exact, `/a/*` prefix, `~REGEX` regular expression.
+    pub path: String,
+    /// Which methods; empty or absent: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub methods: Vec<String>,
+    /// Who may use it. Must be said: nothing is open by omission.
+    pub auth: AuthMode,
+    /// What else they must hold.
+    #[serde(default, skip_serializing_if = "Requirement::is_empty")]
+    pub require: Requirement,
+    /// The warpgate's name for where it leads; `default` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<Slug>,
+    /// Its time-outs.
+    #[serde(default)]
+    pub timeouts: Timeouts,
+    /// Place among the routes, from 0; at the end if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<u32>,
+}
+
+/// `PATCH …/routes/{route}`: only what is given changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct UpdateRoute {
+    /// Which paths.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Which methods; empty: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub methods: Option<Vec<String>>,
+    /// Who may use it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth: Option<AuthMode>,
+    /// What else they must hold, as a whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub require: Option<Requirement>,
+    /// Where it leads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<Slug>,
+    /// Its time-outs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeouts: Option<Timeouts>,
+}
+
+/// `PUT …/routes/order`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OrderRoutes {
+    /// Every route of the environment, once, in the new order.
+    pub routes: Vec<RouteId>,
+}
+
+/// A route that was added or changed, and what looks wrong about it though it is allowed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteAdded {
+    /// The route.
+    pub route: Route,
+    /// Its public URL, without the wildcard.
+    pub url: String,
+    /// Sentences for people: an unknown role, a route that another one hides.
+    pub warnings: Vec<String>,
+}

@@ -1,0 +1,1 @@
+//! The typed pages the login host shows.
