@@ -15,7 +15,7 @@ use crate::document::PrincipalDoc;
 use crate::host::Host;
 use crate::id::{EdgeId, EnvironmentId, ProjectId, RequestId, RouteId, SessionId};
 use crate::session::SessionDoc;
-use crate::token::{ApiKeyToken, Token};
+use crate::token::{ApiKeyToken, Token, TokenHash};
 
 /// A future that a trait object can return.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -49,6 +49,9 @@ pub struct RedeemCode {
     pub host: Host,
     /// SHA-256 of the state cookie's secret, base64url; must be what sign-in was begun with.
     pub state_hash: String,
+    /// The session the client held on this host until now; it ends when the new one begins (R11).
+    #[serde(default)]
+    pub replaces: Option<TokenHash>,
 }
 
 /// A new session.
