@@ -1,0 +1,3 @@
+//! The control stream.
+mod message;
+pub use message::*;
