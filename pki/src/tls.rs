@@ -1,0 +1,198 @@
+//! rustls configurations for every connection between nodes, over QUIC and TCP alike.
+//!
+//! All are TLS 1.3 only, with our provider and our clock, without resumption or 0-RTT: a resumed handshake
+//! would skip the certificate, and with it eviction. Identity and trust are read at each handshake.
+//!
+//! | function | who answers | who dials | judged |
+//! |---|---|---|---|
+//! | [`tunnel_server_config`], [`tunnel_client_config`] | edge | warpgate | both: a warpgate; this very edge |
+//! | [`connect_server_config`], [`connect_client_config`] | edge or control | a warpgate without a certificate | the server, by the root's SHA-256 |
+//! | [`link_server_config`], [`link_client_config`] | control | edge | both: an edge; a control node |
+//!
+//! Certificates for strangers are in [`crate::public`].
+
+use std::sync::Arc;
+
+use mezusphere_model::Clock;
+use mezusphere_model::id::EdgeId;
+use rustls::client::{ResolvesClientCert, Resumption};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::version::TLS13;
+use rustls::{ClientConfig, ServerConfig, SignatureScheme};
+
+use crate::certificate;
+use crate::identity::CurrentIdentity;
+use crate::peer::ExpectedRole;
+use crate::provider::{RustlsClock, provider};
+use crate::trust::CurrentTrust;
+use crate::verifier::{ClientJudge, DialTrust, ServerJudge};
+
+/// A configuration could not be built: the cryptographic provider lacks what we need.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("TLS cannot be set up: {0}")]
+pub struct TlsSetupError(#[from] pub rustls::Error);
+
+/// How an edge answers tunnels: only a warpgate of this installation gets in.
+pub fn tunnel_server_config(
+    identity: &CurrentIdentity,
+    trust: &CurrentTrust,
+    clock: &Clock,
+    alpn: &[&[u8]],
+) -> Result<ServerConfig, TlsSetupError> {
+    mutual_server(identity, trust, clock, alpn, ExpectedRole::AnyWarpgate)
+}
+
+/// How a warpgate dials the edge `expected`, and no other.
+///
+/// The server name given to `connect` is not judged; [`crate::EDGE_DNS_NAME`] fits. With TLS 1.3 the dialler is
+/// done before the edge has judged its certificate, so it is connected only when the edge has spoken.
+pub fn tunnel_client_config(
+    identity: &CurrentIdentity,
+    trust: &CurrentTrust,
+    expected: EdgeId,
+    clock: &Clock,
+    alpn: &[&[u8]],
+) -> Result<ClientConfig, TlsSetupError> {
+    mutual_client(identity, trust, clock, alpn, ExpectedRole::Edge(expected))
+}
+
+/// How control answers edges.
+pub fn link_server_config(
+    identity: &CurrentIdentity,
+    trust: &CurrentTrust,
+    clock: &Clock,
+    alpn: &[&[u8]],
+) -> Result<ServerConfig, TlsSetupError> {
+    mutual_server(identity, trust, clock, alpn, ExpectedRole::AnyEdge)
+}
+
+/// How an edge dials control.
+pub fn link_client_config(
+    identity: &CurrentIdentity,
+    trust: &CurrentTrust,
+    clock: &Clock,
+    alpn: &[&[u8]],
+) -> Result<ClientConfig, TlsSetupError> {
+    mutual_client(identity, trust, clock, alpn, ExpectedRole::AnyControl)
+}
+
+/// How the connect service answers: shows leaf, issuing CA and root, so that a connection key's pin can be
+/// checked; asks for no certificate, because whoever enrols has none.
+pub fn connect_server_config(
+    identity: &CurrentIdentity,
+    trust: &CurrentTrust,
+    clock: &Clock,
+    alpn: &[&[u8]],
+) -> Result<ServerConfig, TlsSetupError> {
+    let resolver = WithRoot { identity: identity.clone(), trust: trust.clone() };
+    let config = ServerConfig::builder_with_details(provider(), RustlsClock::new(clock))
+        .with_protocol_versions(&[&TLS13])?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(resolver));
+    Ok(without_resumption(config, alpn))
+}
+
+/// How a warpgate with nothing but a connection key dials the connect service: the chain must lead to the root
+/// with this SHA-256, and the leaf must be an edge's or a control node's.
+pub fn connect_client_config(
+    root_sha256: [u8; 32],
+    clock: &Clock,
+    alpn: &[&[u8]],
+) -> Result<ClientConfig, TlsSetupError> {
+    let judge = ServerJudge { trust: DialTrust::Pinned(root_sha256), expected: ExpectedRole::EdgeOrControl };
+    let config = ClientConfig::builder_with_details(provider(), RustlsClock::new(clock))
+        .with_protocol_versions(&[&TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(judge))
+        .with_no_client_auth();
+    Ok(client_without_resumption(config, alpn))
+}
+
+fn mutual_server(
+    identity: &CurrentIdentity,
+    trust: &CurrentTrust,
+    clock: &Clock,
+    alpn: &[&[u8]],
+    expected: ExpectedRole,
+) -> Result<ServerConfig, TlsSetupError> {
+    let judge = ClientJudge { trust: trust.clone(), expected };
+    let config = ServerConfig::builder_with_details(provider(), RustlsClock::new(clock))
+        .with_protocol_versions(&[&TLS13])?
+        .with_client_cert_verifier(Arc::new(judge))
+        .with_cert_resolver(Arc::new(identity.clone()));
+    Ok(without_resumption(config, alpn))
+}
+
+fn mutual_client(
+    identity: &CurrentIdentity,
+    trust: &CurrentTrust,
+    clock: &Clock,
+    alpn: &[&[u8]],
+    expected: ExpectedRole,
+) -> Result<ClientConfig, TlsSetupError> {
+    let judge = ServerJudge { trust: DialTrust::Current(trust.clone()), expected };
+    let config = ClientConfig::builder_with_details(provider(), RustlsClock::new(clock))
+        .with_protocol_versions(&[&TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(judge))
+        .with_client_cert_resolver(Arc::new(identity.clone()));
+    Ok(client_without_resumption(config, alpn))
+}
+
+fn without_resumption(mut config: ServerConfig, alpn: &[&[u8]]) -> ServerConfig {
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.max_early_data_size = 0;
+    config.alpn_protocols = owned(alpn);
+    config
+}
+
+fn client_without_resumption(mut config: ClientConfig, alpn: &[&[u8]]) -> ClientConfig {
+    config.resumption = Resumption::disabled();
+    config.enable_early_data = false;
+    config.alpn_protocols = owned(alpn);
+    config
+}
+
+pub(crate) fn owned(alpn: &[&[u8]]) -> Vec<Vec<u8>> {
+    alpn.iter().map(|protocol| protocol.to_vec()).collect()
+}
+
+impl ResolvesServerCert for CurrentIdentity {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(self.get().certified()))
+    }
+}
+
+impl ResolvesClientCert for CurrentIdentity {
+    fn resolve(&self, _hints: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(self.get().certified()))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+/// The identity's chain with the root behind it.
+#[derive(Debug)]
+struct WithRoot {
+    identity: CurrentIdentity,
+    trust: CurrentTrust,
+}
+
+impl ResolvesServerCert for WithRoot {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let identity = self.identity.get();
+        let last = certificate::facts(identity.chain().last()?).ok()?;
+        let trust = self.trust.get();
+        let root = trust
+            .roots()
+            .iter()
+            .find(|root| certificate::facts(root).is_ok_and(|facts| facts.subject == last.issuer))?;
+        let mut chain = identity.chain().to_vec();
+        chain.push(root.clone());
+        Some(Arc::new(CertifiedKey::new(chain, Arc::clone(&identity.certified().key))))
+    }
+}

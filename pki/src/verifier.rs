@@ -1,0 +1,268 @@
+//! The wrappers through which rustls asks us about a peer. Chain validation is webpki's; the name, the role
+//! and the deny list are ours. Trust is read anew at each handshake.
+
+use std::sync::Arc;
+
+use mezusphere_model::Timestamp;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
+};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+
+use crate::certificate;
+use crate::name::{CONTROL_DNS_NAME, EDGE_DNS_NAME};
+use crate::peer::{CHAIN_LEN_MAX, ExpectedRole, Peer, PeerError};
+use crate::provider::provider;
+use crate::trust::{CurrentTrust, Trust};
+
+impl Trust {
+    /// Judges the certificate of a peer that dialled us.
+    pub(crate) fn judge_client(
+        &self,
+        leaf: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        now: Timestamp,
+        expected: ExpectedRole,
+    ) -> Result<Peer, PeerError> {
+        check_len(others)?;
+        self.clients
+            .verify_client_cert(leaf, others, certificate::unix_time(now))
+            .map_err(|error| from_rustls(&error, leaf, now))?;
+        self.judge_name(leaf, expected)
+    }
+
+    /// Judges the certificate of a peer we dialled.
+    pub(crate) fn judge_server(
+        &self,
+        leaf: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        now: Timestamp,
+        expected: ExpectedRole,
+    ) -> Result<Peer, PeerError> {
+        check_len(others)?;
+        let verify = |dns: &'static str| {
+            let name = ServerName::try_from(dns).map_err(|_| PeerError::Malformed)?;
+            self.servers
+                .verify_server_cert(leaf, others, &name, &[], certificate::unix_time(now))
+                .map_err(|error| from_rustls(&error, leaf, now))
+        };
+        match expected {
+            ExpectedRole::AnyControl => verify(CONTROL_DNS_NAME),
+            ExpectedRole::EdgeOrControl => verify(EDGE_DNS_NAME).or_else(|first| {
+                // Only the name may differ between the two; any other fault is reported as it was found.
+                verify(CONTROL_DNS_NAME).map_err(|_| first)
+            }),
+            ExpectedRole::Edge(_) | ExpectedRole::AnyEdge | ExpectedRole::AnyWarpgate => {
+                verify(EDGE_DNS_NAME)
+            }
+        }?;
+        self.judge_name(leaf, expected)
+    }
+
+    fn judge_name(&self, leaf: &CertificateDer<'_>, expected: ExpectedRole) -> Result<Peer, PeerError> {
+        let peer = Peer::read(std::slice::from_ref(leaf))?;
+        if peer.name.trust_domain != *self.domain() {
+            return Err(PeerError::TrustDomain(peer.name.trust_domain));
+        }
+        if self.denies(&peer.name) {
+            return Err(PeerError::Denied(peer.name));
+        }
+        if !expected.admits(&peer.name.role) {
+            return Err(PeerError::Role { expected, found: peer.name });
+        }
+        Ok(peer)
+    }
+}
+
+fn check_len(others: &[CertificateDer<'_>]) -> Result<(), PeerError> {
+    let shown = others.len() + 1;
+    if shown > CHAIN_LEN_MAX { Err(PeerError::ChainTooLong(shown)) } else { Ok(()) }
+}
+
+fn from_rustls(error: &Error, leaf: &CertificateDer<'_>, now: Timestamp) -> PeerError {
+    let Error::InvalidCertificate(why) = error else {
+        return PeerError::Chain(error.to_string());
+    };
+    match why {
+        CertificateError::BadEncoding => PeerError::Malformed,
+        CertificateError::UnknownIssuer => PeerError::UnknownIssuer,
+        CertificateError::BadSignature => PeerError::Signature,
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            PeerError::Purpose
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            let not_after = match why {
+                CertificateError::ExpiredContext { not_after, .. } => timestamp(*not_after),
+                _ => certificate::facts(leaf).map_or(now, |facts| facts.not_after),
+            };
+            PeerError::Expired { not_after, now }
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            let not_before = match why {
+                CertificateError::NotValidYetContext { not_before, .. } => timestamp(*not_before),
+                _ => certificate::facts(leaf).map_or(now, |facts| facts.not_before),
+            };
+            PeerError::NotYetValid { not_before, now }
+        }
+        _ => PeerError::Chain(error.to_string()),
+    }
+}
+
+fn timestamp(at: UnixTime) -> Timestamp {
+    Timestamp::from_seconds(i64::try_from(at.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// The rustls error whose alert tells the peer what is wrong (RFC 8446 §6.2), and whose text tells us.
+fn to_rustls(error: PeerError, now: UnixTime) -> Error {
+    let seconds = |at: Timestamp| {
+        UnixTime::since_unix_epoch(std::time::Duration::from_secs(
+            u64::try_from(at.as_seconds()).unwrap_or(0),
+        ))
+    };
+    let why = match error {
+        PeerError::NoCertificate => return Error::NoCertificatesPresented,
+        PeerError::ChainTooLong(_) | PeerError::Malformed | PeerError::NameCount(_) | PeerError::Name(_) => {
+            CertificateError::BadEncoding
+        }
+        PeerError::UnknownIssuer | PeerError::TrustDomain(_) => CertificateError::UnknownIssuer,
+        PeerError::Expired { not_after, .. } => {
+            CertificateError::ExpiredContext { time: now, not_after: seconds(not_after) }
+        }
+        PeerError::NotYetValid { not_before, .. } => {
+            CertificateError::NotValidYetContext { time: now, not_before: seconds(not_before) }
+        }
+        PeerError::Purpose => CertificateError::InvalidPurpose,
+        PeerError::Signature => CertificateError::BadSignature,
+        PeerError::Denied(_) => CertificateError::Revoked,
+        PeerError::Role { .. } => CertificateError::ApplicationVerificationFailure,
+        PeerError::Chain(_) => CertificateError::Other(OtherError(Arc::new(error))),
+    };
+    Error::InvalidCertificate(why)
+}
+
+/// Judges peers that dial us.
+#[derive(Debug)]
+pub(crate) struct ClientJudge {
+    pub(crate) trust: CurrentTrust,
+    pub(crate) expected: ExpectedRole,
+}
+
+impl ClientCertVerifier for ClientJudge {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        self.trust
+            .get()
+            .judge_client(end_entity, intermediates, timestamp(now), self.expected)
+            .map(|_| ClientCertVerified::assertion())
+            .map_err(|error| to_rustls(error, now))
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &provider().signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &provider().signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Where a dialler's trust comes from.
+#[derive(Debug)]
+pub(crate) enum DialTrust {
+    /// What the node holds now.
+    Current(CurrentTrust),
+    /// One root, known only by its SHA-256, that the peer must show.
+    Pinned([u8; 32]),
+}
+
+/// Judges peers we dial.
+#[derive(Debug)]
+pub(crate) struct ServerJudge {
+    pub(crate) trust: DialTrust,
+    pub(crate) expected: ExpectedRole,
+}
+
+impl ServerJudge {
+    fn judge(
+        &self,
+        leaf: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<Peer, PeerError> {
+        match &self.trust {
+            DialTrust::Current(trust) => {
+                trust.get().judge_server(leaf, others, timestamp(now), self.expected)
+            }
+            DialTrust::Pinned(pin) => {
+                check_len(others)?;
+                let shown: Vec<_> = others.iter().map(|der| der.clone().into_owned()).collect();
+                let trust = Trust::from_pin(pin, &shown).map_err(|_| PeerError::UnknownIssuer)?;
+                trust.judge_server(leaf, others, timestamp(now), self.expected)
+            }
+        }
+    }
+}
+
+impl ServerCertVerifier for ServerJudge {
+    // The server name is what was dialled; which node must answer is `expected`, and the DNS name that
+    // stock verification checks is the fixed one of that role.
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        self.judge(end_entity, intermediates, now)
+            .map(|_| ServerCertVerified::assertion())
+            .map_err(|error| to_rustls(error, now))
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &provider().signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &provider().signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider().signature_verification_algorithms.supported_schemes()
+    }
+}
