@@ -81,7 +81,11 @@ fn a_crate_uses_only_lower_floors() {
     for (dir, package, own) in FLOORS {
         let manifest = read(&root().join(dir).join("Cargo.toml"));
         for used in own_dependencies(&manifest) {
-            assert!(floor[used.as_str()] < own, "{package} (floor {own}) uses {used} (floor {})", floor[used.as_str()]);
+            assert!(
+                floor[used.as_str()] < own,
+                "{package} (floor {own}) uses {used} (floor {})",
+                floor[used.as_str()]
+            );
         }
     }
 }
@@ -89,7 +93,8 @@ fn a_crate_uses_only_lower_floors() {
 #[test]
 fn every_workspace_member_has_a_floor() {
     let manifest = read(&root().join("Cargo.toml"));
-    let members = manifest.split("members = [").nth(1).and_then(|rest| rest.split(']').next()).expect("members");
+    let members =
+        manifest.split("members = [").nth(1).and_then(|rest| rest.split(']').next()).expect("members");
     for member in members.split(',').map(|m| m.trim().trim_matches('"')).filter(|m| !m.is_empty()) {
         assert!(FLOORS.iter().any(|(dir, _, _)| *dir == member), "{member} has no floor in {}", file!());
     }
@@ -175,7 +180,12 @@ fn every_source_file_belongs_to_its_crate() {
 #[test]
 fn no_work_is_left_for_somebody_else() {
     // Spelled so that this file does not find itself.
-    let marks = [["TO", "DO"].concat(), ["FIX", "ME"].concat(), ["todo", "!("].concat(), ["unimplemented", "!("].concat()];
+    let marks = [
+        ["TO", "DO"].concat(),
+        ["FIX", "ME"].concat(),
+        ["todo", "!("].concat(),
+        ["unimplemented", "!("].concat(),
+    ];
     for path in files(".rs") {
         let text = read(&path);
         for mark in &marks {
@@ -227,7 +237,8 @@ fn every_link_in_the_docs_leads_somewhere() {
                 continue;
             }
             let (file, anchor) = link.split_once('#').map_or((link.as_str(), None), |(f, a)| (f, Some(a)));
-            let target = if file.is_empty() { path.clone() } else { path.parent().expect("a folder").join(file) };
+            let target =
+                if file.is_empty() { path.clone() } else { path.parent().expect("a folder").join(file) };
             assert!(target.exists(), "{}: dead link {link}", short(&path));
             if let Some(anchor) = anchor {
                 assert!(anchors(&read(&target)).contains(anchor), "{}: no heading for {link}", short(&path));

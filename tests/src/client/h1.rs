@@ -1,0 +1,45 @@
+//! An HTTP/1.1 client over TLS, one connection.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::Target;
+
+/// One open connection.
+#[derive(Debug)]
+pub struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+}
+
+impl Connection {
+    /// Connects and shakes hands.
+    pub async fn open(target: &Target, tls: &Arc<rustls::ClientConfig>) -> anyhow::Result<Self> {
+        let tcp = TcpStream::connect(target.address).await?;
+        tcp.set_nodelay(true)?;
+        let stream = TlsConnector::from(Arc::clone(tls)).connect(target.server_name()?, tcp).await?;
+        let (sender, connection) = handshake(TokioIo::new(stream)).await?;
+        // Ends with the connection, which ends with the sender.
+        tokio::spawn(connection);
+        Ok(Self { sender })
+    }
+
+    /// Sends a request and gives the response's head with its body still coming.
+    pub async fn send(&mut self, request: Request<Full<Bytes>>) -> anyhow::Result<Response<Incoming>> {
+        self.sender.ready().await?;
+        Ok(self.sender.send_request(request).await?)
+    }
+
+    /// Sends a request and reads the whole response.
+    pub async fn fetch(&mut self, request: Request<Full<Bytes>>) -> anyhow::Result<Response<Bytes>> {
+        let (head, body) = self.send(request).await?.into_parts();
+        Ok(Response::from_parts(head, body.collect().await?.to_bytes()))
+    }
+}

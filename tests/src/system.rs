@@ -1,0 +1,163 @@
+//! A whole installation on loopback: server, warpgate and workload, as real processes with their own data.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::client::{self, Target};
+use crate::program::{self, Program};
+
+/// A port that was free a moment ago on TCP and UDP.
+pub fn free_port() -> anyhow::Result<u16> {
+    for _ in 0..100 {
+        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let port = tcp.local_addr()?.port();
+        if UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    anyhow::bail!("no port is free on TCP and UDP")
+}
+
+/// A running server with its own data directory.
+#[derive(Debug)]
+pub struct Node {
+    /// The server.
+    pub server: Program,
+    /// The public port.
+    pub port: u16,
+    /// The port of plain HTTP.
+    pub plain_port: u16,
+    /// What it said when it was ready.
+    pub ready: Value,
+    data: Arc<TempDir>,
+    arguments: Vec<String>,
+}
+
+impl Node {
+    /// Starts a new installation, with `more` arguments for `serve`.
+    pub async fn start(more: &[&str]) -> anyhow::Result<Self> {
+        let data = Arc::new(tempfile::tempdir()?);
+        let (port, plain_port) = (free_port()?, free_port()?);
+        let mut arguments: Vec<String> = ["serve", "--json", "--data"].map(str::to_owned).to_vec();
+        arguments.push(data.path().display().to_string());
+        arguments.extend(["--listen".to_owned(), SocketAddr::from((Ipv4Addr::LOCALHOST, port)).to_string()]);
+        arguments
+            .extend(["--http".to_owned(), SocketAddr::from((Ipv4Addr::LOCALHOST, plain_port)).to_string()]);
+        arguments.extend(more.iter().map(|&argument| argument.to_owned()));
+        Self::launch(arguments, port, plain_port, data).await
+    }
+
+    /// Kills the server at once and starts it again on the same data and ports.
+    pub async fn kill_and_restart(self) -> anyhow::Result<Self> {
+        let Self { server, port, plain_port, data, arguments, .. } = self;
+        server.kill().await?;
+        Self::launch(arguments, port, plain_port, data).await
+    }
+
+    async fn launch(
+        arguments: Vec<String>,
+        port: u16,
+        plain_port: u16,
+        data: Arc<TempDir>,
+    ) -> anyhow::Result<Self> {
+        let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let server = Program::start("mezusphere", &words, &[])?;
+        let ready = server.event("ready").await?;
+        Ok(Self { server, port, plain_port, ready, data, arguments })
+    }
+
+    /// Its data directory.
+    pub fn data(&self) -> &Path {
+        self.data.path()
+    }
+
+    /// The root certificate that signed its public certificates, PEM.
+    pub fn roots(&self) -> PathBuf {
+        self.data.path().join("ca.pem")
+    }
+
+    /// Runs an admin command and gives its JSON answer; a failing one is an error with what it said.
+    pub async fn admin(&self, words: &[&str]) -> anyhow::Result<Value> {
+        let output = self.try_admin(words).await?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        anyhow::ensure!(output.status.success(), "mezusphere {} failed: {said}", words.join(" "));
+        serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("mezusphere {} printed no JSON", words.join(" ")))
+    }
+
+    /// Runs an admin command whatever comes of it.
+    pub async fn try_admin(&self, words: &[&str]) -> anyhow::Result<std::process::Output> {
+        let mut command = Command::new(program::path("mezusphere")?);
+        command.arg("--json").arg("--data").arg(self.data()).args(words).kill_on_drop(true);
+        Ok(command.output().await?)
+    }
+
+    /// `https://host:port/path` on this node, as a client's target.
+    pub fn target(&self, host: &str, path: &str) -> anyhow::Result<Target> {
+        Target::parse(&format!("https://{host}:{}{path}", self.port))
+    }
+
+    /// A client's TLS configuration that trusts this installation.
+    pub fn tls(&self, alpn: &[u8]) -> anyhow::Result<Arc<rustls::ClientConfig>> {
+        Ok(Arc::new(client::tls(&self.roots(), &[alpn])?))
+    }
+
+    /// A project `shop` with a public and a protected route, the role `customer`, and the user Ada.
+    pub async fn seed_shop(&self) -> anyhow::Result<Shop> {
+        self.admin(&["project", "create", "shop", "--name", "Shop"]).await?;
+        self.admin(&["role", "set", "shop", "customer", "--permission", "orders:read"]).await?;
+        self.admin(&["route", "add", "shop", "/*", "--auth", "public"]).await?;
+        self.admin(&["route", "add", "shop", "/account/*", "--auth", "required", "--role", "customer"])
+            .await?;
+        let user = self
+            .admin(&[
+                "user",
+                "create",
+                "shop",
+                "ada@example.com",
+                "--name",
+                "Ada Lovelace",
+                "--role",
+                "customer",
+            ])
+            .await?;
+        let key = self.admin(&["api-key", "create", "shop"]).await?;
+        let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
+        Ok(Shop {
+            host: "shop.localhost".to_owned(),
+            email: "ada@example.com".to_owned(),
+            password: text(&user, "password").context("a password is printed once")?,
+            user: text(&user, "id").context("a user has an id")?,
+            connection_key: text(&key, "secret").context("a key is printed once")?,
+        })
+    }
+
+    /// Connects a warpgate for `key` that forwards to `upstream`, and waits until it is ready.
+    pub async fn connect(&self, key: &str, upstream: &str) -> anyhow::Result<Program> {
+        let arguments = ["connect", "--output", "json", "--upstream", upstream];
+        let gate = Program::start("warpgate", &arguments, &[("WARPGATE_KEY", key)])?;
+        gate.event("ready").await?;
+        Ok(gate)
+    }
+}
+
+/// What [`Node::seed_shop`] made.
+#[derive(Clone, Debug)]
+pub struct Shop {
+    /// The endpoint's host.
+    pub host: String,
+    /// Ada's e-mail address.
+    pub email: String,
+    /// Ada's password.
+    pub password: String,
+    /// Ada's id.
+    pub user: String,
+    /// What a warpgate connects with.
+    pub connection_key: String,
+}
