@@ -4,4 +4,6 @@
 //! What is said on a connection afterwards belongs to [`crate::http`] (clients) and [`crate::tunnel`]
 //! (warpgates).
 
+pub mod decide;
 pub mod drain;
+pub mod hello;
