@@ -1,0 +1,147 @@
+//! Every bound of the warpgate, with its unit and the reason for its value.
+//!
+//! Bounds of the wire are `tunnel_proto::limits`; time-outs of a route come with the route.
+
+use std::time::Duration;
+
+/// Longest text read as a connection key, in octets; a real one has under 600.
+pub const KEY_LEN_MAX: usize = 4096;
+
+/// Most upstreams on one command line: what a Hello can name.
+pub const UPSTREAMS_MAX: usize = tunnel_proto::limits::UPSTREAMS_MAX;
+
+/// How long one look-up of a host name may take; the system's resolver alone may take half a minute.
+pub const RESOLVE_MAX: Duration = Duration::from_secs(5);
+
+/// Most addresses tried for one name.
+pub const ADDRESSES_MAX: usize = 8;
+
+/// Threads of the runtime's blocking pool, which only resolves names here.
+pub const BLOCKING_THREADS_MAX: usize = 2;
+
+/// Without any answer over UDP for this long, the connect service is asked over TCP.
+pub const ENROLL_QUIC_SILENCE_MAX: Duration = Duration::from_secs(3);
+
+/// One whole conversation with the connect service; half of the ten seconds design §10 gives a start.
+pub const ENROLL_EXCHANGE_MAX: Duration = Duration::from_secs(5);
+
+/// First and longest wait before the connect service is asked again after a failure.
+pub const CONTROL_BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// How often the connect service is asked for a newer bundle, ± a fifth. Edges relay new ones within a
+/// second; this is for the case that every edge is silent or lies.
+pub const BUNDLE_POLL_EVERY: Duration = Duration::from_secs(60);
+
+/// How long an exchange that names a newer bundle than ours waits for it (design §5).
+pub const REVISION_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// How far this machine's clock may differ from control's, at most; a quarter of the certificate's life if
+/// that is less (design §9).
+pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(300);
+
+/// First and longest wait before an edge is dialled again (design §5).
+pub const DIAL_BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+
+/// A tunnel that lasted this long counts as good: the back-off starts over.
+pub const DIAL_STABLE_AFTER: Duration = Duration::from_secs(60);
+
+/// Longest wait an edge can impose with `retry_after`.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
+
+/// How long an edge that said "do not retry" is left alone, unless a new bundle or certificate comes.
+pub const DO_NOT_RETRY_FOR: Duration = Duration::from_secs(600);
+
+/// One dial: the QUIC handshake.
+pub const DIAL_MAX: Duration = Duration::from_secs(5);
+
+/// A tunnel without a packet from its edge for this long is dead (design §10).
+pub const TUNNEL_IDLE_MAX: Duration = Duration::from_secs(6);
+
+/// How often an idle tunnel is kept alive; three may be lost before [`TUNNEL_IDLE_MAX`].
+pub const TUNNEL_KEEP_ALIVE: Duration = Duration::from_millis(1_500);
+
+/// Receive window of one stream, in octets: what one upload may have on its way or unread. 1 MiB fills
+/// 80 Mbit/s at 100 ms; fifty stalled uploads hold 50 MiB.
+pub const STREAM_WINDOW: u32 = 1024 * 1024;
+
+/// Receive window of a tunnel, in octets. It is the memory budget of all unread uploads together, and wide enough
+/// that 256 uploads must stall at once before it binds.
+pub const TUNNEL_WINDOW: u32 = 256 * 1024 * 1024;
+
+/// Most octets sent on a tunnel and not yet acknowledged: 8 MiB is 640 Mbit/s at 100 ms, and the most a
+/// download adds to this process.
+pub const TUNNEL_SEND_WINDOW: u64 = 8 * 1024 * 1024;
+
+/// Buffers asked of the system for the UDP socket, in octets. Below it, loss at high rates (measured: 1.2 % → 0).
+pub const SOCKET_BUFFER_LEN: usize = 4 * 1024 * 1024;
+
+/// Messages waiting for a tunnel's control stream: acknowledged identities, mostly. A lost one costs 1 KiB again.
+pub const CONTROL_QUEUE_MAX: usize = 1024;
+
+/// How long a replaced tunnel may finish its exchanges, unless its certificate ends sooner.
+pub const REPLACED_GRACE_MAX: Duration = Duration::from_secs(3600);
+
+/// A replaced tunnel is closed this long before its certificate ends, so that the edge never has to cut it.
+pub const CERTIFICATE_MARGIN: Duration = Duration::from_secs(2);
+
+/// Two renewals are at least this far apart, whatever a certificate's dates say.
+pub const RENEWAL_PAUSE_MIN: Duration = Duration::from_secs(1);
+
+/// How long an edge may take to send the head of an exchange it opened.
+pub const HEAD_MAX: Duration = Duration::from_secs(10);
+
+/// Octets read from a stream at once.
+pub const READ_LEN: usize = 64 * 1024;
+
+/// Parts of a request body waiting for a slow upstream, beside what the stream's window holds.
+pub const UPLOAD_QUEUE_MAX: usize = 2;
+
+/// Most idle connections kept to one upstream.
+pub const POOL_IDLE_MAX: usize = 256;
+
+/// How long an idle connection is kept; many upstreams close theirs after 60 s or more.
+pub const POOL_IDLE_FOR: Duration = Duration::from_secs(55);
+
+/// A request that must not be sent twice goes on no connection that was idle for longer: Node's servers close
+/// theirs after 5 s, and a request that meets the close is lost.
+pub const POOL_FRESH_FOR: Duration = Duration::from_secs(3);
+
+/// How long a used connection may take to become ready for the next request.
+pub const POOL_READY_MAX: Duration = Duration::from_secs(2);
+
+/// Most octets of a response head of an upstream, which also bounds its trailers.
+pub const UPSTREAM_HEAD_LEN_MAX: usize = 32 * 1024;
+
+/// Largest read from an upstream, in octets.
+pub const UPSTREAM_BUFFER_LEN_MAX: usize = 128 * 1024;
+
+/// How long the probe of an upstream may take when routes are shown.
+pub const PROBE_MAX: Duration = Duration::from_secs(2);
+
+/// How long the other edges may take to connect before the first one's tunnel is enough for "Ready".
+pub const OTHER_EDGES_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// How long the probe through an edge may take before it is sent again.
+pub const ROUND_TRIP_MAX: Duration = Duration::from_secs(3);
+
+/// How long exchanges may run after a signal to stop (design §5).
+pub const DRAIN_GRACE: Duration = tunnel_proto::limits::DRAIN_GRACE;
+
+/// Exchanges opened this long after Drain was sent crossed it on the wire and are still served.
+pub const DRAIN_LATE_ARRIVALS: Duration = Duration::from_secs(1);
+
+/// How long the last octets of a drained tunnel may take to be acknowledged.
+pub const DRAIN_FLUSH_MAX: Duration = Duration::from_secs(2);
+
+/// Lines waiting to be printed; more are dropped and counted, because a terminal that stands still must not
+/// stop traffic.
+pub const OUTPUT_QUEUE_MAX: usize = 256;
+
+/// The same failure again within this time is counted, not printed.
+pub const FOLD_FOR: Duration = Duration::from_secs(300);
+
+/// Most different failures that are folded at once.
+pub const FOLD_KINDS_MAX: usize = 64;
+
+/// Connections to the health listener served at once.
+pub const HEALTH_CONNECTIONS_MAX: usize = 16;

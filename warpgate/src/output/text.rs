@@ -1,0 +1,308 @@
+//! Events as lines for people: aligned, one fact each, with what to do next.
+
+use std::time::Duration;
+
+use super::event::{Event, RouteLine, UpstreamState};
+
+/// Whether marks are coloured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// No escape sequences.
+    Plain,
+    /// For a terminal.
+    Coloured,
+}
+
+/// Width of the first column.
+const LABEL_WIDTH: usize = 15;
+
+pub(super) fn render(event: &Event, style: Style) -> String {
+    match event {
+        Event::Started { version, platform, host } => {
+            format!("warpgate {version}  {platform}  ({})\n", clean(host))
+        }
+        Event::Note { text } => format!("  note: {}\n", clean(text)),
+        Event::Control { address, transport, took_ms, clock_skew_ms } => {
+            let skew = signed_seconds(*clock_skew_ms);
+            good(style, "control plane", &format!("{address}  {transport}  {took_ms} ms  clock skew {skew}"))
+        }
+        Event::Key { account, project, environment, hint } => {
+            let text = format!("\"{account}\" · project {project} · environment {environment}  (…{hint})");
+            good(style, "key", &text)
+        }
+        Event::Certificate { name, valid_s, renews_s, kept_in } => {
+            let kept = match kept_in {
+                Some(path) => format!("kept in {} (0600)", path.display()),
+                None => "key stays in memory".to_owned(),
+            };
+            let (valid, renews) = (seconds(*valid_s), seconds(*renews_s));
+            good(style, "certificate", &format!("{name} · valid {valid} · renews in {renews} · {kept}"))
+        }
+        Event::Renewed { valid_s, renews_s } => {
+            let (valid, renews) = (seconds(*valid_s), seconds(*renews_s));
+            good(style, "certificate", &format!("renewed · valid {valid} · renews in {renews}"))
+        }
+        Event::Network { receive_buffer, send_buffer, advice } => {
+            let sizes = format!(
+                "udp buffers {} receive, {} send",
+                mebibytes(*receive_buffer),
+                mebibytes(*send_buffer)
+            );
+            match advice {
+                None => good(style, "network", &sizes),
+                Some(advice) => bad(style, "network", &format!("{sizes}: small for fast links. {advice}")),
+            }
+        }
+        Event::EdgeConnected { name, remote, rtt_us, replaced, .. } => {
+            let what = if *replaced { "reconnected with the new certificate" } else { "connected" };
+            good(
+                style,
+                &format!("edge {}", clean(name)),
+                &format!("quic {remote}  {}  {what}", millis(*rtt_us)),
+            )
+        }
+        Event::EdgeFailed { name, code, message, retry_ms, repeats, .. } => {
+            let next = match retry_ms {
+                Some(wait) => format!("next try in {}", brief(Duration::from_millis(*wait))),
+                None => "not tried again until the environment or the certificate changes".to_owned(),
+            };
+            let text = format!("{message} ({code}); {next}{}", more(*repeats));
+            bad(style, &format!("edge {}", clean(name)), &text)
+        }
+        Event::EdgeLeft { name, message, .. } => bad(style, &format!("edge {}", clean(name)), message),
+        Event::ControlFailed { message, code, next, retry_ms, repeats, .. } => {
+            let wait = brief(Duration::from_millis(*retry_ms));
+            let text = format!("{message} ({code}); next try in {wait}{}", more(*repeats));
+            format!("{}  next: {}\n", bad(style, "control plane", &text), clean(next))
+        }
+        Event::Routes { revision, routes } => {
+            let mut text = format!("Routes (bundle v{revision})\n");
+            if routes.is_empty() {
+                text.push_str("  none yet: they appear here as soon as somebody creates one\n");
+            }
+            table(&mut text, routes);
+            text
+        }
+        Event::RoutesChanged { revision, added, changed, removed } => {
+            let mut parts = Vec::new();
+            parts.extend(added.iter().map(|route| format!("+ {}", one_line(route))));
+            parts.extend(changed.iter().map(|route| format!("~ {}", one_line(route))));
+            parts.extend(removed.iter().map(|address| format!("- {}", clean(address))));
+            format!("Routes changed (bundle v{revision}): {}\n", parts.join("; "))
+        }
+        Event::Ready { edges, edges_total, routes, upstreams_down, .. } => {
+            let down = match upstreams_down {
+                0 => String::new(),
+                1 => " (1 upstream down)".to_owned(),
+                n => format!(" ({n} upstreams down)"),
+            };
+            format!(
+                "Ready: {edges}/{edges_total} {}, {routes} {}{down}.   Ctrl+C drains (30 s), twice stops now\n",
+                plural(*edges_total, "edge"),
+                plural(*routes, "route"),
+            )
+        }
+        Event::Draining { exchanges: 0, .. } => "Stopping: nothing is running.\n".to_owned(),
+        Event::Draining { exchanges, grace_s } => format!(
+            "Stopping: {exchanges} running {} may finish within {grace_s} s. Ctrl+C again stops now.\n",
+            plural(*exchanges, "request"),
+        ),
+        Event::Stopped { cut: 0 } => "Stopped.\n".to_owned(),
+        Event::Stopped { cut } => {
+            format!("Stopped. {cut} {} did not finish in time and were cut.\n", plural(*cut, "request"))
+        }
+        Event::Error { message, next, .. } => format!("error: {}\n  next: {}\n", clean(message), clean(next)),
+    }
+}
+
+/// `text` without characters that could move a terminal's cursor or forge a line of a log.
+pub fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() || is_invisible(c) { '?' } else { c }).collect()
+}
+
+/// Characters that show nothing and turn the reading order (Unicode TR 36 §3).
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+fn good(style: Style, label: &str, text: &str) -> String {
+    line(
+        match style {
+            Style::Plain => "✓",
+            Style::Coloured => "\x1b[32m✓\x1b[0m",
+        },
+        label,
+        text,
+    )
+}
+
+fn bad(style: Style, label: &str, text: &str) -> String {
+    line(
+        match style {
+            Style::Plain => "!",
+            Style::Coloured => "\x1b[33m!\x1b[0m",
+        },
+        label,
+        text,
+    )
+}
+
+fn line(mark: &str, label: &str, text: &str) -> String {
+    format!("{mark} {label:<LABEL_WIDTH$} {}\n", clean(text))
+}
+
+fn table(text: &mut String, routes: &[RouteLine]) {
+    let cells: Vec<[String; 4]> = routes
+        .iter()
+        .map(|route| {
+            let target = route.target.as_deref().unwrap_or("not declared by this warpgate");
+            let to = format!("→ {} {target}", route.upstream);
+            [clean(&route.address), clean(&to), clean(&route.access), state(route)]
+        })
+        .collect();
+    let width = |column: usize| {
+        cells.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let (first, second, third) = (width(0), width(1), width(2));
+    for [address, to, access, state] in &cells {
+        let row = format!("  {address:<first$}   {to:<second$}   {access:<third$}   {state}");
+        text.push_str(row.trim_end());
+        text.push('\n');
+    }
+}
+
+fn one_line(route: &RouteLine) -> String {
+    let target = route.target.as_deref().unwrap_or("not declared by this warpgate");
+    clean(&format!("{} → {} {target} ({})", route.address, route.upstream, route.access))
+}
+
+fn state(route: &RouteLine) -> String {
+    match &route.state {
+        None => String::new(),
+        Some(UpstreamState::Up { status: Some(status), took_ms }) => format!("up: {status} ({took_ms} ms)"),
+        Some(UpstreamState::Up { status: None, .. }) => "up, but it does not answer HTTP".to_owned(),
+        Some(UpstreamState::Down { why }) => format!("DOWN: {}", clean(why)),
+    }
+}
+
+fn more(repeats: u32) -> String {
+    if repeats == 0 { String::new() } else { format!("  [{repeats} more in 5 min]") }
+}
+
+fn plural(count: usize, word: &str) -> String {
+    if count == 1 { word.to_owned() } else { format!("{word}s") }
+}
+
+fn seconds(s: u64) -> String {
+    brief(Duration::from_secs(s))
+}
+
+/// A duration in its largest fitting unit: `8 s`, `12 min`, `16 h`, `3 d`.
+fn brief(duration: Duration) -> String {
+    let s = duration.as_secs();
+    match s {
+        0 => format!("{} ms", duration.as_millis()),
+        1..120 => format!("{s} s"),
+        120..7_200 => format!("{} min", s / 60),
+        7_200..172_800 => format!("{} h", s / 3600),
+        _ => format!("{} d", s / 86_400),
+    }
+}
+
+fn millis(micros: u64) -> String {
+    if micros >= 10_000 {
+        format!("{} ms", micros / 1000)
+    } else {
+        format!("{}.{} ms", micros / 1000, micros % 1000 / 100)
+    }
+}
+
+fn signed_seconds(ms: i64) -> String {
+    let tenths = ms.unsigned_abs() / 100;
+    format!("{}{}.{} s", if ms < 0 { '-' } else { '+' }, tenths / 10, tenths % 10)
+}
+
+fn mebibytes(octets: usize) -> String {
+    let tenths = octets.saturating_mul(10) / (1024 * 1024);
+    format!("{}.{} MiB", tenths / 10, tenths % 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Format;
+    use super::super::tests::print_all;
+    use super::*;
+
+    #[test]
+    fn a_run_reads_like_a_report() {
+        let route = |address: &str, target: Option<&str>, access: &str, state| RouteLine {
+            address: address.into(),
+            upstream: "default".into(),
+            target: target.map(str::to_owned),
+            access: access.into(),
+            state,
+        };
+        let events = vec![
+            Event::Started { version: "0.1.0", platform: "linux/x86_64".into(), host: "web-01".into() },
+            Event::Control {
+                address: "connect.mezu.localhost:8443".into(),
+                transport: "quic",
+                took_ms: 12,
+                clock_skew_ms: -240,
+            },
+            Event::Certificate {
+                name: "spiffe://mezu/x".into(),
+                valid_s: 86_400,
+                renews_s: 43_300,
+                kept_in: None,
+            },
+            Event::EdgeConnected {
+                edge: "edg_1".into(),
+                name: "fra-1".into(),
+                remote: "203.0.113.7:443".into(),
+                rtt_us: 18_200,
+                replaced: false,
+            },
+            Event::Routes {
+                revision: 42,
+                routes: vec![
+                    route(
+                        "https://shop.example/api/*",
+                        Some("http://127.0.0.1:8080"),
+                        "auth required · role=customer",
+                        Some(UpstreamState::Up { status: Some(200), took_ms: 4 }),
+                    ),
+                    route("https://shop.example/x", None, "public", None),
+                ],
+            },
+            Event::Ready { edges: 1, edges_total: 2, routes: 2, upstreams_down: 1, round_trip_us: 400 },
+        ];
+        let (out, _) = print_all(Format::Text(Style::Plain), events);
+        let expected = "\
+warpgate 0.1.0  linux/x86_64  (web-01)
+✓ control plane   connect.mezu.localhost:8443  quic  12 ms  clock skew -0.2 s
+✓ certificate     spiffe://mezu/x · valid 24 h · renews in 12 h · key stays in memory
+✓ edge fra-1      quic 203.0.113.7:443  18 ms  connected
+Routes (bundle v42)
+  https://shop.example/api/*   → default http://127.0.0.1:8080           auth required · role=customer   up: 200 (4 ms)
+  https://shop.example/x       → default not declared by this warpgate   public
+Ready: 1/2 edges, 2 routes (1 upstream down).   Ctrl+C drains (30 s), twice stops now
+";
+        assert_eq!(out, expected);
+    }
+
+    #[test]
+    fn r25_words_of_a_peer_cannot_forge_lines_or_move_the_cursor() {
+        let event = Event::EdgeFailed {
+            edge: "edg_1".into(),
+            name: "a\nReady: 9/9".into(),
+            code: "tunnel.busy".into(),
+            message: "\x1b[2J\u{202e}busy".into(),
+            retry_ms: Some(8000),
+            repeats: 12,
+        };
+        let (out, _) = print_all(Format::Text(Style::Plain), vec![event]);
+        assert_eq!(out.lines().count(), 1);
+        assert_eq!(out, "! edge a?Ready: 9/9 ?[2J?busy (tunnel.busy); next try in 8 s  [12 more in 5 min]\n");
+    }
+}
