@@ -11,5 +11,10 @@
 //!
 //! A first reading: [`factor::password`], [`flow::login`], [`sign_in`], [`account`].
 
+pub mod access;
+pub mod account;
 pub mod factor;
+pub mod flow;
+pub mod service_account;
+pub mod sign_in;
 pub mod throttle;

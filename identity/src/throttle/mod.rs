@@ -1,0 +1,353 @@
+//! Slows guessing at sign-in, without letting anybody lock somebody else out (R15).
+//!
+//! Each attempt draws on three allowances, and is made only if all three have room:
+//!
+//! | allowance | stops | room |
+//! |---|---|---|
+//! | account from this network | guessing one account's password | 5, then one per 30 s |
+//! | network, any account | spraying one password over many accounts | 30, then one per 5 s |
+//! | everybody | a swarm of networks | 300, then 20 per second |
+//!
+//! An attempt that succeeds gives its draw back, so an office behind one address is not slowed by people who
+//! know their passwords. Nothing is counted per account alone: whoever guesses at an account from elsewhere
+//! slows only themselves. A network from which an account has signed in before is *known* for it, and is not
+//! held up by the second and third allowance, which strangers can use up.
+//!
+//! A network is a /24 of IPv4 or a /64 of IPv6: what one person can easily hold. Tables are bounded; a full
+//! one is first swept of entries that are back at rest. The third allowance bounds how fast strangers can fill
+//! them. Unknown accounts draw like known ones (R13). State is per node and in memory.
+
+mod gcra;
+mod network;
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_lc_rs::digest;
+use mezusphere_model::Clock;
+use mezusphere_model::id::DirectoryId;
+
+use gcra::{Allowance, Table};
+pub use network::Network;
+
+/// Attempts on one account from one network.
+const PAIR: Allowance = Allowance { burst: 5, period: Duration::from_secs(30) };
+/// Attempts from one network on any account.
+const NETWORK: Allowance = Allowance { burst: 30, period: Duration::from_secs(5) };
+/// Attempts of strangers altogether. Twenty Argon2 runs per second are half of one core.
+const EVERYBODY: Allowance = Allowance { burst: 300, period: Duration::from_millis(50) };
+
+/// Entries per table. A pair is back at rest after 150 s at most, in which strangers get 3300 attempts through.
+const TABLE_LEN_MAX: usize = 8192;
+/// Account and network pairs remembered as known, the oldest forgotten first; 40 octets each.
+const KNOWN_LEN_MAX: usize = 16_384;
+
+/// An account as the throttle knows it: a hash of the directory and the name that was typed, so that accounts
+/// that do not exist are counted too, and no name is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct AccountKey([u8; 16]);
+
+impl AccountKey {
+    /// The key of `login` as typed in `directory`; spelled alike, counted alike.
+    pub fn of(directory: DirectoryId, login: &str) -> Self {
+        let mut context = digest::Context::new(&digest::SHA256);
+        context.update(&directory.bits().to_be_bytes());
+        context.update(crate::account::fold_login(login).as_bytes());
+        let mut short = [0; 16];
+        for (to, from) in short.iter_mut().zip(context.finish().as_ref()) {
+            *to = *from;
+        }
+        Self(short)
+    }
+}
+
+impl fmt::Debug for AccountKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AccountKey(…)")
+    }
+}
+
+/// Which allowance had no room; for the log and for metrics, not for the person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// This account from this network.
+    Account,
+    /// This network.
+    Network,
+    /// Everybody.
+    Everybody,
+}
+
+/// Too many attempts; nothing was charged for asking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too many attempts; try again in {} s", .retry_after.as_secs())]
+pub struct Throttled {
+    /// When the next attempt has room, rounded up to whole seconds, at least one.
+    pub retry_after: Duration,
+    /// What ran out.
+    pub scope: Scope,
+}
+
+/// Leave for one attempt, to be handed back with its outcome. One that is dropped counts as failed.
+#[derive(Debug)]
+#[must_use]
+pub struct Attempt {
+    account: AccountKey,
+    network: Network,
+    known: bool,
+}
+
+/// Counts the attempts. Shared by all requests of a node.
+pub struct Throttle {
+    clock: Clock,
+    tables: Mutex<Tables>,
+}
+
+struct Tables {
+    pairs: Table<(AccountKey, Network)>,
+    networks: Table<Network>,
+    everybody: Table<()>,
+    known: Known,
+}
+
+impl Throttle {
+    /// A throttle at rest.
+    pub fn new(clock: Clock) -> Self {
+        let tables = Tables {
+            pairs: Table::new(PAIR, TABLE_LEN_MAX),
+            networks: Table::new(NETWORK, TABLE_LEN_MAX),
+            everybody: Table::new(EVERYBODY, 1),
+            known: Known::default(),
+        };
+        Self { clock, tables: Mutex::new(tables) }
+    }
+
+    /// Asks leave to try signing in as `account` from `address`.
+    pub fn begin(&self, account: AccountKey, address: IpAddr) -> Result<Attempt, Throttled> {
+        let network = Network::of(address);
+        let now = self.clock.now();
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = tables.known.contains(&(account, network));
+        // All are asked before any is charged, so that a refused attempt costs nothing.
+        let mut waits = vec![(tables.pairs.wait(&(account, network), now), Scope::Account)];
+        if !known {
+            waits.push((tables.networks.wait(&network, now), Scope::Network));
+            waits.push((tables.everybody.wait(&(), now), Scope::Everybody));
+        }
+        if let Some((wait, scope)) =
+            waits.into_iter().filter(|(wait, _)| !wait.is_zero()).max_by_key(|(wait, _)| *wait)
+        {
+            return Err(Throttled { retry_after: whole_seconds(wait), scope });
+        }
+        tables.pairs.draw((account, network), now);
+        if !known {
+            tables.networks.draw(network, now);
+            tables.everybody.draw((), now);
+        }
+        Ok(Attempt { account, network, known })
+    }
+
+    /// The attempt succeeded: its draw is given back, and the network is known for the account from now on.
+    pub fn succeeded(&self, attempt: Attempt) {
+        let pair = (attempt.account, attempt.network);
+        self.give_back(attempt);
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner).known.remember(pair);
+    }
+
+    /// The attempt could not be judged (too busy, a fault of ours): its draw is given back.
+    pub fn not_judged(&self, attempt: Attempt) {
+        self.give_back(attempt);
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "an attempt is handed back once")]
+    fn give_back(&self, attempt: Attempt) {
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        tables.pairs.give_back(&(attempt.account, attempt.network));
+        if !attempt.known {
+            tables.networks.give_back(&attempt.network);
+            tables.everybody.give_back(&());
+        }
+    }
+}
+
+impl fmt::Debug for Throttle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Throttle")
+    }
+}
+
+fn whole_seconds(wait: Duration) -> Duration {
+    let up = if wait.subsec_nanos() == 0 { 0 } else { 1 };
+    Duration::from_secs(wait.as_secs().saturating_add(up).max(1))
+}
+
+/// Pairs that have signed in, the oldest forgotten first.
+#[derive(Default)]
+struct Known {
+    /// Each pair with the number of its newest entry in `order`.
+    pairs: HashMap<(AccountKey, Network), u64>,
+    order: VecDeque<((AccountKey, Network), u64)>,
+    next: u64,
+}
+
+impl Known {
+    fn contains(&self, pair: &(AccountKey, Network)) -> bool {
+        self.pairs.contains_key(pair)
+    }
+
+    fn remember(&mut self, pair: (AccountKey, Network)) {
+        self.next += 1;
+        self.pairs.insert(pair, self.next);
+        self.order.push_back((pair, self.next));
+        while self.order.len() > KNOWN_LEN_MAX {
+            // A pair that was renewed since has a later entry and stays.
+            if let Some((oldest, n)) = self.order.pop_front()
+                && self.pairs.get(&oldest) == Some(&n)
+            {
+                self.pairs.remove(&oldest);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use mezusphere_model::Timestamp;
+    use mezusphere_model::clock::ManualClock;
+
+    use super::*;
+
+    const DIRECTORY: DirectoryId = DirectoryId::from_bits(1);
+
+    fn throttle() -> (Throttle, ManualClock) {
+        let hand = ManualClock::at(Timestamp::from_seconds(1_800_000_000));
+        (Throttle::new(hand.clock()), hand)
+    }
+
+    fn account(name: &str) -> AccountKey {
+        AccountKey::of(DIRECTORY, name)
+    }
+
+    fn v4(a: u8, b: u8, c: u8, d: u8) -> IpAddr {
+        Ipv4Addr::new(a, b, c, d).into()
+    }
+
+    /// Fails until refused; returns how many attempts were let through and the refusal.
+    fn exhaust(throttle: &Throttle, name: &str, address: IpAddr) -> (u32, Throttled) {
+        let mut made = 0;
+        loop {
+            match throttle.begin(account(name), address) {
+                Ok(_failed) => made += 1,
+                Err(refusal) => return (made, refusal),
+            }
+        }
+    }
+
+    #[test]
+    fn r15_guessing_one_account_is_slowed_to_one_attempt_in_thirty_seconds() {
+        let (throttle, hand) = throttle();
+        let (made, refusal) = exhaust(&throttle, "ada@shop.example", v4(192, 0, 2, 7));
+        assert_eq!((made, refusal.scope, refusal.retry_after.as_secs()), (5, Scope::Account, 30));
+        hand.advance(refusal.retry_after);
+        assert_eq!(exhaust(&throttle, "ada@shop.example", v4(192, 0, 2, 7)).0, 1);
+        hand.advance(Duration::from_secs(3600));
+        assert_eq!(
+            exhaust(&throttle, "ada@shop.example", v4(192, 0, 2, 7)).0,
+            5,
+            "never more than the burst"
+        );
+    }
+
+    #[test]
+    fn r15_another_spelling_or_a_neighbouring_address_is_no_way_around() {
+        let (throttle, _hand) = throttle();
+        exhaust(&throttle, "ada@shop.example", v4(192, 0, 2, 7));
+        assert!(throttle.begin(account(" Ada@Shop.Example "), v4(192, 0, 2, 200)).is_err(), "same /24");
+        let v6 = |tail| IpAddr::from(Ipv6Addr::new(0x2001, 0xdb8, 1, 2, 3, 4, 5, tail));
+        exhaust(&throttle, "ada@shop.example", v6(1));
+        assert!(throttle.begin(account("ada@shop.example"), v6(9)).is_err(), "same /64");
+        let mapped = IpAddr::from(Ipv4Addr::new(192, 0, 2, 9).to_ipv6_mapped());
+        assert!(throttle.begin(account("ada@shop.example"), mapped).is_err(), "IPv4 written as IPv6");
+    }
+
+    #[test]
+    fn r15_nobody_can_lock_a_victim_out_from_elsewhere() {
+        let (throttle, _hand) = throttle();
+        for network in 0..50 {
+            exhaust(&throttle, "ada@shop.example", v4(198, 51, network, 1));
+        }
+        assert!(throttle.begin(account("ada@shop.example"), v4(192, 0, 2, 7)).is_ok());
+    }
+
+    #[test]
+    fn r15_spraying_many_accounts_from_one_network_is_caught() {
+        let (throttle, hand) = throttle();
+        let spray = |from: u32| {
+            let names = (from..from + 100).map(|n| format!("user{n}@shop.example"));
+            names.filter(|name| throttle.begin(account(name), v4(192, 0, 2, 7)).is_ok()).count()
+        };
+        assert_eq!(spray(0), 30);
+        hand.advance(Duration::from_secs(60));
+        assert_eq!(spray(100), 12, "one per 5 s");
+    }
+
+    #[test]
+    fn r15_a_swarm_meets_the_limit_of_everybody_but_known_places_do_not() {
+        let (throttle, _hand) = throttle();
+        let home = v4(192, 0, 2, 7);
+        let attempt = throttle.begin(account("ada@shop.example"), home).unwrap();
+        throttle.succeeded(attempt);
+        let swarm = (0..=255_u8).flat_map(|b| (0..4_u8).map(move |c| v4(203, b, c, 1)));
+        let made = swarm
+            .enumerate()
+            .filter(|(n, address)| throttle.begin(account(&format!("user{n}")), *address).is_ok())
+            .count();
+        assert_eq!(made, 300);
+        assert_eq!(throttle.begin(account("new"), home).unwrap_err().scope, Scope::Everybody);
+        assert!(throttle.begin(account("ada@shop.example"), home).is_ok(), "signed in from here before");
+    }
+
+    #[test]
+    fn r15_people_who_know_their_passwords_do_not_slow_their_office() {
+        let (throttle, _hand) = throttle();
+        for n in 0..200 {
+            let attempt = throttle.begin(account(&format!("user{n}")), v4(192, 0, 2, 7)).unwrap();
+            throttle.succeeded(attempt);
+        }
+        for _ in 0..200 {
+            let attempt = throttle.begin(account("ada"), v4(192, 0, 2, 7)).unwrap();
+            throttle.not_judged(attempt);
+        }
+    }
+
+    #[test]
+    fn r15_a_known_place_is_still_slowed_for_its_own_account() {
+        let (throttle, _hand) = throttle();
+        let home = v4(192, 0, 2, 7);
+        let attempt = throttle.begin(account("ada@shop.example"), home).unwrap();
+        throttle.succeeded(attempt);
+        assert_eq!(exhaust(&throttle, "ada@shop.example", home).0, 5);
+    }
+
+    #[test]
+    fn the_known_table_forgets_the_oldest_first() {
+        let mut known = Known::default();
+        let pair = |n: usize| (account(&n.to_string()), Network::of(v4(192, 0, 2, 7)));
+        known.remember(pair(0));
+        known.remember(pair(1));
+        known.remember(pair(0));
+        for n in 2..KNOWN_LEN_MAX {
+            known.remember(pair(n));
+        }
+        assert!(known.contains(&pair(0)), "renewed after 1");
+        assert!(known.contains(&pair(1)) || known.order.len() == KNOWN_LEN_MAX);
+        known.remember(pair(KNOWN_LEN_MAX));
+        assert!(!known.contains(&pair(1)));
+        assert!(known.pairs.len() <= KNOWN_LEN_MAX && known.order.len() <= KNOWN_LEN_MAX);
+    }
+}

@@ -1,17 +1,24 @@
 //! The password factor: what a password may be, how it is kept, how it is checked.
 //!
-//! [`rules`] says which new passwords are taken, [`PasswordPool`] hashes and verifies on threads of its own.
+//! [`rules`] says which new passwords are taken, [`PasswordPool`] hashes and verifies on threads of its own,
+//! [`prove`] turns a right password into a [`Proof`](super::Proof).
 //! A password is wiped from memory when dropped and never shown by `Debug`.
 
 mod pool;
+mod prove;
 mod rules;
 
 use std::fmt;
 
+use mezusphere_model::Timestamp;
+use mezusphere_model::id::UserId;
+use mezusphere_store::primary::password::PasswordRow;
 use unicode_normalization::UnicodeNormalization as _;
 use zeroize::Zeroizing;
 
-pub use pool::{PasswordPool, Pepper, PoolError, PoolLimits, SetError, Verdict};
+pub use pool::{PasswordPool, Peppers, PoolError, PoolLimits, QUEUE_LEN_MAX, SetError, Verdict};
+pub(crate) use prove::set;
+pub use prove::{ProveError, prove};
 pub use rules::{GUESSES_LOG10_MIN, PASSWORD_LEN_MAX, PASSWORD_LEN_MIN, Weakness};
 
 /// Longest password as octets of UTF-8: no code point takes more than four.
@@ -68,21 +75,35 @@ impl fmt::Debug for Password {
     }
 }
 
-/// A password as it is kept: Argon2id in PHC string form (`$argon2id$v=19$m=19456,t=2,p=1$salt$hash`).
+/// A password as it is kept: Argon2id in PHC string form (`$argon2id$v=19$m=19456,t=2,p=1$salt$hash`), and
+/// which pepper went into it.
 ///
 /// Useless to whoever does not also have the pepper; never leaves the primary all the same.
 #[derive(Clone, PartialEq, Eq)]
-pub struct PasswordHash(String);
+pub struct PasswordHash {
+    phc: String,
+    pepper_version: u32,
+}
 
 impl PasswordHash {
     /// A hash read back from the store.
-    pub fn from_stored(text: String) -> Self {
-        Self(text)
+    pub fn from_stored(phc: String, pepper_version: u32) -> Self {
+        Self { phc, pepper_version }
     }
 
     /// Its PHC string, for the store.
-    pub fn as_str(&self) -> &str {
-        &self.0
+    pub fn phc(&self) -> &str {
+        &self.phc
+    }
+
+    /// Version of the pepper it was made with, for the store.
+    pub fn pepper_version(&self) -> u32 {
+        self.pepper_version
+    }
+
+    /// The row that sets it as `user`'s password.
+    pub(crate) fn into_row(self, user: UserId, now: Timestamp) -> PasswordRow {
+        PasswordRow { user, hash: self.phc, pepper_version: self.pepper_version, changed_at: now }
     }
 }
 

@@ -19,11 +19,11 @@ use zeroize::Zeroizing;
 use super::{Password, PasswordHash, Weakness, rules};
 
 /// Memory of one hash, in KiB: 19 MiB, with [`PASSES`] and [`LANES`] the OWASP minimum for Argon2id.
-pub const MEMORY_KIB: u32 = 19 * 1024;
+const MEMORY_KIB: u32 = 19 * 1024;
 /// Passes over that memory.
-pub const PASSES: u32 = 2;
+const PASSES: u32 = 2;
 /// Lanes computed side by side; one, because a sign-in gets one thread.
-pub const LANES: u32 = 1;
+const LANES: u32 = 1;
 const OUTPUT_LEN: usize = 32;
 const SALT_LEN: usize = 16;
 
@@ -48,29 +48,36 @@ impl PoolLimits {
 }
 
 /// The installation's own secret in every hash: a stolen database alone cannot be guessed against.
-#[derive(Clone)]
-pub struct Pepper(Zeroizing<[u8; 32]>);
+///
+/// The current one goes into new hashes; hashes made with an older one are still verified, and replaced at the
+/// next sign-in.
+pub struct Peppers {
+    current: (u32, Zeroizing<[u8; 32]>),
+    older: Vec<(u32, Zeroizing<[u8; 32]>)>,
+}
 
-impl Pepper {
-    /// A pepper with these bytes, as unsealed from the store.
-    pub fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(Zeroizing::new(bytes))
+impl Peppers {
+    /// The current pepper with its version, as the store keeps it.
+    pub fn new(version: u32, bytes: [u8; 32]) -> Self {
+        Self { current: (version, Zeroizing::new(bytes)), older: Vec::new() }
     }
 
-    /// A new pepper.
-    pub fn random(entropy: &Entropy) -> Self {
-        Self::from_bytes(entropy.bytes())
+    /// And one that some hashes were still made with.
+    #[must_use]
+    pub fn with_older(mut self, version: u32, bytes: [u8; 32]) -> Self {
+        self.older.push((version, Zeroizing::new(bytes)));
+        self
     }
 
-    /// Its bytes, to be sealed.
-    pub fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
+    fn get(&self, version: u32) -> Option<&[u8; 32]> {
+        let all = std::iter::once(&self.current).chain(&self.older);
+        all.into_iter().find(|(known, _)| *known == version).map(|(_, bytes)| &**bytes)
     }
 }
 
-impl fmt::Debug for Pepper {
+impl fmt::Debug for Peppers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Pepper(…)")
+        f.debug_struct("Peppers").field("current", &self.current.0).finish_non_exhaustive()
     }
 }
 
@@ -97,12 +104,13 @@ pub enum SetError {
 }
 
 /// What a verification found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It is the password.
-    Right,
-    /// It is the password, but the hash is of older settings: hash it again and store that.
-    RightButOutdated,
+    Right {
+        /// The hash was made with older settings or an older pepper: store this one instead.
+        replacement: Option<PasswordHash>,
+    },
     /// It is not, or there is no such account.
     Wrong,
 }
@@ -144,16 +152,17 @@ impl PasswordPool {
     ///
     /// # Errors
     /// What the operating system says when it refuses a thread.
-    pub fn start(pepper: Pepper, limits: PoolLimits, entropy: &Entropy) -> io::Result<Self> {
+    pub fn start(peppers: Peppers, limits: PoolLimits, entropy: &Entropy) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
             work: Condvar::new(),
             queue_len_max: limits.queue_len_max,
-            hasher: Hasher::new(pepper, entropy).map_err(io::Error::other)?,
+            hasher: Hasher::new(peppers, entropy).map_err(io::Error::other)?,
             entropy: entropy.clone(),
             verifications: AtomicU64::new(0),
         });
-        let mut workers = Workers { shared: Arc::clone(&shared), threads: Vec::with_capacity(limits.threads) };
+        let mut workers =
+            Workers { shared: Arc::clone(&shared), threads: Vec::with_capacity(limits.threads) };
         for n in 0..limits.threads.max(1) {
             let shared = Arc::clone(&shared);
             let thread = std::thread::Builder::new().name(format!("password-{n}"));
@@ -165,7 +174,11 @@ impl PasswordPool {
     /// Checks `password` against the stored hash, or against the decoy if there is none: the work is the same.
     ///
     /// Waits for its turn in the queue. Cancel safe: a job whose caller went away is skipped.
-    pub async fn verify(&self, password: Password, stored: Option<PasswordHash>) -> Result<Verdict, PoolError> {
+    pub async fn verify(
+        &self,
+        password: Password,
+        stored: Option<PasswordHash>,
+    ) -> Result<Verdict, PoolError> {
         let (reply, answer) = oneshot::channel();
         self.workers.shared.submit(Job::Verify { password, stored, reply })?;
         answer.await.map_err(|_| PoolError::Stopped)
@@ -253,7 +266,8 @@ impl Shared {
             Job::Set { reply, .. } if reply.is_closed() => {}
             Job::Verify { password, stored, reply } => {
                 self.verifications.fetch_add(1, Ordering::Relaxed);
-                drop(reply.send(self.hasher.verify(&password, stored.as_ref())));
+                let salt = self.entropy.bytes();
+                drop(reply.send(self.hasher.verify(&password, stored.as_ref(), salt)));
             }
             Job::Set { password, about, reply } => {
                 let outcome = rules::check(&password, &about).map_err(SetError::from).and_then(|()| {
@@ -268,15 +282,15 @@ impl Shared {
     }
 }
 
-/// Argon2id with this installation's settings and pepper.
+/// Argon2id with this installation's settings and peppers.
 struct Hasher {
-    pepper: Pepper,
+    peppers: Peppers,
     params: Params,
-    decoy: phc::PasswordHash,
+    decoy: PasswordHash,
 }
 
 impl Hasher {
-    fn new(pepper: Pepper, entropy: &Entropy) -> Result<Self, password_hash::Error> {
+    fn new(peppers: Peppers, entropy: &Entropy) -> Result<Self, password_hash::Error> {
         let params = Params::new(MEMORY_KIB, PASSES, LANES, Some(OUTPUT_LEN))?;
         // An output nobody computed: no password leads to it, and trying one costs what a real one costs.
         let decoy = phc::PasswordHash {
@@ -286,40 +300,169 @@ impl Hasher {
             salt: Some(Salt::new(&entropy.bytes::<SALT_LEN>())?),
             hash: Some(Output::new(&entropy.bytes::<OUTPUT_LEN>())?),
         };
-        Ok(Self { pepper, params, decoy })
+        let decoy = PasswordHash { phc: decoy.to_string(), pepper_version: peppers.current.0 };
+        Ok(Self { peppers, params, decoy })
     }
 
-    fn argon2(&self) -> Result<Argon2<'_>, argon2::Error> {
-        Argon2::new_with_secret(
-            self.pepper.as_bytes(),
-            Algorithm::Argon2id,
-            Version::V0x13,
-            self.params.clone(),
-        )
+    fn argon2<'a>(&self, pepper: &'a [u8; 32]) -> Result<Argon2<'a>, argon2::Error> {
+        Argon2::new_with_secret(pepper, Algorithm::Argon2id, Version::V0x13, self.params.clone())
     }
 
     fn hash(&self, password: &Password, salt: [u8; SALT_LEN]) -> Result<PasswordHash, password_hash::Error> {
-        let hash = self.argon2()?.hash_password_with_salt(password.as_str().as_bytes(), &salt)?;
-        Ok(PasswordHash(hash.to_string()))
+        let (pepper_version, pepper) = &self.peppers.current;
+        let hash = self.argon2(pepper)?.hash_password_with_salt(password.as_str().as_bytes(), &salt)?;
+        Ok(PasswordHash { phc: hash.to_string(), pepper_version: *pepper_version })
     }
 
-    fn verify(&self, password: &Password, stored: Option<&PasswordHash>) -> Verdict {
-        let parsed = stored.and_then(|stored| match phc::PasswordHash::new(stored.as_str()) {
-            Ok(parsed) => Some(parsed),
-            Err(error) => {
-                tracing::error!(%error, "A stored password hash cannot be read");
-                None
+    fn verify(&self, password: &Password, stored: Option<&PasswordHash>, salt: [u8; SALT_LEN]) -> Verdict {
+        let readable = |stored: &&PasswordHash| {
+            let ok = self.peppers.get(stored.pepper_version).is_some()
+                && phc::PasswordHash::new(&stored.phc).is_ok();
+            if !ok {
+                tracing::error!(pepper = stored.pepper_version, "A stored password hash cannot be used");
             }
-        });
-        let against = parsed.as_ref().unwrap_or(&self.decoy);
-        let right = self
-            .argon2()
-            .map_err(password_hash::Error::from)
-            .and_then(|argon2| argon2.verify_password(password.as_str().as_bytes(), against));
-        match (right, &parsed) {
-            (Ok(()), Some(parsed)) if parsed.params == self.decoy.params => Verdict::Right,
-            (Ok(()), Some(_)) => Verdict::RightButOutdated,
+            ok
+        };
+        let known = stored.filter(readable);
+        let right = self.matches(password, known.unwrap_or(&self.decoy));
+        match known {
+            Some(known) if right && self.is_outdated(known) => Verdict::Right {
+                // A sign-in must not fail for it: if hashing fails, the old hash stays until next time.
+                replacement: self.hash(password, salt).ok(),
+            },
+            Some(_) if right => Verdict::Right { replacement: None },
             _ => Verdict::Wrong,
         }
+    }
+
+    fn matches(&self, password: &Password, against: &PasswordHash) -> bool {
+        let Some(pepper) = self.peppers.get(against.pepper_version) else { return false };
+        let (Ok(argon2), Ok(parsed)) = (self.argon2(pepper), phc::PasswordHash::new(&against.phc)) else {
+            return false;
+        };
+        argon2.verify_password(password.as_str().as_bytes(), &parsed).is_ok()
+    }
+
+    fn is_outdated(&self, stored: &PasswordHash) -> bool {
+        let params = |hash: &PasswordHash| phc::PasswordHash::new(&hash.phc).ok().map(|parsed| parsed.params);
+        stored.pepper_version != self.peppers.current.0 || params(stored) != params(&self.decoy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool(peppers: Peppers, limits: PoolLimits) -> PasswordPool {
+        PasswordPool::start(peppers, limits, &Entropy::counting()).unwrap()
+    }
+
+    fn one_pepper() -> Peppers {
+        Peppers::new(1, [7; 32])
+    }
+
+    fn typed(text: &str) -> Password {
+        Password::new(text.to_owned()).unwrap()
+    }
+
+    const GOOD: &str = "plum koala nine rulers";
+
+    #[tokio::test]
+    async fn r14_a_hash_is_argon2id_at_nineteen_mebibytes() {
+        let pool = pool(one_pepper(), PoolLimits::for_cores(1));
+        let hash = pool.set(typed(GOOD), Vec::new()).await.unwrap();
+        assert!(hash.phc().starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{}", hash.phc());
+        assert_eq!(hash.pepper_version(), 1);
+        let right = Verdict::Right { replacement: None };
+        assert_eq!(pool.verify(typed(GOOD), Some(hash.clone())).await, Ok(right));
+        assert_eq!(pool.verify(typed("plum koala nine ruler"), Some(hash)).await, Ok(Verdict::Wrong));
+    }
+
+    #[tokio::test]
+    async fn r14_a_hash_without_its_pepper_verifies_nothing() {
+        let ours = pool(one_pepper(), PoolLimits::for_cores(1));
+        let hash = ours.set(typed(GOOD), Vec::new()).await.unwrap();
+        let theirs = pool(Peppers::new(1, [8; 32]), PoolLimits::for_cores(1));
+        assert_eq!(theirs.verify(typed(GOOD), Some(hash)).await, Ok(Verdict::Wrong));
+    }
+
+    #[tokio::test]
+    async fn a_hash_of_an_older_pepper_is_replaced_at_sign_in() {
+        let old = pool(one_pepper(), PoolLimits::for_cores(1));
+        let hash = old.set(typed(GOOD), Vec::new()).await.unwrap();
+        let new = pool(Peppers::new(2, [8; 32]).with_older(1, [7; 32]), PoolLimits::for_cores(1));
+        let Ok(Verdict::Right { replacement: Some(replacement) }) = new.verify(typed(GOOD), Some(hash)).await
+        else {
+            panic!("right, and to be replaced");
+        };
+        assert_eq!(replacement.pepper_version(), 2);
+        let right = Verdict::Right { replacement: None };
+        assert_eq!(new.verify(typed(GOOD), Some(replacement)).await, Ok(right));
+    }
+
+    #[tokio::test]
+    async fn r14_a_weak_password_is_never_hashed() {
+        let pool = pool(one_pepper(), PoolLimits::for_cores(1));
+        let weak = |text: &str| pool.set(typed(text), vec!["ada@shop.example".to_owned()]);
+        assert_eq!(weak("too short").await, Err(SetError::Weak(Weakness::TooShort)));
+        assert_eq!(weak("passwordpassword").await, Err(SetError::Weak(Weakness::Common)));
+    }
+
+    #[tokio::test]
+    async fn r13_an_unknown_account_costs_exactly_one_verification_like_a_known_one() {
+        let pool = pool(one_pepper(), PoolLimits::for_cores(1));
+        let hash = pool.set(typed(GOOD), Vec::new()).await.unwrap();
+        let mut before = pool.verifications();
+        for stored in
+            [Some(hash.clone()), None, Some(PasswordHash::from_stored("damaged".to_owned(), 1)), Some(hash)]
+        {
+            assert_eq!(pool.verify(typed("not it, not it, no"), stored).await, Ok(Verdict::Wrong));
+            assert_eq!(pool.verifications(), before + 1);
+            before += 1;
+        }
+    }
+
+    #[tokio::test]
+    async fn r14_a_full_queue_says_busy_at_once_and_the_pool_recovers() {
+        let pool = pool(one_pepper(), PoolLimits { threads: 1, queue_len_max: 2 });
+        let jobs: Vec<_> = (0..20)
+            .map(|_| {
+                tokio::spawn({
+                    let pool = pool.clone();
+                    async move { pool.verify(typed(GOOD), None).await }
+                })
+            })
+            .collect();
+        let mut busy = 0;
+        for job in jobs {
+            match job.await.unwrap() {
+                Ok(Verdict::Wrong) => {}
+                Err(PoolError::Busy) => busy += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!((17..=18).contains(&busy), "one at work and two waiting at most, {busy} refused");
+        assert_eq!(pool.verify(typed(GOOD), None).await, Ok(Verdict::Wrong));
+    }
+
+    #[tokio::test]
+    async fn a_job_whose_caller_went_away_is_skipped() {
+        let pool = pool(one_pepper(), PoolLimits { threads: 1, queue_len_max: 8 });
+        let mut jobs: Vec<_> = (0..8).map(|_| Box::pin(pool.verify(typed(GOOD), None))).collect();
+        for job in &mut jobs {
+            // The first poll queues the job.
+            assert!(futures_poll_once(job.as_mut()).await.is_none());
+        }
+        drop(jobs);
+        assert_eq!(pool.verify(typed(GOOD), None).await, Ok(Verdict::Wrong));
+        assert!(pool.verifications() <= 3, "the one at work, perhaps one more, and the last");
+    }
+
+    async fn futures_poll_once<F: Future + Unpin>(mut job: F) -> Option<F::Output> {
+        std::future::poll_fn(|context| match std::pin::Pin::new(&mut job).poll(context) {
+            std::task::Poll::Ready(output) => std::task::Poll::Ready(Some(output)),
+            std::task::Poll::Pending => std::task::Poll::Ready(None),
+        })
+        .await
     }
 }

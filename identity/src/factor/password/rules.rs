@@ -62,7 +62,11 @@ mod tests {
     fn r14_fifteen_characters_are_the_least() {
         assert_eq!(judge("plum koala 9 ru"), Ok(()));
         assert_eq!(judge("plum koala 9 r"), Err(Weakness::TooShort));
-        assert_eq!(judge("日本語のとても長い合言葉です"), Err(Weakness::TooShort), "14 code points, 42 octets");
+        assert_eq!(
+            judge("日本語のとても長い合言葉です"),
+            Err(Weakness::TooShort),
+            "14 code points, 42 octets"
+        );
         assert_eq!(judge("日本語のとても長い合言葉ですよ"), Ok(()));
     }
 

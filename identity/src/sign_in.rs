@@ -1,0 +1,152 @@
+//! Sign-ins: somebody is signed in at the login host. Sessions on app hosts are its children and end with it.
+//!
+//! ```text
+//!  begin ──▶ live ──resolve / hand_off──▶ live
+//!             │ expires_at, idle, user inactive, password changed ──▶ not good any more
+//!             └─ ended (sign-out, replaced by the next sign-in)   ──▶ over, with all its sessions
+//! ```
+//!
+//! The token in the cookie has 256 random bits; only its hash is stored. Each sign-in gets a new one, and the
+//! sign-in the browser held before is ended, so a planted cookie is worth nothing (R11).
+
+use std::time::Duration;
+
+use mezusphere_model::document::Status;
+use mezusphere_model::id::{DirectoryId, EnvironmentId, ProjectId, SignInId};
+use mezusphere_model::token::Token;
+use mezusphere_model::{Entropy, Host, Timestamp};
+use mezusphere_store::primary::hand_off::{self, HandOffRow};
+use mezusphere_store::primary::sign_in::{self, SignInRow};
+use mezusphere_store::primary::user::{self, UserRow};
+use mezusphere_store::primary::{ReadTx, Tx};
+use mezusphere_store::{StoreError, WriteError};
+
+use crate::flow::Authenticated;
+
+/// How long a hand-off code is good: the time of two redirects.
+pub const HAND_OFF_TTL: Duration = Duration::from_secs(60);
+
+/// Longest note kept of the browser that signed in, in characters.
+const AGENT_LEN_MAX: usize = 256;
+
+/// How long sign-ins last.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// From sign-in to the end, whatever happens.
+    pub absolute: Duration,
+    /// Without being used; zero: never for idleness.
+    pub idle: Duration,
+}
+
+/// Where a sign-in was made, noted for the person to recognise it by.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// From which address.
+    pub address: String,
+    /// With which browser, as it said.
+    pub agent: String,
+}
+
+/// Somebody who is signed in.
+#[derive(Clone, Debug)]
+pub struct SignedIn {
+    /// Their sign-in.
+    pub sign_in: SignInRow,
+    /// They.
+    pub user: UserRow,
+}
+
+/// Where a signed-in user is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// The project of the host.
+    pub project: ProjectId,
+    /// The environment of the host.
+    pub environment: EnvironmentId,
+    /// The app host.
+    pub host: Host,
+    /// SHA-256 of the secret in the state cookie on that host, base64url.
+    pub state_hash: String,
+    /// Path and query there.
+    pub return_to: String,
+}
+
+/// Begins a sign-in and returns the token for its cookie. `held` is the token the browser had; that sign-in ends.
+pub async fn begin(
+    tx: &mut Tx,
+    entropy: &Entropy,
+    directory: DirectoryId,
+    who: &Authenticated,
+    limits: Limits,
+    place: &Place,
+    held: Option<&Token>,
+) -> Result<(SignInId, Token), WriteError> {
+    if let Some(held) = held
+        && let Some(old) = sign_in::find(tx, &held.hash()).await?
+    {
+        sign_in::end(tx, old.directory, old.id).await?;
+    }
+    let now = tx.now();
+    let token = Token::random(entropy);
+    let row = SignInRow {
+        id: SignInId::random(entropy),
+        token_hash: token.hash(),
+        directory,
+        user: who.user(),
+        methods: who.methods().to_vec(),
+        assurance: who.assurance(),
+        authenticated_at: who.at(),
+        created_at: now,
+        expires_at: now.after(limits.absolute),
+        idle_s_max: u32::try_from(limits.idle.as_secs()).unwrap_or(u32::MAX),
+        seen_at: now,
+        address: place.address.clone(),
+        agent: place.agent.chars().filter(|c| !c.is_control()).take(AGENT_LEN_MAX).collect(),
+        ended_at: None,
+    };
+    sign_in::insert(tx, &row).await?;
+    Ok((row.id, token))
+}
+
+/// Who holds this token, if the sign-in is good now.
+pub async fn resolve(tx: &mut ReadTx, token: &Token) -> Result<Option<SignedIn>, StoreError> {
+    let Some(sign_in) = sign_in::find(tx, &token.hash()).await? else { return Ok(None) };
+    let Some(user) = user::get(tx, sign_in.directory, sign_in.user).await? else { return Ok(None) };
+    Ok(is_good(&sign_in, &user, tx.now()).then_some(SignedIn { sign_in, user }))
+}
+
+/// Whether a sign-in is good at `now`.
+pub fn is_good(sign_in: &SignInRow, user: &UserRow, now: Timestamp) -> bool {
+    let idle_max = Duration::from_secs(u64::from(sign_in.idle_s_max));
+    let idle = sign_in.idle_s_max != 0 && now.since(sign_in.seen_at) >= idle_max;
+    sign_in.ended_at.is_none()
+        && now < sign_in.expires_at
+        && !idle
+        && user.status == Status::Active
+        && sign_in.created_at >= user.sessions_valid_from
+}
+
+/// Makes a code that the app host turns into a session, and notes that the sign-in was used.
+pub async fn hand_off(
+    tx: &mut Tx,
+    entropy: &Entropy,
+    sign_in: &SignInRow,
+    destination: &Destination,
+) -> Result<Token, WriteError> {
+    let now = tx.now();
+    sign_in::seen(tx, sign_in.directory, sign_in.id, now).await?;
+    let code = Token::random(entropy);
+    let row = HandOffRow {
+        code_hash: code.hash(),
+        sign_in: sign_in.id,
+        project: destination.project,
+        environment: destination.environment,
+        host: destination.host.clone(),
+        state_hash: destination.state_hash.clone(),
+        return_to: destination.return_to.clone(),
+        created_at: now,
+        expires_at: now.after(HAND_OFF_TTL),
+    };
+    hand_off::insert(tx, &row).await?;
+    Ok(code)
+}
