@@ -9,6 +9,8 @@ use std::time::Duration;
 use mezusphere_model::id::EdgeId;
 use mezusphere_model::link::ControlLink;
 use mezusphere_model::{Clock, Entropy, Platform};
+use mezusphere_pki::{CurrentIdentity, CurrentTrust};
+use mezusphere_store::Replica;
 use tower::util::BoxCloneSyncService;
 
 use crate::http::Body;
@@ -101,6 +103,12 @@ pub const PUBLIC_STREAMS_MAX: u32 = 100;
 
 /// What an edge is given to work with.
 pub struct EdgeParts {
+    /// What it knows of the installation.
+    pub replica: Arc<Replica>,
+    /// What it shows to warpgates; renewed by whoever runs the edge.
+    pub identity: CurrentIdentity,
+    /// Whom it trusts; kept current by whoever runs the edge.
+    pub trust: CurrentTrust,
     /// What it may ask of control.
     pub link: Arc<dyn ControlLink>,
     /// Who answers for the platform's own hosts.

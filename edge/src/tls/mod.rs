@@ -3,10 +3,8 @@
 //! The internal side (tunnels, enrollment) is `mezusphere_pki`'s; nothing here trusts or asks for a client
 //! certificate.
 
-mod config;
 mod names;
 mod table;
 
-pub use config::{PublicTls, PublicTlsError};
 pub use names::CertificateNames;
 pub use table::{CertificateTable, PublicCertificates};

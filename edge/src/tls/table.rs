@@ -6,9 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use mezusphere_model::Timestamp;
 use mezusphere_model::document::CertificateDoc;
-use rustls::crypto::aws_lc_rs::sign::any_supported_type;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use mezusphere_pki::PublicCertificate;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tracing::warn;
@@ -35,18 +33,19 @@ struct Entry {
 impl CertificateTable {
     /// The table of `documents`. One that cannot be used is logged and left out, and the names it would have
     /// answered for keep the certificate they have in `last_good` (R24).
-    pub fn build(documents: &[CertificateDoc], last_good: &Self) -> Self {
+    pub fn build(documents: &[CertificateDoc], last_good: &Self, now: Timestamp) -> Self {
         let mut table = Self::default();
         for document in documents {
-            let names = Arc::new(CertificateNames::new(&document.names));
-            match certified_key(document) {
-                Ok(key) => {
-                    table.add(&Entry { key: Some(Arc::new(key)), names, not_after: document.not_after });
-                }
+            match PublicCertificate::from_pem(&document.chain_pem, &document.key_pem, now) {
+                Ok(certificate) => table.add(&Entry {
+                    key: Some(certificate.certified_key()),
+                    names: Arc::new(CertificateNames::new(certificate.names())),
+                    not_after: certificate.not_after(),
+                }),
                 Err(reason) => {
                     let first = document.names.first().map_or("", String::as_str);
-                    warn!(certificate = first, reason, "A public certificate cannot be used");
-                    table.keep(&names, last_good);
+                    warn!(certificate = first, %reason, "A public certificate cannot be used");
+                    table.keep(&CertificateNames::new(&document.names), last_good);
                 }
             }
         }
@@ -116,23 +115,6 @@ impl CertificateTable {
     }
 }
 
-/// Reads a certificate document; the text says what is wrong with it and holds nothing of the key.
-fn certified_key(document: &CertificateDoc) -> Result<CertifiedKey, &'static str> {
-    let chain = CertificateDer::pem_slice_iter(document.chain_pem.as_bytes())
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|_| "the chain is not PEM")?;
-    if chain.is_empty() {
-        return Err("the chain is empty");
-    }
-    let key = PrivateKeyDer::from_pem_slice(document.key_pem.as_bytes()).map_err(|_| "the key is not PEM")?;
-    let key = any_supported_type(&key).map_err(|_| "the key is of no supported type")?;
-    let certified = CertifiedKey::new(chain, key);
-    match certified.keys_match() {
-        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(certified),
-        Err(_) => Err("the key is not the certificate's"),
-    }
-}
-
 /// The certificates in use, for TLS handshakes and for the decision that precedes them. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct PublicCertificates(Arc<ArcSwap<CertificateTable>>);
@@ -144,8 +126,8 @@ impl PublicCertificates {
     }
 
     /// Uses `documents` for handshakes from now on; handshakes under way end as they began.
-    pub fn replace(&self, documents: &[CertificateDoc]) {
-        let table = CertificateTable::build(documents, &self.0.load());
+    pub fn replace(&self, documents: &[CertificateDoc], now: Timestamp) {
+        let table = CertificateTable::build(documents, &self.0.load(), now);
         self.0.store(Arc::new(table));
     }
 }
@@ -159,32 +141,43 @@ impl ResolvesServerCert for PublicCertificates {
 
 #[cfg(test)]
 mod tests {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+
     use super::*;
 
-    fn document(names: &[&str], not_after: i64) -> CertificateDoc {
+    const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
+
+    fn document(names: &[&str], days: i64) -> CertificateDoc {
         let key = rcgen::KeyPair::generate().unwrap();
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let certificate =
-            rcgen::CertificateParams::new(names.clone()).unwrap().self_signed(&key).unwrap();
-        CertificateDoc {
-            names,
-            chain_pem: certificate.pem(),
-            key_pem: key.serialize_pem(),
-            not_after: Timestamp::from_seconds(not_after),
-        }
+        let mut certificate = rcgen::CertificateParams::new(names.clone()).unwrap();
+        let now = time::OffsetDateTime::from_unix_timestamp(NOW.as_seconds()).unwrap();
+        certificate.not_before = now - time::Duration::days(1);
+        certificate.not_after = now + time::Duration::days(days);
+        let not_after = Timestamp::from_seconds(certificate.not_after.unix_timestamp());
+        let certificate = certificate.self_signed(&key).unwrap();
+        CertificateDoc { names, chain_pem: certificate.pem(), key_pem: key.serialize_pem(), not_after }
+    }
+
+    fn build(documents: &[CertificateDoc]) -> CertificateTable {
+        CertificateTable::build(documents, &CertificateTable::default(), NOW)
     }
 
     fn leaf(table: &CertificateTable, host: &str) -> Option<CertificateDer<'static>> {
         table.find(host)?.key.as_ref()?.cert.first().cloned()
     }
 
+    fn own_leaf(document: &CertificateDoc) -> Option<CertificateDer<'static>> {
+        CertificateDer::from_pem_slice(document.chain_pem.as_bytes()).ok()
+    }
+
     #[test]
     fn an_exact_name_wins_over_a_wildcard() {
         let (wild, exact) = (document(&["*.localhost"], 9), document(&["shop.localhost"], 1));
-        let table = CertificateTable::build(&[wild, exact.clone()], &CertificateTable::default());
-        let expected = CertificateDer::from_pem_slice(exact.chain_pem.as_bytes()).unwrap();
-        assert_eq!(leaf(&table, "shop.localhost"), Some(expected));
-        assert!(leaf(&table, "blog.localhost").is_some());
+        let table = build(&[wild.clone(), exact.clone()]);
+        assert_eq!(leaf(&table, "shop.localhost"), own_leaf(&exact));
+        assert_eq!(leaf(&table, "blog.localhost"), own_leaf(&wild));
         assert_eq!(leaf(&table, "a.blog.localhost"), None);
         assert_eq!(leaf(&table, "localhost"), None);
     }
@@ -192,24 +185,23 @@ mod tests {
     #[test]
     fn of_two_certificates_for_a_name_the_later_end_wins() {
         let (old, new) = (document(&["a.example"], 1), document(&["a.example"], 2));
-        let expected = CertificateDer::from_pem_slice(new.chain_pem.as_bytes()).unwrap();
         for documents in [[old.clone(), new.clone()], [new.clone(), old]] {
-            let table = CertificateTable::build(&documents, &CertificateTable::default());
-            assert_eq!(leaf(&table, "a.example").as_ref(), Some(&expected));
+            assert_eq!(leaf(&build(&documents), "a.example"), own_leaf(&new));
         }
     }
 
     #[test]
     fn r24_a_broken_document_leaves_the_last_good_certificate_in_place() {
         let good = document(&["a.example"], 1);
-        let before = CertificateTable::build(std::slice::from_ref(&good), &CertificateTable::default());
+        let before = build(std::slice::from_ref(&good));
         let mut wrong_key = document(&["a.example"], 2);
         wrong_key.key_pem = document(&["b.example"], 2).key_pem;
         let mut no_pem = document(&["a.example"], 2);
         no_pem.chain_pem = "not PEM".to_owned();
         for broken in [wrong_key, no_pem] {
-            let after = CertificateTable::build(&[broken], &before);
-            assert_eq!(leaf(&after, "a.example"), leaf(&before, "a.example"));
+            let after = CertificateTable::build(&[broken], &before, NOW);
+            assert_eq!(leaf(&after, "a.example"), own_leaf(&good));
         }
+        assert!(CertificateTable::build(&[], &before, NOW).is_empty(), "a retracted one goes");
     }
 }
