@@ -60,8 +60,9 @@ pub const LABEL_LEN_MAX: usize = 64;
 /// Most control octets waiting to be written. A peer that lets more pile up does not read.
 pub const CONTROL_BACKLOG_LEN_MAX: usize = 3 * BUNDLE_MESSAGE_LEN_MAX;
 
-/// Most events of a session waiting for their owner, who is expected to take all after each input.
-pub const CONTROL_EVENTS_MAX: usize = 1024;
+/// Most control octets taken from a peer within [`SILENCE_MAX`]: three bundles one way; the other way
+/// acknowledgements at 10 000 exchanges a second take a tenth of it. What a peer can make us do is bounded by it.
+pub const CONTROL_WINDOW_LEN_MAX: usize = 3 * BUNDLE_MESSAGE_LEN_MAX;
 
 /// How long either side waits for the other's part of the handshake.
 pub const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
