@@ -48,7 +48,12 @@ pub struct Upstream {
 impl Upstream {
     /// Starts one on a free loopback port.
     pub async fn start() -> anyhow::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        Self::listen((Ipv4Addr::LOCALHOST, 0).into()).await
+    }
+
+    /// Starts one on this address.
+    pub async fn listen(on: SocketAddr) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(on).await?;
         let address = listener.local_addr()?;
         let log = Arc::new(Mutex::new(Vec::new()));
         let server = tokio::spawn(serve(listener, Arc::clone(&log)));
@@ -102,7 +107,7 @@ async fn answer(
     };
     log.lock().unwrap_or_else(PoisonError::into_inner).push(seen.clone());
     let path = request.uri().path().to_owned();
-    let received = request.into_body().collect().await.map_or(0, |body| body.to_bytes().len());
+    let received = count(request.into_body()).await;
     if let Some(count) = path.strip_prefix("/bytes/").and_then(|count| count.parse::<usize>().ok()) {
         return Ok(bytes(count));
     }
@@ -118,6 +123,15 @@ async fn answer(
     let json = http::HeaderValue::from_static("application/json");
     response.headers_mut().insert(http::header::CONTENT_TYPE, json);
     Ok(response)
+}
+
+/// Reads a body to its end, or to where it breaks, without keeping it.
+async fn count(mut body: Incoming) -> usize {
+    let mut count = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        count += frame.data_ref().map_or(0, Bytes::len);
+    }
+    count
 }
 
 fn bytes(count: usize) -> Response<Body> {
