@@ -57,12 +57,16 @@ pub const UPSTREAMS_MAX: usize = 256;
 /// Longest agent version or region name, in octets.
 pub const LABEL_LEN_MAX: usize = 64;
 
-/// Most control octets waiting to be written. A peer that lets more pile up does not read.
-pub const CONTROL_BACKLOG_LEN_MAX: usize = 3 * BUNDLE_MESSAGE_LEN_MAX;
+/// Most control octets waiting to be written, a bundle aside. A peer that lets more pile up does not read.
+pub const CONTROL_BACKLOG_LEN_MAX: usize = 256 * 1024;
 
-/// Most control octets taken from a peer within [`SILENCE_MAX`]: three bundles one way; the other way
-/// acknowledgements at 10 000 exchanges a second take a tenth of it. What a peer can make us do is bounded by it.
-pub const CONTROL_WINDOW_LEN_MAX: usize = 3 * BUNDLE_MESSAGE_LEN_MAX;
+/// Most control octets an edge takes from a warpgate within [`SILENCE_MAX`]. Acknowledgements at 10 000
+/// exchanges a second take a third of it; what a warpgate can make an edge do is bounded by it.
+pub const WARPGATE_SAYS_LEN_MAX: usize = 1024 * 1024;
+
+/// Most control octets a warpgate takes from an edge within [`SILENCE_MAX`]: ten full bundles a second, more
+/// often than anybody changes routes.
+pub const EDGE_SAYS_LEN_MAX: usize = 64 * BUNDLE_MESSAGE_LEN_MAX;
 
 /// How long either side waits for the other's part of the handshake.
 pub const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
@@ -91,10 +95,10 @@ pub const EXCHANGES_FIRST: u32 = 1024;
 pub const EXCHANGES_MAX: u32 = 10_000;
 
 /// How far an assertion may lie in the future, at most: a warpgate's clock may be this far behind (design §9).
-pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(300);
+pub const CLOCK_SKEW_MAX: Duration = Duration::from_mins(5);
 
 /// How long an assertion lives (design §6).
-pub const ASSERTION_TTL: Duration = Duration::from_secs(30 * 60);
+pub const ASSERTION_TTL: Duration = Duration::from_mins(30);
 
 /// Most certificates in the `x5c` of a bundle: leaf, issuing CA and one cross-signed root.
 pub const X5C_MAX: usize = 4;

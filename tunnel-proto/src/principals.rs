@@ -45,14 +45,14 @@ impl<K: Hash + Eq + Clone> Sent<K> {
     /// How to name the holder of `assertion` in a request head: by slot once the warpgate has acknowledged
     /// it, in full until then. A renewed assertion gets a slot of its own.
     pub fn refer(&mut self, key: &K, assertion: &Bytes) -> IdentityRef {
-        if let Some(told) = self.slots.get(key) {
-            if same(&told.assertion, assertion) {
-                return if told.known {
-                    IdentityRef::Known(told.slot)
-                } else {
-                    IdentityRef::Full { slot: told.slot, assertion: assertion.clone() }
-                };
-            }
+        if let Some(told) = self.slots.get(key)
+            && same(&told.assertion, assertion)
+        {
+            return if told.known {
+                IdentityRef::Known(told.slot)
+            } else {
+                IdentityRef::Full { slot: told.slot, assertion: assertion.clone() }
+            };
         }
         let slot = self.next;
         self.next = self.next.saturating_add(1);

@@ -285,10 +285,10 @@ impl Decoder {
     /// Type, length and own size of the frame header at the front of `partial` and `chunk`. For an
     /// unknown type the size counts what of it lies in `chunk`.
     fn header(&mut self) -> Option<(u64, u64, usize)> {
-        if self.partial.is_empty() {
-            if let Some(found) = header(&self.chunk) {
-                return Some(found);
-            }
+        if self.partial.is_empty()
+            && let Some(found) = header(&self.chunk)
+        {
+            return Some(found);
         }
         // Put together octet by octet; it has 16 at most.
         loop {
@@ -388,10 +388,9 @@ impl<'a> Fields<'a> {
                 }
                 fields.upstreams.push(value);
             } else if let Some(place) = usize::try_from(number).ok().and_then(|at| fields.single.get_mut(at))
+                && place.replace(value).is_some()
             {
-                if place.replace(value).is_some() {
-                    return Err(Malformed);
-                }
+                return Err(Malformed);
             }
         }
         Ok(fields)

@@ -10,6 +10,7 @@ use mezusphere_model::slug::Slug;
 use super::codec::Decoder;
 use super::link::{Link, SessionEnd};
 use super::message::{Hello, Message, RefusalCode, Refused, SessionLimits, VERSIONS, Welcome};
+use crate::limits::WARPGATE_SAYS_LEN_MAX;
 
 /// What the warpgate said, for the session's owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub struct EdgeSession {
     /// The chosen version and the features of the Hello, once it came.
     hello: Option<(u16, u64)>,
     welcomed: bool,
+    /// The newest bundle, until it is written: one that is overtaken while the warpgate is slow is not sent at all.
+    bundle: Option<SignedBundle>,
 }
 
 /// Optional parts of the protocol this code has.
@@ -56,7 +59,13 @@ const FEATURES: u64 = 0;
 impl EdgeSession {
     /// Begins to wait for a Hello at `now`.
     pub fn new(now: Instant) -> Self {
-        Self { link: Link::new(Decoder::from_warpgate(), now), started: now, hello: None, welcomed: false }
+        Self {
+            link: Link::new(Decoder::from_warpgate(), WARPGATE_SAYS_LEN_MAX, now),
+            started: now,
+            hello: None,
+            welcomed: false,
+            bundle: None,
+        }
     }
 
     /// Takes what was read from the control stream.
@@ -81,6 +90,9 @@ impl EdgeSession {
 
     /// What is to be written to the control stream.
     pub fn poll_transmit(&mut self) -> Option<Bytes> {
+        if let Some(bundle) = self.bundle.take() {
+            self.link.send_bundle(bundle);
+        }
         self.link.transmit()
     }
 
@@ -114,10 +126,10 @@ impl EdgeSession {
         self.link.end(SessionEnd::Refused(refused));
     }
 
-    /// Relays a bundle. Only after [`Self::welcome`].
+    /// Relays a bundle, in place of one that still waits to be written. Only after [`Self::welcome`].
     pub fn send_bundle(&mut self, bundle: SignedBundle) {
         if self.welcomed {
-            self.link.send(&Message::Bundle(bundle));
+            self.bundle = Some(bundle);
         }
     }
 

@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use mezusphere_model::bundle::SignedBundle;
 
 use super::codec::{DecodeError, Decoder, Encoder};
 use super::message::{Message, Refused};
 use crate::codes::CloseCode;
-use crate::limits::{CONTROL_BACKLOG_LEN_MAX, CONTROL_WINDOW_LEN_MAX, HANDSHAKE_MAX, SILENCE_MAX};
+use crate::limits::{CONTROL_BACKLOG_LEN_MAX, HANDSHAKE_MAX, SILENCE_MAX};
 
 /// Why a control session is over. The tunnel's connection is to be closed with [`SessionEnd::close_code`]
 /// once what `poll_transmit` still gives has been written.
@@ -56,7 +57,7 @@ impl SessionEnd {
 }
 
 /// Longest grace taken from a peer: past it, a time is not a plan.
-const GRACE_MAX: Duration = Duration::from_secs(3600);
+const GRACE_MAX: Duration = Duration::from_hours(1);
 
 /// One half's stream, without its meaning.
 #[derive(Debug)]
@@ -70,6 +71,7 @@ pub(super) struct Link {
     /// When our own drain ends.
     grace_until: Option<Instant>,
     window: Window,
+    window_len_max: usize,
     ended: Option<SessionEnd>,
     told: bool,
 }
@@ -83,7 +85,8 @@ struct Window {
 }
 
 impl Link {
-    pub(super) fn new(decoder: Decoder, now: Instant) -> Self {
+    /// `window_len_max`: octets taken within [`SILENCE_MAX`].
+    pub(super) fn new(decoder: Decoder, window_len_max: usize, now: Instant) -> Self {
         Self {
             decoder,
             encoder: Encoder::new(),
@@ -91,6 +94,7 @@ impl Link {
             heard: now,
             grace_until: None,
             window: Window { since: now, octets: 0, pings: 0 },
+            window_len_max,
             ended: None,
             told: false,
         }
@@ -106,7 +110,7 @@ impl Link {
             self.window = Window { since: self.now, octets: 0, pings: 0 };
         }
         self.window.octets = self.window.octets.saturating_add(bytes.len());
-        if self.window.octets > CONTROL_WINDOW_LEN_MAX {
+        if self.window.octets > self.window_len_max {
             self.end(SessionEnd::Flood);
             return;
         }
@@ -128,15 +132,25 @@ impl Link {
     }
 
     pub(super) fn send(&mut self, message: &Message) {
-        if self.ended.is_some() {
-            return;
-        }
-        if self.encoder.message(message).is_err() {
-            // Only a bundle over its limit and over-long lists get here, both refused where they are made.
-            self.end(SessionEnd::Protocol("we were asked to send what passes a limit"));
-        } else if self.encoder.len() > CONTROL_BACKLOG_LEN_MAX {
+        if self.ended.is_none() && self.write(message) && self.encoder.len() > CONTROL_BACKLOG_LEN_MAX {
             self.end(SessionEnd::Backlog);
         }
+    }
+
+    /// Writes a bundle just before the owner takes what is written, so that it never counts as backlog.
+    pub(super) fn send_bundle(&mut self, bundle: SignedBundle) {
+        if self.ended.is_none() {
+            self.write(&Message::Bundle(bundle));
+        }
+    }
+
+    fn write(&mut self, message: &Message) -> bool {
+        let written = self.encoder.message(message).is_ok();
+        if !written {
+            // Only a bundle over its limit and over-long lists get here, both refused where they are made.
+            self.end(SessionEnd::Protocol("we were asked to send what passes a limit"));
+        }
+        written
     }
 
     /// Answers a ping, unless there are more than anybody needs.

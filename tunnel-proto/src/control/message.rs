@@ -138,11 +138,11 @@ pub enum Message {
         /// To be put in the Probe.
         nonce: u64,
     },
-    /// Edge → warpgate: the ProbeReply came.
+    /// Edge → warpgate: the `ProbeReply` came.
     ProbeDone {
         /// The request's.
         nonce: u64,
-        /// Time between Probe and ProbeReply, in microseconds.
+        /// Time between Probe and `ProbeReply`, in microseconds.
         rtt_us: u64,
     },
 }

@@ -9,7 +9,7 @@ use mezusphere_model::slug::Slug;
 use super::codec::Decoder;
 use super::link::{Link, SessionEnd};
 use super::message::{Hello, Message, VersionRange, Welcome};
-use crate::limits::PING_EVERY;
+use crate::limits::{EDGE_SAYS_LEN_MAX, PING_EVERY};
 
 /// What the edge said, for the session's owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ pub struct WarpgateSession {
 impl WarpgateSession {
     /// Begins the conversation at `now`; the Hello is ready to be written.
     pub fn new(now: Instant, hello: Hello) -> Self {
-        let mut link = Link::new(Decoder::from_edge(), now);
+        let mut link = Link::new(Decoder::from_edge(), EDGE_SAYS_LEN_MAX, now);
         let versions = hello.versions;
         link.send(&Message::Hello(hello));
         Self {

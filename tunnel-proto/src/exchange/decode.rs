@@ -164,7 +164,7 @@ impl Decoder {
             }
             match self.frame {
                 Frame::Header => {
-                    let Some((kind, len)) = self.frame_header()? else { return Ok(None) };
+                    let Some((kind, len)) = self.frame_header() else { return Ok(None) };
                     self.begin(kind, len)?;
                 }
                 Frame::Data { left } => {
@@ -196,65 +196,67 @@ impl Decoder {
     }
 
     /// The next frame's type and length, once the bytes hold both.
-    fn frame_header(&mut self) -> Result<Option<(u64, u64)>, DecodeError> {
+    fn frame_header(&mut self) -> Option<(u64, u64)> {
         // The usual case: the header lies in the chunk.
-        if self.partial.is_empty() {
-            if let Some((kind, len, size)) = header(&self.chunk) {
-                self.chunk.advance(size);
-                return Ok(Some((kind, len)));
-            }
+        if self.partial.is_empty()
+            && let Some((kind, len, size)) = header(&self.chunk)
+        {
+            self.chunk.advance(size);
+            return Some((kind, len));
         }
         // Otherwise it is put together octet by octet; it has 16 at most.
         while !self.chunk.is_empty() {
             self.partial.extend_from_slice(&self.chunk.split_to(1));
             if let Some((kind, len, _)) = header(&self.partial) {
                 self.partial.clear();
-                return Ok(Some((kind, len)));
+                return Some((kind, len));
             }
         }
-        Ok(None)
+        None
     }
 
     /// Decides how the frame that begins is read, and whether it may stand here.
     fn begin(&mut self, kind: u64, len: u64) -> Result<(), DecodeError> {
         let name = name(kind);
-        let len = usize::try_from(len).map_err(|_| DecodeError::TooLong(name))?;
-        let allowed = match (kind, self.side, self.stage) {
-            (kind::REQUEST, Side::Requests, Stage::Head)
-            | (kind::RESPONSE | kind::INFORMATIONAL | kind::FAILURE, Side::Responses, Stage::Head)
-            | (kind::DATA | kind::TRAILERS | kind::END, _, Stage::Body { .. })
-            | (kind::RAW, _, Stage::Body { raw: true })
-            | (kind::PROBE, Side::Requests, Stage::Head)
-            | (kind::PROBE_REPLY, Side::Responses, Stage::Head) => true,
-            (known, ..) => known > kind::PROBE_REPLY,
+        let (allowed, len_max) = match kind {
+            kind::REQUEST => (self.may_begin(Side::Requests), HEAD_LEN_MAX),
+            kind::PROBE => (self.may_begin(Side::Requests), SMALL_LEN_MAX),
+            kind::RESPONSE | kind::INFORMATIONAL => (self.may_begin(Side::Responses), HEAD_LEN_MAX),
+            kind::FAILURE => (self.may_begin(Side::Responses), FAILURE_LEN_MAX),
+            kind::PROBE_REPLY => (self.may_begin(Side::Responses), SMALL_LEN_MAX),
+            kind::DATA => (self.in_body(), DATA_LEN_MAX),
+            kind::TRAILERS => (self.in_body(), HEAD_LEN_MAX),
+            kind::END => (self.in_body(), SMALL_LEN_MAX),
+            kind::RAW => (self.stage == Stage::Body { raw: true }, SMALL_LEN_MAX),
+            _ => (true, UNKNOWN_FRAME_LEN_MAX),
         };
         if !allowed {
             return Err(DecodeError::OutOfOrder(name));
         }
-        let len_max = match kind {
-            kind::DATA => DATA_LEN_MAX,
-            kind::REQUEST | kind::RESPONSE | kind::INFORMATIONAL | kind::TRAILERS => HEAD_LEN_MAX,
-            kind::FAILURE => FAILURE_LEN_MAX,
-            kind::END | kind::RAW | kind::PROBE | kind::PROBE_REPLY => SMALL_LEN_MAX,
-            _ => UNKNOWN_FRAME_LEN_MAX,
-        };
-        if len > len_max {
-            return Err(DecodeError::TooLong(name));
-        }
+        let len =
+            usize::try_from(len).ok().filter(|len| *len <= len_max).ok_or(DecodeError::TooLong(name))?;
         self.frame = match kind {
             // An empty piece says nothing; a flood of them would cost us and not the sender's window.
             kind::DATA if len == 0 => return Err(DecodeError::Malformed(name)),
             kind::DATA => Frame::Data { left: len },
-            known if known <= kind::PROBE_REPLY => Frame::Gather { kind, len },
-            _ => {
+            kind::UNKNOWN.. => {
                 self.unknown += 1;
                 if self.unknown > UNKNOWN_FRAMES_MAX {
                     return Err(DecodeError::TooMany(name));
                 }
                 Frame::Skip { left: len }
             }
+            _ => Frame::Gather { kind, len },
         };
         Ok(())
+    }
+
+    fn may_begin(&self, side: Side) -> bool {
+        self.side == side && self.stage == Stage::Head
+    }
+
+    const fn in_body(&self) -> bool {
+        matches!(self.stage, Stage::Body { .. })
     }
 
     /// The whole payload of `len` octets, as bytes of its own: slices of the chunk would keep alive the

@@ -229,11 +229,10 @@ pub(super) const METHODS: [Method; 9] = [
 ];
 
 fn put_method(out: &mut BytesMut, method: &Method) {
-    match (1_u8..).zip(&METHODS).find(|(_, known)| *known == method) {
-        Some((code, _)) => out.put_u8(code),
-        None => {
-            out.put_u8(0);
-            wire::put_bytes(out, method.as_str().as_bytes());
-        }
+    if let Some((code, _)) = (1_u8..).zip(&METHODS).find(|(_, known)| *known == method) {
+        out.put_u8(code);
+    } else {
+        out.put_u8(0);
+        wire::put_bytes(out, method.as_str().as_bytes());
     }
 }

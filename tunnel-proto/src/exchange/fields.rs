@@ -157,3 +157,25 @@ pub(super) fn read(reader: &mut Reader<'_>, payload: &Bytes) -> Result<HeaderMap
 
 /// Longest field name, in octets; the head's own bound would allow one that fills it.
 const NAME_LEN_MAX: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_crates_docs_list_the_table_of_names() {
+        let docs = include_str!("../lib.rs").replace("\n//! ", " ");
+        for (code, name) in (1..).zip(&NAMES) {
+            let row = format!(" {code} {name}");
+            assert!(docs.contains(&format!("{row},")) || docs.contains(&format!("{row}.")), "{row}");
+        }
+    }
+
+    #[test]
+    fn every_name_of_the_table_is_written_as_its_code() {
+        for (expected, name) in (1..).zip(&NAMES) {
+            assert_eq!(code(name), Some(expected), "{name}");
+        }
+        assert_eq!(code(&HeaderName::from_static("x-other")), None);
+    }
+}

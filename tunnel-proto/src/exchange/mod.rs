@@ -23,6 +23,8 @@ mod kind {
     pub(super) const RAW: u64 = 0x07;
     pub(super) const PROBE: u64 = 0x08;
     pub(super) const PROBE_REPLY: u64 = 0x09;
+    /// The first type without a meaning yet.
+    pub(super) const UNKNOWN: u64 = 0x0a;
 }
 
 /// Bit 0 of a head's flags: nothing follows.
