@@ -1,0 +1,103 @@
+//! Edge and control in one process, each on its own threads: what an edge asks runs on control's runtime.
+//!
+//! An edge's worker must never do control's work: a worker's core belongs to the connections on it.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use mezusphere_edge::PlatformService;
+use mezusphere_edge::http::Body;
+use mezusphere_model::id::EnvironmentId;
+use mezusphere_model::link::{
+    Activity, Answer, ControlLink, Credential, DenialCount, FoundSession, IssuedAssertion, LinkError, RedeemCode,
+    Redeemed, TunnelReport,
+};
+use mezusphere_model::token::Token;
+use tokio::runtime::Handle;
+use tower::ServiceExt as _;
+use tower::util::BoxCloneSyncService;
+
+/// Runs `service` on `runtime`, wherever it is called from.
+pub(crate) fn service(service: mezusphere_control::PlatformService, runtime: Handle) -> PlatformService {
+    BoxCloneSyncService::new(tower::service_fn(move |request: Request<Body>| {
+        let call = runtime.spawn(service.clone().oneshot(request));
+        async move {
+            // A panic in one request is one failed response.
+            let Ok(Ok(response)) = call.await else {
+                return Ok::<_, Infallible>(failed());
+            };
+            Ok(response)
+        }
+    }))
+}
+
+fn failed() -> Response<Body> {
+    let body = Full::from("Something went wrong here. Try again.\n").map_err(Into::into).boxed_unsync();
+    let mut response = Response::new(body);
+    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    response
+}
+
+/// Answers an edge's questions on control's runtime.
+pub(crate) struct Link {
+    control: Arc<dyn ControlLink>,
+    runtime: Handle,
+}
+
+impl Link {
+    /// Questions to `control`, worked on by `runtime`.
+    pub(crate) fn new(control: Arc<dyn ControlLink>, runtime: Handle) -> Self {
+        Self { control, runtime }
+    }
+
+    fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(Arc<dyn ControlLink>) -> Answer<'static, Result<T, LinkError>> + Send + 'static,
+    ) -> Answer<'_, Result<T, LinkError>> {
+        let control = Arc::clone(&self.control);
+        let work = self.runtime.spawn(async move { question(control).await });
+        // A question that panicked has no answer; the same one may be asked again.
+        Box::pin(async move { work.await.unwrap_or(Err(LinkError::Away)) })
+    }
+}
+
+impl ControlLink for Link {
+    fn redeem(&self, code: RedeemCode) -> Answer<'_, Result<Redeemed, LinkError>> {
+        self.ask(move |control| Box::pin(async move { control.redeem(code).await }))
+    }
+
+    fn find_session(&self, token: Token) -> Answer<'_, Result<Option<FoundSession>, LinkError>> {
+        self.ask(move |control| Box::pin(async move { control.find_session(token).await }))
+    }
+
+    fn assertion(
+        &self,
+        credential: Credential,
+        environment: EnvironmentId,
+    ) -> Answer<'_, Result<IssuedAssertion, LinkError>> {
+        self.ask(move |control| Box::pin(async move { control.assertion(credential, environment).await }))
+    }
+
+    fn sign_out(&self, token: Token) -> Answer<'_, Result<(), LinkError>> {
+        self.ask(move |control| Box::pin(async move { control.sign_out(token).await }))
+    }
+
+    fn activity(&self, batch: Vec<Activity>) -> Answer<'_, Result<(), LinkError>> {
+        self.ask(move |control| Box::pin(async move { control.activity(batch).await }))
+    }
+
+    fn denials(&self, batch: Vec<DenialCount>) -> Answer<'_, Result<(), LinkError>> {
+        self.ask(move |control| Box::pin(async move { control.denials(batch).await }))
+    }
+
+    fn tunnel(&self, report: TunnelReport) -> Answer<'_, Result<(), LinkError>> {
+        self.ask(move |control| Box::pin(async move { control.tunnel(report).await }))
+    }
+
+    fn connect(&self, message: Vec<u8>, from: SocketAddr) -> Answer<'_, Result<Vec<u8>, LinkError>> {
+        self.ask(move |control| Box::pin(async move { control.connect(message, from).await }))
+    }
+}
