@@ -35,6 +35,7 @@ pub mod trust;
 
 mod certificate;
 mod csr;
+mod issue;
 mod provider;
 mod verifier;
 

@@ -3,33 +3,33 @@
 use std::time::Duration;
 
 /// Life of a leaf unless the operator says otherwise: short enough that eviction needs no revocation list.
-pub const LEAF_TTL: Duration = Duration::from_secs(24 * 3600);
+pub const LEAF_TTL: Duration = Duration::from_hours(24);
 
 /// Shortest life of a leaf: below it, renewal would be the node's main work. Tests use it.
-pub const LEAF_TTL_MIN: Duration = Duration::from_secs(60);
+pub const LEAF_TTL_MIN: Duration = Duration::from_mins(1);
 
 /// Longest life of a leaf (R20).
 pub const LEAF_TTL_MAX: Duration = LEAF_TTL;
 
 /// Longest life of a public certificate from the internal CA: what public CAs give, so that renewal is
 /// exercised in development as it is in production.
-pub const PUBLIC_TTL_MAX: Duration = Duration::from_secs(90 * 24 * 3600);
+pub const PUBLIC_TTL_MAX: Duration = Duration::from_hours(90 * 24);
 
 /// Life of an issuing CA.
-pub const ISSUING_TTL: Duration = Duration::from_secs(3 * 365 * 24 * 3600);
+pub const ISSUING_TTL: Duration = Duration::from_hours(3 * 365 * 24);
 
 /// Life of a root.
-pub const ROOT_TTL: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+pub const ROOT_TTL: Duration = Duration::from_hours(10 * 365 * 24);
 
 /// Most by which a leaf is dated back: clocks further apart are broken and get told so.
-pub const SKEW_MAX: Duration = Duration::from_secs(5 * 60);
+pub const SKEW_MAX: Duration = Duration::from_mins(5);
 
 /// How far a CA is dated back: more than any leaf, so that it is never the CA that is not valid yet.
-pub const CA_BACK_DATE: Duration = Duration::from_secs(3600);
+pub const CA_BACK_DATE: Duration = Duration::from_hours(1);
 
 /// A difference between now and a certificate's dates up to which a wrong clock is the likelier cause: leaves
 /// are renewed twice a day, so one that ended this recently was hardly forgotten.
-pub const CLOCK_SUSPECT_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+pub const CLOCK_SUSPECT_MAX: Duration = Duration::from_hours(7 * 24);
 
 /// By how much a leaf of life `ttl` is dated back: min(5 min, TTL/4), so that a peer whose clock is behind
 /// by that much accepts a new leaf, and one whose clock is ahead by that much still sees most of its life.
@@ -49,9 +49,9 @@ mod tests {
 
     #[test]
     fn r20_the_skew_allowance_is_five_minutes_or_a_quarter() {
-        assert_eq!(skew_allowance(LEAF_TTL), Duration::from_secs(300));
+        assert_eq!(skew_allowance(LEAF_TTL), Duration::from_mins(5));
         assert_eq!(skew_allowance(LEAF_TTL_MIN), Duration::from_secs(15));
-        assert_eq!(skew_allowance(Duration::from_secs(1200)), Duration::from_secs(300));
+        assert_eq!(skew_allowance(Duration::from_mins(20)), Duration::from_mins(5));
     }
 
     #[test]

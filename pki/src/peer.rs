@@ -133,14 +133,14 @@ pub enum PeerError {
     TrustDomain(TrustDomain),
     /// Evicted.
     #[error("{0} was evicted")]
-    Denied(SpiffeName),
+    Denied(Box<SpiffeName>),
     /// Another node than the one expected.
     #[error("expected {expected}, but the peer is {found}")]
     Role {
         /// Whom we wanted.
         expected: ExpectedRole,
         /// Who it is.
-        found: SpiffeName,
+        found: Box<SpiffeName>,
     },
 }
 

@@ -30,7 +30,7 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
 pub(crate) struct RustlsClock(Clock);
 
 impl RustlsClock {
-    pub(crate) fn new(clock: &Clock) -> Arc<dyn TimeProvider> {
+    pub(crate) fn shared(clock: &Clock) -> Arc<dyn TimeProvider> {
         Arc::new(Self(clock.clone()))
     }
 }

@@ -158,7 +158,7 @@ pub fn public_server_config(
     clock: &Clock,
     alpn: &[&[u8]],
 ) -> Result<ServerConfig, TlsSetupError> {
-    let mut config = ServerConfig::builder_with_details(provider(), RustlsClock::new(clock))
+    let mut config = ServerConfig::builder_with_details(provider(), RustlsClock::shared(clock))
         .with_protocol_versions(&[&TLS13, &TLS12])?
         .with_no_client_auth()
         .with_cert_resolver(resolver);

@@ -14,7 +14,7 @@ pub const JITTER_PERCENT: u64 = 10;
 pub const RETRY_FIRST: Duration = Duration::from_secs(5);
 
 /// Longest wait between renewals that fail: control may come back at any time, and a try is one small message.
-pub const RETRY_MAX: Duration = Duration::from_secs(5 * 60);
+pub const RETRY_MAX: Duration = Duration::from_mins(5);
 
 /// Shortest wait between renewals that fail, however near the end.
 pub const RETRY_MIN: Duration = Duration::from_secs(1);
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn r20_renewal_falls_at_half_life_plus_minus_ten_percent_and_spreads() {
         let entropy = Entropy::counting();
-        for ttl in [LEAF_TTL_MIN, Duration::from_secs(3600), LEAF_TTL] {
+        for ttl in [LEAF_TTL_MIN, Duration::from_hours(1), LEAF_TTL] {
             let (not_before, not_after) = dates(ttl);
             let moments: Vec<Duration> =
                 (0..1000).map(|_| renew_at(not_before, not_after, &entropy).since(ISSUED)).collect();
@@ -140,7 +140,7 @@ mod tests {
         let entropy = Entropy::counting();
         let (not_before, not_after) = dates(LEAF_TTL_MIN);
         let mut schedule = RenewalSchedule::new(not_before, not_after, &entropy);
-        let late = not_after.after(Duration::from_secs(3600));
+        let late = not_after.after(Duration::from_hours(1));
         for _ in 0..20 {
             schedule.failed(late, &entropy);
         }

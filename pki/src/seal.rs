@@ -213,31 +213,31 @@ mod tests {
 
     #[test]
     fn r20_a_sealed_value_opens_in_its_place_only() {
-        let sealer = sealer(1);
-        let sealed = sealer.seal("pki/root", b"secret");
-        assert_eq!(sealer.open("pki/root", &sealed).as_deref(), Ok(b"secret".as_slice()));
+        let keeper = sealer(1);
+        let sealed = keeper.seal("pki/root", b"secret");
+        assert_eq!(keeper.open("pki/root", &sealed).as_deref(), Ok(b"secret".as_slice()));
         for context in ["pki/issuing", "", "pki/root/", "pki/roo"] {
-            assert_eq!(sealer.open(context, &sealed), Err(UnsealError), "{context:?}");
+            assert_eq!(keeper.open(context, &sealed), Err(UnsealError), "{context:?}");
         }
     }
 
     #[test]
     fn r20_a_sealed_value_altered_anywhere_or_cut_does_not_open() {
-        let sealer = sealer(1);
-        let sealed = sealer.seal("place", b"secret");
+        let keeper = sealer(1);
+        let sealed = keeper.seal("place", b"secret");
         for at in 0..sealed.len() {
             for bit in 0..8 {
                 let mut altered = sealed.clone();
                 altered[at] ^= 1 << bit;
-                assert_eq!(sealer.open("place", &altered), Err(UnsealError), "octet {at}, bit {bit}");
+                assert_eq!(keeper.open("place", &altered), Err(UnsealError), "octet {at}, bit {bit}");
             }
         }
         for len in 0..sealed.len() {
-            assert_eq!(sealer.open("place", &sealed[..len]), Err(UnsealError), "cut to {len}");
+            assert_eq!(keeper.open("place", &sealed[..len]), Err(UnsealError), "cut to {len}");
         }
         let mut longer = sealed;
         longer.push(0);
-        assert_eq!(sealer.open("place", &longer), Err(UnsealError));
+        assert_eq!(keeper.open("place", &longer), Err(UnsealError));
     }
 
     #[test]
@@ -251,27 +251,27 @@ mod tests {
 
     #[test]
     fn r20_the_secret_and_the_key_are_not_in_what_is_stored_or_printed() {
-        let sealer = sealer(1);
+        let keeper = sealer(1);
         let secret = [0x5a; 32];
-        let sealed = sealer.seal("place", &secret);
+        let sealed = keeper.seal("place", &secret);
         assert!(!sealed.windows(8).any(|part| part == &secret[..8]));
-        assert_ne!(sealed, sealer.seal("place", &secret), "the same secret twice looks different");
-        assert!(!format!("{sealer:?}").contains(sealer.current.reveal().as_str()));
+        assert_ne!(sealed, keeper.seal("place", &secret), "the same secret twice looks different");
+        assert!(!format!("{keeper:?}").contains(keeper.current.reveal().as_str()));
     }
 
     #[test]
     fn a_retired_key_still_opens_and_is_told_apart() {
         let old = sealer(1).seal("place", b"secret");
-        let sealer = sealer(2).with_retired(vec![MasterKey::from_bytes([1; 32])]).unwrap();
-        assert!(sealer.is_outdated(&old));
-        let opened = sealer.open("place", &old).unwrap();
-        assert!(!sealer.is_outdated(&sealer.seal("place", &opened)));
+        let keeper = sealer(2).with_retired(vec![MasterKey::from_bytes([1; 32])]).unwrap();
+        assert!(keeper.is_outdated(&old));
+        let opened = keeper.open("place", &old).unwrap();
+        assert!(!keeper.is_outdated(&keeper.seal("place", &opened)));
     }
 
     #[test]
     fn a_master_key_is_read_in_each_of_its_forms() {
         let key = MasterKey::generate(&Entropy::counting());
-        let hex: String = key.0.iter().map(|byte| format!("{byte:02X}")).collect();
+        let hex = key.0.map(|byte| format!("{byte:02X}")).concat();
         for content in [key.0.to_vec(), format!("{}\n", *key.reveal()).into_bytes(), hex.into_bytes()] {
             assert_eq!(MasterKey::parse(&content).map(|read| read.id()), Ok(key.id()));
         }

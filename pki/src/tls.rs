@@ -86,7 +86,7 @@ pub fn connect_server_config(
     alpn: &[&[u8]],
 ) -> Result<ServerConfig, TlsSetupError> {
     let resolver = WithRoot { identity: identity.clone(), trust: trust.clone() };
-    let config = ServerConfig::builder_with_details(provider(), RustlsClock::new(clock))
+    let config = ServerConfig::builder_with_details(provider(), RustlsClock::shared(clock))
         .with_protocol_versions(&[&TLS13])?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(resolver));
@@ -101,7 +101,7 @@ pub fn connect_client_config(
     alpn: &[&[u8]],
 ) -> Result<ClientConfig, TlsSetupError> {
     let judge = ServerJudge { trust: DialTrust::Pinned(root_sha256), expected: ExpectedRole::EdgeOrControl };
-    let config = ClientConfig::builder_with_details(provider(), RustlsClock::new(clock))
+    let config = ClientConfig::builder_with_details(provider(), RustlsClock::shared(clock))
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(judge))
@@ -117,7 +117,7 @@ fn mutual_server(
     expected: ExpectedRole,
 ) -> Result<ServerConfig, TlsSetupError> {
     let judge = ClientJudge { trust: trust.clone(), expected };
-    let config = ServerConfig::builder_with_details(provider(), RustlsClock::new(clock))
+    let config = ServerConfig::builder_with_details(provider(), RustlsClock::shared(clock))
         .with_protocol_versions(&[&TLS13])?
         .with_client_cert_verifier(Arc::new(judge))
         .with_cert_resolver(Arc::new(identity.clone()));
@@ -132,7 +132,7 @@ fn mutual_client(
     expected: ExpectedRole,
 ) -> Result<ClientConfig, TlsSetupError> {
     let judge = ServerJudge { trust: DialTrust::Current(trust.clone()), expected };
-    let config = ClientConfig::builder_with_details(provider(), RustlsClock::new(clock))
+    let config = ClientConfig::builder_with_details(provider(), RustlsClock::shared(clock))
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(judge))

@@ -48,9 +48,12 @@ pub enum TrustError {
     /// Not a certificate, or not a CA's.
     #[error("a root certificate cannot be used: {0}")]
     Root(String),
-    /// The trust domain is misspelt, or a root belongs to another one.
+    /// The trust domain is misspelt.
     #[error("the trust domain cannot be used: {0}")]
     Domain(NameError),
+    /// A root was made for another installation.
+    #[error("a root certificate belongs to trust domain {0}, not to this one")]
+    OtherDomain(TrustDomain),
     /// The connection key names a root that was not shown.
     #[error("the installation that answered is not the one the connection key was made for")]
     PinNotFound,
@@ -78,6 +81,9 @@ impl Trust {
             let facts = certificate::facts(root).map_err(|error| TrustError::Root(error.to_string()))?;
             if !facts.is_ca {
                 return Err(TrustError::Root("it is not a CA".to_owned()));
+            }
+            if let Some(other) = facts.ca_trust_domain().filter(|found| *found != domain) {
+                return Err(TrustError::OtherDomain(other));
             }
             store.add(root.clone()).map_err(|error| TrustError::Root(error.to_string()))?;
         }

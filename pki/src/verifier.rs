@@ -43,23 +43,44 @@ impl Trust {
         expected: ExpectedRole,
     ) -> Result<Peer, PeerError> {
         check_len(others)?;
-        let verify = |dns: &'static str| {
-            let name = ServerName::try_from(dns).map_err(|_| PeerError::Malformed)?;
-            self.servers
-                .verify_server_cert(leaf, others, &name, &[], certificate::unix_time(now))
-                .map_err(|error| from_rustls(&error, leaf, now))
-        };
         match expected {
-            ExpectedRole::AnyControl => verify(CONTROL_DNS_NAME),
-            ExpectedRole::EdgeOrControl => verify(EDGE_DNS_NAME).or_else(|first| {
-                // Only the name may differ between the two; any other fault is reported as it was found.
-                verify(CONTROL_DNS_NAME).map_err(|_| first)
-            }),
+            ExpectedRole::AnyControl => self.judge_chain(leaf, others, now, expected, CONTROL_DNS_NAME),
+            ExpectedRole::EdgeOrControl => {
+                self.judge_chain(leaf, others, now, expected, EDGE_DNS_NAME).or_else(|first| {
+                    // Only the name may differ between the two; any other fault is reported as first found.
+                    self.judge_chain(leaf, others, now, expected, CONTROL_DNS_NAME).map_err(|_| first)
+                })
+            }
             ExpectedRole::Edge(_) | ExpectedRole::AnyEdge | ExpectedRole::AnyWarpgate => {
-                verify(EDGE_DNS_NAME)
+                self.judge_chain(leaf, others, now, expected, EDGE_DNS_NAME)
             }
         }?;
         self.judge_name(leaf, expected)
+    }
+
+    /// Stock verification of a server under a fixed DNS name.
+    fn judge_chain(
+        &self,
+        leaf: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        now: Timestamp,
+        expected: ExpectedRole,
+        dns_name: &'static str,
+    ) -> Result<(), PeerError> {
+        let server_name = ServerName::try_from(dns_name).map_err(|_| PeerError::Malformed)?;
+        let verified =
+            self.servers.verify_server_cert(leaf, others, &server_name, &[], certificate::unix_time(now));
+        match verified {
+            Ok(_) => Ok(()),
+            // The chain is good, the DNS name is of another role: the SPIFFE name says of which.
+            Err(Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => Err(match Peer::read(std::slice::from_ref(leaf)) {
+                Ok(peer) => PeerError::Role { expected, found: Box::new(peer.name) },
+                Err(error) => error,
+            }),
+            Err(error) => Err(from_rustls(&error, leaf, now)),
+        }
     }
 
     fn judge_name(&self, leaf: &CertificateDer<'_>, expected: ExpectedRole) -> Result<Peer, PeerError> {
@@ -68,10 +89,10 @@ impl Trust {
             return Err(PeerError::TrustDomain(peer.name.trust_domain));
         }
         if self.denies(&peer.name) {
-            return Err(PeerError::Denied(peer.name));
+            return Err(PeerError::Denied(Box::new(peer.name)));
         }
         if !expected.admits(&peer.name.role) {
-            return Err(PeerError::Role { expected, found: peer.name });
+            return Err(PeerError::Role { expected, found: Box::new(peer.name) });
         }
         Ok(peer)
     }
@@ -117,6 +138,8 @@ fn timestamp(at: UnixTime) -> Timestamp {
 
 /// The rustls error whose alert tells the peer what is wrong (RFC 8446 §6.2), and whose text tells us.
 fn to_rustls(error: PeerError, now: UnixTime) -> Error {
+    // At debug, because anybody can cause it by dialling.
+    tracing::debug!(%error, "Peer refused");
     let seconds = |at: Timestamp| {
         UnixTime::since_unix_epoch(std::time::Duration::from_secs(
             u64::try_from(at.as_seconds()).unwrap_or(0),

@@ -28,7 +28,7 @@ pub const CONNECTIONS_MAX: usize = 16;
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Longest life of a connection, so that idle ones do not hold places for ever.
-pub const CONNECTION_AGE_MAX: Duration = Duration::from_secs(60);
+pub const CONNECTION_AGE_MAX: Duration = Duration::from_mins(1);
 
 /// Largest request head, in octets.
 pub const HEAD_LEN_MAX: usize = 8 * 1024;
@@ -148,9 +148,8 @@ async fn serve_connection(stream: TcpStream, health: Health, metrics: Metrics) {
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(HEAD_LEN_MAX)
         .serve_connection(TokioIo::new(stream), service);
-    match tokio::time::timeout(CONNECTION_AGE_MAX, connection).await {
-        Ok(Err(error)) => tracing::debug!(%error, "Private connection failed"),
-        Ok(Ok(())) | Err(_) => {}
+    if let Ok(Err(error)) = tokio::time::timeout(CONNECTION_AGE_MAX, connection).await {
+        tracing::debug!(%error, "Private connection failed");
     }
 }
 

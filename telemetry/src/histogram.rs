@@ -81,7 +81,7 @@ impl TypedMetric for Histogram {
 
 impl EncodeMetric for Histogram {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> std::fmt::Result {
-        let bounds = self.0.bounds.iter().map(|bound| self.shown(*bound)).chain([f64::MAX]);
+        let bounds = self.0.bounds.iter().map(|bound| self.shown(*bound)).chain([f64::INFINITY]);
         let counts = self.0.counts.iter().map(|count| count.load(Ordering::Relaxed));
         let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
         // From the same reading as the buckets, so that the total agrees with them.

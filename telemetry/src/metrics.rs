@@ -106,7 +106,7 @@ impl Metrics {
         self.family(name, help, labels, Make::new(move || Histogram::new(bounds, unit)))
     }
 
-    /// Everything, in the OpenMetrics text format; its media type is [`MEDIA_TYPE`].
+    /// Everything, in the `OpenMetrics` text format; its media type is [`MEDIA_TYPE`].
     pub fn encode(&self) -> String {
         let mut text = String::new();
         let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
