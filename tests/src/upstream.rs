@@ -137,8 +137,8 @@ async fn count(mut body: Incoming) -> usize {
 fn bytes(count: usize) -> Response<Body> {
     const CHUNK: usize = 64 * 1024;
     let chunk = Bytes::from(vec![b'x'; CHUNK]);
-    let sizes =
-        std::iter::repeat_n(CHUNK, count / CHUNK).chain((count % CHUNK != 0).then_some(count % CHUNK));
+    let sizes = std::iter::repeat_n(CHUNK, count / CHUNK)
+        .chain((!count.is_multiple_of(CHUNK)).then_some(count % CHUNK));
     let frames = sizes.map(move |size| Ok(Frame::data(chunk.slice(..size))));
     let mut response = Response::new(StreamBody::new(futures_util::stream::iter(frames)).boxed_unsync());
     response.headers_mut().insert(http::header::CONTENT_LENGTH, count.into());

@@ -1,5 +1,6 @@
 //! Outside clients: they know a URL and a root certificate, nothing of the product.
 
+pub mod browser;
 pub mod h1;
 pub mod h3;
 
