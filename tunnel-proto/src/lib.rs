@@ -81,7 +81,7 @@
 //! | 06 | END | `ext`* |
 //! | 07 | RAW | `ext`* |
 //! | 08 | PROBE | `u64` nonce, `ext`* |
-//! | 09 | PROBE_REPLY | `u64` nonce, `ext`* |
+//! | 09 | `PROBE_REPLY` | `u64` nonce, `ext`* |
 //!
 //! REQUEST:
 //!
