@@ -7,6 +7,8 @@
 //! Knows nothing of HTTP, of permissions or of who asks: use cases in `control` and `identity` check first.
 
 pub mod feed;
+#[cfg(any(feature = "primary", feature = "replica"))]
+mod lock;
 #[cfg(feature = "primary")]
 pub mod primary;
 #[cfg(feature = "replica")]

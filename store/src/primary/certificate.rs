@@ -1,8 +1,11 @@
 //! Certificates the internal CA issued: who got which, until when.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use mezusphere_model::Timestamp;
 use mezusphere_model::id::ProjectId;
 
+use super::value::{Row, args};
 use super::{PageRequest, Paged, ReadTx, StoreError, Tx, WriteError};
 
 /// An issued certificate.
@@ -22,17 +25,63 @@ pub struct IssuedRow {
     pub issued_at: Timestamp,
 }
 
+/// Most certificates listed of one name; with leaves of a day renewed at half-life, about a month.
+pub const ISSUED_LISTED_MAX: usize = 100;
+
+fn read(row: &Row) -> Result<IssuedRow, StoreError> {
+    Ok(IssuedRow {
+        fingerprint: row.get("fingerprint")?,
+        name: row.get("name")?,
+        project: row.opt("project")?,
+        not_before: row.get("not_before")?,
+        not_after: row.get("not_after")?,
+        issued_at: row.get("issued_at")?,
+    })
+}
+
+/// The place of a row in the list of all: time of issue, then fingerprint.
+fn place(row: &IssuedRow) -> String {
+    format!("{}.{}", row.issued_at.as_micros(), BASE64URL.encode(row.fingerprint))
+}
+
+fn read_place(text: &str) -> Option<(Timestamp, Vec<u8>)> {
+    let (at, fingerprint) = text.split_once('.')?;
+    Some((Timestamp::from_micros(at.parse().ok()?), BASE64URL.decode(fingerprint).ok()?))
+}
+
 /// Notes a certificate.
 pub async fn insert(tx: &mut Tx, row: &IssuedRow) -> Result<(), WriteError> {
-    todo!()
+    tx.insert(
+        "project",
+        "INSERT INTO issued_certificates (fingerprint, name, project, not_before, not_after, issued_at)
+         VALUES ($1, $2, $3, $4, $5, $6)",
+        args![row.fingerprint, row.name.as_str(), row.project, row.not_before, row.not_after, row.issued_at],
+    )
+    .await
+    .map(drop)
 }
 
-/// Certificates issued for a name, newest first.
+/// Certificates issued for a name, newest first; at most [`ISSUED_LISTED_MAX`].
 pub async fn list_of(tx: &mut ReadTx, name: &str) -> Result<Vec<IssuedRow>, StoreError> {
-    todo!()
+    let rows = tx
+        .rows(
+            "SELECT * FROM issued_certificates WHERE name = $1 ORDER BY issued_at DESC, fingerprint LIMIT $2",
+            args![name, ISSUED_LISTED_MAX],
+        )
+        .await?;
+    rows.iter().map(read).collect()
 }
 
-/// All issued certificates by time of issue and fingerprint; the key of a page is opaque. For operators of the installation.
+/// All issued certificates, newest first; the key of a page is opaque. For operators of the installation.
 pub async fn list(tx: &mut ReadTx, page: &PageRequest) -> Result<Paged<IssuedRow>, StoreError> {
-    todo!()
+    let start = page.after.as_deref().and_then(read_place);
+    let (at, fingerprint) = start.unwrap_or((Timestamp::from_micros(i64::MAX), vec![0xff; 33]));
+    let rows = tx
+        .rows(
+            "SELECT * FROM issued_certificates WHERE (issued_at, fingerprint) < ($1, $2)
+             ORDER BY issued_at DESC, fingerprint DESC LIMIT $3",
+            args![at, fingerprint, page.fetch()],
+        )
+        .await?;
+    Ok(page.cut(rows.iter().map(read).collect::<Result<_, _>>()?, place))
 }

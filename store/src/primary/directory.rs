@@ -3,6 +3,7 @@
 use mezusphere_model::Timestamp;
 use mezusphere_model::id::{DirectoryId, OrganizationId, ProjectId};
 
+use super::value::{Row, args};
 use super::{PageRequest, Paged, ReadTx, StoreError, Tx, WriteError};
 
 /// A directory.
@@ -20,9 +21,25 @@ pub struct DirectoryRow {
     pub created_at: Timestamp,
 }
 
+fn read(row: &Row) -> Result<DirectoryRow, StoreError> {
+    Ok(DirectoryRow {
+        id: row.get("id")?,
+        organization: row.get("organization")?,
+        project: row.opt("project")?,
+        name: row.get("name")?,
+        created_at: row.get("created_at")?,
+    })
+}
+
 /// Adds a directory. Its project may be added later in the same transaction.
 pub async fn insert(tx: &mut Tx, row: &DirectoryRow) -> Result<(), WriteError> {
-    todo!()
+    tx.insert(
+        "organization",
+        "INSERT INTO directories (id, organization, project, name, created_at) VALUES ($1, $2, $3, $4, $5)",
+        args![row.id, row.organization, row.project, row.name.as_str(), row.created_at],
+    )
+    .await
+    .map(drop)
 }
 
 /// An organization's directory.
@@ -31,7 +48,10 @@ pub async fn get(
     organization: OrganizationId,
     id: DirectoryId,
 ) -> Result<Option<DirectoryRow>, StoreError> {
-    todo!()
+    let row = tx
+        .row("SELECT * FROM directories WHERE organization = $1 AND id = $2", args![organization, id])
+        .await?;
+    row.as_ref().map(read).transpose()
 }
 
 /// An organization's directories by name; the key of a page is a name.
@@ -40,5 +60,11 @@ pub async fn list(
     organization: OrganizationId,
     page: &PageRequest,
 ) -> Result<Paged<DirectoryRow>, StoreError> {
-    todo!()
+    let rows = tx
+        .rows(
+            "SELECT * FROM directories WHERE organization = $1 AND name > $2 ORDER BY name LIMIT $3",
+            args![organization, page.start(), page.fetch()],
+        )
+        .await?;
+    Ok(page.cut(rows.iter().map(read).collect::<Result<_, _>>()?, |row| row.name.clone()))
 }

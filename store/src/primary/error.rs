@@ -78,3 +78,69 @@ impl std::fmt::Display for Taken {
         })
     }
 }
+
+/// SQLite's result codes that tell whose fault it was; the low byte is the primary code.
+mod code {
+    pub(super) const CORRUPT: u32 = 11;
+    pub(super) const NOT_A_DATABASE: u32 = 26;
+    pub(super) const CONSTRAINT: u32 = 19;
+}
+
+/// The primary result code of a database error.
+fn sqlite_code(why: &dyn sqlx::error::DatabaseError) -> Option<u32> {
+    why.code()?.parse::<u32>().ok().map(|extended| extended & 0xff)
+}
+
+/// Whether SQLite says that the file is damaged or no database.
+pub(super) fn is_damage(why: &sqlx::Error) -> bool {
+    let code = why.as_database_error().and_then(sqlite_code);
+    matches!(code, Some(code::CORRUPT | code::NOT_A_DATABASE))
+}
+
+/// What a driver's error means.
+pub(super) fn store_error(why: &sqlx::Error) -> StoreError {
+    match why {
+        sqlx::Error::PoolTimedOut => StoreError::Unavailable("too many others are waiting for it".to_owned()),
+        sqlx::Error::PoolClosed => StoreError::Unavailable("it was closed".to_owned()),
+        sqlx::Error::Database(database) => {
+            if is_damage(why) || sqlite_code(&**database) == Some(code::CONSTRAINT) {
+                StoreError::Damaged(database.to_string())
+            } else {
+                StoreError::Unavailable(database.to_string())
+            }
+        }
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::ColumnNotFound(_) => {
+            StoreError::Damaged(why.to_string())
+        }
+        other => StoreError::Unavailable(other.to_string()),
+    }
+}
+
+/// What a driver's error means for a change whose row refers to `parent`.
+pub(super) fn write_error(why: &sqlx::Error, parent: &'static str) -> WriteError {
+    let Some(database) = why.as_database_error() else { return store_error(why).into() };
+    match database.kind() {
+        sqlx::error::ErrorKind::UniqueViolation => WriteError::Conflict { what: taken(database.message()) },
+        sqlx::error::ErrorKind::ForeignKeyViolation => WriteError::NotFound { what: parent },
+        _ => store_error(why).into(),
+    }
+}
+
+/// Which constraint it was: SQLite names its columns, `UNIQUE constraint failed: users.directory, users.email_key`.
+fn taken(message: &str) -> Taken {
+    let rows = [
+        ("organizations.slug", Taken::OrganizationSlug),
+        ("projects.slug", Taken::ProjectSlug),
+        ("environments.slug", Taken::EnvironmentSlug),
+        ("hosts.host", Taken::Host),
+        ("routes.path", Taken::RoutePath),
+        ("directories.name", Taken::DirectoryName),
+        ("users.email_key", Taken::Email),
+        ("roles.name", Taken::RoleName),
+        ("service_accounts.name", Taken::ServiceAccountName),
+        ("nodes.name", Taken::NodeName),
+    ];
+    // `service_accounts.name` must not be read as some other table's column: whole words only.
+    let names: Vec<_> = message.split([' ', ',']).collect();
+    rows.iter().find(|(column, _)| names.contains(column)).map_or(Taken::Id, |(_, taken)| *taken)
+}

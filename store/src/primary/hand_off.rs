@@ -4,6 +4,7 @@ use mezusphere_model::id::{EnvironmentId, ProjectId, SignInId};
 use mezusphere_model::token::TokenHash;
 use mezusphere_model::{Host, Timestamp};
 
+use super::value::{Row, args};
 use super::{StoreError, Tx, WriteError};
 
 /// A hand-off code.
@@ -44,9 +45,48 @@ pub enum Redemption {
     Mismatch,
 }
 
+fn read(row: &Row) -> Result<HandOffRow, StoreError> {
+    Ok(HandOffRow {
+        code_hash: row.get("code_hash")?,
+        sign_in: row.get("sign_in")?,
+        project: row.get("project")?,
+        environment: row.get("environment")?,
+        host: row.get("host")?,
+        state_hash: row.get("state_hash")?,
+        return_to: row.get("return_to")?,
+        created_at: row.get("created_at")?,
+        expires_at: row.get("expires_at")?,
+    })
+}
+
 /// Adds a code.
+///
+/// # Errors
+/// Not found: the sign-in, if it has ended or its user does not live in the project's directory; the host, if it is not
+/// this environment's.
 pub async fn insert(tx: &mut Tx, row: &HandOffRow) -> Result<(), WriteError> {
-    todo!()
+    let added = tx
+        .insert(
+            "sign-in",
+            "INSERT INTO hand_offs (code_hash, sign_in, project, environment, host, state_hash, return_to,
+                                    created_at, expires_at, used_at)
+             SELECT $1, s.id, h.project, h.environment, h.host, $6, $7, $8, $9, NULL
+             FROM sign_ins s JOIN projects p ON p.directory = s.directory JOIN hosts h ON h.project = p.id
+             WHERE s.id = $2 AND s.ended_at IS NULL AND p.id = $3 AND h.environment = $4 AND h.host = $5",
+            args![
+                &row.code_hash,
+                row.sign_in,
+                row.project,
+                row.environment,
+                &row.host,
+                row.state_hash.as_str(),
+                row.return_to.as_str(),
+                row.created_at,
+                row.expires_at
+            ],
+        )
+        .await?;
+    if added == 0 { Err(WriteError::NotFound { what: "sign-in or host" }) } else { Ok(()) }
 }
 
 /// Redeems a code: exactly one of any number of attempts gets [`Redemption::Redeemed`].
@@ -58,5 +98,26 @@ pub async fn redeem(
     host: &Host,
     state_hash: &str,
 ) -> Result<Redemption, StoreError> {
-    todo!()
+    let now = tx.now();
+    let spent = tx
+        .row(
+            "UPDATE hand_offs SET used_at = $2 WHERE code_hash = $1 AND used_at IS NULL RETURNING *",
+            args![code, now],
+        )
+        .await?;
+    let Some(spent) = spent else {
+        let used = tx.row("SELECT sign_in FROM hand_offs WHERE code_hash = $1", args![code]).await?;
+        return match used {
+            Some(used) => Ok(Redemption::Used(used.get("sign_in")?)),
+            None => Ok(Redemption::Unknown),
+        };
+    };
+    let row = read(&spent)?;
+    if row.expires_at <= now {
+        Ok(Redemption::Expired)
+    } else if row.host != *host || row.state_hash != state_hash {
+        Ok(Redemption::Mismatch)
+    } else {
+        Ok(Redemption::Redeemed(Box::new(row)))
+    }
 }

@@ -3,7 +3,9 @@
 use mezusphere_model::id::{EnvironmentId, ProjectId};
 use mezusphere_model::{Host, Timestamp};
 
-use super::{ReadTx, StoreError, Tx, WriteError};
+use super::error::StoreError;
+use super::value::{Column, IntoValue, Row, Value, args, word};
+use super::{ReadTx, Tx, WriteError};
 
 /// Most hosts of one environment.
 pub const HOSTS_MAX: usize = 100;
@@ -16,6 +18,8 @@ pub enum HostKind {
     /// Brought by the customer.
     Custom,
 }
+
+word!(HostKind { Endpoint = "endpoint", Custom = "custom" });
 
 /// A host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,14 +36,41 @@ pub struct HostRow {
     pub created_at: Timestamp,
 }
 
+fn read(row: &Row) -> Result<HostRow, StoreError> {
+    Ok(HostRow {
+        host: row.get("host")?,
+        project: row.get("project")?,
+        environment: row.get("environment")?,
+        kind: row.get("kind")?,
+        created_at: row.get("created_at")?,
+    })
+}
+
 /// Adds a host. Call [`super::site::publish`] after it.
+///
+/// # Errors
+/// [`StoreError::TooLarge`] past [`HOSTS_MAX`].
 pub async fn insert(tx: &mut Tx, row: &HostRow) -> Result<(), WriteError> {
-    todo!()
+    let count = tx
+        .row(
+            "SELECT COUNT(*) AS n FROM hosts WHERE project = $1 AND environment = $2",
+            args![row.project, row.environment],
+        )
+        .await?;
+    super::within(count, HOSTS_MAX, "hosts in an environment")?;
+    tx.insert(
+        "environment",
+        "INSERT INTO hosts (host, project, environment, kind, created_at) VALUES ($1, $2, $3, $4, $5)",
+        args![&row.host, row.project, row.environment, row.kind, row.created_at],
+    )
+    .await
+    .map(drop)
 }
 
 /// Whose host this is, in the whole installation: a public fact, for the login host to know where a user comes from.
 pub async fn find(tx: &mut ReadTx, host: &Host) -> Result<Option<HostRow>, StoreError> {
-    todo!()
+    let row = tx.row("SELECT * FROM hosts WHERE host = $1", args![host]).await?;
+    row.as_ref().map(read).transpose()
 }
 
 /// An environment's hosts, the endpoint first; at most [`HOSTS_MAX`].
@@ -48,10 +79,17 @@ pub async fn list(
     project: ProjectId,
     environment: EnvironmentId,
 ) -> Result<Vec<HostRow>, StoreError> {
-    todo!()
+    let rows = tx
+        .rows(
+            "SELECT * FROM hosts WHERE project = $1 AND environment = $2
+             ORDER BY CASE kind WHEN 'endpoint' THEN 0 ELSE 1 END, host LIMIT $3",
+            args![project, environment, HOSTS_MAX],
+        )
+        .await?;
+    rows.iter().map(read).collect()
 }
 
 /// Removes a host. Call [`super::site::publish`] after it.
 pub async fn delete(tx: &mut Tx, project: ProjectId, host: &Host) -> Result<(), WriteError> {
-    todo!()
+    tx.change("host", "DELETE FROM hosts WHERE project = $1 AND host = $2", args![project, host]).await
 }

@@ -19,12 +19,14 @@
 pub mod api_key;
 pub mod audit;
 pub mod certificate;
+mod commit;
 pub mod directory;
 pub mod environment;
 mod error;
 pub mod hand_off;
 pub mod host;
 pub mod lease;
+mod migrate;
 pub mod node;
 pub mod one_time_link;
 mod open;
@@ -44,11 +46,30 @@ pub mod setting;
 pub mod sign_in;
 pub mod site;
 mod source;
+mod transact;
 mod tx;
 pub mod user;
+mod value;
 pub mod warpgate;
 
+pub use commit::Published;
 pub use error::{StoreError, Taken, WriteError};
-pub use open::{OpenError, Primary};
+pub use open::OpenError;
 pub use page::{PAGE_LEN_MAX, PageRequest, Paged};
-pub use tx::{PUBLISH_MAX, Published, ReadTx, Tx};
+pub use tx::{PUBLISH_MAX, ReadTx, Tx};
+
+/// The primary database of a control node. Cheap to clone; the last one dropped releases the data directory.
+#[derive(Clone)]
+pub struct Primary(std::sync::Arc<open::Shared>);
+
+impl std::fmt::Debug for Primary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Primary")
+    }
+}
+
+/// Refuses one more when a counting query says that there are enough.
+fn within(count: Option<value::Row>, max: usize, what: &str) -> Result<(), StoreError> {
+    let count: usize = count.map(|row| row.get("n")).transpose()?.unwrap_or(0);
+    if count < max { Ok(()) } else { Err(StoreError::TooLarge(format!("{max} {what} are allowed"))) }
+}

@@ -3,6 +3,7 @@
 use mezusphere_model::Timestamp;
 use mezusphere_model::id::{ControlId, EdgeId};
 
+use super::value::{Column, IntoValue, Row, Value, args};
 use super::{ReadTx, StoreError, Tx, WriteError};
 
 /// Most nodes of one installation.
@@ -23,6 +24,24 @@ impl std::fmt::Display for NodeId {
             Self::Edge(id) => id.fmt(f),
             Self::Control(id) => id.fmt(f),
         }
+    }
+}
+
+impl IntoValue for NodeId {
+    const NULL: Value = Value::Text(None);
+    fn into_value(self) -> Value {
+        self.to_string().into_value()
+    }
+}
+
+impl Column for NodeId {
+    fn read(row: &Row, column: &str) -> Result<Option<Self>, StoreError> {
+        let Some(text) = String::read(row, column)? else { return Ok(None) };
+        text.parse()
+            .map(Self::Edge)
+            .or_else(|_| text.parse().map(Self::Control))
+            .map(Some)
+            .map_err(|_| StoreError::Damaged(format!("{column}: no node is called {text}")))
     }
 }
 
@@ -47,22 +66,57 @@ pub struct NodeRow {
     pub denied_at: Option<Timestamp>,
 }
 
+fn read(row: &Row) -> Result<NodeRow, StoreError> {
+    Ok(NodeRow {
+        id: row.get("id")?,
+        name: row.get("name")?,
+        region: row.get("region")?,
+        host: row.get("host")?,
+        port: row.get("port")?,
+        created_at: row.get("created_at")?,
+        seen_at: row.get("seen_at")?,
+        denied_at: row.opt("denied_at")?,
+    })
+}
+
 /// Adds a node, or replaces what is known of the one with this id; `created_at` and `denied_at` stay.
 pub async fn put(tx: &mut Tx, row: &NodeRow) -> Result<(), WriteError> {
-    todo!()
+    tx.insert(
+        "node",
+        "INSERT INTO nodes (id, name, region, host, port, created_at, seen_at, denied_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+         ON CONFLICT (id) DO UPDATE SET name = excluded.name, region = excluded.region, host = excluded.host,
+             port = excluded.port, seen_at = excluded.seen_at",
+        args![
+            row.id,
+            row.name.as_str(),
+            row.region.as_str(),
+            row.host.as_str(),
+            row.port,
+            row.created_at,
+            row.seen_at,
+            row.denied_at
+        ],
+    )
+    .await
+    .map(drop)
 }
 
 /// A node.
 pub async fn get(tx: &mut ReadTx, id: NodeId) -> Result<Option<NodeRow>, StoreError> {
-    todo!()
+    let row = tx.row("SELECT * FROM nodes WHERE id = $1", args![id]).await?;
+    row.as_ref().map(read).transpose()
 }
 
 /// All nodes by id, evicted ones too; at most [`NODES_MAX`].
 pub async fn list(tx: &mut ReadTx) -> Result<Vec<NodeRow>, StoreError> {
-    todo!()
+    let rows = tx.rows("SELECT * FROM nodes ORDER BY id LIMIT $1", args![NODES_MAX]).await?;
+    rows.iter().map(read).collect()
 }
 
 /// Evicts a node. The caller publishes the platform document with its name on the deny list.
 pub async fn deny(tx: &mut Tx, id: NodeId) -> Result<(), WriteError> {
-    todo!()
+    let now = tx.now();
+    tx.change("node", "UPDATE nodes SET denied_at = COALESCE(denied_at, $2) WHERE id = $1", args![id, now])
+        .await
 }

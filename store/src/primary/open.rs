@@ -1,15 +1,56 @@
-//! Opening the primary, and running transactions on it.
+//! Opening the primary: whose the directory is, whether the file is one of ours, and what version.
 
+use std::collections::HashMap;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use mezusphere_model::seal::Seal;
 use mezusphere_model::{Clock, Entropy};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+    SqliteSynchronous,
+};
+use sqlx::{ConnectOptions as _, Connection as _};
+use tokio::sync::Semaphore;
 
-use super::error::StoreError;
-use super::tx::{Published, ReadTx, Tx};
-use crate::feed::{AppliedReport, Epoch};
-use mezusphere_model::document::Partition;
+use super::error::{is_damage, store_error};
+use super::{Primary, migrate};
+use crate::feed::Bell;
+use crate::lock::{DirLock, DirLockError};
+
+/// Name of the database file in the data directory.
+const FILE: &str = "primary.db";
+
+/// Name of the file whose lock means ownership of the data directory.
+const LOCK: &str = "primary.lock";
+
+/// Marks a database file as one of ours (SQLite's `application_id`): "mezu".
+pub(super) const APPLICATION_ID: i64 = 0x6d65_7a75;
+
+/// Connections for reading: a node asks rarely, and each costs a thread and up to [`CACHE_KIB`] of memory.
+const READ_CONNECTIONS: u32 = 3;
+
+/// Page cache of one connection, in KiB. Opened lazily, so that an idle node has few.
+const CACHE_KIB: i64 = 1024;
+
+/// How long SQLite waits for a lock of another connection. Readers and the one writer never block each other in WAL
+/// mode; this covers a backup tool that copies the file.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a transaction waits for a connection before the caller is told that the database is busy.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Transactions that may wait for the write connection; more are refused at once. At ~1000 transactions/s these take about a second.
+const WRITERS_WAITING_MAX: usize = 1000;
+
+/// Readers that may wait or run.
+const READERS_WAITING_MAX: usize = 1000;
+
+/// The log is cut to this size at a checkpoint, in bytes; one large transaction may make it grow.
+const WAL_LEN_MAX: i64 = 16 * 1024 * 1024;
 
 /// Why a primary cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -64,14 +105,36 @@ pub enum OpenError {
     },
 }
 
-/// The primary database of a control node. Cheap to clone; the last one dropped releases the data directory.
-#[derive(Clone)]
-pub struct Primary(Arc<()>);
-
-impl std::fmt::Debug for Primary {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Primary")
+impl OpenError {
+    pub(super) fn from_sqlx(path: &Path, why: &sqlx::Error) -> Self {
+        let path = path.to_owned();
+        if is_damage(why) {
+            Self::Damaged { path, detail: why.to_string() }
+        } else {
+            Self::Failed { path, detail: why.to_string() }
+        }
     }
+}
+
+/// What all clones of a [`Primary`] share.
+pub(super) struct Shared {
+    pub(super) pools: Pools,
+    pub(super) clock: Clock,
+    pub(super) entropy: Entropy,
+    pub(super) seal: Arc<dyn Seal>,
+    pub(super) epoch: Mutex<crate::feed::Epoch>,
+    pub(super) bell: Bell,
+    /// The newest report of each follower and partition. In memory: followers report again at their next contact.
+    pub(super) reports: Mutex<HashMap<super::source::ReportKey, crate::feed::AppliedReport>>,
+    pub(super) writers: Arc<Semaphore>,
+    pub(super) readers: Arc<Semaphore>,
+    /// Released last.
+    _lock: DirLock,
+}
+
+/// The database's connections. PostgreSQL joins as a second arm.
+pub(super) enum Pools {
+    Sqlite { write: SqlitePool, read: SqlitePool },
 }
 
 impl Primary {
@@ -85,56 +148,83 @@ impl Primary {
         entropy: Entropy,
         seal: Arc<dyn Seal>,
     ) -> Result<Self, OpenError> {
-        todo!()
-    }
+        let unwritable = |source| OpenError::Unwritable { path: dir.to_owned(), source };
+        let lock = DirLock::take(dir, LOCK).map_err(|why| match why {
+            DirLockError::Held(holder) => OpenError::Locked { path: dir.to_owned(), holder },
+            DirLockError::Io(source) => unwritable(source),
+        })?;
+        let path = dir.join(FILE);
+        // Made here and not by SQLite, so that only its owner can read it; the log beside it gets the same mode.
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|source| OpenError::Unwritable { path: path.clone(), source })?;
 
-    /// Runs one write transaction: committed if `work` returns `Ok`, rolled back if it returns `Err` or is dropped.
-    ///
-    /// Writers queue for the one write connection. Once `work` has returned `Ok` the commit runs to its end
-    /// even if this future is dropped; `Ok` from here means it is on disk.
-    pub async fn write<T, E>(&self, work: impl AsyncFnOnce(&mut Tx) -> Result<T, E>) -> Result<T, E>
-    where
-        E: From<StoreError>,
-    {
-        todo!()
-    }
+        let plain = SqliteConnectOptions::new()
+            .filename(&path)
+            .busy_timeout(BUSY_TIMEOUT)
+            .foreign_keys(true)
+            .thread_name(|n| format!("sqlite-{n}"))
+            .disable_statement_logging();
+        check_ours(&path, &plain).await?;
 
-    /// As [`Primary::write`], and tells at which revision each partition stands after it.
-    pub async fn write_published<T, E>(
-        &self,
-        work: impl AsyncFnOnce(&mut Tx) -> Result<T, E>,
-    ) -> Result<(T, Published), E>
-    where
-        E: From<StoreError>,
-    {
-        todo!()
+        let options = plain
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .pragma("cache_size", (-CACHE_KIB).to_string())
+            .pragma("journal_size_limit", WAL_LEN_MAX.to_string())
+            .pragma("trusted_schema", "OFF");
+        let failed = |why: sqlx::Error| OpenError::from_sqlx(&path, &why);
+        let pool = || {
+            SqlitePoolOptions::new()
+                .acquire_timeout(ACQUIRE_TIMEOUT)
+                .max_lifetime(None)
+                .idle_timeout(None)
+                .test_before_acquire(false)
+        };
+        let write = pool().max_connections(1).connect_with(options.clone()).await.map_err(failed)?;
+        let epoch = {
+            let mut connection = write.acquire().await.map_err(failed)?;
+            migrate::run(&path, &mut connection, &clock, &entropy).await?
+        };
+        let read =
+            pool().max_connections(READ_CONNECTIONS).connect_lazy_with(options.pragma("query_only", "ON"));
+        Ok(Self(Arc::new(Shared {
+            pools: Pools::Sqlite { write, read },
+            clock,
+            entropy,
+            seal,
+            epoch: Mutex::new(epoch),
+            bell: Bell::new(),
+            reports: Mutex::default(),
+            writers: Arc::new(Semaphore::new(WRITERS_WAITING_MAX)),
+            readers: Arc::new(Semaphore::new(READERS_WAITING_MAX)),
+            _lock: lock,
+        })))
     }
+}
 
-    /// Runs one read transaction: everything in it sees the same moment. Never waits for writers.
-    pub async fn read<T, E>(&self, work: impl AsyncFnOnce(&mut ReadTx) -> Result<T, E>) -> Result<T, E>
-    where
-        E: From<StoreError>,
-    {
-        todo!()
+/// Refuses a file that is not ours before anything in it is changed: switching to WAL is a change.
+async fn check_ours(path: &Path, options: &SqliteConnectOptions) -> Result<(), OpenError> {
+    let failed = |why: sqlx::Error| OpenError::from_sqlx(path, &why);
+    let mut connection = options.connect().await.map_err(failed)?;
+    let id = pragma(&mut connection, "PRAGMA application_id").await.map_err(failed)?;
+    let tables = pragma(&mut connection, "SELECT COUNT(*) FROM sqlite_schema").await.map_err(failed)?;
+    connection.close().await.map_err(failed)?;
+    if id == APPLICATION_ID || (id == 0 && tables == 0) {
+        Ok(())
+    } else {
+        Err(OpenError::Foreign { path: path.to_owned() })
     }
+}
 
-    /// Which life of the database this is.
-    pub fn epoch(&self) -> Epoch {
-        todo!()
-    }
+async fn pragma(connection: &mut SqliteConnection, sql: &'static str) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(sql).fetch_one(connection).await
+}
 
-    /// Begins a new life: every follower starts over. Called after a backup was restored.
-    pub async fn new_epoch(&self) -> Result<Epoch, StoreError> {
-        todo!()
-    }
-
-    /// The newest report of each follower of a partition, as far as heard since this process started.
-    pub fn applied(&self, partition: Partition) -> Vec<AppliedReport> {
-        todo!()
-    }
-
-    /// Closes the connections and writes the log back into the database file. Clones that are left fail from then on.
-    pub async fn close(&self) {
-        todo!()
-    }
+/// What a driver's error means, for callers outside of transactions.
+pub(super) fn unavailable(why: &sqlx::Error) -> super::StoreError {
+    store_error(why)
 }

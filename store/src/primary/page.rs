@@ -32,3 +32,27 @@ pub struct Paged<T> {
     /// Where the next page starts; `None`: this was the last.
     pub next: Option<String>,
 }
+
+impl PageRequest {
+    /// How many rows to ask the database for: one more than the page, to know whether there is a next one.
+    pub(super) fn fetch(&self) -> u64 {
+        self.len() as u64 + 1
+    }
+
+    /// The key to start after; the empty text is before every key.
+    pub(super) fn start(&self) -> &str {
+        self.after.as_deref().unwrap_or_default()
+    }
+
+    fn len(&self) -> usize {
+        self.limit.clamp(1, PAGE_LEN_MAX)
+    }
+
+    /// The page made of the rows [`PageRequest::fetch`] asked for.
+    pub(super) fn cut<T>(&self, mut rows: Vec<T>, key: impl Fn(&T) -> String) -> Paged<T> {
+        let more = rows.len() > self.len();
+        rows.truncate(self.len());
+        let next = if more { rows.last().map(key) } else { None };
+        Paged { rows, next }
+    }
+}

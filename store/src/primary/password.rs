@@ -3,6 +3,7 @@
 use mezusphere_model::Timestamp;
 use mezusphere_model::id::{DirectoryId, UserId};
 
+use super::value::{Row, args};
 use super::{ReadTx, StoreError, Tx, WriteError};
 
 /// A user's password credential.
@@ -24,9 +25,26 @@ impl std::fmt::Debug for PasswordRow {
     }
 }
 
+fn read(row: &Row) -> Result<PasswordRow, StoreError> {
+    Ok(PasswordRow {
+        user: row.get("user_id")?,
+        hash: row.get("hash")?,
+        pepper_version: row.get("pepper_version")?,
+        changed_at: row.get("changed_at")?,
+    })
+}
+
 /// Sets or replaces the password of a directory's user.
 pub async fn put(tx: &mut Tx, directory: DirectoryId, row: &PasswordRow) -> Result<(), WriteError> {
-    todo!()
+    tx.change(
+        "user",
+        "INSERT INTO passwords (user_id, hash, pepper_version, changed_at)
+         SELECT id, $3, $4, $5 FROM users WHERE directory = $1 AND id = $2
+         ON CONFLICT (user_id) DO UPDATE SET
+             hash = excluded.hash, pepper_version = excluded.pepper_version, changed_at = excluded.changed_at",
+        args![directory, row.user, row.hash.as_str(), row.pepper_version, row.changed_at],
+    )
+    .await
 }
 
 /// The password credential of a directory's user.
@@ -35,16 +53,30 @@ pub async fn get(
     directory: DirectoryId,
     user: UserId,
 ) -> Result<Option<PasswordRow>, StoreError> {
-    todo!()
+    let row = tx
+        .row(
+            "SELECT w.* FROM passwords w JOIN users u ON u.id = w.user_id
+             WHERE u.directory = $1 AND u.id = $2",
+            args![directory, user],
+        )
+        .await?;
+    row.as_ref().map(read).transpose()
 }
 
-/// Replaces the hash if it still is `old`: for re-hashing at sign-in with new parameters. `false`: it was changed meanwhile.
+/// Replaces the hash if it still is `old`, keeping `changed_at`: for re-hashing at sign-in with new parameters.
+/// `false`: it was changed meanwhile, or there is none.
 pub async fn rehash(
     tx: &mut Tx,
     directory: DirectoryId,
-    user: UserId,
     old: &str,
     new: &PasswordRow,
-) -> Result<bool, WriteError> {
-    todo!()
+) -> Result<bool, StoreError> {
+    let changed = tx
+        .execute(
+            "UPDATE passwords SET hash = $4, pepper_version = $5
+             WHERE user_id = (SELECT id FROM users WHERE directory = $1 AND id = $2) AND hash = $3",
+            args![directory, new.user, old, new.hash.as_str(), new.pepper_version],
+        )
+        .await?;
+    Ok(changed > 0)
 }

@@ -1,9 +1,11 @@
 //! Projects: the border between tenants.
 
 use mezusphere_model::Timestamp;
+use mezusphere_model::document::Partition;
 use mezusphere_model::id::{DirectoryId, OrganizationId, ProjectId};
 use mezusphere_model::slug::Slug;
 
+use super::value::{Row, args};
 use super::{PageRequest, Paged, ReadTx, StoreError, Tx, WriteError};
 
 /// A project.
@@ -23,19 +25,44 @@ pub struct ProjectRow {
     pub created_at: Timestamp,
 }
 
+fn read(row: &Row) -> Result<ProjectRow, StoreError> {
+    Ok(ProjectRow {
+        id: row.get("id")?,
+        organization: row.get("organization")?,
+        directory: row.get("directory")?,
+        slug: row.get("slug")?,
+        name: row.get("name")?,
+        created_at: row.get("created_at")?,
+    })
+}
+
 /// Adds a project.
+///
+/// # Errors
+/// Not found: the directory, if it is another organization's or serves another project.
 pub async fn insert(tx: &mut Tx, row: &ProjectRow) -> Result<(), WriteError> {
-    todo!()
+    let added = tx
+        .insert(
+            "directory",
+            "INSERT INTO projects (id, organization, directory, slug, name, created_at)
+             SELECT $1, organization, id, $4, $5, $6 FROM directories
+             WHERE organization = $2 AND id = $3 AND (project IS NULL OR project = $1)",
+            args![row.id, row.organization, row.directory, &row.slug, row.name.as_str(), row.created_at],
+        )
+        .await?;
+    if added == 0 { Err(WriteError::NotFound { what: "directory" }) } else { Ok(()) }
 }
 
 /// The project with this id, whoever owns it: for callers that hold a credential of the project itself.
 pub async fn get(tx: &mut ReadTx, id: ProjectId) -> Result<Option<ProjectRow>, StoreError> {
-    todo!()
+    let row = tx.row("SELECT * FROM projects WHERE id = $1", args![id]).await?;
+    row.as_ref().map(read).transpose()
 }
 
 /// The project with this slug, whoever owns it. The permission check comes next, on the row's organization and id.
 pub async fn find(tx: &mut ReadTx, slug: &Slug) -> Result<Option<ProjectRow>, StoreError> {
-    todo!()
+    let row = tx.row("SELECT * FROM projects WHERE slug = $1", args![slug]).await?;
+    row.as_ref().map(read).transpose()
 }
 
 /// An organization's projects by slug; the key of a page is a slug.
@@ -44,12 +71,24 @@ pub async fn list(
     organization: OrganizationId,
     page: &PageRequest,
 ) -> Result<Paged<ProjectRow>, StoreError> {
-    todo!()
+    let rows = tx
+        .rows(
+            "SELECT * FROM projects WHERE organization = $1 AND slug > $2 ORDER BY slug LIMIT $3",
+            args![organization, page.start(), page.fetch()],
+        )
+        .await?;
+    Ok(page.cut(rows.iter().map(read).collect::<Result<_, _>>()?, |row| row.slug.to_string()))
 }
 
 /// The projects of all organizations by slug: for operators of the installation and for jobs.
 pub async fn list_all(tx: &mut ReadTx, page: &PageRequest) -> Result<Paged<ProjectRow>, StoreError> {
-    todo!()
+    let rows = tx
+        .rows(
+            "SELECT * FROM projects WHERE slug > $1 ORDER BY slug LIMIT $2",
+            args![page.start(), page.fetch()],
+        )
+        .await?;
+    Ok(page.cut(rows.iter().map(read).collect::<Result<_, _>>()?, |row| row.slug.to_string()))
 }
 
 /// Changes the name for people. Call [`super::site::publish`] for each environment after it.
@@ -59,10 +98,21 @@ pub async fn rename(
     id: ProjectId,
     name: &str,
 ) -> Result<(), WriteError> {
-    todo!()
+    tx.change(
+        "project",
+        "UPDATE projects SET name = $3 WHERE organization = $1 AND id = $2",
+        args![organization, id, name],
+    )
+    .await
 }
 
-/// Removes a project with all it owns. Retracts every document of its partition.
+/// Removes a project with all it owns: environments, roles, accounts, and its directory with the users if that serves no
+/// other project. Retracts every document of its partition.
 pub async fn delete(tx: &mut Tx, organization: OrganizationId, id: ProjectId) -> Result<(), WriteError> {
-    todo!()
+    tx.change("project", "DELETE FROM projects WHERE organization = $1 AND id = $2", args![organization, id])
+        .await?;
+    tx.execute("DELETE FROM operator_grants WHERE scope = $1", args![id]).await?;
+    tx.execute("DELETE FROM directories WHERE project = $1", args![id]).await?;
+    tx.pending.clear(Partition::Project(id));
+    Ok(())
 }

@@ -1,10 +1,14 @@
 //! Sign-ins: a user signed in at the login host. App sessions are its children and end with it.
 
+use std::collections::BTreeMap;
+
 use mezusphere_model::Timestamp;
-use mezusphere_model::id::{DirectoryId, SignInId, UserId};
+use mezusphere_model::document::{Document, DocumentKey, Partition, RevocationDoc};
+use mezusphere_model::id::{DirectoryId, ProjectId, SignInId, UserId};
 use mezusphere_model::identity::{Assurance, Method};
 use mezusphere_model::token::TokenHash;
 
+use super::value::{Row, args, json};
 use super::{PageRequest, Paged, ReadTx, StoreError, Tx, WriteError};
 
 /// A sign-in.
@@ -40,14 +44,63 @@ pub struct SignInRow {
     pub ended_at: Option<Timestamp>,
 }
 
+fn read(row: &Row) -> Result<SignInRow, StoreError> {
+    Ok(SignInRow {
+        id: row.get("id")?,
+        token_hash: row.get("token_hash")?,
+        directory: row.get("directory")?,
+        user: row.get("user_id")?,
+        methods: row.json("methods")?,
+        assurance: row.get("assurance")?,
+        authenticated_at: row.get("authenticated_at")?,
+        created_at: row.get("created_at")?,
+        expires_at: row.get("expires_at")?,
+        idle_s_max: row.get("idle_s_max")?,
+        seen_at: row.get("seen_at")?,
+        address: row.get("address")?,
+        agent: row.get("agent")?,
+        ended_at: row.opt("ended_at")?,
+    })
+}
+
 /// Adds a sign-in, and notes the user's last one.
 pub async fn insert(tx: &mut Tx, row: &SignInRow) -> Result<(), WriteError> {
-    todo!()
+    tx.insert(
+        "user",
+        "INSERT INTO sign_ins (id, token_hash, directory, user_id, methods, assurance, authenticated_at, created_at,
+                               expires_at, idle_s_max, seen_at, address, agent, ended_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+        args![
+            row.id,
+            &row.token_hash,
+            row.directory,
+            row.user,
+            json(&row.methods)?,
+            row.assurance,
+            row.authenticated_at,
+            row.created_at,
+            row.expires_at,
+            row.idle_s_max,
+            row.seen_at,
+            row.address.as_str(),
+            row.agent.as_str(),
+            row.ended_at
+        ],
+    )
+    .await?;
+    tx.change(
+        "user",
+        "UPDATE users SET signed_in_at = $3 WHERE directory = $1 AND id = $2",
+        args![row.directory, row.user, row.created_at],
+    )
+    .await
 }
 
 /// The sign-in whose token hashes to this, if it has not been ended. Whether it is expired or idle is the caller's check.
 pub async fn find(tx: &mut ReadTx, token: &TokenHash) -> Result<Option<SignInRow>, StoreError> {
-    todo!()
+    let row =
+        tx.row("SELECT * FROM sign_ins WHERE token_hash = $1 AND ended_at IS NULL", args![token]).await?;
+    row.as_ref().map(read).transpose()
 }
 
 /// A directory's sign-in, ended or not.
@@ -56,7 +109,8 @@ pub async fn get(
     directory: DirectoryId,
     id: SignInId,
 ) -> Result<Option<SignInRow>, StoreError> {
-    todo!()
+    let row = tx.row("SELECT * FROM sign_ins WHERE directory = $1 AND id = $2", args![directory, id]).await?;
+    row.as_ref().map(read).transpose()
 }
 
 /// A user's sign-ins that have not ended, by id, which is the key of a page.
@@ -66,7 +120,14 @@ pub async fn list(
     user: UserId,
     page: &PageRequest,
 ) -> Result<Paged<SignInRow>, StoreError> {
-    todo!()
+    let rows = tx
+        .rows(
+            "SELECT * FROM sign_ins
+             WHERE directory = $1 AND user_id = $2 AND ended_at IS NULL AND id > $3 ORDER BY id LIMIT $4",
+            args![directory, user, page.start(), page.fetch()],
+        )
+        .await?;
+    Ok(page.cut(rows.iter().map(read).collect::<Result<_, _>>()?, |row| row.id.to_string()))
 }
 
 /// Notes that a sign-in was used; an older time than the known one changes nothing.
@@ -76,13 +137,33 @@ pub async fn seen(
     id: SignInId,
     at: Timestamp,
 ) -> Result<(), WriteError> {
-    todo!()
+    tx.change(
+        "sign-in",
+        "UPDATE sign_ins SET seen_at = CASE WHEN seen_at > $3 THEN seen_at ELSE $3 END
+         WHERE directory = $1 AND id = $2",
+        args![directory, id, at],
+    )
+    .await
 }
 
 /// Ends a sign-in with all its sessions; `false`: it had ended before.
 /// Publishes a revocation in each of their projects and retracts the sessions.
 pub async fn end(tx: &mut Tx, directory: DirectoryId, id: SignInId) -> Result<bool, WriteError> {
-    todo!()
+    let now = tx.now();
+    let ended = tx
+        .row(
+            "UPDATE sign_ins SET ended_at = $3 WHERE directory = $1 AND id = $2 AND ended_at IS NULL
+             RETURNING user_id",
+            args![directory, id, now],
+        )
+        .await?;
+    let Some(ended) = ended else {
+        let known = get(tx, directory, id).await?;
+        return known.map(|_| false).ok_or(WriteError::NotFound { what: "sign-in" });
+    };
+    end_sessions(tx, id, ended.get("user_id")?).await?;
+    tx.execute("DELETE FROM hand_offs WHERE sign_in = $1", args![id]).await?;
+    Ok(true)
 }
 
 /// Ends all sign-ins of a user but `keep`, as [`end`]; returns how many.
@@ -92,5 +173,50 @@ pub async fn end_all(
     user: UserId,
     keep: Option<SignInId>,
 ) -> Result<u32, WriteError> {
-    todo!()
+    let rows = tx
+        .rows(
+            "SELECT id FROM sign_ins WHERE directory = $1 AND user_id = $2 AND ended_at IS NULL",
+            args![directory, user],
+        )
+        .await?;
+    let mut ended = 0;
+    for row in rows {
+        let id = row.get("id")?;
+        if Some(id) != keep && end(tx, directory, id).await? {
+            ended += 1;
+        }
+    }
+    Ok(ended)
+}
+
+/// Ends the sessions of a sign-in that has just ended: a revocation per project, for edges that hold one in memory, and no
+/// document any more.
+async fn end_sessions(tx: &mut Tx, id: SignInId, user: UserId) -> Result<(), WriteError> {
+    let now = tx.now();
+    let sessions = tx
+        .rows(
+            "UPDATE sessions SET ended_at = $2 WHERE sign_in = $1 AND ended_at IS NULL
+             RETURNING project, token_hash, expires_at",
+            args![id, now],
+        )
+        .await?;
+    let mut last_end: BTreeMap<ProjectId, Timestamp> = BTreeMap::new();
+    for row in &sessions {
+        let project: ProjectId = row.get("project")?;
+        let end = last_end.entry(project).or_default();
+        *end = (*end).max(row.get("expires_at")?);
+        tx.retract(Partition::Project(project), DocumentKey::session(&row.get("token_hash")?))?;
+    }
+    for (project, forget_at) in last_end {
+        tx.insert(
+            "project",
+            "INSERT INTO revocations (project, sign_in, forget_at) VALUES ($1, $2, $3)
+             ON CONFLICT (project, sign_in) DO UPDATE SET forget_at = excluded.forget_at",
+            args![project, id, forget_at],
+        )
+        .await?;
+        let doc = RevocationDoc { sign_in: id, user, at: now, forget_at };
+        tx.publish(Partition::Project(project), &Document::Revocation(doc))?;
+    }
+    Ok(())
 }

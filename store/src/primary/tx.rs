@@ -1,78 +1,205 @@
 //! A transaction: queries, changes, and what is published and audited with them.
+//!
+//! The only file that hands SQL to a driver. SQL text is the same for every database: `$1` placeholders, what
+//! SQLite and PostgreSQL have in common. What is published and audited is kept here until the commit and
+//! written then ([`super::commit`]).
 
-use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 
 use mezusphere_model::document::{Document, DocumentKey, Partition};
-use mezusphere_model::{Entropy, Timestamp};
+use mezusphere_model::seal::Seal;
+use mezusphere_model::{Clock, Entropy, Timestamp};
+use sqlx::Sqlite;
+use sqlx::query::Query;
+use sqlx::sqlite::SqliteArguments;
 
 use super::audit::AuditEntry;
-use super::error::StoreError;
+use super::commit::Pending;
+use super::error::{StoreError, WriteError, store_error, write_error};
+use super::value::{Row, Value};
 
 /// Most documents one transaction publishes or retracts: a role held by as many signed-in users can change.
 pub const PUBLISH_MAX: usize = 50_000;
 
-/// A read transaction.
-pub struct ReadTx(());
+/// The database's own transaction. PostgreSQL joins as a second arm.
+pub(super) enum Inner {
+    Sqlite(sqlx::Transaction<'static, Sqlite>),
+}
+
+/// A read transaction: everything read in it is of one moment.
+pub struct ReadTx {
+    pub(super) inner: Inner,
+    pub(super) clock: Clock,
+    pub(super) seal: Arc<dyn Seal>,
+    /// Set by the first statement that failed: PostgreSQL can commit nothing after one, so no database may.
+    pub(super) failed: Option<StoreError>,
+}
 
 /// A write transaction.
-pub struct Tx(ReadTx);
+pub struct Tx {
+    pub(super) read: ReadTx,
+    pub(super) entropy: Entropy,
+    pub(super) pending: Pending,
+}
+
+impl std::fmt::Debug for ReadTx {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ReadTx")
+    }
+}
+
+impl std::fmt::Debug for Tx {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tx")
+    }
+}
 
 impl Deref for Tx {
     type Target = ReadTx;
+
     fn deref(&self) -> &ReadTx {
-        &self.0
+        &self.read
     }
 }
 
 impl DerefMut for Tx {
     fn deref_mut(&mut self) -> &mut ReadTx {
-        &mut self.0
+        &mut self.read
     }
 }
 
 impl ReadTx {
     /// The time now, on the primary's clock.
     pub fn now(&self) -> Timestamp {
-        todo!()
+        self.clock.now()
+    }
+
+    /// All rows of an answer. Every query says itself how many that can be.
+    pub(super) async fn rows(&mut self, sql: &'static str, args: Vec<Value>) -> Result<Vec<Row>, StoreError> {
+        let answer = match &mut self.inner {
+            Inner::Sqlite(tx) => sqlite(sql, args)
+                .fetch_all(&mut **tx)
+                .await
+                .map(|rows| rows.into_iter().map(Row::Sqlite).collect::<Vec<_>>()),
+        };
+        answer.map_err(|why| self.fail(&why))
+    }
+
+    /// The one row of an answer, if there is one.
+    pub(super) async fn row(
+        &mut self,
+        sql: &'static str,
+        args: Vec<Value>,
+    ) -> Result<Option<Row>, StoreError> {
+        let answer = match &mut self.inner {
+            Inner::Sqlite(tx) => {
+                sqlite(sql, args).fetch_optional(&mut **tx).await.map(|row| row.map(Row::Sqlite))
+            }
+        };
+        answer.map_err(|why| self.fail(&why))
+    }
+
+    fn fail(&mut self, why: &sqlx::Error) -> StoreError {
+        let error = store_error(why);
+        self.failed.get_or_insert_with(|| error.clone());
+        error
     }
 }
 
 impl Tx {
     /// The primary's randomness, for ids made inside a transaction.
     pub fn entropy(&self) -> &Entropy {
-        todo!()
+        &self.entropy
     }
 
     /// Publishes a document: followers get it once the transaction is committed, in the order of these calls.
+    /// Of several for one key in a transaction only the last is published.
     ///
     /// # Errors
     /// [`StoreError::TooLarge`] past [`PUBLISH_MAX`] documents or [`crate::feed::DOCUMENT_LEN_MAX`] bytes.
     pub fn publish(&mut self, partition: Partition, document: &Document) -> Result<(), StoreError> {
-        todo!()
+        self.pending.publish(partition, document)
     }
 
     /// Removes a document from the feed; nothing happens if it is not there.
     ///
     /// # Errors
-    /// As [`Tx::publish`].
+    /// [`StoreError::TooLarge`] past [`PUBLISH_MAX`] documents.
     pub fn retract(&mut self, partition: Partition, key: DocumentKey) -> Result<(), StoreError> {
-        todo!()
+        self.pending.retract(partition, key)
     }
 
     /// Appends to the organization's audit log, in the same transaction.
     pub fn audit(&mut self, entry: AuditEntry) {
-        todo!()
+        self.pending.audit(entry);
+    }
+
+    /// Runs a statement that changes rows; says how many.
+    pub(super) async fn execute(&mut self, sql: &'static str, args: Vec<Value>) -> Result<u64, StoreError> {
+        let answer = match &mut self.read.inner {
+            Inner::Sqlite(tx) => sqlite(sql, args).execute(&mut **tx).await.map(|done| done.rows_affected()),
+        };
+        answer.map_err(|why| self.read.fail(&why))
+    }
+
+    /// Inserts rows; `parent` is what they refer to, for the error when that is not there. Says how many.
+    pub(super) async fn insert(
+        &mut self,
+        parent: &'static str,
+        sql: &'static str,
+        args: Vec<Value>,
+    ) -> Result<u64, WriteError> {
+        let answer = match &mut self.read.inner {
+            Inner::Sqlite(tx) => sqlite(sql, args).execute(&mut **tx).await.map(|done| done.rows_affected()),
+        };
+        answer.map_err(|why| {
+            self.read.fail(&why);
+            write_error(&why, parent)
+        })
+    }
+
+    /// Changes the one row of `what`; none is an error.
+    pub(super) async fn change(
+        &mut self,
+        what: &'static str,
+        sql: &'static str,
+        args: Vec<Value>,
+    ) -> Result<(), WriteError> {
+        match self.insert(what, sql, args).await? {
+            0 => Err(WriteError::NotFound { what }),
+            _ => Ok(()),
+        }
     }
 }
 
-/// Where partitions stand after a commit.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Published(BTreeMap<Partition, u64>);
+/// A query with its parameters. A forgotten parameter would silently be NULL in SQLite.
+fn sqlite(sql: &'static str, args: Vec<Value>) -> Query<'static, Sqlite, SqliteArguments> {
+    debug_assert_eq!(placeholders(sql), args.len(), "parameters of: {sql}");
+    let query = sqlx::query(sql);
+    args.into_iter().fold(query, |query, value| match value {
+        Value::Int(value) => query.bind(value),
+        Value::Text(value) => query.bind(value),
+        Value::Bytes(value) => query.bind(value),
+    })
+}
 
-impl Published {
-    /// The partition's revision after the commit, if the transaction published in it.
-    pub fn revision(&self, partition: Partition) -> Option<u64> {
-        self.0.get(&partition).copied()
+/// The highest `$n` in a statement.
+fn placeholders(sql: &str) -> usize {
+    let number = |rest: &str| {
+        let digits = rest.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+        digits.parse().unwrap_or(0)
+    };
+    sql.split('$').skip(1).map(number).max().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn placeholders_are_counted_by_their_highest_number() {
+        assert_eq!(placeholders("SELECT 1"), 0);
+        assert_eq!(placeholders("UPDATE t SET a = $2, b=$11 WHERE id = $1"), 11);
     }
 }

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use mezusphere_model::Timestamp;
 use mezusphere_model::document::Status;
 use mezusphere_model::id::{DirectoryId, UserId};
+use mezusphere_model::identity::Subject;
 
-use super::{PageRequest, Paged, ReadTx, StoreError, Tx, WriteError};
+use super::value::{IntoValue, Row, Value, args, json};
+use super::{PageRequest, Paged, ReadTx, StoreError, Tx, WriteError, principal, sign_in};
 
 /// A user.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,18 +52,59 @@ pub struct UserChange {
     pub claims: Option<BTreeMap<String, serde_json::Value>>,
 }
 
+fn read(row: &Row) -> Result<UserRow, StoreError> {
+    Ok(UserRow {
+        id: row.get("id")?,
+        directory: row.get("directory")?,
+        email: row.get("email")?,
+        email_verified_at: row.opt("email_verified_at")?,
+        name: row.get("name")?,
+        status: row.get("status")?,
+        claims: row.json("claims")?,
+        version: row.get("version")?,
+        sessions_valid_from: row.get("sessions_valid_from")?,
+        signed_in_at: row.opt("signed_in_at")?,
+        created_at: row.get("created_at")?,
+        updated_at: row.get("updated_at")?,
+    })
+}
+
+/// An address in the one spelling it is compared in.
+fn key(email: &str) -> String {
+    email.to_lowercase()
+}
+
 /// Adds a user.
 pub async fn insert(tx: &mut Tx, row: &UserRow) -> Result<(), WriteError> {
-    todo!()
+    tx.insert(
+        "directory",
+        "INSERT INTO users (id, directory, email, email_key, email_verified_at, name, status, claims, version,
+                            sessions_valid_from, signed_in_at, created_at, updated_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+        args![
+            row.id,
+            row.directory,
+            row.email.as_str(),
+            key(&row.email),
+            row.email_verified_at,
+            row.name.as_str(),
+            row.status,
+            json(&row.claims)?,
+            row.version,
+            row.sessions_valid_from,
+            row.signed_in_at,
+            row.created_at,
+            row.updated_at
+        ],
+    )
+    .await
+    .map(drop)
 }
 
 /// A directory's user.
-pub async fn get(
-    tx: &mut ReadTx,
-    directory: DirectoryId,
-    id: UserId,
-) -> Result<Option<UserRow>, StoreError> {
-    todo!()
+pub async fn get(tx: &mut ReadTx, directory: DirectoryId, id: UserId) -> Result<Option<UserRow>, StoreError> {
+    let row = tx.row("SELECT * FROM users WHERE directory = $1 AND id = $2", args![directory, id]).await?;
+    row.as_ref().map(read).transpose()
 }
 
 /// A directory's user by e-mail address, whatever its case.
@@ -70,7 +113,10 @@ pub async fn find(
     directory: DirectoryId,
     email: &str,
 ) -> Result<Option<UserRow>, StoreError> {
-    todo!()
+    let row = tx
+        .row("SELECT * FROM users WHERE directory = $1 AND email_key = $2", args![directory, key(email)])
+        .await?;
+    row.as_ref().map(read).transpose()
 }
 
 /// A directory's users by folded e-mail address, which is the key of a page.
@@ -79,7 +125,13 @@ pub async fn list(
     directory: DirectoryId,
     page: &PageRequest,
 ) -> Result<Paged<UserRow>, StoreError> {
-    todo!()
+    let rows = tx
+        .rows(
+            "SELECT * FROM users WHERE directory = $1 AND email_key > $2 ORDER BY email_key LIMIT $3",
+            args![directory, page.start(), page.fetch()],
+        )
+        .await?;
+    Ok(page.cut(rows.iter().map(read).collect::<Result<_, _>>()?, |row| key(&row.email)))
 }
 
 /// Changes a user. Publishes their principals anew wherever one is published.
@@ -89,26 +141,60 @@ pub async fn update(
     id: UserId,
     change: &UserChange,
 ) -> Result<(), WriteError> {
-    todo!()
+    let now = tx.now();
+    let claims = change.claims.as_ref().map(json).transpose()?;
+    let claims = claims.unwrap_or(<Value as IntoValue>::NULL);
+    tx.change(
+        "user",
+        "UPDATE users SET
+             email = COALESCE($3, email), email_key = COALESCE($4, email_key),
+             email_verified_at = CASE WHEN $4 IS NULL OR $4 = email_key THEN email_verified_at ELSE NULL END,
+             name = COALESCE($5, name), status = COALESCE($6, status), claims = COALESCE($7, claims),
+             updated_at = $8
+         WHERE directory = $1 AND id = $2",
+        args![
+            directory,
+            id,
+            change.email.as_deref(),
+            change.email.as_deref().map(key),
+            change.name.as_deref(),
+            change.status,
+            claims,
+            now
+        ],
+    )
+    .await?;
+    principal::changed(tx, Subject::User(id)).await
 }
 
 /// Makes every session that began before now dead. Publishes their principals anew.
 ///
 /// Sign-ins at the login host live on; [`super::sign_in::end_all`] ends those.
-pub async fn invalidate_sessions(
-    tx: &mut Tx,
-    directory: DirectoryId,
-    id: UserId,
-) -> Result<(), WriteError> {
-    todo!()
+pub async fn invalidate_sessions(tx: &mut Tx, directory: DirectoryId, id: UserId) -> Result<(), WriteError> {
+    let now = tx.now();
+    tx.change(
+        "user",
+        "UPDATE users SET sessions_valid_from = $3, updated_at = $3 WHERE directory = $1 AND id = $2",
+        args![directory, id, now],
+    )
+    .await?;
+    principal::changed(tx, Subject::User(id)).await
 }
 
 /// Notes that the user has proved their e-mail address.
 pub async fn verify_email(tx: &mut Tx, directory: DirectoryId, id: UserId) -> Result<(), WriteError> {
-    todo!()
+    let now = tx.now();
+    tx.change(
+        "user",
+        "UPDATE users SET email_verified_at = $3, updated_at = $3 WHERE directory = $1 AND id = $2",
+        args![directory, id, now],
+    )
+    .await
 }
 
 /// Removes a user with password, roles, sign-ins and sessions. Ends their sign-ins and retracts their principals.
 pub async fn delete(tx: &mut Tx, directory: DirectoryId, id: UserId) -> Result<(), WriteError> {
-    todo!()
+    sign_in::end_all(tx, directory, id, None).await?;
+    tx.change("user", "DELETE FROM users WHERE directory = $1 AND id = $2", args![directory, id]).await?;
+    principal::changed(tx, Subject::User(id)).await
 }

@@ -3,7 +3,8 @@
 use mezusphere_model::Timestamp;
 use mezusphere_model::id::{ApiKeyId, EdgeId, EnvironmentId, ProjectId, ServiceAccountId, WarpgateId};
 
-use super::{PageRequest, Paged, ReadTx, StoreError, Tx, WriteError};
+use super::value::{Row, args, json};
+use super::{PageRequest, Paged, ReadTx, StoreError, Taken, Tx, WriteError};
 
 /// Most tunnels listed of one environment.
 pub const TUNNELS_LISTED_MAX: usize = 1000;
@@ -56,12 +57,65 @@ pub struct TunnelRow {
     pub since: Timestamp,
 }
 
+fn read(row: &Row) -> Result<WarpgateRow, StoreError> {
+    Ok(WarpgateRow {
+        id: row.get("id")?,
+        project: row.get("project")?,
+        environment: row.get("environment")?,
+        account: row.get("account")?,
+        key: row.get("api_key")?,
+        hostname: row.get("hostname")?,
+        agent: row.get("agent")?,
+        created_at: row.get("created_at")?,
+        enrolled_at: row.get("enrolled_at")?,
+        not_after: row.get("not_after")?,
+    })
+}
+
+fn read_tunnel(row: &Row) -> Result<TunnelRow, StoreError> {
+    Ok(TunnelRow {
+        warpgate: row.get("warpgate")?,
+        edge: row.get("edge")?,
+        project: row.get("project")?,
+        environment: row.get("environment")?,
+        remote: row.get("remote")?,
+        agent: row.get("agent")?,
+        upstreams: row.json("upstreams")?,
+        connected: row.get("connected")?,
+        since: row.get("since")?,
+    })
+}
+
 /// Adds a warpgate, or notes that one enrolled again; `created_at` stays.
 ///
 /// # Errors
 /// Conflict if the id belongs to another project or environment.
 pub async fn put(tx: &mut Tx, row: &WarpgateRow) -> Result<(), WriteError> {
-    todo!()
+    let put = tx
+        .insert(
+            "environment",
+            "INSERT INTO warpgates (id, project, environment, account, api_key, hostname, agent, created_at,
+                                    enrolled_at, not_after)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+             ON CONFLICT (id) DO UPDATE SET account = excluded.account, api_key = excluded.api_key,
+                 hostname = excluded.hostname, agent = excluded.agent, enrolled_at = excluded.enrolled_at,
+                 not_after = excluded.not_after
+             WHERE warpgates.project = excluded.project AND warpgates.environment = excluded.environment",
+            args![
+                row.id,
+                row.project,
+                row.environment,
+                row.account,
+                row.key,
+                row.hostname.as_str(),
+                row.agent.as_str(),
+                row.created_at,
+                row.enrolled_at,
+                row.not_after
+            ],
+        )
+        .await?;
+    if put == 0 { Err(WriteError::Conflict { what: Taken::Id }) } else { Ok(()) }
 }
 
 /// A project's warpgate.
@@ -70,7 +124,8 @@ pub async fn get(
     project: ProjectId,
     id: WarpgateId,
 ) -> Result<Option<WarpgateRow>, StoreError> {
-    todo!()
+    let row = tx.row("SELECT * FROM warpgates WHERE project = $1 AND id = $2", args![project, id]).await?;
+    row.as_ref().map(read).transpose()
 }
 
 /// An environment's warpgates by id, which is the key of a page.
@@ -80,15 +135,42 @@ pub async fn list(
     environment: EnvironmentId,
     page: &PageRequest,
 ) -> Result<Paged<WarpgateRow>, StoreError> {
-    todo!()
+    let rows = tx
+        .rows(
+            "SELECT * FROM warpgates WHERE project = $1 AND environment = $2 AND id > $3 ORDER BY id LIMIT $4",
+            args![project, environment, page.start(), page.fetch()],
+        )
+        .await?;
+    Ok(page.cut(rows.iter().map(read).collect::<Result<_, _>>()?, |row| row.id.to_string()))
 }
 
 /// Notes a tunnel that came or went; a report older than what is known changes nothing.
 ///
 /// # Errors
-/// Not found: the warpgate in this project and environment, or the edge.
+/// Not found: the warpgate in this project and environment.
 pub async fn report_tunnel(tx: &mut Tx, row: &TunnelRow) -> Result<(), WriteError> {
-    todo!()
+    tx.insert(
+        "warpgate",
+        "INSERT INTO tunnels (warpgate, edge, project, environment, remote, agent, upstreams, connected, since)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+         ON CONFLICT (warpgate, edge) DO UPDATE SET remote = excluded.remote, agent = excluded.agent,
+             upstreams = excluded.upstreams, connected = excluded.connected, since = excluded.since
+         WHERE tunnels.project = excluded.project AND tunnels.environment = excluded.environment
+           AND tunnels.since <= excluded.since",
+        args![
+            row.warpgate,
+            row.edge,
+            row.project,
+            row.environment,
+            row.remote.as_str(),
+            row.agent.as_str(),
+            json(&row.upstreams)?,
+            row.connected,
+            row.since
+        ],
+    )
+    .await
+    .map(drop)
 }
 
 /// An environment's tunnels, connected ones first; at most [`TUNNELS_LISTED_MAX`].
@@ -97,10 +179,23 @@ pub async fn list_tunnels(
     project: ProjectId,
     environment: EnvironmentId,
 ) -> Result<Vec<TunnelRow>, StoreError> {
-    todo!()
+    let rows = tx
+        .rows(
+            "SELECT * FROM tunnels WHERE project = $1 AND environment = $2
+             ORDER BY connected DESC, since DESC, warpgate, edge LIMIT $3",
+            args![project, environment, TUNNELS_LISTED_MAX],
+        )
+        .await?;
+    rows.iter().map(read_tunnel).collect()
 }
 
 /// Marks every tunnel of an edge as gone: the edge has just started and holds none.
 pub async fn edge_started(tx: &mut Tx, edge: EdgeId) -> Result<(), StoreError> {
-    todo!()
+    let now = tx.now();
+    tx.execute(
+        "UPDATE tunnels SET connected = 0, since = $2 WHERE edge = $1 AND connected = 1",
+        args![edge, now],
+    )
+    .await
+    .map(drop)
 }

@@ -26,12 +26,7 @@ pub struct Followed {
 
 impl Replica {
     /// Starts the task that follows `source` into this replica, on the current tokio runtime. `name` goes into reports.
-    pub fn follow(
-        self: &Arc<Self>,
-        source: Arc<dyn FeedSource>,
-        name: String,
-        entropy: Entropy,
-    ) -> Follower {
+    pub fn follow(self: &Arc<Self>, source: Arc<dyn FeedSource>, name: String, entropy: Entropy) -> Follower {
         todo!()
     }
 }

@@ -70,11 +70,7 @@ impl Replica {
     }
 
     /// Somebody's principal in a project. As cheap as [`Replica::session`].
-    pub fn principal(
-        &self,
-        project: ProjectId,
-        subject: Subject,
-    ) -> Result<Option<PrincipalDoc>, ReadError> {
+    pub fn principal(&self, project: ProjectId, subject: Subject) -> Result<Option<PrincipalDoc>, ReadError> {
         todo!()
     }
 
@@ -102,11 +98,7 @@ impl Replica {
     }
 
     /// An environment's site. Reads the disk: not on the request path.
-    pub fn site(
-        &self,
-        project: ProjectId,
-        environment: EnvironmentId,
-    ) -> Result<Option<SiteDoc>, ReadError> {
+    pub fn site(&self, project: ProjectId, environment: EnvironmentId) -> Result<Option<SiteDoc>, ReadError> {
         todo!()
     }
 
