@@ -286,3 +286,18 @@ fn nothing_forbidden_is_linked() {
     }
     assert!(versions("rustls")[0].starts_with("0.23."), "rustls 0.24 is a development version");
 }
+
+#[test]
+fn every_requirement_said_to_be_shown_has_its_test() {
+    let model = read(&root().join("docs/threat-model.md"));
+    let sources: Vec<String> = files(".rs").iter().map(|path| read(path)).collect();
+    for row in model.lines().filter(|line| line.starts_with("| R")) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let (number, shown) = (cells[1].trim_start_matches('R'), cells[3]);
+        let test = format!("fn r{number:0>2}_");
+        assert!(
+            shown == "later" || sources.iter().any(|source| source.contains(&test)),
+            "R{number} is said to be shown ({shown}), and no test is named {test}"
+        );
+    }
+}
