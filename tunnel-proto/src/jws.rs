@@ -347,3 +347,29 @@ impl<'a> Parts<'a> {
         BASE64URL.decode(self.payload).map_err(|_| JwsError::Malformed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signature_made_by_other_code_verifies() {
+        // RFC 7515 §A.3.
+        let jws = concat!(
+            "eyJhbGciOiJFUzI1NiJ9.",
+            "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.",
+            "DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q",
+        );
+        let key: Jwk = serde_json::from_str(concat!(
+            r#"{"kty":"EC","crv":"P-256","kid":"k","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","#,
+            r#""y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}"#,
+        ))
+        .unwrap();
+        let payload = Parts::split(jws).unwrap().verify(&key.key).unwrap();
+        assert!(payload.starts_with(br#"{"iss":"joe","#));
+        let other = jws.replace("DtEh", "DtEi");
+        assert_eq!(Parts::split(&other).unwrap().verify(&key.key), Err(JwsError::BadSignature));
+        // The header names no purpose, so it is none of ours.
+        assert_eq!(verify(jws, "any", &[key]), Err(JwsError::Malformed));
+    }
+}
