@@ -1,0 +1,11 @@
+//! The installation's trust, attacked: who gets in, who does not, and with which alert (R19, R20).
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+mod handshake;
+mod issuing;
+mod matrix;
+mod public;
+mod rogue;
+mod rotation;
+mod world;
