@@ -13,9 +13,15 @@
 
 pub mod backoff;
 pub mod bundle;
+pub mod exchange;
 pub mod exit;
 pub mod key;
 pub mod limits;
 pub mod output;
 pub mod resolve;
+pub mod routes;
+pub mod tunnel;
 pub mod upstream;
+
+/// What this program calls itself to others.
+pub const AGENT: &str = concat!("warpgate/", env!("CARGO_PKG_VERSION"));

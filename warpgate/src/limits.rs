@@ -127,8 +127,8 @@ pub const ROUND_TRIP_MAX: Duration = Duration::from_secs(3);
 /// How long exchanges may run after a signal to stop (design §5).
 pub const DRAIN_GRACE: Duration = tunnel_proto::limits::DRAIN_GRACE;
 
-/// Exchanges opened this long after Drain was sent crossed it on the wire and are still served.
-pub const DRAIN_LATE_ARRIVALS: Duration = Duration::from_secs(1);
+/// Shortest and longest time after Drain in which exchanges that crossed it on the wire may still come.
+pub const DRAIN_LATE_ARRIVALS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
 /// How long the last octets of a drained tunnel may take to be acknowledged.
 pub const DRAIN_FLUSH_MAX: Duration = Duration::from_secs(2);

@@ -94,6 +94,8 @@ pub enum Event {
         code: String,
         /// A sentence.
         message: String,
+        /// What to do; empty if there is nothing but to wait.
+        next: String,
         /// When the next try is, in milliseconds from now; not set: not until something changes.
         retry_ms: Option<u64>,
         /// The same failure this often since it was last told.

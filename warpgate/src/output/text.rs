@@ -61,19 +61,19 @@ pub(super) fn render(event: &Event, style: Style) -> String {
                 &format!("quic {remote}  {}  {what}", millis(*rtt_us)),
             )
         }
-        Event::EdgeFailed { name, code, message, retry_ms, repeats, .. } => {
-            let next = match retry_ms {
+        Event::EdgeFailed { name, code, message, next, retry_ms, repeats, .. } => {
+            let again = match retry_ms {
                 Some(wait) => format!("next try in {}", brief(Duration::from_millis(*wait))),
                 None => "not tried again until the environment or the certificate changes".to_owned(),
             };
-            let text = format!("{message} ({code}); {next}{}", more(*repeats));
-            bad(style, &format!("edge {}", clean(name)), &text)
+            let text = format!("{message} ({code}); {again}{}", more(*repeats));
+            bad(style, &format!("edge {}", clean(name)), &text) + &next_step(next)
         }
         Event::EdgeLeft { name, message, .. } => bad(style, &format!("edge {}", clean(name)), message),
         Event::ControlFailed { message, code, next, retry_ms, repeats, .. } => {
             let wait = brief(Duration::from_millis(*retry_ms));
             let text = format!("{message} ({code}); next try in {wait}{}", more(*repeats));
-            format!("{}  next: {}\n", bad(style, "control plane", &text), clean(next))
+            bad(style, "control plane", &text) + &next_step(next)
         }
         Event::Routes { revision, routes } => {
             let mut text = format!("Routes (bundle v{revision})\n");
@@ -111,7 +111,7 @@ pub(super) fn render(event: &Event, style: Style) -> String {
         Event::Stopped { cut } => {
             format!("Stopped. {cut} {} did not finish in time and were cut.\n", plural(*cut, "request"))
         }
-        Event::Error { message, next, .. } => format!("error: {}\n  next: {}\n", clean(message), clean(next)),
+        Event::Error { message, next, .. } => format!("error: {}\n", clean(message)) + &next_step(next),
     }
 }
 
@@ -149,6 +149,10 @@ fn bad(style: Style, label: &str, text: &str) -> String {
 
 fn line(mark: &str, label: &str, text: &str) -> String {
     format!("{mark} {label:<LABEL_WIDTH$} {}\n", clean(text))
+}
+
+fn next_step(next: &str) -> String {
+    if next.is_empty() { String::new() } else { format!("  next: {}\n", clean(next)) }
 }
 
 fn table(text: &mut String, routes: &[RouteLine]) {
@@ -298,6 +302,7 @@ Ready: 1/2 edges, 2 routes (1 upstream down).   Ctrl+C drains (30 s), twice stop
             name: "a\nReady: 9/9".into(),
             code: "tunnel.busy".into(),
             message: "\x1b[2J\u{202e}busy".into(),
+            next: String::new(),
             retry_ms: Some(8000),
             repeats: 12,
         };

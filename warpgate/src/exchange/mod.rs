@@ -1,0 +1,211 @@
+//! The way of one exchange through the warpgate.
+//!
+//! ```text
+//! stream      frames in and out of one QUIC stream
+//! validate    head → Validated: bundle, route, policy, caller, upstream, all decided again
+//! principal   who the caller is: assertions verified once per slot
+//! forward     Validated → upstream → response, both bodies streaming, each at its own pace
+//! upload      the request body's way        respond   the response's way
+//! upstream    HTTP/1.1 to one upstream      pool      its idle connections
+//! ```
+//!
+//! Nothing is buffered beyond named windows; nothing that was cut looks complete; when the client goes,
+//! the upstream's connection is closed. An exchange is one task: a panic in it ends this one only.
+
+mod body;
+mod forward;
+mod pool;
+mod principal;
+mod respond;
+mod running;
+mod stream;
+mod upload;
+mod upstream;
+mod validate;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mezusphere_model::Clock;
+use mezusphere_model::slug::Slug;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tracing::debug;
+use tunnel_proto::codes::ResetCode;
+use tunnel_proto::exchange::{Encoder, Event, Failure, FailureCode, RequestHead};
+
+pub(crate) use running::Running;
+pub(crate) use upstream::dial;
+
+use crate::bundle::Bundles;
+use crate::limits::{DRAIN_FLUSH_MAX, HEAD_MAX};
+use crate::upstream::Upstreams;
+use forward::Ended;
+use principal::Principals;
+use stream::{FromEdge, StreamEnd, ToEdge};
+use upstream::Upstream;
+
+/// What every exchange of this process shares.
+pub struct Gate {
+    pub(crate) bundles: Arc<Bundles>,
+    pub(crate) clock: Clock,
+    pub(crate) running: Running,
+    declared: Upstreams,
+    upstreams: BTreeMap<Slug, Arc<Upstream>>,
+    closed: std::sync::atomic::AtomicBool,
+}
+
+impl Gate {
+    /// A gate to these upstreams and no others.
+    pub fn new(bundles: Arc<Bundles>, declared: Upstreams, clock: Clock) -> Self {
+        let upstreams =
+            declared.iter().map(|(name, to)| (name.clone(), Arc::new(Upstream::new(to.clone())))).collect();
+        Self { bundles, clock, running: Running::default(), declared, upstreams, closed: false.into() }
+    }
+
+    /// The upstreams of the command line.
+    pub fn declared(&self) -> &Upstreams {
+        &self.declared
+    }
+
+    /// Refuses new exchanges from now on.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Closes upstream connections that were idle for too long. To be called now and then.
+    pub(crate) fn sweep(&self) {
+        for upstream in self.upstreams.values() {
+            upstream.sweep();
+        }
+    }
+
+    fn upstream(&self, name: &Slug) -> Option<&Arc<Upstream>> {
+        self.upstreams.get(name)
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+/// What the exchanges of one tunnel share. Dies with it.
+pub(crate) struct TunnelExchanges {
+    pub(crate) running: Running,
+    principals: Principals,
+}
+
+impl TunnelExchanges {
+    /// For a new tunnel; slots to acknowledge go to `acknowledge`.
+    pub(crate) fn new(acknowledge: mpsc::Sender<u64>) -> Self {
+        Self { running: Running::default(), principals: Principals::new(acknowledge) }
+    }
+}
+
+/// Why an exchange does not reach an upstream. Nothing was sent there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) code: FailureCode,
+    pub(crate) detail: String,
+}
+
+impl Refused {
+    pub(crate) fn new(code: FailureCode, detail: String) -> Self {
+        Self { code, detail }
+    }
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        Self { code: refused.code, detail: refused.detail, started: false }
+    }
+}
+
+/// Serves one stream that an edge opened, from its first frame to its end.
+pub(crate) async fn serve(
+    gate: Arc<Gate>,
+    tunnel: Arc<TunnelExchanges>,
+    send: quinn::SendStream,
+    receive: quinn::RecvStream,
+) {
+    let mut from = FromEdge::new(receive);
+    let mut to = ToEdge::new(send);
+    let _counted = (gate.running.enter(), tunnel.running.enter());
+    let first = match timeout(HEAD_MAX, from.next()).await {
+        Ok(Ok(first)) => first,
+        Ok(Err(why)) => {
+            debug!(%why, "Exchange did not begin");
+            return abort(&mut from, &mut to, ResetCode::Protocol);
+        }
+        Err(_) => return abort(&mut from, &mut to, ResetCode::Timeout),
+    };
+    match first {
+        Some(Event::Request { head, end }) => {
+            exchange(&gate, &tunnel.principals, *head, end, &mut from, &mut to).await;
+        }
+        Some(Event::Probe { nonce }) => {
+            to.encoder.probe_reply(nonce);
+            if to.finish().await.is_err() {
+                debug!("A probe was not answered: the edge is gone");
+            }
+        }
+        _ => return abort(&mut from, &mut to, ResetCode::Protocol),
+    }
+    if tunnel.running.is_draining() {
+        // The connection is about to be closed, which would throw away what is not acknowledged yet.
+        drop(timeout(DRAIN_FLUSH_MAX, to.stopped()).await);
+    }
+}
+
+async fn exchange(
+    gate: &Gate,
+    principals: &Principals,
+    head: RequestHead,
+    end: bool,
+    from: &mut FromEdge,
+    to: &mut ToEdge,
+) {
+    let id = head.request;
+    let validated = if gate.is_closed() {
+        Err(Refused::new(FailureCode::Draining, "this warpgate is stopping".to_owned()))
+    } else {
+        validate::validate(head, end, gate, principals).await
+    };
+    let ended = match validated {
+        Ok(validated) => forward::forward(validated, from, to).await,
+        Err(refused) => Err(Ended::Failed(refused.into())),
+    };
+    match ended {
+        Ok(()) => {}
+        Err(Ended::Failed(failure)) => {
+            debug!(request = %id, code = %failure.code, detail = failure.detail, "Exchange failed");
+            from.stop(ResetCode::NotNeeded);
+            to.encoder = Encoder::new();
+            to.encoder.failure(&failure);
+            if to.finish().await.is_err() {
+                debug!(request = %id, "The failure reached nobody");
+            }
+        }
+        Err(Ended::Cut(code)) => {
+            debug!(request = %id, %code, "Exchange cut");
+            abort(from, to, code);
+        }
+        Err(Ended::Edge(why)) => {
+            debug!(request = %id, %why, "Exchange given up");
+            let code = match why {
+                StreamEnd::Stopped(_) | StreamEnd::Lost => ResetCode::NotNeeded,
+                StreamEnd::Malformed(_) | StreamEnd::Truncated => ResetCode::Protocol,
+            };
+            abort(from, to, code);
+        }
+    }
+}
+
+fn abort(from: &mut FromEdge, to: &mut ToEdge, code: ResetCode) {
+    from.stop(code);
+    to.reset(code);
+}
+
+/// No more bytes: what [`ToEdge::flush`] takes when only frames are to go out.
+const NOTHING: Bytes = Bytes::new();

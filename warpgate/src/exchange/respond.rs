@@ -1,0 +1,261 @@
+//! The response's way from the upstream to the edge: head, body, trailers; nothing that was cut looks whole.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, StatusCode};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use mezusphere_model::Host;
+use tunnel_proto::codes::ResetCode;
+use tunnel_proto::exchange::{Failure, FailureCode, ResponseHead};
+use tunnel_proto::headers;
+use tunnel_proto::limits::INFORMATIONAL_MAX;
+
+use super::NOTHING;
+use super::body::RequestBody;
+use super::forward::Ended;
+use super::pool::Lease;
+use super::stream::ToEdge;
+use super::upload::Activity;
+use super::upstream::Informational;
+use super::validate::Validated;
+use crate::bundle::Trusted;
+
+/// Pieces up to this many octets are copied behind the frame before them, so that a small response is one write.
+const COPY_LEN_MAX: usize = 4 * 1024;
+
+/// Sends the request and passes the response on. Gives back the upstream's connection, good for another request.
+pub(super) async fn respond(
+    validated: &mut Validated,
+    body: RequestBody,
+    to: &mut ToEdge,
+    activity: &Activity,
+) -> Result<Lease, Ended> {
+    let upstream = Arc::clone(validated.upstream());
+    let informational = Arc::new(Informational::default());
+    let (response, lease) = {
+        let mut sending = std::pin::pin!(upstream.send(validated, body, &informational));
+        let mut passed = 0;
+        loop {
+            tokio::select! {
+                biased;
+                sent = &mut sending => break sent?,
+                heads = informational.next() => {
+                    activity.touch();
+                    pass_informational(heads, &mut passed, to).await?;
+                }
+            }
+        }
+    };
+    activity.has_head();
+    let (parts, mut body) = response.into_parts();
+    let head = response_head(parts, &body, validated)?;
+    let whole = body.is_end_stream();
+    to.encoder.response(&head, whole).map_err(|why| malformed(why.to_string()))?;
+    if !whole {
+        pass_body(&mut body, to, activity).await?;
+    }
+    to.finish().await.map_err(Ended::Edge)?;
+    Ok(lease)
+}
+
+async fn pass_informational(
+    heads: Vec<ResponseHead>,
+    passed: &mut u32,
+    to: &mut ToEdge,
+) -> Result<(), Ended> {
+    for mut head in heads {
+        // More than the wire allows help nobody; the final head is what counts.
+        if *passed >= INFORMATIONAL_MAX || head.status == StatusCode::SWITCHING_PROTOCOLS {
+            continue;
+        }
+        *passed += 1;
+        headers::strip_response(&mut head.headers);
+        head.headers.remove(header::CONTENT_LENGTH);
+        to.encoder.informational(&head).map_err(|why| malformed(why.to_string()))?;
+    }
+    if to.encoder.is_empty() { Ok(()) } else { to.flush(NOTHING).await.map_err(Ended::Edge) }
+}
+
+/// Passes data and trailers on as they come; what is there at once goes out in one write with the head.
+async fn pass_body(body: &mut Incoming, to: &mut ToEdge, activity: &Activity) -> Result<(), Ended> {
+    let mut head_sent = false;
+    loop {
+        let frame = match body.frame().now_or_never() {
+            Some(frame) => frame,
+            None => {
+                if !to.encoder.is_empty() {
+                    to.flush(NOTHING).await.map_err(Ended::Edge)?;
+                    head_sent = true;
+                }
+                body.frame().await
+            }
+        };
+        activity.touch();
+        let frame = match frame {
+            None => {
+                to.encoder.end();
+                return Ok(());
+            }
+            Some(Ok(frame)) => frame,
+            Some(Err(_)) if head_sent => return Err(Ended::Cut(ResetCode::UpstreamCut)),
+            // Nothing of the response has left yet, so the client can still be told properly.
+            Some(Err(why)) => {
+                let detail = format!("the response broke off: {why}");
+                return Err(Ended::Failed(Failure {
+                    code: FailureCode::UpstreamClosed,
+                    detail,
+                    started: true,
+                }));
+            }
+        };
+        match frame.into_data() {
+            Ok(piece) if piece.len() <= COPY_LEN_MAX && to.encoder.len() <= COPY_LEN_MAX => {
+                to.encoder.data(&piece);
+            }
+            Ok(piece) => {
+                to.encoder.data_header(piece.len());
+                to.flush(piece).await.map_err(Ended::Edge)?;
+                head_sent = true;
+                activity.touch();
+            }
+            Err(frame) => {
+                let Ok(mut trailers) = frame.into_trailers() else { continue };
+                headers::strip_response_trailers(&mut trailers);
+                return to.encoder.trailers(&trailers).map_err(|_| Ended::Cut(ResetCode::UpstreamCut));
+            }
+        }
+        if body.is_end_stream() {
+            to.encoder.end();
+            return Ok(());
+        }
+    }
+}
+
+/// The head as the edge gets it: stripped, its length true, no cookies for hosts that are not the upstream's.
+fn response_head(
+    parts: http::response::Parts,
+    body: &Incoming,
+    validated: &Validated,
+) -> Result<ResponseHead, Ended> {
+    let http::response::Parts { status, mut headers, .. } = parts;
+    if status.is_informational() {
+        return Err(malformed(format!("status {} was not asked for", status.as_u16())));
+    }
+    headers::strip_response(&mut headers);
+    set_length(&mut headers, status, validated.method(), body)?;
+    keep_own_cookies(&mut headers, validated.trusted());
+    Ok(ResponseHead { status, headers })
+}
+
+/// Leaves the `content-length` that is true, or none. Where there is no body it may tell what GET would bring.
+fn set_length(
+    headers: &mut HeaderMap,
+    status: StatusCode,
+    method: &Method,
+    body: &Incoming,
+) -> Result<(), Ended> {
+    if *method == Method::HEAD || status == StatusCode::NOT_MODIFIED {
+        let one = headers.get_all(header::CONTENT_LENGTH).iter().count() <= 1;
+        let number =
+            |value: &HeaderValue| !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_digit);
+        if !one || !headers.get(header::CONTENT_LENGTH).is_none_or(number) {
+            return Err(malformed("content-length is malformed".to_owned()));
+        }
+        return Ok(());
+    }
+    match body.size_hint().exact() {
+        // RFC 9110 §8.6: never with 204.
+        Some(_) if status == StatusCode::NO_CONTENT => {
+            headers.remove(header::CONTENT_LENGTH);
+        }
+        Some(length) => {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        None => {
+            headers.remove(header::CONTENT_LENGTH);
+        }
+    }
+    Ok(())
+}
+
+/// Removes cookies that pose as the platform's or reach for another tenant's host (R9).
+fn keep_own_cookies(headers: &mut HeaderMap, trusted: &Trusted) {
+    let allowed =
+        |value: &HeaderValue| cookie_is_allowed(value, &trusted.login_host, trusted.origin_host.as_ref());
+    if headers.get_all(header::SET_COOKIE).iter().all(allowed) {
+        return;
+    }
+    const SET_COOKIE: HeaderName = header::SET_COOKIE;
+    let kept: Vec<_> = headers.get_all(SET_COOKIE).iter().filter(|value| allowed(value)).cloned().collect();
+    headers.remove(SET_COOKIE);
+    for value in kept {
+        headers.append(SET_COOKIE, value);
+    }
+}
+
+fn cookie_is_allowed(value: &HeaderValue, login: &Host, origin: Option<&Host>) -> bool {
+    let mut parts = value.as_bytes().split(|byte| *byte == b';');
+    let pair = parts.next().unwrap_or_default();
+    let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii();
+    if name.get(..11).is_some_and(|start| start.eq_ignore_ascii_case(b"__host-mezu")) {
+        return false;
+    }
+    // The last Domain counts (RFC 6265 §5.3); all of them are looked at, so that order does not matter.
+    parts.all(|attribute| {
+        let mut halves = attribute.splitn(2, |byte| *byte == b'=');
+        let is_domain = halves.next().is_some_and(|name| name.trim_ascii().eq_ignore_ascii_case(b"domain"));
+        let domain = halves.next().unwrap_or_default().trim_ascii();
+        if !is_domain || domain.is_empty() {
+            return true;
+        }
+        let domain = domain.strip_prefix(b".").unwrap_or(domain);
+        let Some(domain) = std::str::from_utf8(domain).ok().and_then(|text| Host::parse(text).ok()) else {
+            return false;
+        };
+        let reaches_login = *login == domain || login.is_below(&domain);
+        // The endpoint's parent holds all tenants' endpoints.
+        let reaches_siblings = origin.is_some_and(|origin| origin.is_below(&domain));
+        !reaches_login && !reaches_siblings
+    })
+}
+
+fn malformed(detail: String) -> Ended {
+    Ended::Failed(Failure { code: FailureCode::UpstreamMalformed, detail, started: true })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r09_a_workload_sets_no_cookie_for_the_platform_or_its_neighbours() {
+        let login = Host::parse("login.mezu.localhost").unwrap();
+        let origin = Host::parse("shop.apps.example").unwrap();
+        let rows = [
+            ("a=1", true),
+            ("a=1; Path=/; HttpOnly", true),
+            ("a=1; Domain=shop.apps.example", true),
+            ("a=1; Domain=custom.example", true),
+            ("a=1; domain=", true),
+            ("a=1; Domain=apps.example", false),
+            ("a=1; Domain=.apps.example", false),
+            ("a=1; DOMAIN = example", false),
+            ("a=1; Domain=login.mezu.localhost", false),
+            ("a=1; Domain=mezu.localhost", false),
+            ("a=1; Domain=localhost", false),
+            ("a=1; Domain=custom.example; Domain=mezu.localhost", false),
+            ("a=1; Domain=\u{e9}", false),
+            ("__Host-mezu-session=x", false),
+            (" __HOST-MEZU-state = x", false),
+            ("__Host-other=x", true),
+        ];
+        for (cookie, allowed) in rows {
+            let value = HeaderValue::from_bytes(cookie.as_bytes()).unwrap();
+            assert_eq!(cookie_is_allowed(&value, &login, Some(&origin)), allowed, "{cookie}");
+        }
+    }
+}

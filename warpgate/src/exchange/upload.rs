@@ -1,0 +1,162 @@
+//! The request body's way from the edge to the upstream's connection, at the upstream's pace.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+use tunnel_proto::codes::ResetCode;
+use tunnel_proto::exchange::Event;
+use tunnel_proto::headers;
+
+use super::body::Part;
+use super::stream::{FromEdge, StreamEnd};
+use super::validate::BodyLength;
+
+/// When something last moved, for the time-outs. Shared by both directions of one exchange.
+pub(super) struct Activity {
+    start: Instant,
+    last_us: AtomicU64,
+    uploaded_us: AtomicU64,
+    has_head: AtomicBool,
+}
+
+/// Not yet.
+const NEVER: u64 = u64::MAX;
+
+impl Activity {
+    pub(super) fn new() -> Self {
+        Self {
+            start: Instant::now(),
+            last_us: AtomicU64::new(0),
+            uploaded_us: AtomicU64::new(NEVER),
+            has_head: AtomicBool::new(false),
+        }
+    }
+
+    /// A byte moved.
+    pub(super) fn touch(&self) {
+        self.last_us.store(self.now_us(), Ordering::Relaxed);
+    }
+
+    /// The request's last byte has gone.
+    pub(super) fn uploaded(&self) {
+        self.touch();
+        self.uploaded_us.store(self.now_us(), Ordering::Relaxed);
+    }
+
+    /// The response's head has come.
+    pub(super) fn has_head(&self) {
+        self.touch();
+        self.has_head.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the response's head has come.
+    pub(super) fn is_answered(&self) -> bool {
+        self.has_head.load(Ordering::Relaxed)
+    }
+
+    /// Resolves when `head` has passed since the last byte of the request without a response head, or `idle`
+    /// without a byte in either direction.
+    pub(super) async fn timed_out(&self, head: Duration, idle: Duration) {
+        // Looks at most `head` ahead, so that a time-out that begins meanwhile is never noticed late.
+        loop {
+            let uploaded = self.uploaded_us.load(Ordering::Relaxed);
+            let last = self.start + Duration::from_micros(self.last_us.load(Ordering::Relaxed));
+            let deadline = if uploaded != NEVER && !self.is_answered() {
+                self.start + Duration::from_micros(uploaded) + head
+            } else {
+                last + idle
+            };
+            let now = Instant::now();
+            if now >= deadline {
+                return;
+            }
+            sleep_until(if self.is_answered() { deadline } else { deadline.min(now + head) }).await;
+        }
+    }
+
+    fn now_us(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_micros()).unwrap_or(NEVER - 1)
+    }
+}
+
+/// Passes the body on until it is whole, then watches for the edge giving up. Resolves only with the reason to
+/// give up; dropped when the response is complete.
+pub(super) async fn upload(
+    from: &mut FromEdge,
+    parts: Option<mpsc::Sender<Part>>,
+    length: BodyLength,
+    activity: &Activity,
+) -> StreamEnd {
+    if let Some(parts) = parts {
+        match pass_on(from, &parts, length, activity).await {
+            Ok(Passed::Whole) => {}
+            Ok(Passed::NotWanted) => {
+                from.stop(ResetCode::NotNeeded);
+                // Whether the upstream answers nevertheless is for the response's side to see.
+                activity.uploaded();
+                return std::future::pending().await;
+            }
+            Err(why) => return why,
+        }
+    }
+    activity.uploaded();
+    match from.next().await {
+        // The stream has ended as it should: the edge has nothing more to say here.
+        Ok(_) => std::future::pending().await,
+        Err(why) => why,
+    }
+}
+
+enum Passed {
+    Whole,
+    NotWanted,
+}
+
+async fn pass_on(
+    from: &mut FromEdge,
+    parts: &mpsc::Sender<Part>,
+    length: BodyLength,
+    activity: &Activity,
+) -> Result<Passed, StreamEnd> {
+    let mut left = match length {
+        BodyLength::None => Some(0),
+        BodyLength::Exactly(length) => Some(length),
+        BodyLength::Unknown => None,
+    };
+    loop {
+        match from.next().await? {
+            Some(Event::Data(piece)) => {
+                if let Some(left) = &mut left {
+                    let octets = u64::try_from(piece.len()).unwrap_or(u64::MAX);
+                    *left = left.checked_sub(octets).ok_or(StreamEnd::Truncated)?;
+                }
+                activity.touch();
+                if parts.send(Part::Data(piece)).await.is_err() {
+                    return Ok(Passed::NotWanted);
+                }
+                activity.touch();
+            }
+            Some(Event::Trailers(mut trailers)) => {
+                whole(left)?;
+                headers::strip_request_trailers(&mut trailers);
+                drop(parts.send(Part::Trailers(Box::new(trailers))).await);
+                drop(parts.send(Part::End).await);
+                return Ok(Passed::Whole);
+            }
+            Some(Event::End) => {
+                whole(left)?;
+                // The connection stops reading by itself after `content-length` octets.
+                drop(parts.send(Part::End).await);
+                return Ok(Passed::Whole);
+            }
+            Some(_) | None => return Err(StreamEnd::Truncated),
+        }
+    }
+}
+
+/// A body shorter than its `content-length` is not whole, whatever the frames say.
+fn whole(left: Option<u64>) -> Result<(), StreamEnd> {
+    if left.is_none_or(|left| left == 0) { Ok(()) } else { Err(StreamEnd::Truncated) }
+}

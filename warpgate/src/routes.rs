@@ -1,0 +1,142 @@
+//! What is published, for people: each route with its access, its upstream, and what changed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mezusphere_model::route::{AuthMode, RouteDoc};
+use mezusphere_model::slug::Name;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::{Instant, timeout};
+
+use crate::bundle::Trusted;
+use crate::exchange::dial;
+use crate::limits::PROBE_MAX;
+use crate::output::{Event, RouteLine, UpstreamState};
+use crate::upstream::{Target, Upstreams};
+
+/// Octets of an upstream's answer that are read to find its status.
+const STATUS_LINE_LEN_MAX: usize = 64;
+
+/// All routes of the bundle, in the order they were written, without asking their upstreams.
+pub fn lines(trusted: &Trusted, declared: &Upstreams) -> Vec<RouteLine> {
+    trusted.routes().iter().map(|route| line(route, trusted, declared)).collect()
+}
+
+/// All routes of the bundle, each with what its upstream says right now. Waits up to [`PROBE_MAX`].
+pub async fn probed(trusted: Arc<Trusted>, declared: &Upstreams) -> Vec<RouteLine> {
+    let mut asked: Vec<(&Target, UpstreamState)> = Vec::new();
+    for (name, target) in declared.iter() {
+        if trusted.routes().iter().any(|route| route.upstream == *name) {
+            asked.push((target, probe(target).await));
+        }
+    }
+    let state = |route: &RouteDoc| {
+        let target = declared.get(&route.upstream)?;
+        asked.iter().find(|(known, _)| *known == target).map(|(_, state)| state.clone())
+    };
+    let routes = trusted.routes().iter();
+    routes.map(|route| RouteLine { state: state(route), ..line(route, &trusted, declared) }).collect()
+}
+
+/// What is different between two bundles; `None` if no route is.
+pub fn changes(before: &Trusted, now: &Trusted, declared: &Upstreams) -> Option<Event> {
+    let was = |route: &RouteDoc| before.routes().iter().find(|old| old.id == route.id);
+    let shown = |route: &RouteDoc| line(route, now, declared);
+    let added: Vec<_> = now.routes().iter().filter(|route| was(route).is_none()).map(shown).collect();
+    let differs = |route: &&RouteDoc| was(route).is_some_and(|old| old != *route);
+    let changed: Vec<_> = now.routes().iter().filter(differs).map(shown).collect();
+    let gone = |old: &&RouteDoc| !now.routes().iter().any(|route| route.id == old.id);
+    let removed: Vec<_> = before.routes().iter().filter(gone).map(|route| address(route, before)).collect();
+    let same = added.is_empty() && changed.is_empty() && removed.is_empty();
+    (!same).then(|| Event::RoutesChanged { revision: now.revision(), added, changed, removed })
+}
+
+fn line(route: &RouteDoc, trusted: &Trusted, declared: &Upstreams) -> RouteLine {
+    RouteLine {
+        address: address(route, trusted),
+        upstream: route.upstream.to_string(),
+        target: declared.get(&route.upstream).map(ToString::to_string),
+        access: access(route),
+        state: None,
+    }
+}
+
+fn address(route: &RouteDoc, trusted: &Trusted) -> String {
+    let methods =
+        if route.methods.is_empty() { String::new() } else { format!("{} ", route.methods.join("|")) };
+    format!("{methods}{}{}", trusted.origin, route.path)
+}
+
+fn access(route: &RouteDoc) -> String {
+    let mut parts = vec![
+        match route.auth {
+            AuthMode::Public => "public",
+            AuthMode::Optional => "auth optional",
+            AuthMode::Required => "auth required",
+        }
+        .to_owned(),
+    ];
+    let list =
+        |names: &[Name], between: &str| names.iter().map(Name::as_str).collect::<Vec<_>>().join(between);
+    let require = &route.require;
+    let rows = [
+        ("role", list(&require.any_role, "|")),
+        ("role", list(&require.all_roles, "+")),
+        ("permission", list(&require.any_permission, "|")),
+        ("permission", list(&require.all_permissions, "+")),
+    ];
+    parts.extend(
+        rows.iter().filter(|(_, names)| !names.is_empty()).map(|(what, names)| format!("{what}={names}")),
+    );
+    parts.join(" · ")
+}
+
+/// Asks an upstream for `HEAD /`: a safe request that any HTTP server answers somehow.
+async fn probe(target: &Target) -> UpstreamState {
+    let start = Instant::now();
+    let took_ms = || u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let mut stream = match timeout(PROBE_MAX, dial(target)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(why)) => {
+            let why = why.to_string();
+            return UpstreamState::Down {
+                why: why.split(" (os error").next().unwrap_or(&why).to_lowercase(),
+            };
+        }
+        Err(_) => return UpstreamState::Down { why: "it does not take the connection".to_owned() },
+    };
+    let left = PROBE_MAX.saturating_sub(start.elapsed()).max(Duration::from_millis(100));
+    let answer = timeout(left, async {
+        let host = format!("{}:{}", target.host(), target.port());
+        let request = format!(
+            "HEAD / HTTP/1.1\r\nhost: {host}\r\nuser-agent: {}\r\nconnection: close\r\n\r\n",
+            crate::AGENT
+        );
+        stream.write_all(request.as_bytes()).await.ok()?;
+        let mut answer = Vec::new();
+        let limit = u64::try_from(STATUS_LINE_LEN_MAX).unwrap_or(u64::MAX);
+        (&mut stream).take(limit).read_to_end(&mut answer).await.ok()?;
+        status(&answer)
+    });
+    UpstreamState::Up { status: answer.await.ok().flatten(), took_ms: took_ms() }
+}
+
+/// The status of an HTTP/1 status line.
+fn status(answer: &[u8]) -> Option<u16> {
+    let text = answer.strip_prefix(b"HTTP/1.")?.get(2..5)?;
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_line_is_read_and_nothing_else() {
+        assert_eq!(status(b"HTTP/1.1 404 Not Found\r\n"), Some(404));
+        assert_eq!(status(b"HTTP/1.0 200"), Some(200));
+        for other in [&b"SSH-2.0-OpenSSH"[..], b"HTTP/1.1 ", b"HTTP/2 200", b""] {
+            assert_eq!(status(other), None);
+        }
+    }
+}

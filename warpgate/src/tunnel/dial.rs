@@ -1,0 +1,131 @@
+//! Makes a tunnel: address, QUIC handshake, Hello, Welcome. Only Welcome means connected, because with TLS 1.3 the
+//! dialling side is done before the other has judged its certificate.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use mezusphere_model::Timestamp;
+use mezusphere_model::bundle::EdgeAddress;
+use mezusphere_pki::tls::tunnel_client_config;
+use mezusphere_pki::{EDGE_DNS_NAME, ExpectedRole, Peer, PeerError, Trust, verify_peer};
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{ClientConfig, Connection, ConnectionError, VarInt};
+use rustls_pki_types::CertificateDer;
+use tokio::time::timeout;
+use tunnel_proto::codes::CloseCode;
+use tunnel_proto::control::{Hello, VERSIONS, WarpgateEvent, Welcome};
+
+use super::Shared;
+use super::control::Control;
+use super::endpoint::transport;
+use super::failure::Failure;
+use crate::limits::DIAL_MAX;
+use crate::resolve::resolve;
+
+/// A tunnel that an edge has welcomed.
+pub(super) struct Tunnel {
+    pub(super) connection: Connection,
+    pub(super) control: Control,
+    pub(super) welcome: Welcome,
+    /// The earlier end of both sides' certificates: the tunnel does not outlive it.
+    pub(super) ends_at: Timestamp,
+    chain: Vec<CertificateDer<'static>>,
+    edge: EdgeAddress,
+}
+
+impl Tunnel {
+    /// Whether the edge is still trusted, by its certificate.
+    pub(super) fn judge(&self, trust: &Trust, now: Timestamp) -> Result<Peer, PeerError> {
+        verify_peer(&self.chain, trust, now, ExpectedRole::Edge(self.edge.id))
+    }
+}
+
+/// Dials `edge` at each of its addresses until one answers.
+pub(super) async fn dial(shared: &Shared, edge: &EdgeAddress) -> Result<Tunnel, Failure> {
+    let config = client_config(shared, edge)?;
+    // Read before the handshake, so that a renewal in between only makes the tunnel end early.
+    let own_end = shared.identity.get().not_after();
+    let mut last = None;
+    for address in resolve(&edge.host, edge.port).await? {
+        match connect(shared, &config, address).await {
+            Ok(connection) => return greet(shared, edge, connection, own_end).await,
+            Err(failure) => last = Some(failure),
+        }
+    }
+    Err(last.unwrap_or_else(Failure::no_answer))
+}
+
+fn client_config(shared: &Shared, edge: &EdgeAddress) -> Result<ClientConfig, Failure> {
+    let trust = shared.gate.bundles.trust();
+    let tls = tunnel_client_config(&shared.identity, trust, edge.id, &shared.clock, &[tunnel_proto::ALPN])
+        .map_err(|why| Failure::setup(&why))?;
+    let tls = QuicClientConfig::try_from(tls).map_err(|why| Failure::setup(&why))?;
+    let mut config = ClientConfig::new(Arc::new(tls));
+    config.transport_config(transport());
+    Ok(config)
+}
+
+async fn connect(shared: &Shared, config: &ClientConfig, address: SocketAddr) -> Result<Connection, Failure> {
+    let connecting = shared
+        .network
+        .endpoint
+        .connect_with(config.clone(), address, EDGE_DNS_NAME)
+        .map_err(|why| Failure::not_dialled(&why))?;
+    match timeout(DIAL_MAX, connecting).await {
+        Ok(Ok(connection)) => Ok(connection),
+        Ok(Err(ConnectionError::TimedOut)) | Err(_) => Err(Failure::no_answer()),
+        Ok(Err(why)) => Err(Failure::from(&why)),
+    }
+}
+
+/// Opens the control stream and waits for Welcome; the session limits the time.
+async fn greet(
+    shared: &Shared,
+    edge: &EdgeAddress,
+    connection: Connection,
+    own_end: Timestamp,
+) -> Result<Tunnel, Failure> {
+    let chain = peer_chain(&connection);
+    let peer = Peer::read(&chain).map_err(|why| Failure::setup(&why))?;
+    let (send, receive) = connection.open_bi().await.map_err(|why| Failure::from(&why))?;
+    let mut control = Control::new(hello(shared), send, receive);
+    let welcome = loop {
+        match control.next().await {
+            WarpgateEvent::Welcomed(welcome) => break welcome,
+            WarpgateEvent::Ended(end) => {
+                connection.close(VarInt::from_u32(end.close_code().number()), b"");
+                // If the connection broke under the session, that is the better reason.
+                let lost = connection.close_reason().filter(|why| *why != ConnectionError::LocallyClosed);
+                return Err(lost.map_or_else(|| Failure::from(&end), |why| Failure::from(&why)));
+            }
+            WarpgateEvent::Bundle(_) | WarpgateEvent::ProbeDone { .. } | WarpgateEvent::Draining { .. } => {}
+        }
+    };
+    if welcome.edge != edge.id {
+        connection.close(VarInt::from_u32(CloseCode::Protocol.number()), b"");
+        return Err(Failure::other_edge());
+    }
+    let ends_at = own_end.min(peer.not_after);
+    Ok(Tunnel { connection, control, welcome, ends_at, chain, edge: edge.clone() })
+}
+
+fn hello(shared: &Shared) -> Hello {
+    Hello {
+        versions: VERSIONS,
+        agent: crate::AGENT.to_owned(),
+        instance: shared.instance,
+        index: 0,
+        count: 1,
+        upstreams: shared.upstream_names.clone(),
+        bundle_revision: shared.gate.bundles.current().revision(),
+        features: 0,
+    }
+}
+
+fn peer_chain(connection: &Connection) -> Vec<CertificateDer<'static>> {
+    let identity = connection.peer_identity();
+    identity
+        .and_then(|chain| chain.downcast::<Vec<CertificateDer<'static>>>().ok())
+        .map(|chain| *chain)
+        .unwrap_or_default()
+}

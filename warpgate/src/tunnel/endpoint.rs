@@ -1,0 +1,81 @@
+//! The one UDP socket of the process, and the transport settings of what runs over it (design §4 and §5).
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use quinn::{
+    Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TokioRuntime, TransportConfig, VarInt,
+};
+use socket2::{Domain, Protocol, Socket, Type};
+use tunnel_proto::limits::EXCHANGES_FIRST;
+
+use crate::limits::{
+    SOCKET_BUFFER_LEN, STREAM_WINDOW, TUNNEL_IDLE_MAX, TUNNEL_KEEP_ALIVE, TUNNEL_SEND_WINDOW, TUNNEL_WINDOW,
+};
+
+/// The socket, and what the system granted it.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// What everything is dialled from.
+    pub endpoint: Endpoint,
+    /// Its receive buffer, in octets.
+    pub receive_buffer: usize,
+    /// Its send buffer, in octets.
+    pub send_buffer: usize,
+}
+
+impl Network {
+    /// Opens the socket, for both IPv6 and IPv4 where the system has both.
+    ///
+    /// # Errors
+    /// What the system says; there is nothing to fall back to.
+    pub fn open() -> io::Result<Self> {
+        let socket = bind(Domain::IPV6, (Ipv6Addr::UNSPECIFIED, 0).into())
+            .or_else(|_| bind(Domain::IPV4, (Ipv4Addr::UNSPECIFIED, 0).into()))?;
+        // Linux counts its own bookkeeping too and reports twice what it granted (socket(7)).
+        let granted = |reported: usize| if cfg!(target_os = "linux") { reported / 2 } else { reported };
+        let receive_buffer = granted(socket.recv_buffer_size()?);
+        let send_buffer = granted(socket.send_buffer_size()?);
+        let endpoint = Endpoint::new(EndpointConfig::default(), None, socket.into(), Arc::new(TokioRuntime))?;
+        Ok(Self { endpoint, receive_buffer, send_buffer })
+    }
+
+    /// What to do if the buffers are smaller than asked for.
+    pub fn advice(&self) -> Option<String> {
+        let small = self.receive_buffer < SOCKET_BUFFER_LEN || self.send_buffer < SOCKET_BUFFER_LEN;
+        small.then(|| {
+            format!(
+                "Run: sysctl -w net.core.rmem_max={SOCKET_BUFFER_LEN} net.core.wmem_max={SOCKET_BUFFER_LEN}"
+            )
+        })
+    }
+}
+
+fn bind(domain: Domain, address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+    if domain == Domain::IPV6 {
+        socket.set_only_v6(false)?;
+    }
+    // The system grants what it allows; `advice` tells if that is less.
+    socket.set_recv_buffer_size(SOCKET_BUFFER_LEN)?;
+    socket.set_send_buffer_size(SOCKET_BUFFER_LEN)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// How a tunnel's connection behaves. QUIC takes the shorter idle time of both sides, and this is it.
+pub(super) fn transport() -> Arc<TransportConfig> {
+    let mut transport = TransportConfig::default();
+    transport
+        .max_idle_timeout(IdleTimeout::try_from(TUNNEL_IDLE_MAX).ok())
+        .keep_alive_interval(Some(TUNNEL_KEEP_ALIVE))
+        .max_concurrent_bidi_streams(VarInt::from_u32(EXCHANGES_FIRST))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+        .receive_window(VarInt::from_u32(TUNNEL_WINDOW))
+        .send_window(TUNNEL_SEND_WINDOW)
+        .datagram_receive_buffer_size(None)
+        .mtu_discovery_config(Some(MtuDiscoveryConfig::default()));
+    Arc::new(transport)
+}
