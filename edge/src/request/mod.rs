@@ -1,11 +1,15 @@
 //! The request path, stage by stage.
 
+mod authority;
+mod cookie;
+mod wants;
+
 use std::future::Future;
 use std::sync::Arc;
 
 use ::http::{Request, Response};
 use mezusphere_model::link::ControlLink;
-use mezusphere_model::{Clock, Entropy};
+use mezusphere_model::{Clock, Entropy, Platform};
 
 use crate::config::PlatformService;
 use crate::http::{Body, ConnectionInfo};
@@ -14,6 +18,8 @@ use crate::view::View;
 
 /// What the request path works with.
 pub struct ServerParts {
+    /// The installation's hosts.
+    pub hosts: Platform,
     /// What the edge knows.
     pub view: Arc<View>,
     /// The tunnels it holds.
@@ -26,6 +32,8 @@ pub struct ServerParts {
     pub clock: Clock,
     /// Draws randomness.
     pub entropy: Entropy,
+    /// Where requests are counted.
+    pub metrics: mezusphere_telemetry::Metrics,
 }
 
 /// Answers requests. Cheap to clone: each connection holds one.
@@ -33,13 +41,13 @@ pub struct ServerParts {
 pub struct Server(Arc<ServerParts>);
 
 impl Server {
-    /// A server that works with `parts`.
+    /// A server that works with `parts`. Registers its metrics, so make one only and clone it.
     pub fn new(parts: ServerParts) -> Self {
         Self(Arc::new(parts))
     }
 
-    /// What must run beside the requests: activity and denial reports, assertions renewed at half-life. Ends
-    /// when dropped; the owner runs it once, on any worker.
+    /// What must run beside the requests: denial reports. Never ends by itself; the owner runs it once, on any
+    /// worker, and may drop it at any time.
     pub fn background(&self) -> impl Future<Output = ()> + Send + 'static {
         std::future::pending()
     }

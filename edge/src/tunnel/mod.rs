@@ -1,26 +1,29 @@
-//! Connections from warpgates, and exchanges on them.
+//! Connections from warpgates: who may have one, what is said on its control stream, and choosing one for an exchange.
+//!
+//! [`Acceptor::accept`] serves one connection from its certificate to its end; [`registry`] holds those that were
+//! welcomed; [`connect`] relays the messages of warpgates that have no certificate yet. What travels on the other
+//! streams is [`crate::request`]'s.
+
+pub mod connect;
+mod control;
+mod registry;
+mod reports;
 
 use std::sync::Arc;
 
 use mezusphere_model::id::EdgeId;
 use mezusphere_model::link::ControlLink;
-use mezusphere_model::{Clock, Entropy};
+use mezusphere_model::Clock;
+use mezusphere_pki::{CurrentIdentity, CurrentTrust, ExpectedRole, Peer, PeerError, verify_peer};
+use quinn::VarInt;
+use rustls_pki_types::CertificateDer;
+use tunnel_proto::codes::CloseCode;
 
 use crate::listen::drain::Drain;
 use crate::view::View;
 
-pub mod connect;
-
-/// The tunnels an edge holds, by environment.
-#[derive(Default)]
-pub struct Registry(());
-
-impl Registry {
-    /// No tunnels yet.
-    pub fn new() -> Self {
-        Self::default()
-    }
-}
+pub use self::registry::{Registry, TUNNELS_MAX, TUNNELS_PER_ENVIRONMENT_MAX};
+pub(crate) use self::registry::{Chosen, NoTunnel, Tunnel};
 
 /// What an acceptor works with.
 pub struct AcceptorParts {
@@ -28,6 +31,10 @@ pub struct AcceptorParts {
     pub edge: EdgeId,
     /// Where it stands, for people.
     pub region: String,
+    /// What it shows to warpgates; a tunnel ends with the certificate it was made with.
+    pub identity: CurrentIdentity,
+    /// Whom it trusts.
+    pub trust: CurrentTrust,
     /// What the edge knows.
     pub view: Arc<View>,
     /// Where tunnels are entered.
@@ -36,8 +43,6 @@ pub struct AcceptorParts {
     pub link: Arc<dyn ControlLink>,
     /// Tells the time.
     pub clock: Clock,
-    /// Draws randomness.
-    pub entropy: Entropy,
     /// Tells tunnels to drain.
     pub drain: Drain,
 }
@@ -53,9 +58,26 @@ impl Acceptor {
     }
 
     /// Serves one warpgate's connection until it ends. The caller owns the future; dropping it closes the
-    /// connection.
+    /// connection at the next chance, without a word.
     pub async fn accept(&self, connection: quinn::Connection) {
-        let _ = &self.0.edge;
-        connection.closed().await;
+        let peer = match self.peer(&connection) {
+            Ok(peer) => peer,
+            Err(error) => {
+                tracing::warn!(remote = %connection.remote_address(), %error, "A tunnel was refused");
+                let code = if matches!(error, PeerError::Denied(_)) { CloseCode::Evicted } else { CloseCode::Refused };
+                connection.close(VarInt::from_u32(code.number()), code.name().as_bytes());
+                return;
+            }
+        };
+        let code = control::serve(&self.0, &connection, &peer).await;
+        connection.close(VarInt::from_u32(code.number()), code.name().as_bytes());
+    }
+
+    /// Who is at the other end. The handshake has judged the chain by the trust of its moment; this judges it by
+    /// the trust of now and takes the name.
+    fn peer(&self, connection: &quinn::Connection) -> Result<Peer, PeerError> {
+        let chain = connection.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
+        let chain = chain.ok_or(PeerError::NoCertificate)?;
+        verify_peer(&chain, &self.0.trust.get(), self.0.clock.now(), ExpectedRole::AnyWarpgate)
     }
 }

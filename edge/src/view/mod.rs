@@ -1,26 +1,180 @@
-//! What the edge knows, decoded from its replica.
+//! What the edge knows, decoded from its replica and kept as fresh as it.
+//!
+//! [`View`] holds the site table (swapped whole), decoded callers (each with a flag per document it was decoded
+//! from), and the platform's own document; it hears of changes from the replica and drops what they touch.
+//! [`documents`] is where it reads from, [`lookup`] how a token becomes a caller, [`assertion`] the signed
+//! identity of one, [`activity`] who was seen when. Decides nothing: who may pass is `model::policy`'s.
 
+mod activity;
+pub(crate) mod assertion;
+mod budget;
+pub(crate) mod caller;
+pub mod documents;
+mod follow;
+pub(crate) mod lookup;
+mod watch;
+
+use std::collections::{BTreeMap, HashSet};
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use mezusphere_model::Clock;
-use mezusphere_model::link::ControlLink;
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use dashmap::DashMap;
+use futures_util::stream::BoxStream;
+use mezusphere_model::bundle::SignedBundle;
+use mezusphere_model::document::PlatformDoc;
+use mezusphere_model::id::{EnvironmentId, ProjectId};
+use mezusphere_model::link::{Activity, ControlLink};
+use mezusphere_model::route::{Site, SiteTable};
+use mezusphere_model::{Clock, Timestamp};
+use mezusphere_store::replica::Changed;
+use tokio::sync::{mpsc, watch as channel};
+
+use self::activity::SeenSessions;
+use self::assertion::{Assertions, Renewal};
+use self::caller::{Caller, Holder};
+use self::documents::Documents;
+use self::lookup::Lookups;
+use self::watch::Watches;
+
+pub use self::caller::PrincipalKey as Principal;
+
+/// Without contact to the feed for this long, an edge no longer decides who may pass protected routes (design §6).
+pub const STALE_AFTER: Duration = Duration::from_secs(15 * 60);
 
 /// Everything the edge knows, ready to be decided on. One per edge, shared by all workers.
 pub struct View {
+    documents: Arc<dyn Documents>,
+    link: Arc<dyn ControlLink>,
     clock: Clock,
+    sites: ArcSwap<SiteTable>,
+    /// What the table was built from; only [`View::follow`] changes it.
+    built: Mutex<BTreeMap<EnvironmentId, Arc<Site>>>,
+    platform: channel::Sender<Option<Arc<PlatformView>>>,
+    /// Told when an environment's bundle changes. Entries live as long as a tunnel listens.
+    bundles: DashMap<EnvironmentId, channel::Sender<()>>,
+    lookups: Lookups,
+    watches: Watches,
+    seen: SeenSessions,
+    assertions: Assertions,
+    /// What [`View::follow`] takes when it begins.
+    parked: Mutex<Option<Parked>>,
+}
+
+/// The platform document, and what is made of it once rather than per use.
+pub struct PlatformView {
+    /// The document.
+    pub doc: PlatformDoc,
+    /// The JWK set for applications, as JSON.
+    pub(crate) jwks: Bytes,
+    /// SPIFFE URIs of evicted nodes.
+    pub(crate) denied: HashSet<String>,
+}
+
+/// The receiving ends that wait for [`View::follow`].
+struct Parked {
+    changes: BoxStream<'static, Changed>,
+    activity: mpsc::Receiver<Activity>,
+    renewals: mpsc::Receiver<Renewal>,
 }
 
 impl View {
-    /// A view that is empty until [`View::follow`] runs. (Gets the replica as its first argument next.)
-    pub fn new(link: Arc<dyn ControlLink>, clock: Clock) -> Arc<Self> {
-        drop(link);
-        Arc::new(Self { clock })
+    /// A view of what `documents` hold now. Reads the disk: call it before the I/O threads run.
+    ///
+    /// It stays as it is until [`View::follow`] runs.
+    pub fn open(documents: Arc<dyn Documents>, link: Arc<dyn ControlLink>, clock: Clock) -> Arc<Self> {
+        // Subscribed before anything is read, so that no change falls between.
+        let changes = documents.subscribe();
+        let (seen, activity) = SeenSessions::new();
+        let (assertions, renewals) = Assertions::new(Arc::clone(&link), clock.clone());
+        let view = Self {
+            documents,
+            link,
+            clock,
+            sites: ArcSwap::default(),
+            built: Mutex::default(),
+            platform: channel::Sender::new(None),
+            bundles: DashMap::new(),
+            lookups: Lookups::new(),
+            watches: Watches::default(),
+            seen,
+            assertions,
+            parked: Mutex::new(Some(Parked { changes, activity, renewals })),
+        };
+        view.read_everything();
+        Arc::new(view)
     }
 
-    /// Keeps the view as fresh as its replica. The owner runs it once, on any worker; ends when dropped.
+    /// Keeps the view as fresh as its replica, reports activity and renews assertions. The owner runs it once,
+    /// on any worker; it never ends by itself and may be dropped at any time.
     pub fn follow(self: &Arc<Self>) -> impl Future<Output = ()> + Send + 'static {
-        let _ = &self.clock;
-        std::future::pending()
+        let view = Arc::clone(self);
+        async move {
+            let parked = view.parked.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let Some(Parked { changes, activity, renewals }) = parked else { return };
+            let (link, clock) = (Arc::clone(&view.link), view.clock.clone());
+            tokio::join!(
+                view.follow_changes(changes),
+                view.sweep(),
+                activity::report(Arc::clone(&link), activity),
+                assertion::renew(link, renewals, clock),
+            );
+        }
+    }
+
+    /// The sites now. Cheap; hold it for one request only.
+    pub(crate) fn sites(&self) -> arc_swap::Guard<Arc<SiteTable>> {
+        self.sites.load()
+    }
+
+    /// The platform's document; `None` until the first contact.
+    pub fn platform(&self) -> Option<Arc<PlatformView>> {
+        self.platform.borrow().clone()
+    }
+
+    /// Hears when the platform's document changes.
+    pub fn platform_changes(&self) -> channel::Receiver<Option<Arc<PlatformView>>> {
+        self.platform.subscribe()
+    }
+
+    /// An environment's signed bundle. Reads the disk.
+    pub(crate) fn bundle(&self, project: ProjectId, environment: EnvironmentId) -> Option<SignedBundle> {
+        match self.documents.bundle(project, environment) {
+            Ok(bundle) => bundle,
+            Err(error) => {
+                tracing::error!(%environment, %error, "A bundle cannot be read");
+                None
+            }
+        }
+    }
+
+    /// Hears when an environment's bundle changes.
+    pub(crate) fn bundle_changes(&self, environment: EnvironmentId) -> channel::Receiver<()> {
+        self.bundles.entry(environment).or_insert_with(|| channel::Sender::new(())).subscribe()
+    }
+
+    /// Whether contact to the feed was lost so long ago that nobody can be let through on its word.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.documents.age().is_none_or(|age| age >= STALE_AFTER)
+    }
+
+    /// Notes that a caller was seen.
+    pub(crate) fn touch(&self, caller: &Caller, now: Timestamp) {
+        if let Holder::Session(session, seen) = &caller.holder {
+            self.seen.touch(session, seen, now);
+        }
+    }
+
+    /// Assertions of callers.
+    pub(crate) fn assertions(&self) -> &Assertions {
+        &self.assertions
+    }
+}
+
+impl std::fmt::Debug for View {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("View")
     }
 }

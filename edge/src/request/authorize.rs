@@ -1,0 +1,59 @@
+//! The fourth stage: may they. `model::policy::decide` says; nothing else makes a [`Permitted`] (R1).
+
+use std::sync::Arc;
+
+use mezusphere_model::policy::{Denial, Permit, decide};
+use mezusphere_model::route::{RouteDoc, Site};
+use mezusphere_model::{Entropy, Platform};
+
+use super::authenticate::{Authenticated, Identified};
+use super::inbound::Inbound;
+use super::refusal::{Refusal, SignInWhy};
+use super::route::Routed;
+use super::sign_in;
+
+/// A request that may be forwarded.
+pub(crate) struct Permitted<'a> {
+    /// The request.
+    pub(crate) inbound: Inbound<'a>,
+    /// What is published under its host.
+    pub(crate) site: Arc<Site>,
+    /// Its route.
+    pub(crate) route: Arc<RouteDoc>,
+    /// Who sends it, if the route lets identities through.
+    pub(crate) sender: Option<Authenticated>,
+    /// The policy's word. Private: a `Permitted` is made here and nowhere else.
+    _permit: Permit,
+}
+
+/// Asks the policy.
+pub(crate) fn permit<'a>(
+    identified: Identified<'a>,
+    hosts: &Platform,
+    entropy: &Entropy,
+) -> Result<Permitted<'a>, Refusal> {
+    let Identified { routed: Routed { inbound, site, route }, sender } = identified;
+    let identity = sender.as_ref().ok().map(|somebody| &somebody.caller.identity);
+    match (decide(&route, identity), sender) {
+        (Ok(permit), sender) => {
+            let sender = sender.ok().filter(|_| permit.forwards_identity());
+            Ok(Permitted { inbound, site, route, sender, _permit: permit })
+        }
+        (Err(Denial::SignInRequired), sender) => Err(sign_in_first(inbound, sender.err(), hosts, entropy)),
+        (Err(Denial::TooNew), _) => Err(Refusal::TooNew),
+        (Err(denial), Ok(somebody)) => Err(Refusal::Denied(denial, somebody.caller.account().into())),
+        // Demands are made of identities only; a policy that makes one of nobody means: sign in.
+        (Err(_), Err(why)) => Err(sign_in_first(inbound, Some(why), hosts, entropy)),
+    }
+}
+
+fn sign_in_first(
+    inbound: Inbound<'_>,
+    why: Option<SignInWhy>,
+    hosts: &Platform,
+    entropy: &Entropy,
+) -> Refusal {
+    let Inbound { ask, address, cookies, headers, .. } = inbound;
+    let way = sign_in::way(ask, &address.authority, &headers, cookies.state, hosts, entropy);
+    Refusal::SignIn(why.unwrap_or(SignInWhy::None), Box::new(way))
+}

@@ -1,0 +1,225 @@
+//! Why a request gets no response from an upstream: every reason there is, as a value.
+//!
+//! Stages return these; none of them makes a response. [`super::respond`] is the one place that knows how each
+//! is told, and to whom.
+
+use std::time::Duration;
+
+use mezusphere_model::path::PathError;
+use mezusphere_model::policy::Denial;
+use tunnel_proto::codes::FailureCode;
+
+use super::authority::AuthorityError;
+
+/// Why a request is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// The request names no host, several, or one this connection is not for.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// The path holds what no path may hold.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// The path can be read in two ways that lead to different routes.
+    #[error("the path can be read in more than one way")]
+    AmbiguousPath,
+    /// The method is `CONNECT` or `TRACE`, which a published application never gets.
+    #[error("the method is not allowed")]
+    Method,
+    /// An extended CONNECT (RFC 8441, RFC 9220).
+    #[error("extended CONNECT is not implemented")]
+    ExtendedConnect,
+    /// An endpoint of the edge's own does not take this method.
+    #[error("this address takes {0} only")]
+    OwnMethod(&'static str),
+    /// The head is too large for the tunnel, or a body too large for an endpoint of the edge's own.
+    #[error("the request is too large")]
+    TooLarge,
+    /// The body ended before, or went on after, the length the head gave; or its framing broke.
+    #[error("the body does not match its head")]
+    Body,
+    /// Nothing is published under the host.
+    #[error("unknown host")]
+    UnknownHost,
+    /// Nothing is published under the path.
+    #[error("no route")]
+    NoRoute,
+    /// The route asks for a newer edge than this one.
+    #[error("the route needs a newer version")]
+    TooNew,
+    /// Nobody is signed in, and the route asks for somebody.
+    #[error("sign-in is required: {0}")]
+    SignIn(SignInWhy, Box<SignInWay>),
+    /// The API key is not one this project knows, or may not be used here.
+    #[error("the API key is refused: {0}")]
+    Key(KeyWhy),
+    /// Somebody is signed in and may not; with the account's name, for its owner.
+    #[error("denied: {0}")]
+    Denied(Denial, Box<str>),
+    /// A form came from another site, or without its token.
+    #[error("the form did not come from this site")]
+    Forged,
+    /// A sign-in came back and cannot be finished.
+    #[error("the sign-in cannot be finished: {0}")]
+    Callback(CallbackWhy),
+    /// This address has asked for too much that costs something.
+    #[error("too many requests")]
+    TooMany(Duration),
+    /// The edge has been without its feed for so long that it no longer decides who may pass.
+    #[error("the edge has had no contact for too long")]
+    Stale,
+    /// The replica cannot be read.
+    #[error("the replica cannot be read")]
+    Replica,
+    /// Control is needed for this one request, and away.
+    #[error("control is away")]
+    ControlAway,
+    /// Control says that the session behind the request is not good.
+    #[error("control refused the session")]
+    ControlRefused,
+    /// The edge has not been told anything yet.
+    #[error("the edge is starting")]
+    Starting,
+    /// No warpgate of the environment is connected here.
+    #[error("no warpgate is connected")]
+    NoTunnel,
+    /// Warpgates are connected, and none of them reaches this upstream.
+    #[error("no connected warpgate offers the upstream")]
+    NoUpstream,
+    /// Every tunnel is at its limit of exchanges.
+    #[error("the tunnel is busy")]
+    TunnelBusy,
+    /// The tunnel broke, and the request may have been acted on.
+    #[error("the tunnel was lost")]
+    TunnelLost,
+    /// The warpgate broke the protocol.
+    #[error("the warpgate broke the protocol")]
+    TunnelProtocol,
+    /// No response head in time.
+    #[error("no response in time")]
+    HeadTimeout,
+    /// The request's body stood still for too long.
+    #[error("the request's body stood still")]
+    BodyTimeout,
+    /// The warpgate says why.
+    #[error("{0}")]
+    Warpgate(FailureCode),
+    /// The platform's own service failed. Cannot happen while its error type is `Infallible`.
+    #[error("internal")]
+    Internal,
+}
+
+/// How somebody can sign in and come back to what they asked for.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct SignInWay {
+    /// The sign-in page at the login host.
+    pub(crate) url: String,
+    /// The cookie that ties that sign-in to this browser, as a `set-cookie` value.
+    pub(crate) set_cookie: String,
+}
+
+impl std::fmt::Debug for SignInWay {
+    /// Without the cookie: it is a secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SignInWay").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+/// Why nobody counts as signed in. For the log only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SignInWhy {
+    /// There is no session cookie.
+    #[error("no session")]
+    None,
+    /// There is one that is no session's.
+    #[error("unknown session")]
+    Unknown,
+    /// It belongs to another host or project.
+    #[error("session of another host")]
+    Elsewhere,
+    /// It has ended by time.
+    #[error("expired session")]
+    Expired,
+    /// It has ended by being left alone.
+    #[error("idle session")]
+    Idle,
+    /// It was ended: sign-out, suspension, password change.
+    #[error("ended session")]
+    Ended,
+}
+
+/// Why an API key is no good here. For the log only: to its holder all are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum KeyWhy {
+    /// It is not a whole key.
+    #[error("malformed")]
+    Malformed,
+    /// There is no such key, or its secret is wrong.
+    #[error("unknown")]
+    Unknown,
+    /// It has expired.
+    #[error("expired")]
+    Expired,
+    /// It belongs to another project or environment.
+    #[error("of another project")]
+    Elsewhere,
+    /// It may not call routes.
+    #[error("without the scope `request`")]
+    Scope,
+    /// Its service account is suspended or gone.
+    #[error("of an account that is not active")]
+    Inactive,
+}
+
+/// Why a sign-in that came back cannot be finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum CallbackWhy {
+    /// This browser did not begin one, or too long ago.
+    #[error("this browser began none")]
+    NoState,
+    /// There is no usable code.
+    #[error("no code")]
+    NoCode,
+    /// The code was used, has expired, or is for another host or browser.
+    #[error("the code is no longer good")]
+    Spent,
+}
+
+impl Refusal {
+    /// Its stable code, listed in `docs/errors.md`.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::Authority(AuthorityError::Misdirected) => "edge.misdirected",
+            Self::Authority(_) => "edge.bad_host",
+            Self::Path(_) => "edge.bad_path",
+            Self::AmbiguousPath => "edge.ambiguous_path",
+            Self::Method | Self::OwnMethod(_) => "edge.method",
+            Self::ExtendedConnect => "edge.not_implemented",
+            Self::TooLarge => "edge.too_large",
+            Self::Body => "edge.bad_body",
+            Self::UnknownHost => "edge.unknown_host",
+            Self::NoRoute => "edge.no_route",
+            Self::TooNew => "edge.route_too_new",
+            Self::SignIn(..) => "edge.sign_in_required",
+            Self::Key(_) => "edge.key_refused",
+            Self::Denied(..) => "edge.denied",
+            Self::Forged => "edge.forged_form",
+            Self::Callback(_) => "edge.sign_in_failed",
+            Self::TooMany(_) => "edge.too_many",
+            Self::Stale => "edge.stale",
+            Self::Replica => "edge.replica",
+            Self::ControlAway => "edge.control_away",
+            Self::ControlRefused => "edge.session_refused",
+            Self::Starting => "edge.starting",
+            Self::NoTunnel => "edge.no_tunnel",
+            Self::NoUpstream => "edge.no_upstream",
+            Self::TunnelBusy => "edge.tunnel_busy",
+            Self::TunnelLost => "edge.tunnel_lost",
+            Self::TunnelProtocol => "edge.tunnel_protocol",
+            Self::HeadTimeout => "edge.head_timeout",
+            Self::BodyTimeout => "edge.body_timeout",
+            Self::Warpgate(code) => code.name(),
+            Self::Internal => "edge.internal",
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! The second stage: which route a request is for.
+
+use std::sync::Arc;
+
+use mezusphere_model::route::{NoRoute, RouteDoc, Site};
+
+use super::inbound::{Address, Inbound};
+use super::refusal::Refusal;
+use crate::view::View;
+
+/// A request with its route.
+pub(crate) struct Routed<'a> {
+    /// The request.
+    pub(crate) inbound: Inbound<'a>,
+    /// What is published under its host.
+    pub(crate) site: Arc<Site>,
+    /// What matches its path, under every reading.
+    pub(crate) route: Arc<RouteDoc>,
+}
+
+/// What is published under a request's host.
+pub(crate) fn site(address: &Address, view: &View) -> Result<Arc<Site>, Refusal> {
+    let sites = view.sites();
+    sites.find(address.authority.host.as_str()).cloned().ok_or(Refusal::UnknownHost)
+}
+
+/// Finds the route of a request.
+pub(crate) fn find<'a>(inbound: Inbound<'a>, site: Arc<Site>) -> Result<Routed<'a>, Refusal> {
+    let found = site.find(&inbound.address.path, inbound.ask.method.as_str());
+    let route = Arc::clone(found.map_err(|why| match why {
+        NoRoute::NotFound => Refusal::NoRoute,
+        NoRoute::Ambiguous => Refusal::AmbiguousPath,
+        NoRoute::TooNew => Refusal::TooNew,
+    })?);
+    Ok(Routed { inbound, site, route })
+}

@@ -1,0 +1,129 @@
+//! Sending somebody to sign in: the address at the login host, and the cookie that ties the way back to this
+//! browser (R16, R17).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
+use ::http::header::{HeaderMap, REFERER};
+use mezusphere_model::platform::PlatformHost;
+use mezusphere_model::token::Token;
+use mezusphere_model::{Entropy, Platform};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::authority::Authority;
+use super::cookie;
+use super::inbound::Ask;
+use super::refusal::SignInWay;
+use super::wants::Wants;
+
+/// Longest place to come back to, in octets. It travels inside another address, percent-encoded, which must stay
+/// under the 8 KiB of one; whoever wanted something longer comes back to the front page.
+pub(crate) const RETURN_TO_LEN_MAX: usize = 2048;
+
+/// What stands in a query value as it is.
+const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+
+/// Where to sign in and come back from.
+pub(crate) fn way(
+    ask: &Ask,
+    authority: &Authority,
+    headers: &HeaderMap,
+    state: Option<Token>,
+    hosts: &Platform,
+    entropy: &Entropy,
+) -> SignInWay {
+    // A second tab must not spoil the sign-in that the first one has begun.
+    let secret = state.unwrap_or_else(|| Token::random(entropy));
+    let login = hosts.host(PlatformHost::Login).map(|login| hosts.origin(&login)).unwrap_or_default();
+    let return_to = return_to(ask, authority, headers);
+    let url = format!(
+        "{login}/sign-in?host={}&return_to={}&state={}",
+        authority.host,
+        utf8_percent_encode(return_to, QUERY),
+        state_hash(&secret),
+    );
+    SignInWay { url, set_cookie: cookie::set_state(&secret) }
+}
+
+/// What the login host is told of the secret: enough to bind a code to this browser, useless to anybody else.
+pub(crate) fn state_hash(secret: &Token) -> String {
+    BASE64URL.encode(secret.hash().as_bytes())
+}
+
+/// The path and query to come back to: what a person asked for, or the page whose script asked.
+fn return_to<'a>(ask: &'a Ask, authority: &Authority, headers: &'a HeaderMap) -> &'a str {
+    let wanted = match ask.wants {
+        Wants::Page if ask.wants.may_redirect(&ask.method) => ask.target(),
+        // What a form posted is gone after signing in, and a script's address is no page: go back to where
+        // the person was.
+        Wants::Page | Wants::Problem => headers
+            .get(REFERER)
+            .and_then(|referer| referer.to_str().ok())
+            .and_then(|referer| referer.strip_prefix(authority.origin().as_str()))
+            .unwrap_or("/"),
+    };
+    if wanted.starts_with('/') && wanted.len() <= RETURN_TO_LEN_MAX { wanted } else { "/" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::Protocol;
+    use ::http::{HeaderValue, Method};
+    use mezusphere_model::Host;
+    use mezusphere_model::id::RequestId;
+
+    fn ask(method: Method, target: &str, wants: Wants) -> Ask {
+        Ask {
+            id: RequestId::from_bits(1),
+            client: "192.0.2.1".parse().unwrap(),
+            protocol: Protocol::H2,
+            method,
+            uri: target.parse().unwrap(),
+            wants,
+        }
+    }
+
+    fn url(ask: &Ask, referer: Option<&str>) -> String {
+        let authority = Authority::new(Host::parse("shop.localhost").unwrap(), Some(8443));
+        let mut headers = HeaderMap::new();
+        if let Some(referer) = referer {
+            headers.insert(REFERER, HeaderValue::from_str(referer).unwrap());
+        }
+        let hosts = Platform::development(8443).unwrap();
+        let secret = Some(Token::from_bytes([9; 32]));
+        let way = way(ask, &authority, &headers, secret, &hosts, &Entropy::counting());
+        way.url.split("&state=").next().unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_person_comes_back_to_what_they_asked_for() {
+        let start = "https://login.mezu.localhost:8443/sign-in?host=shop.localhost&return_to=";
+        let page = |target| url(&ask(Method::GET, target, Wants::Page), None);
+        assert_eq!(page("/a/b?c=d&e=%2F"), format!("{start}/a/b%3Fc%3Dd%26e%3D%252F"));
+        assert_eq!(page(&format!("/{}", "x".repeat(RETURN_TO_LEN_MAX))), format!("{start}/"));
+    }
+
+    #[test]
+    fn a_script_comes_back_to_its_page_if_that_was_here() {
+        let start = "https://login.mezu.localhost:8443/sign-in?host=shop.localhost&return_to=";
+        let script = |referer| url(&ask(Method::GET, "/api/x", Wants::Problem), referer);
+        assert_eq!(script(Some("https://shop.localhost:8443/cart?a=1")), format!("{start}/cart%3Fa%3D1"));
+        for elsewhere in [None, Some("https://evil.example/"), Some("https://shop.localhost:8443.evil.example/x")] {
+            assert_eq!(script(elsewhere), format!("{start}/"), "{elsewhere:?}");
+        }
+    }
+
+    #[test]
+    fn a_sign_in_under_way_keeps_its_secret_and_the_address_shows_only_its_hash() {
+        let authority = Authority::new(Host::parse("shop.localhost").unwrap(), None);
+        let hosts = Platform::development(443).unwrap();
+        let (secret, entropy) = (Token::from_bytes([9; 32]), Entropy::counting());
+        let ask = ask(Method::GET, "/", Wants::Page);
+        let again = way(&ask, &authority, &HeaderMap::new(), Some(secret.clone()), &hosts, &entropy);
+        assert_eq!(again.set_cookie, cookie::set_state(&secret));
+        assert!(again.url.ends_with(&state_hash(&secret)));
+        assert!(!again.url.contains(&secret.reveal()));
+        let fresh = way(&ask, &authority, &HeaderMap::new(), None, &hosts, &entropy);
+        assert_ne!(fresh.set_cookie, again.set_cookie);
+    }
+}

@@ -1,0 +1,357 @@
+//! Finds who stands behind a token: in memory, else in the replica, else (only for a session this edge was not
+//! told of yet) at control.
+//!
+//! A forged token costs control nothing: before control is asked, the cookie's signature must be ours and its
+//! birth must lie ahead of the replica; then one question at a time per token, a budget per client address, and
+//! an answer that is remembered.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dashmap::DashMap;
+use mezusphere_model::Timestamp;
+use mezusphere_model::document::Partition;
+use mezusphere_model::id::{ApiKeyId, EnvironmentId, ProjectId};
+use mezusphere_model::identity::Subject;
+use mezusphere_model::link::{FoundSession, LinkError};
+use mezusphere_model::session::SessionDoc;
+use mezusphere_model::slug::Name;
+use mezusphere_model::token::{ApiKeyToken, SessionCookie, Token, TokenHash};
+use mezusphere_store::replica::ReadError;
+use tokio::sync::{OnceCell, Semaphore};
+
+use super::View;
+use super::budget::Budget;
+use super::caller::{Caller, Holder};
+use super::watch::{Flag, Watched};
+
+/// Callers remembered in decoded form; about 2 KiB each.
+pub(super) const CALLERS_MAX: usize = 65_536;
+
+/// Callers forgotten at once when there are too many.
+const EVICTED_AT_ONCE: usize = 256;
+
+/// A caller that is not seen for this long is decoded anew when it comes back.
+const CALLER_IDLE: Duration = Duration::from_secs(15 * 60);
+
+/// Tokens remembered as good for nothing. Only authentic ones get here, so strangers cannot fill it.
+const ABSENT_MAX: usize = 65_536;
+
+/// How long "there is no such session" is remembered; a token never comes to life later.
+const ABSENT_FOR: Duration = Duration::from_secs(60);
+
+/// How long "control is away" is remembered for one token.
+const AWAY_FOR: Duration = Duration::from_secs(1);
+
+/// How long what control told ahead of the feed may be used before it is asked again.
+const AHEAD_FOR: Duration = Duration::from_secs(30);
+
+/// Questions to control at once.
+const QUESTIONS_MAX: usize = 64;
+
+/// How long a client waits for such a question.
+const QUESTION_MAX: Duration = Duration::from_secs(5);
+
+/// The scope a key needs to call routes.
+const REQUEST_SCOPE: &str = "request";
+
+/// Why there is no caller behind a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NoCaller {
+    /// There is no such session.
+    Unknown,
+    /// There was one, and it is over.
+    Ended,
+    /// The edge has not been told anything yet.
+    Starting,
+    /// The replica cannot be read.
+    Replica,
+    /// Control would know, and is away.
+    Away,
+    /// Control would know; this address has asked too often.
+    Wait(Duration),
+}
+
+impl From<ReadError> for NoCaller {
+    fn from(_: ReadError) -> Self {
+        Self::Replica
+    }
+}
+
+/// Why an API key is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoKey {
+    /// There is no such key, or its secret is another.
+    Unknown,
+    /// It may not call routes.
+    Scope,
+    /// Its account is not active.
+    Inactive,
+    /// The replica cannot be read.
+    Replica,
+}
+
+impl From<ReadError> for NoKey {
+    fn from(_: ReadError) -> Self {
+        Self::Replica
+    }
+}
+
+/// What a decoded caller is remembered by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum CallerKey {
+    Session(TokenHash),
+    ApiKey(ApiKeyId, EnvironmentId),
+}
+
+/// Decoded callers, and what is known not to be one.
+pub(super) struct Lookups {
+    callers: DashMap<CallerKey, Arc<Caller>>,
+    absent: DashMap<TokenHash, (NoCaller, Timestamp)>,
+    questions: DashMap<TokenHash, Arc<OnceCell<Result<Arc<Caller>, NoCaller>>>>,
+    asking: Semaphore,
+    budget: Budget,
+}
+
+impl Lookups {
+    pub(super) fn new() -> Self {
+        Self {
+            callers: DashMap::new(),
+            absent: DashMap::new(),
+            questions: DashMap::new(),
+            asking: Semaphore::new(QUESTIONS_MAX),
+            budget: Budget::default(),
+        }
+    }
+
+    fn caller(&self, key: &CallerKey, now: Timestamp) -> Option<Arc<Caller>> {
+        let caller = self.callers.get(key)?;
+        caller.is_current(now).then(|| Arc::clone(&caller))
+    }
+
+    fn remember(&self, key: CallerKey, caller: &Arc<Caller>) {
+        if self.callers.len() >= CALLERS_MAX {
+            let some: Vec<CallerKey> = self.callers.iter().take(EVICTED_AT_ONCE).map(|entry| *entry.key()).collect();
+            for key in some {
+                self.callers.remove(&key);
+            }
+        }
+        self.callers.insert(key, Arc::clone(caller));
+    }
+
+    fn absent(&self, hash: &TokenHash, now: Timestamp) -> Option<NoCaller> {
+        self.absent.get(hash).filter(|entry| now < entry.1).map(|entry| entry.0.clone())
+    }
+
+    fn remember_absent(&self, hash: TokenHash, why: NoCaller, until: Timestamp) {
+        if self.absent.len() < ABSENT_MAX {
+            self.absent.insert(hash, (why, until));
+        }
+    }
+
+    pub(super) fn sweep(&self, now: Timestamp) {
+        let idle = now.before(CALLER_IDLE);
+        self.callers.retain(|_, caller| {
+            let used = match &caller.holder {
+                Holder::Session(_, seen) => seen.last() > idle,
+                Holder::ApiKey(..) => true,
+            };
+            used && caller.is_current(now)
+        });
+        self.absent.retain(|_, (_, until)| now < *until);
+        self.budget.sweep(now);
+    }
+}
+
+impl View {
+    /// The caller behind a session cookie presented to a host of `project`. Whether the session is good there
+    /// and now is [`Caller::check`]'s to say.
+    pub(crate) async fn session(
+        &self,
+        cookie: &str,
+        token: &Token,
+        project: ProjectId,
+        from: IpAddr,
+    ) -> Result<Arc<Caller>, NoCaller> {
+        let (hash, now) = (token.hash(), self.clock.now());
+        match self.lookups.caller(&CallerKey::Session(hash), now) {
+            Some(caller) => Ok(caller),
+            None => self.read_session(cookie, token, hash, project, from).await,
+        }
+    }
+
+    /// The caller behind an API key used in an environment.
+    pub(crate) fn api_key(&self, key: &ApiKeyToken, environment: EnvironmentId) -> Result<Arc<Caller>, NoKey> {
+        let now = self.clock.now();
+        let place = CallerKey::ApiKey(key.id, environment);
+        let known = self.lookups.caller(&place, now);
+        let is_new = known.is_none();
+        let caller = match known {
+            Some(caller) => caller,
+            None => self.read_api_key(key.id, environment, now)?,
+        };
+        let Holder::ApiKey(doc, _) = &caller.holder else { return Err(NoKey::Unknown) };
+        if doc.secret_hash != key.secret.hash() {
+            return Err(NoKey::Unknown);
+        }
+        if !doc.scopes.iter().map(Name::as_str).any(|scope| scope == REQUEST_SCOPE) {
+            return Err(NoKey::Scope);
+        }
+        if is_new {
+            self.lookups.remember(place, &caller);
+        }
+        Ok(caller)
+    }
+
+    /// The same caller as the documents have it now, without asking control; `None` if it is over. For
+    /// exchanges that outlive what they began with.
+    pub(crate) fn again(&self, caller: &Arc<Caller>) -> Option<Arc<Caller>> {
+        let now = self.clock.now();
+        if caller.is_current(now) {
+            return Some(Arc::clone(caller));
+        }
+        match &caller.holder {
+            Holder::Session(session, _) => {
+                let hash = session.token_hash;
+                if let Some(caller) = self.lookups.caller(&CallerKey::Session(hash), now) {
+                    return Some(caller);
+                }
+                if self.lookups.absent(&hash, now).is_some() {
+                    return None;
+                }
+                self.decode_session(hash).ok().flatten()
+            }
+            Holder::ApiKey(key, environment) => self.read_api_key(key.id, *environment, now).ok(),
+        }
+    }
+
+    /// Takes one question out of an address's budget: for whatever makes control work for somebody unknown.
+    pub(crate) fn charge(&self, from: IpAddr) -> Result<(), Duration> {
+        self.lookups.budget.take(from, self.clock.now())
+    }
+
+    /// Remembers that a session was ended here, before the feed says so.
+    pub(crate) fn end_session(&self, hash: TokenHash) {
+        let until = self.clock.now().after(ABSENT_FOR);
+        self.lookups.remember_absent(hash, NoCaller::Ended, until);
+        self.watches.changed(&Watched::Session(hash));
+        self.lookups.callers.remove(&CallerKey::Session(hash));
+    }
+
+    /// Remembers a session that control has just made, ahead of the feed.
+    pub(crate) fn begin_session(&self, found: FoundSession) {
+        let hash = found.session.token_hash;
+        let flags = self.flags_of_session(&found.session, self.watches.watch(Watched::Session(hash)));
+        drop(self.keep_ahead(found, flags));
+    }
+
+    async fn read_session(
+        &self,
+        cookie: &str,
+        token: &Token,
+        hash: TokenHash,
+        project: ProjectId,
+        from: IpAddr,
+    ) -> Result<Arc<Caller>, NoCaller> {
+        let platform = self.platform().ok_or(NoCaller::Starting)?;
+        let cookie = SessionCookie::read(cookie, &platform.doc.cookie_keys).ok_or(NoCaller::Unknown)?;
+        if let Some(why) = self.lookups.absent(&hash, self.clock.now()) {
+            return Err(why);
+        }
+        if let Some(caller) = self.decode_session(hash)? {
+            return Ok(caller);
+        }
+        // A replica that has come as far as the session's birth and does not hold it has seen its end.
+        if self.documents.revision(Partition::Project(project)) >= cookie.born_at {
+            return Err(NoCaller::Unknown);
+        }
+        self.ask_control(token, hash, from).await
+    }
+
+    /// Decodes a session from the replica. `None`: the replica does not hold it.
+    fn decode_session(&self, hash: TokenHash) -> Result<Option<Arc<Caller>>, NoCaller> {
+        let flag = self.watches.watch(Watched::Session(hash));
+        let Some(session) = self.documents.session(&hash)? else { return Ok(None) };
+        let flags = self.flags_of_session(&session, flag);
+        let (project, user) = (session.project, Subject::User(session.user));
+        if self.documents.revocation(project, session.sign_in)?.is_some() {
+            return Err(NoCaller::Ended);
+        }
+        let principal = self.documents.principal(project, user)?.ok_or(NoCaller::Ended)?;
+        let seen = self.seen.of(&session);
+        let caller = Caller::of_session(session, principal, seen, flags, None).ok_or(NoCaller::Ended)?;
+        let caller = Arc::new(caller);
+        self.lookups.remember(CallerKey::Session(hash), &caller);
+        Ok(Some(caller))
+    }
+
+    fn flags_of_session(&self, session: &SessionDoc, own: Arc<Flag>) -> Box<[Arc<Flag>]> {
+        let principal = self.watches.watch(Watched::Principal(session.project, Subject::User(session.user)));
+        let sign_in = self.watches.watch(Watched::SignIn(session.project, session.sign_in));
+        Box::new([own, principal, sign_in])
+    }
+
+    async fn ask_control(&self, token: &Token, hash: TokenHash, from: IpAddr) -> Result<Arc<Caller>, NoCaller> {
+        let question = Arc::clone(&self.lookups.questions.entry(hash).or_default());
+        let answer = question.get_or_init(|| self.ask_once(token, hash, from)).await.clone();
+        self.lookups.questions.remove_if(&hash, |_, asked| Arc::ptr_eq(asked, &question));
+        answer
+    }
+
+    async fn ask_once(&self, token: &Token, hash: TokenHash, from: IpAddr) -> Result<Arc<Caller>, NoCaller> {
+        self.charge(from).map_err(NoCaller::Wait)?;
+        let Ok(_place) = self.lookups.asking.try_acquire() else { return Err(NoCaller::Away) };
+        let flag = self.watches.watch(Watched::Session(hash));
+        let asked = tokio::time::timeout(QUESTION_MAX, self.link.find_session(token.clone())).await;
+        let found = match asked {
+            Ok(Ok(Some(found))) => found,
+            Ok(Ok(None) | Err(LinkError::Refused(_))) => {
+                self.lookups.remember_absent(hash, NoCaller::Unknown, self.clock.now().after(ABSENT_FOR));
+                return Err(NoCaller::Unknown);
+            }
+            Ok(Err(LinkError::Away)) | Err(_) => {
+                self.lookups.remember_absent(hash, NoCaller::Away, self.clock.now().after(AWAY_FOR));
+                return Err(NoCaller::Away);
+            }
+        };
+        if found.session.token_hash != hash {
+            return Err(NoCaller::Unknown);
+        }
+        let flags = self.flags_of_session(&found.session, flag);
+        self.keep_ahead(found, flags)
+    }
+
+    /// Decodes and remembers what control told ahead of the feed, unless the replica knows better.
+    fn keep_ahead(&self, found: FoundSession, flags: Box<[Arc<Flag>]>) -> Result<Arc<Caller>, NoCaller> {
+        let FoundSession { session, principal } = found;
+        let (project, hash) = (session.project, session.token_hash);
+        if self.documents.revocation(project, session.sign_in)?.is_some() {
+            return Err(NoCaller::Ended);
+        }
+        let newer = self.documents.principal(project, principal.subject)?.filter(|own| own.version > principal.version);
+        let until = Some(self.clock.now().after(AHEAD_FOR));
+        let seen = self.seen.of(&session);
+        let caller = Caller::of_session(session, newer.unwrap_or(principal), seen, flags, until);
+        let caller = Arc::new(caller.ok_or(NoCaller::Ended)?);
+        self.lookups.remember(CallerKey::Session(hash), &caller);
+        Ok(caller)
+    }
+
+    /// Decodes an API key from the replica. Remembered only by who has checked the secret, so that guessing
+    /// fills nothing.
+    fn read_api_key(
+        &self,
+        id: ApiKeyId,
+        environment: EnvironmentId,
+        now: Timestamp,
+    ) -> Result<Arc<Caller>, NoKey> {
+        let flag = self.watches.watch(Watched::ApiKey(id));
+        let key = self.documents.api_key(id)?.ok_or(NoKey::Unknown)?;
+        let subject = Subject::ServiceAccount(key.account);
+        let account = self.watches.watch(Watched::Principal(key.project, subject));
+        let principal = self.documents.principal(key.project, subject)?.ok_or(NoKey::Inactive)?;
+        let flags: Box<[Arc<Flag>]> = Box::new([flag, account]);
+        Caller::of_api_key(key, environment, principal, flags, now).map(Arc::new).ok_or(NoKey::Inactive)
+    }
+}
