@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use mezusphere_model::id::{ApiKeyId, OrganizationId, ProjectId, ServiceAccountId};
@@ -96,9 +97,18 @@ impl FromStr for Permission {
     }
 }
 
-/// Who asks. Authenticated before it is made; see `api::authenticate`.
+/// Who asks, and from where. Authenticated before it is made; see `api::authenticate`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Caller {
+pub struct Caller {
+    /// Who.
+    pub who: Who,
+    /// From which address, if over the network; for the audit log.
+    pub address: Option<IpAddr>,
+}
+
+/// Who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Who {
     /// Whoever can open the admin socket: the account that runs the server, and root.
     LocalOperator,
     /// A key that administers the whole installation, as far as its permissions go.
@@ -140,6 +150,7 @@ pub enum Reach {
 pub struct Grant {
     reach: Reach,
     actor: String,
+    address: Option<IpAddr>,
 }
 
 impl Grant {
@@ -148,9 +159,22 @@ impl Grant {
         self.reach
     }
 
+    /// Whether it reaches this project of this organization.
+    pub fn reaches(&self, organization: OrganizationId, project: ProjectId) -> bool {
+        match self.reach {
+            Reach::Installation => true,
+            Reach::Project(own_organization, own) => (organization, project) == (own_organization, own),
+        }
+    }
+
     /// Who acts, for the audit log.
     pub fn actor(&self) -> &str {
         &self.actor
+    }
+
+    /// From which address, for the audit log.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.address
     }
 }
 
@@ -163,26 +187,31 @@ pub struct Forbidden {
 }
 
 impl Caller {
+    /// The account that runs the server, on the server's own machine.
+    pub const fn local() -> Self {
+        Self { who: Who::LocalOperator, address: None }
+    }
+
     /// Whether the caller may do this; the first line of every use case.
     pub fn allow(&self, permission: Permission) -> Result<Grant, Forbidden> {
-        let reach = match self {
-            Self::LocalOperator => Reach::Installation,
-            Self::OperatorKey { permissions, .. } if permissions.contains(&permission) => Reach::Installation,
-            Self::ServiceAccount { permissions, organization, project, .. }
+        let reach = match &self.who {
+            Who::LocalOperator => Reach::Installation,
+            Who::OperatorKey { permissions, .. } if permissions.contains(&permission) => Reach::Installation,
+            Who::ServiceAccount { permissions, organization, project, .. }
                 if permissions.contains(&permission) && !permission.is_installation_wide() =>
             {
                 Reach::Project(*organization, *project)
             }
-            Self::OperatorKey { .. } | Self::ServiceAccount { .. } => return Err(Forbidden { permission }),
+            Who::OperatorKey { .. } | Who::ServiceAccount { .. } => return Err(Forbidden { permission }),
         };
-        Ok(Grant { reach, actor: self.actor() })
+        Ok(Grant { reach, actor: self.actor(), address: self.address })
     }
 
     /// How the audit log names the caller.
     pub fn actor(&self) -> String {
-        match self {
-            Self::LocalOperator => "local-operator".to_owned(),
-            Self::OperatorKey { key, .. } | Self::ServiceAccount { key, .. } => key.to_string(),
+        match &self.who {
+            Who::LocalOperator => "local".to_owned(),
+            Who::OperatorKey { key, .. } | Who::ServiceAccount { key, .. } => key.to_string(),
         }
     }
 
@@ -197,13 +226,14 @@ mod tests {
     use super::*;
 
     fn account(permissions: &[Permission]) -> Caller {
-        Caller::ServiceAccount {
+        let who = Who::ServiceAccount {
             key: ApiKeyId::from_bits(1),
             account: ServiceAccountId::from_bits(2),
             organization: OrganizationId::from_bits(3),
             project: ProjectId::from_bits(4),
             permissions: permissions.iter().copied().collect(),
-        }
+        };
+        Caller { who, address: None }
     }
 
     #[test]

@@ -11,12 +11,34 @@
 //! [`Control::local_admin`] on a unix socket.
 
 pub mod api;
+mod assertion;
 mod caller;
+mod certificate;
 mod config;
+mod connect;
+mod control;
+mod first_start;
+mod installation;
+mod jobs;
+mod link;
 mod login;
+mod node;
+mod open_error;
 mod page;
+mod platform;
+mod problem;
+mod publish;
+mod reconcile;
+mod shared;
+mod use_case;
 
-pub use caller::{Caller, Permission};
+pub use caller::{Caller, Permission, Who};
 pub use config::{
     ASSERTION_TTL, Advertise, ControlConfig, LEAF_TTL_MAX, LEAF_TTL_MIN, PublicCertificate, SessionLimits,
 };
+pub use control::{Control, EnrollEdgeError};
+pub use jobs::Jobs;
+pub use open_error::OpenError;
+pub use platform::{Body, BoxError, PlatformService};
+pub use problem::{CODES, Code, Refusal};
+pub(crate) use shared::Shared;

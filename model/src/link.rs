@@ -57,7 +57,7 @@ pub struct RedeemCode {
 /// A new session.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Redeemed {
-    /// What goes into the cookie.
+    /// The session's token as text: the edge writes the cookie from it and `born_at`.
     pub token: String,
     /// The session and its principal.
     pub found: FoundSession,

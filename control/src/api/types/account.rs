@@ -10,7 +10,7 @@ pub struct ServiceAccount {
     /// Its id.
     pub id: ServiceAccountId,
     /// Its short name within the project.
-    pub name: Slug,
+    pub name: String,
     /// Roles in this project, sorted: what routes ask of it.
     pub roles: Vec<Name>,
     /// Since when.
@@ -48,7 +48,7 @@ pub struct ApiKey {
     /// Whose.
     pub account: ServiceAccountId,
     /// The account's short name.
-    pub account_name: Slug,
+    pub account_name: String,
     /// What it may do, sorted.
     pub scopes: Vec<Name>,
     /// The only environment it connects to; `null`: any of the project's.
@@ -69,7 +69,8 @@ pub struct ApiKey {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreateApiKey {
-    /// The service account's short name or id; `default`, made if need be, if absent.
+    /// The service account's short name or id. If absent, `connect-` and the environment for a connection key and
+    /// `default` for others; those two are made if need be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
     /// What it may do: `connect` (run a warpgate), `request` (call protected routes), or permissions of this API.

@@ -19,4 +19,6 @@ pub struct AuditEntry {
     pub detail: serde_json::Value,
     /// Of which project, if of one.
     pub project: Option<String>,
+    /// From which address, if over the network.
+    pub address: Option<String>,
 }

@@ -1,6 +1,6 @@
 //! The installation: its hosts and trust, organizations, operators, and who is asking.
 
-use mezusphere_model::id::{ApiKeyId, OrganizationId, UserId};
+use mezusphere_model::id::{OrganizationId, UserId};
 use mezusphere_model::slug::{Name, Slug};
 use serde::{Deserialize, Serialize};
 
@@ -86,7 +86,7 @@ pub struct SignInLink {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreateOperatorKey {
-    /// What it is for.
+    /// What it is for: the short name of its service account in the project `operators`, made if need be.
     pub name: String,
     /// What it may do; absent: everything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -94,13 +94,4 @@ pub struct CreateOperatorKey {
     /// Life in seconds; absent: until revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_in_s: Option<u64>,
-}
-
-/// An operator key as it is listed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OperatorKey {
-    /// Which key.
-    pub id: ApiKeyId,
-    /// What it is for.
-    pub name: String,
 }

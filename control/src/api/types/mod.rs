@@ -22,7 +22,9 @@ pub use audit::AuditEntry;
 pub use installation::{
     CreateOperatorKey, CreateOrganization, Installation, Operator, Organization, SignInLink, WhoAmI,
 };
-pub use project::{AddHost, CreateEnvironment, CreateProject, Directory, Environment, Host, Project, UpdateProject};
+pub use project::{
+    AddHost, CreateEnvironment, CreateProject, Directory, Environment, Host, Project, UpdateProject,
+};
 pub use route::{AddRoute, OrderRoutes, Route, RouteAdded, Timeouts, UpdateRoute};
 pub use user::{CreateUser, PutRole, Role, SetPassword, SetRoles, User, UserStatus};
 pub use warpgate::{Tunnel, Warpgate};
@@ -31,7 +33,7 @@ pub use warpgate::{Tunnel, Warpgate};
 pub const PAGE_LEN_DEFAULT: u32 = 100;
 
 /// Most entries of one page.
-pub const PAGE_LEN_MAX: u32 = 500;
+pub const PAGE_LEN_MAX: u32 = 200;
 
 /// Largest request body, in octets.
 pub const REQUEST_LEN_MAX: usize = 256 * 1024;

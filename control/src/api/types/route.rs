@@ -92,7 +92,7 @@ pub struct UpdateRoute {
     pub timeouts: Option<Timeouts>,
 }
 
-/// `PUT …/routes/order`.
+/// `PUT …/route-order`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OrderRoutes {

@@ -12,6 +12,8 @@ pub enum UserStatus {
     Active,
     /// May not until activated again.
     Suspended,
+    /// May not any more.
+    Deactivated,
 }
 
 /// A user.

@@ -1,0 +1,163 @@
+//! The table of endpoints: method, path, the permission its use case asks for, and its handler.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::handler::Handler;
+use axum::routing::{MethodFilter, on};
+use http::Method;
+
+use super::handlers as h;
+use crate::Shared;
+use crate::caller::Permission::{self, *};
+
+/// One endpoint, as the authorization test sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(test), expect(dead_code, reason = "read by the authorization test"))]
+pub(super) struct Endpoint {
+    /// The method.
+    pub(super) method: &'static Method,
+    /// The path below the prefix, with `{placeholders}`.
+    pub(super) path: &'static str,
+    /// What the use case asks for; `None`: any authenticated caller.
+    pub(super) permission: Option<Permission>,
+}
+
+/// The router as far as it is built, and what is in it.
+pub(super) struct Endpoints {
+    router: Router<Arc<Shared>>,
+    table: Vec<Endpoint>,
+}
+
+impl Endpoints {
+    fn add<H, T>(
+        mut self,
+        method: &'static Method,
+        path: &'static str,
+        permission: impl Into<Option<Permission>>,
+        handler: H,
+    ) -> Self
+    where
+        H: Handler<T, Arc<Shared>>,
+        T: 'static,
+    {
+        let filter = MethodFilter::try_from(method.clone()).unwrap_or(MethodFilter::GET);
+        self.router = self.router.route(path, on(filter, handler));
+        self.table.push(Endpoint { method, path, permission: permission.into() });
+        self
+    }
+}
+
+/// The router of every endpoint.
+pub(super) fn router() -> Router<Arc<Shared>> {
+    all().router
+}
+
+/// Every endpoint.
+#[cfg(test)]
+pub(super) fn table() -> Vec<Endpoint> {
+    all().table
+}
+
+fn all() -> Endpoints {
+    let none = Endpoints { router: Router::new(), table: Vec::new() };
+    machines(people(publishing(installation(none))))
+}
+
+const GET: &Method = &Method::GET;
+const POST: &Method = &Method::POST;
+const PUT: &Method = &Method::PUT;
+const PATCH: &Method = &Method::PATCH;
+const DELETE: &Method = &Method::DELETE;
+
+fn installation(endpoints: Endpoints) -> Endpoints {
+    endpoints
+        .add(GET, "/whoami", None, h::whoami)
+        .add(GET, "/installation", InstallationRead, h::installation)
+        .add(GET, "/organizations", ProjectsRead, h::list_organizations)
+        .add(POST, "/organizations", InstallationWrite, h::create_organization)
+        .add(GET, "/organizations/{organization}", ProjectsRead, h::show_organization)
+        .add(GET, "/organizations/{organization}/audit", AuditRead, h::audit_of_organization)
+        .add(GET, "/audit", AuditRead, h::audit)
+        .add(GET, "/operators", InstallationRead, h::list_operators)
+        .add(POST, "/operators/{operator}/sign-in-link", InstallationWrite, h::operator_link)
+        .add(POST, "/operator-keys", InstallationWrite, h::create_operator_key)
+}
+
+fn publishing(endpoints: Endpoints) -> Endpoints {
+    const PROJECT: &str = "/projects/{project}";
+    const ENVIRONMENT: &str = "/projects/{project}/environments/{environment}";
+    const HOSTS: &str = "/projects/{project}/environments/{environment}/hosts";
+    const ROUTES: &str = "/projects/{project}/environments/{environment}/routes";
+    const ROUTE: &str = "/projects/{project}/environments/{environment}/routes/{route}";
+    endpoints
+        .add(GET, "/projects", ProjectsRead, h::list_projects)
+        .add(POST, "/projects", ProjectsWrite, h::create_project)
+        .add(GET, PROJECT, ProjectsRead, h::show_project)
+        .add(PATCH, PROJECT, ProjectsWrite, h::update_project)
+        .add(DELETE, PROJECT, ProjectsWrite, h::delete_project)
+        .add(GET, "/projects/{project}/audit", AuditRead, h::audit_of_project)
+        .add(GET, "/projects/{project}/environments", ProjectsRead, h::list_environments)
+        .add(POST, "/projects/{project}/environments", EnvironmentsWrite, h::create_environment)
+        .add(GET, ENVIRONMENT, ProjectsRead, h::show_environment)
+        .add(DELETE, ENVIRONMENT, EnvironmentsWrite, h::delete_environment)
+        .add(GET, HOSTS, ProjectsRead, h::list_hosts)
+        .add(POST, HOSTS, EnvironmentsWrite, h::add_host)
+        .add(
+            DELETE,
+            "/projects/{project}/environments/{environment}/hosts/{host}",
+            EnvironmentsWrite,
+            h::remove_host,
+        )
+        .add(GET, ROUTES, RoutesRead, h::list_routes)
+        .add(POST, ROUTES, RoutesWrite, h::add_route)
+        .add(PUT, "/projects/{project}/environments/{environment}/route-order", RoutesWrite, h::order_routes)
+        .add(GET, ROUTE, RoutesRead, h::show_route)
+        .add(PATCH, ROUTE, RoutesWrite, h::update_route)
+        .add(DELETE, ROUTE, RoutesWrite, h::remove_route)
+}
+
+fn people(endpoints: Endpoints) -> Endpoints {
+    const USERS: &str = "/projects/{project}/users";
+    const USER: &str = "/projects/{project}/users/{user}";
+    const ROLE: &str = "/projects/{project}/roles/{role}";
+    endpoints
+        .add(GET, "/projects/{project}/directory", UsersRead, h::directory)
+        .add(GET, USERS, UsersRead, h::list_users)
+        .add(POST, USERS, UsersWrite, h::create_user)
+        .add(GET, USER, UsersRead, h::show_user)
+        .add(DELETE, USER, UsersWrite, h::delete_user)
+        .add(POST, "/projects/{project}/users/{user}/suspend", UsersWrite, h::suspend_user)
+        .add(POST, "/projects/{project}/users/{user}/activate", UsersWrite, h::activate_user)
+        .add(PUT, "/projects/{project}/users/{user}/password", UsersWrite, h::set_password)
+        .add(PUT, "/projects/{project}/users/{user}/roles", UsersWrite, h::set_user_roles)
+        .add(GET, "/projects/{project}/roles", UsersRead, h::list_roles)
+        .add(GET, ROLE, UsersRead, h::show_role)
+        .add(PUT, ROLE, RolesWrite, h::put_role)
+        .add(DELETE, ROLE, RolesWrite, h::delete_role)
+}
+
+fn machines(endpoints: Endpoints) -> Endpoints {
+    const ACCOUNTS: &str = "/projects/{project}/service-accounts";
+    const ACCOUNT: &str = "/projects/{project}/service-accounts/{account}";
+    const KEYS: &str = "/projects/{project}/api-keys";
+    const KEY: &str = "/projects/{project}/api-keys/{key}";
+    endpoints
+        .add(GET, ACCOUNTS, KeysRead, h::list_service_accounts)
+        .add(POST, ACCOUNTS, KeysWrite, h::create_service_account)
+        .add(GET, ACCOUNT, KeysRead, h::show_service_account)
+        .add(DELETE, ACCOUNT, KeysWrite, h::delete_service_account)
+        .add(PUT, "/projects/{project}/service-accounts/{account}/roles", KeysWrite, h::set_account_roles)
+        .add(GET, KEYS, KeysRead, h::list_api_keys)
+        .add(POST, KEYS, KeysWrite, h::create_api_key)
+        .add(GET, KEY, KeysRead, h::show_api_key)
+        .add(DELETE, KEY, KeysWrite, h::revoke_api_key)
+        .add(POST, "/projects/{project}/api-keys/{key}/rotate", KeysWrite, h::rotate_api_key)
+        .add(GET, "/projects/{project}/warpgates", WarpgatesRead, h::list_warpgates)
+        .add(
+            GET,
+            "/projects/{project}/environments/{environment}/warpgates",
+            WarpgatesRead,
+            h::list_environment_warpgates,
+        )
+}

@@ -1,0 +1,209 @@
+//! The first start of an installation: its keys, its own organization, and the first operator.
+//!
+//! All of it is one transaction, so a crash half-way leaves nothing and the next start begins again; a start
+//! after a finished one changes nothing here.
+
+use std::collections::BTreeMap;
+
+use mezusphere_identity::account::{self, AccountError, Email, NewUser};
+use mezusphere_identity::flow::first_sign_in;
+use mezusphere_model::Entropy;
+use mezusphere_model::id::{ControlId, DirectoryId, EdgeId, OrganizationId, ProjectId, UserId};
+use mezusphere_model::platform::PlatformHost;
+use mezusphere_model::seal::Seal;
+use mezusphere_model::slug::{Name, Slug};
+use mezusphere_model::token::CookieKey;
+use mezusphere_pki::signing::SigningKey;
+use mezusphere_pki::{Issuing, Root, TrustDomain};
+use mezusphere_store::primary::audit::AuditEntry;
+use mezusphere_store::primary::directory::{self, DirectoryRow};
+use mezusphere_store::primary::operator::{self, GrantRow, Scope};
+use mezusphere_store::primary::organization::{self, OrganizationRow};
+use mezusphere_store::primary::project::{self, ProjectRow};
+use mezusphere_store::primary::secret::{self, SecretState};
+use mezusphere_store::primary::{Primary, ReadTx, Tx, password, setting};
+use zeroize::Zeroizing;
+
+use crate::installation::{Installation, OPERATORS, OWN_ORGANIZATION, SETTING, secret_name};
+use crate::{ControlConfig, OpenError};
+
+/// What somebody must have been granted to count as the installation's owner.
+pub(crate) const OWNER: &str = "owner";
+
+/// The installation in this database, made now if there is none.
+pub(crate) async fn ensure(
+    primary: &Primary,
+    config: &ControlConfig,
+    seal: &dyn Seal,
+    entropy: &Entropy,
+) -> Result<Installation, OpenError> {
+    if let Some(installation) = primary.read(async |tx| load(tx).await).await? {
+        if config.trust_domain.as_ref().is_some_and(|asked| *asked != installation.trust_domain) {
+            tracing::warn!(
+                trust_domain = installation.trust_domain,
+                "The installation keeps the trust domain it was made with"
+            );
+        }
+        return Ok(installation);
+    }
+    let domain = config.trust_domain.clone().unwrap_or_else(|| config.platform.base.to_string());
+    let domain = TrustDomain::parse(&domain).map_err(|why| OpenError::TrustDomain(domain.clone(), why))?;
+    let email = config.operator_email.clone().unwrap_or_else(|| format!("operator@{}", config.platform.base));
+    let email = Email::parse(&email).map_err(|_| OpenError::OperatorEmail(email.clone()))?;
+    primary
+        .write(async |tx| {
+            // Another control node may have been first.
+            if let Some(installation) = load(tx).await? {
+                return Ok(installation);
+            }
+            create(tx, &domain, email, seal, entropy).await
+        })
+        .await
+}
+
+async fn load(tx: &mut ReadTx) -> Result<Option<Installation>, OpenError> {
+    Ok(setting::get(tx, SETTING).await?)
+}
+
+async fn create(
+    tx: &mut Tx,
+    domain: &TrustDomain,
+    email: Email,
+    seal: &dyn Seal,
+    entropy: &Entropy,
+) -> Result<Installation, OpenError> {
+    let installation = Installation {
+        organization: OrganizationId::random(entropy),
+        project: ProjectId::random(entropy),
+        directory: DirectoryId::random(entropy),
+        trust_domain: domain.to_string(),
+        control: ControlId::random(entropy),
+        edge: EdgeId::random(entropy),
+    };
+    keys(tx, domain, seal, entropy).await?;
+    let now = tx.now();
+    organization::insert(
+        tx,
+        &OrganizationRow {
+            id: installation.organization,
+            slug: own_slug(OWN_ORGANIZATION),
+            name: "Default organization".to_owned(),
+            created_at: now,
+        },
+    )
+    .await?;
+    directory::insert(
+        tx,
+        &DirectoryRow {
+            id: installation.directory,
+            organization: installation.organization,
+            project: Some(installation.project),
+            name: OPERATORS.to_owned(),
+            created_at: now,
+        },
+    )
+    .await?;
+    project::insert(
+        tx,
+        &ProjectRow {
+            id: installation.project,
+            organization: installation.organization,
+            directory: installation.directory,
+            slug: own_slug(OPERATORS),
+            name: "Operators".to_owned(),
+            created_at: now,
+        },
+    )
+    .await?;
+    let user = NewUser {
+        directory: installation.directory,
+        email,
+        name: "Operator".to_owned(),
+        claims: BTreeMap::new(),
+        password: None,
+    };
+    let user = account::create(tx, entropy, now, user).await.map_err(|why| match why {
+        AccountError::Field(_) => OpenError::OperatorEmail(String::new()),
+        AccountError::Write(why) => OpenError::Write(why),
+    })?;
+    let grant = GrantRow { user: user.id, scope: Scope::Installation, role: owner_role(), granted_at: now };
+    operator::grant(tx, &grant).await?;
+    setting::put(tx, SETTING, &installation).await?;
+    tx.audit(AuditEntry {
+        organization: installation.organization,
+        project: None,
+        actor: "local".to_owned(),
+        action: "installation.create".to_owned(),
+        target: domain.uri(),
+        address: None,
+        detail: serde_json::json!({ "operator": user.id }),
+    });
+    Ok(installation)
+}
+
+async fn keys(
+    tx: &mut Tx,
+    domain: &TrustDomain,
+    seal: &dyn Seal,
+    entropy: &Entropy,
+) -> Result<(), OpenError> {
+    let now = tx.now();
+    let root = Root::create(domain, now, entropy)?;
+    let issuing = Issuing::create(&root, now, entropy)?;
+    let assertion = SigningKey::generate().map_err(|why| OpenError::KeyMaking(why.to_string()))?;
+    let cookie = serde_json::to_vec(&CookieKey::random(entropy));
+    let cookie = Zeroizing::new(cookie.map_err(|why| OpenError::KeyMaking(why.to_string()))?);
+    let pepper = Zeroizing::new(entropy.bytes::<32>());
+    let form = Zeroizing::new(entropy.bytes::<32>());
+    for (name, value) in [
+        (secret_name::ROOT, root.sealed(seal).as_slice()),
+        (secret_name::ISSUING, issuing.sealed(seal).as_slice()),
+        (secret_name::ASSERTION, assertion.pkcs8_der()),
+        (secret_name::COOKIE, &cookie),
+        (secret_name::PEPPER, pepper.as_slice()),
+        (secret_name::FORM, form.as_slice()),
+    ] {
+        secret::add(tx, name, SecretState::Current, value).await?;
+    }
+    Ok(())
+}
+
+fn own_slug(text: &str) -> Slug {
+    Slug::parse(text).unwrap_or_else(|_| unreachable!("{text} is a slug"))
+}
+
+/// The role of the grant that the first operator gets.
+pub(crate) fn owner_role() -> Name {
+    Name::parse(OWNER).unwrap_or_else(|_| unreachable!("{OWNER} is a name"))
+}
+
+/// A one-time sign-in link for the first operator, as long as no owner has ever set a password; older links of
+/// theirs stop working.
+pub(crate) async fn sign_in_link(
+    primary: &Primary,
+    config: &ControlConfig,
+    installation: &Installation,
+    entropy: &Entropy,
+) -> Result<Option<String>, OpenError> {
+    primary
+        .write(async |tx| {
+            let mut first: Option<UserId> = None;
+            for grant in operator::list(tx, Scope::Installation).await? {
+                if password::get(tx, installation.directory, grant.user).await?.is_some() {
+                    return Ok(None);
+                }
+                first = first.or(Some(grant.user));
+            }
+            let Some(user) = first else { return Ok(None) };
+            let now = tx.now();
+            let token = first_sign_in::create_link(tx, entropy, installation.directory, user, now).await?;
+            Ok(Some(link_url(config, &first_sign_in::path(&token))?))
+        })
+        .await
+}
+
+/// `path` on the login host.
+pub(crate) fn link_url(config: &ControlConfig, path: &str) -> Result<String, OpenError> {
+    let login = config.platform.host(PlatformHost::Login)?;
+    Ok(format!("{}{path}", config.platform.origin(&login)))
+}

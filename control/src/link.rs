@@ -1,0 +1,316 @@
+//! What edges ask of control, answered by direct calls in one process.
+//!
+//! An error of the database is [`LinkError::Away`]: the edge may ask again. A [`LinkError::Refused`] carries a stable
+//! word and a sentence for the log, never for a stranger.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use mezusphere_model::document::Partition;
+use mezusphere_model::id::{EnvironmentId, SessionId};
+use mezusphere_model::link::{
+    ACTIVITY_BATCH_MAX, Activity, Answer, ControlLink, Credential, DENIAL_BATCH_MAX, DenialCount,
+    FoundSession, IssuedAssertion, LinkError, RedeemCode, Redeemed, TunnelReport,
+};
+use mezusphere_model::session::SessionDoc;
+use mezusphere_model::token::{Token, TokenHash};
+use mezusphere_pki::{Role, SpiffeName};
+use mezusphere_store::primary::audit::AuditEntry;
+use mezusphere_store::primary::hand_off::{self, HandOffRow, Redemption};
+use mezusphere_store::primary::warpgate::{self, TunnelRow};
+use mezusphere_store::primary::{ReadTx, Tx, principal, project, session, sign_in, user};
+use mezusphere_store::{StoreError, WriteError};
+
+use mezusphere_identity::sign_in::is_good;
+use mezusphere_model::identity::Subject;
+
+use crate::Shared;
+use crate::assertion::{AssertionRefused, live_session};
+
+/// The link of an edge in the same process.
+#[derive(Clone, Debug)]
+pub(crate) struct Link(pub(crate) Arc<Shared>);
+
+fn away(why: &StoreError) -> LinkError {
+    tracing::warn!(error = %why, "A question of an edge could not be answered");
+    LinkError::Away
+}
+
+fn refused(word: &str, sentence: impl std::fmt::Display) -> LinkError {
+    LinkError::Refused(format!("{word}: {sentence}"))
+}
+
+impl From<AssertionRefused> for LinkError {
+    fn from(why: AssertionRefused) -> Self {
+        match why {
+            AssertionRefused::Store(why) => away(&why),
+            AssertionRefused::NoSession => refused("session.ended", why),
+            AssertionRefused::Inactive => refused("account.inactive", why),
+            AssertionRefused::Elsewhere => refused("environment.unknown", why),
+            AssertionRefused::Key(_) => refused("key.refused", why),
+            AssertionRefused::Scope => refused("key.scope", why),
+            AssertionRefused::Mint(_) => refused("assertion.too_large", why),
+        }
+    }
+}
+
+/// Why a code became no session. Which one it was is for the log; the client starts over in any case.
+#[derive(Debug, thiserror::Error)]
+enum RedeemError {
+    #[error("there is no such code")]
+    Unknown,
+    #[error("the code was used before")]
+    Used,
+    #[error("the code is too old")]
+    Expired,
+    #[error("the code was made for another host or another browser")]
+    Mismatch,
+    #[error("the sign-in has ended")]
+    SignInEnded,
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+impl From<StoreError> for RedeemError {
+    fn from(why: StoreError) -> Self {
+        Self::Write(why.into())
+    }
+}
+
+impl From<RedeemError> for LinkError {
+    fn from(why: RedeemError) -> Self {
+        match &why {
+            RedeemError::Write(WriteError::Store(why)) => away(why),
+            RedeemError::Write(_) | RedeemError::SignInEnded => refused("sign_in.ended", why),
+            RedeemError::Unknown => refused("code.unknown", why),
+            RedeemError::Used => refused("code.used", why),
+            RedeemError::Expired => refused("code.expired", why),
+            RedeemError::Mismatch => refused("code.mismatch", why),
+        }
+    }
+}
+
+impl Link {
+    async fn redeem(&self, ask: RedeemCode) -> Result<Redeemed, LinkError> {
+        let shared = &self.0;
+        let Some(code) = Token::parse(&ask.code) else { return Err(RedeemError::Unknown.into()) };
+        let token = Token::random(&shared.entropy);
+        let work = shared.primary.write_published(async |tx| {
+            // A code that fails is spent too, so its outcome is committed whatever it is.
+            let row = match hand_off::redeem(tx, &code.hash(), &ask.host, &ask.state_hash).await? {
+                Redemption::Redeemed(row) => row,
+                Redemption::Unknown => return Ok(Err(RedeemError::Unknown)),
+                Redemption::Used(_) => return Ok(Err(RedeemError::Used)),
+                Redemption::Expired => return Ok(Err(RedeemError::Expired)),
+                Redemption::Mismatch => return Ok(Err(RedeemError::Mismatch)),
+            };
+            let Some(doc) = self.session_of(tx, &row, &token).await? else {
+                return Ok(Err(RedeemError::SignInEnded));
+            };
+            if let Some(old) = &ask.replaces {
+                end_replaced(tx, old, &doc).await?;
+            }
+            session::insert(tx, &doc).await?;
+            let subject = Subject::User(doc.user);
+            let principal = principal::load(tx, doc.project, subject).await?;
+            let principal = principal.ok_or(WriteError::NotFound { what: "user" })?;
+            Ok::<_, RedeemError>(Ok((FoundSession { session: doc, principal }, row.return_to)))
+        });
+        let (outcome, published) = work.await?;
+        let (found, return_to) = outcome?;
+        let born_at = published.revision(Partition::Project(found.session.project)).unwrap_or_default();
+        Ok(Redeemed { token: token.reveal(), found, born_at, return_to })
+    }
+
+    /// The session that a redeemed code makes, if its sign-in is still good.
+    async fn session_of(
+        &self,
+        tx: &mut Tx,
+        row: &HandOffRow,
+        token: &Token,
+    ) -> Result<Option<SessionDoc>, StoreError> {
+        let now = tx.now();
+        let Some(project) = project::get(tx, row.project).await? else { return Ok(None) };
+        let Some(sign_in) = sign_in::get(tx, project.directory, row.sign_in).await? else { return Ok(None) };
+        let Some(user) = user::get(tx, project.directory, sign_in.user).await? else { return Ok(None) };
+        if !is_good(&sign_in, &user, now) {
+            return Ok(None);
+        }
+        let limits = self.0.config.session;
+        Ok(Some(SessionDoc {
+            id: SessionId::random(&self.0.entropy),
+            token_hash: token.hash(),
+            sign_in: sign_in.id,
+            user: sign_in.user,
+            project: row.project,
+            host: row.host.clone(),
+            methods: sign_in.methods,
+            assurance: sign_in.assurance,
+            authenticated_at: sign_in.authenticated_at,
+            issued_at: now,
+            // A session never outlives the sign-in it belongs to.
+            expires_at: now.after(limits.absolute).min(sign_in.expires_at),
+            idle_s_max: u32::try_from(limits.idle.as_secs()).unwrap_or(u32::MAX),
+            seen_at: now,
+        }))
+    }
+
+    async fn find_session(&self, token: Token) -> Result<Option<FoundSession>, LinkError> {
+        self.0.primary.read(async |tx| live_session(tx, &token).await).await.map_err(|why| away(&why))
+    }
+
+    async fn sign_out(&self, token: Token) -> Result<(), LinkError> {
+        let work = self.0.primary.write(async |tx| {
+            let Some(row) = session::find(tx, &token.hash()).await? else { return Ok(()) };
+            let Some(project) = project::get(tx, row.doc.project).await? else { return Ok(()) };
+            if sign_in::end(tx, project.directory, row.doc.sign_in).await? {
+                tx.audit(AuditEntry {
+                    organization: project.organization,
+                    project: Some(project.id),
+                    actor: row.doc.user.to_string(),
+                    action: "sign_in.end".to_owned(),
+                    target: row.doc.sign_in.to_string(),
+                    address: None,
+                    detail: serde_json::json!({ "host": row.doc.host }),
+                });
+            }
+            Ok::<_, WriteError>(())
+        });
+        match work.await {
+            // A sign-in that is gone is as ended as it can be.
+            Ok(()) | Err(WriteError::NotFound { .. }) => Ok(()),
+            Err(WriteError::Store(why)) => Err(away(&why)),
+            Err(why @ WriteError::Conflict { .. }) => Err(refused("sign_out.failed", why)),
+        }
+    }
+
+    async fn denials(&self, batch: Vec<DenialCount>) -> Result<(), LinkError> {
+        if batch.len() > DENIAL_BATCH_MAX {
+            return Err(refused("batch.too_large", format_args!("at most {DENIAL_BATCH_MAX} denials")));
+        }
+        let work = self.0.primary.write(async |tx| {
+            for denial in &batch {
+                // What an edge says of a project that is gone has no log to go to.
+                let Some(row) = project::get(tx, denial.project).await? else { continue };
+                tx.audit(AuditEntry {
+                    organization: row.organization,
+                    project: Some(row.id),
+                    actor: denial.subject.clone().unwrap_or_else(|| "anonymous".to_owned()),
+                    action: "request.denied".to_owned(),
+                    target: denial.route.to_string(),
+                    address: None,
+                    detail: serde_json::json!({
+                        "reason": denial.reason,
+                        "count": denial.count,
+                        "last": denial.last.to_string(),
+                        "last_request": denial.last_request,
+                    }),
+                });
+            }
+            Ok::<_, StoreError>(())
+        });
+        work.await.map_err(|why| away(&why))
+    }
+
+    async fn activity(&self, batch: Vec<Activity>) -> Result<(), LinkError> {
+        if batch.len() > ACTIVITY_BATCH_MAX {
+            return Err(refused("batch.too_large", format_args!("at most {ACTIVITY_BATCH_MAX} sessions")));
+        }
+        let now = self.0.clock.now();
+        let mut batch = batch;
+        // A clock that runs ahead must not keep sessions alive.
+        for seen in &mut batch {
+            seen.seen_at = seen.seen_at.min(now);
+        }
+        let work = self.0.primary.write(async |tx| session::seen(tx, &batch).await);
+        work.await.map_err(|why| away(&why))
+    }
+
+    async fn tunnel(&self, report: TunnelReport) -> Result<(), LinkError> {
+        let name: SpiffeName = report.warpgate.parse().map_err(|why| refused("warpgate.name", why))?;
+        let Role::Warpgate { project, environment, id } = name.role else {
+            return Err(refused("warpgate.name", "the name is not a warpgate's"));
+        };
+        if environment != report.environment {
+            return Err(refused("warpgate.name", "the warpgate belongs to another environment"));
+        }
+        let row = TunnelRow {
+            warpgate: id,
+            edge: report.edge,
+            project,
+            environment,
+            remote: report.remote.to_string(),
+            agent: report.agent,
+            upstreams: report.upstreams,
+            connected: report.connected,
+            since: report.at,
+        };
+        match self.0.primary.write(async |tx| warpgate::report_tunnel(tx, &row).await).await {
+            Ok(()) => Ok(()),
+            Err(WriteError::Store(why)) => Err(away(&why)),
+            Err(why) => Err(refused("tunnel.unknown", why)),
+        }
+    }
+}
+
+/// Ends the session that the client held on this host before, if it was one of this project and host (R11).
+async fn end_replaced(tx: &mut Tx, old: &TokenHash, new: &SessionDoc) -> Result<(), WriteError> {
+    let reader: &mut ReadTx = tx;
+    if let Some(row) = session::find(reader, old).await?
+        && row.doc.project == new.project
+        && row.doc.host == new.host
+    {
+        session::end(tx, new.project, row.doc.id).await?;
+    }
+    Ok(())
+}
+
+impl ControlLink for Link {
+    fn redeem(&self, code: RedeemCode) -> Answer<'_, Result<Redeemed, LinkError>> {
+        Box::pin(self.redeem(code))
+    }
+
+    fn find_session(&self, token: Token) -> Answer<'_, Result<Option<FoundSession>, LinkError>> {
+        Box::pin(self.find_session(token))
+    }
+
+    fn assertion(
+        &self,
+        credential: Credential,
+        environment: EnvironmentId,
+    ) -> Answer<'_, Result<IssuedAssertion, LinkError>> {
+        Box::pin(async move {
+            let issued = match credential {
+                Credential::Session(token) => self.0.assert_session(&token, environment).await,
+                Credential::ApiKey(key) => self.0.assert_key(&key, environment).await,
+            };
+            Ok(issued?)
+        })
+    }
+
+    fn sign_out(&self, token: Token) -> Answer<'_, Result<(), LinkError>> {
+        Box::pin(self.sign_out(token))
+    }
+
+    fn activity(&self, batch: Vec<Activity>) -> Answer<'_, Result<(), LinkError>> {
+        Box::pin(self.activity(batch))
+    }
+
+    fn denials(&self, batch: Vec<DenialCount>) -> Answer<'_, Result<(), LinkError>> {
+        Box::pin(self.denials(batch))
+    }
+
+    fn tunnel(&self, report: TunnelReport) -> Answer<'_, Result<(), LinkError>> {
+        Box::pin(self.tunnel(report))
+    }
+
+    fn connect(&self, message: Vec<u8>, from: SocketAddr) -> Answer<'_, Result<Vec<u8>, LinkError>> {
+        Box::pin(async move {
+            let reply = self.0.connect(&message, from).await;
+            reply.to_json().map_err(|why| {
+                tracing::error!(error = %why, "A reply to a warpgate cannot be written");
+                LinkError::Away
+            })
+        })
+    }
+}

@@ -1,0 +1,94 @@
+//! Why control does not start: each case with what is wrong and whose hand it needs.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mezusphere_model::host::HostError;
+use mezusphere_pki::authority::{AuthorityError, IssueError};
+use mezusphere_pki::name::NameError;
+use mezusphere_pki::public::PublicCertificateError;
+use mezusphere_store::{StoreError, WriteError};
+
+use crate::config::{LEAF_TTL_MAX, LEAF_TTL_MIN};
+
+/// Why control does not start. Nothing was lost; after the cause is mended, the same start works.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The life of leaf certificates is out of bounds.
+    #[error("leaf certificates live from {} s to {} s, not {} s", LEAF_TTL_MIN.as_secs(), LEAF_TTL_MAX.as_secs(), .0.as_secs())]
+    LeafTtl(Duration),
+    /// The trust domain cannot be used.
+    #[error("{0:?} cannot be the trust domain: {1}")]
+    TrustDomain(String, NameError),
+    /// The operator's address is none.
+    #[error("{0:?} is not an e-mail address for the operator")]
+    OperatorEmail(String),
+    /// A host name of the platform cannot be formed.
+    #[error("a platform host cannot be formed: {0}")]
+    Host(#[from] HostError),
+    /// A certificate file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    CertificateFile {
+        /// Which file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The certificate files cannot be served with.
+    #[error("cannot serve with {} and {}: {why}", chain.display(), key.display())]
+    Certificate {
+        /// The chain's file.
+        chain: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+        /// What is wrong.
+        why: PublicCertificateError,
+    },
+    /// The certificate files lack a platform host, so nobody could sign in.
+    #[error("the certificate in {} does not name {missing}; it needs console., login. and connect. of the platform domain, or a wildcard for them", chain.display())]
+    CertificateNames {
+        /// The chain's file.
+        chain: PathBuf,
+        /// The first host that is not covered.
+        missing: String,
+    },
+    /// The sealed keys cannot be opened.
+    #[error("the installation's keys cannot be opened with this master key: {0}")]
+    MasterKey(String),
+    /// A key that the first start made is gone.
+    #[error("the installation's key {0} is missing from the database")]
+    KeyMissing(&'static str),
+    /// A key can be opened but not used.
+    #[error("the installation's key {0} is damaged")]
+    KeyDamaged(&'static str),
+    /// A key cannot be made.
+    #[error("a key could not be made: {0}")]
+    KeyMaking(String),
+    /// The CA cannot be made or opened.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// The CA does not issue.
+    #[error(transparent)]
+    Issue(#[from] IssueError),
+    /// The threads that hash passwords cannot be started.
+    #[error("the password threads cannot be started: {0}")]
+    Threads(std::io::Error),
+    /// The bundle of an environment cannot be signed.
+    #[error("an environment's bundle cannot be signed: {0}")]
+    Bundle(#[from] tunnel_proto::bundle::MintError),
+    /// The database refuses a change.
+    #[error("the database refuses a change: {0}")]
+    Write(WriteError),
+    /// The database does not work.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<WriteError> for OpenError {
+    fn from(why: WriteError) -> Self {
+        match why {
+            WriteError::Store(why) => Self::Store(why),
+            why => Self::Write(why),
+        }
+    }
+}

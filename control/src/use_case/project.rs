@@ -1,0 +1,194 @@
+//! Projects: tenants. A new one comes with its directory, and with the environment `production` and its endpoint.
+
+use mezusphere_model::id::{DirectoryId, ProjectId};
+use mezusphere_model::platform::PRODUCTION;
+use mezusphere_model::slug::Slug;
+use mezusphere_store::primary::directory::{self, DirectoryRow};
+use mezusphere_store::primary::project::{self, ProjectRow};
+use mezusphere_store::primary::{
+    PageRequest, Paged, ReadTx, environment as environments, organization, user,
+};
+
+use super::{Paging, environment, scope};
+use crate::Shared;
+use crate::api::types::{CreateProject, Directory, Page, Project, UpdateProject};
+use crate::caller::{Caller, Permission, Reach};
+use crate::problem::{self, Refusal};
+
+async fn view(tx: &mut ReadTx, shared: &Shared, row: ProjectRow) -> Result<Project, Refusal> {
+    let mut list = Vec::new();
+    for found in environments::list(tx, row.id).await? {
+        list.push(environment::view(tx, shared, &row, found).await?);
+    }
+    // Production first: it is the one people mean when they name none.
+    list.sort_by_key(|environment| environment.slug.as_str() != PRODUCTION);
+    Ok(Project {
+        id: row.id,
+        slug: row.slug,
+        name: row.name,
+        organization: row.organization,
+        directory: row.directory,
+        created_at: row.created_at.to_string(),
+        environments: list,
+    })
+}
+
+/// Projects the caller reaches, by slug. The operators' own is left out: it publishes nothing.
+pub(crate) async fn list(shared: &Shared, caller: &Caller, paging: Paging) -> Result<Page<Project>, Refusal> {
+    let grant = caller.allow(Permission::ProjectsRead)?;
+    shared
+        .primary
+        .read(async |tx| {
+            let paged = match grant.reach() {
+                Reach::Installation => project::list_all(tx, &PageRequest::from(paging)).await?,
+                Reach::Project(_, own) => {
+                    Paged { rows: project::get(tx, own).await?.into_iter().collect(), next: None }
+                }
+            };
+            let mut items = Vec::new();
+            for row in paged.rows {
+                if row.id != shared.installation.project {
+                    items.push(view(tx, shared, row).await?);
+                }
+            }
+            Ok(Page { items, next: paged.next })
+        })
+        .await
+}
+
+/// One project.
+pub(crate) async fn show(shared: &Shared, caller: &Caller, name: &str) -> Result<Project, Refusal> {
+    let grant = caller.allow(Permission::ProjectsRead)?;
+    shared
+        .primary
+        .read(async |tx| {
+            let row = scope::project(tx, &grant, name).await?;
+            view(tx, shared, row).await
+        })
+        .await
+}
+
+/// Creates one with directory, environment and endpoint. Only who reaches the whole installation can.
+pub(crate) async fn create(
+    shared: &Shared,
+    caller: &Caller,
+    request: CreateProject,
+) -> Result<Project, Refusal> {
+    let grant = caller.allow(Permission::ProjectsWrite)?;
+    if grant.reach() != Reach::Installation {
+        return Err(crate::caller::Forbidden { permission: Permission::InstallationWrite }.into());
+    }
+    let name = match &request.name {
+        Some(name) => mezusphere_identity::account::check_name(name)?.to_owned(),
+        None => request.slug.to_string(),
+    };
+    let production = Slug::parse(PRODUCTION).map_err(environment::bad_slug)?;
+    shared
+        .primary
+        .write(async |tx| {
+            let owner = match &request.organization {
+                Some(name) => scope::organization(tx, &grant, name).await?,
+                None => organization::get(tx, shared.installation.organization)
+                    .await?
+                    .ok_or_else(|| scope::not_found("organization", ""))?,
+            };
+            let now = tx.now();
+            let row = ProjectRow {
+                id: ProjectId::random(&shared.entropy),
+                organization: owner.id,
+                directory: DirectoryId::random(&shared.entropy),
+                slug: request.slug,
+                name,
+                created_at: now,
+            };
+            directory::insert(
+                tx,
+                &DirectoryRow {
+                    id: row.directory,
+                    organization: owner.id,
+                    project: Some(row.id),
+                    name: row.slug.to_string(),
+                    created_at: now,
+                },
+            )
+            .await?;
+            project::insert(tx, &row).await?;
+            let detail = serde_json::json!({ "slug": row.slug });
+            scope::audit(tx, &grant, &row, "project.create", row.id, detail);
+            environment::insert(tx, shared, &grant, &row, production).await?;
+            view(tx, shared, row).await
+        })
+        .await
+}
+
+/// Changes its name for people.
+pub(crate) async fn update(
+    shared: &Shared,
+    caller: &Caller,
+    name: &str,
+    request: UpdateProject,
+) -> Result<Project, Refusal> {
+    let grant = caller.allow(Permission::ProjectsWrite)?;
+    let new = mezusphere_identity::account::check_name(&request.name)?;
+    shared
+        .primary
+        .write(async |tx| {
+            let mut row = scope::project(tx, &grant, name).await?;
+            project::rename(tx, row.organization, row.id, new).await?;
+            new.clone_into(&mut row.name);
+            for environment in environments::list(tx, row.id).await? {
+                shared.publish_site(tx, row.id, environment.id).await?;
+            }
+            scope::audit(tx, &grant, &row, "project.rename", row.id, serde_json::json!({ "name": new }));
+            view(tx, shared, row).await
+        })
+        .await
+}
+
+/// Removes it with all it owns. Tunnels of its warpgates end when their edges hear of it.
+pub(crate) async fn delete(shared: &Shared, caller: &Caller, name: &str) -> Result<(), Refusal> {
+    let grant = caller.allow(Permission::ProjectsWrite)?;
+    shared
+        .primary
+        .write(async |tx| {
+            let row = scope::project(tx, &grant, name).await?;
+            if row.id == shared.installation.project {
+                let detail = "the operators' own project cannot be deleted";
+                return Err(
+                    Refusal::new(&problem::IN_USE, detail).with_next("delete single operators instead")
+                );
+            }
+            project::delete(tx, row.organization, row.id).await?;
+            let detail = serde_json::json!({ "slug": row.slug });
+            scope::audit(tx, &grant, &row, "project.delete", row.id, detail);
+            Ok(())
+        })
+        .await
+}
+
+/// Where its users live.
+pub(crate) async fn directory(shared: &Shared, caller: &Caller, name: &str) -> Result<Directory, Refusal> {
+    let grant = caller.allow(Permission::UsersRead)?;
+    shared
+        .primary
+        .read(async |tx| {
+            let row = scope::project(tx, &grant, name).await?;
+            let found = directory::get(tx, row.organization, row.directory).await?;
+            let found = found.ok_or_else(|| scope::not_found("directory", ""))?;
+            Ok(Directory { id: found.id, name: found.name, users: count_users(tx, row.directory).await? })
+        })
+        .await
+}
+
+async fn count_users(tx: &mut ReadTx, directory: DirectoryId) -> Result<u64, Refusal> {
+    let mut page = PageRequest::first();
+    let mut users = 0;
+    loop {
+        let found = user::list(tx, directory, &page).await?;
+        users += u64::try_from(found.rows.len()).unwrap_or(u64::MAX);
+        match found.next {
+            Some(next) => page = PageRequest::after(next),
+            None => return Ok(users),
+        }
+    }
+}

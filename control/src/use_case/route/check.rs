@@ -1,0 +1,331 @@
+//! Whether a route makes sense, before anything is stored; and what looks wrong about it though it is allowed.
+//!
+//! Pure: knows a request and the routes beside it, no store.
+
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+
+use mezusphere_model::route::{AuthMode, PathMatch, PatternError, Requirement, RouteTimeouts};
+use mezusphere_model::slug::{Name, Slug};
+
+use crate::api::types::{AddRoute, Timeouts, UpdateRoute};
+use crate::problem::{self, Refusal};
+
+/// Most methods of one route; more is a list of all, which is written by leaving it out.
+const METHODS_MAX: usize = 16;
+
+/// Longest method, in characters; registered ones have up to 17 (RFC 9110 §16.1).
+const METHOD_LEN_MAX: usize = 24;
+
+/// Most roles or permissions in one list of a requirement.
+const REQUIRE_MAX: usize = 32;
+
+/// Time to reach an upstream, in milliseconds: what a LAN needs, up to more than any TCP handshake should.
+const CONNECT_MS: RangeInclusive<u32> = 100..=60_000;
+
+/// Time to a response head, in milliseconds: up to the half hour a report may take.
+const HEAD_MS: RangeInclusive<u32> = 1_000..=1_800_000;
+
+/// Time without a byte, in milliseconds: up to a day for quiet event streams.
+const IDLE_MS: RangeInclusive<u32> = 1_000..=86_400_000;
+
+/// Upstream of a route that names none, and of a warpgate's `--upstream` without a name.
+pub(crate) const DEFAULT_UPSTREAM: &str = "default";
+
+/// A route whose every value makes sense.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Draft {
+    pub(crate) path: PathMatch,
+    pub(crate) methods: Vec<String>,
+    pub(crate) auth: AuthMode,
+    pub(crate) require: Requirement,
+    pub(crate) upstream: Slug,
+    pub(crate) timeouts: RouteTimeouts,
+}
+
+/// Why a route cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BadRoute {
+    /// The path pattern is wrong.
+    #[error("path: {0}")]
+    Pattern(#[from] PatternError),
+    /// A `*` elsewhere than at the end of a path, after a slash.
+    #[error("path: a * stands only at the end, after a slash")]
+    Wildcard,
+    /// Not the name of an HTTP method.
+    #[error("methods: {0:?} is not an HTTP method")]
+    Method(String),
+    /// Too many methods.
+    #[error("methods: at most {METHODS_MAX}; leave them out for all")]
+    TooManyMethods,
+    /// A requirement that a stranger passes without meeting it.
+    #[error("auth {} lets everybody in, so nothing can be required", mode_text(*.0))]
+    Contradiction(AuthMode),
+    /// Too many names in a list.
+    #[error("require: at most {REQUIRE_MAX} names in a list")]
+    TooManyNames,
+    /// A time-out out of bounds.
+    #[error("timeouts.{field}: {low} to {high} milliseconds")]
+    Timeout {
+        /// Which one.
+        field: &'static str,
+        /// Shortest.
+        low: u32,
+        /// Longest.
+        high: u32,
+    },
+    /// The upstream's name.
+    #[error("upstream: {0}")]
+    Upstream(#[from] mezusphere_model::slug::SlugError),
+}
+
+impl From<BadRoute> for Refusal {
+    fn from(bad: BadRoute) -> Self {
+        let code = match &bad {
+            BadRoute::Pattern(_) | BadRoute::Wildcard => &problem::ROUTE_PATTERN,
+            BadRoute::Contradiction(_) => &problem::ROUTE_CONTRADICTION,
+            BadRoute::Method(_)
+            | BadRoute::TooManyMethods
+            | BadRoute::TooManyNames
+            | BadRoute::Timeout { .. }
+            | BadRoute::Upstream(_) => &problem::ROUTE_INVALID,
+        };
+        Self::new(code, bad.to_string())
+    }
+}
+
+/// The word for a mode, as in the API and the CLI.
+pub(crate) const fn mode_text(mode: AuthMode) -> &'static str {
+    match mode {
+        AuthMode::Public => "public",
+        AuthMode::Optional => "optional",
+        AuthMode::Required => "required",
+    }
+}
+
+impl Draft {
+    /// Reads a new route.
+    pub(crate) fn new(request: &AddRoute) -> Result<Self, BadRoute> {
+        let upstream = match &request.upstream {
+            Some(name) => name.clone(),
+            None => Slug::parse(DEFAULT_UPSTREAM)?,
+        };
+        Self {
+            path: pattern(&request.path)?,
+            methods: methods(&request.methods)?,
+            auth: request.auth,
+            require: requirement(&request.require)?,
+            upstream,
+            timeouts: timeouts(RouteTimeouts::default(), request.timeouts)?,
+        }
+        .consistent()
+    }
+
+    /// This route with what `request` changes.
+    pub(crate) fn updated(self, request: &UpdateRoute) -> Result<Self, BadRoute> {
+        Self {
+            path: request.path.as_deref().map_or(Ok(self.path), pattern)?,
+            methods: request.methods.as_deref().map_or(Ok(self.methods), methods)?,
+            auth: request.auth.unwrap_or(self.auth),
+            require: request.require.as_ref().map_or(Ok(self.require), requirement)?,
+            upstream: request.upstream.clone().unwrap_or(self.upstream),
+            timeouts: timeouts(self.timeouts, request.timeouts.unwrap_or_default())?,
+        }
+        .consistent()
+    }
+
+    fn consistent(self) -> Result<Self, BadRoute> {
+        match self.auth {
+            // Anybody passes such a route without showing who they are, so a demand on it protects nothing.
+            AuthMode::Public | AuthMode::Optional if !self.require.is_empty() => {
+                Err(BadRoute::Contradiction(self.auth))
+            }
+            AuthMode::Public | AuthMode::Optional | AuthMode::Required => Ok(self),
+        }
+    }
+
+    /// Sentences about what is allowed but probably not meant.
+    pub(crate) fn warnings(
+        &self,
+        roles: &BTreeSet<Name>,
+        permissions: &BTreeSet<Name>,
+        beside: &[Draft],
+    ) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let require = &self.require;
+        for role in require.any_role.iter().chain(&require.all_roles) {
+            if !roles.contains(role) {
+                warnings.push(format!("no role {role} exists in this project yet, so nobody holds it"));
+            }
+        }
+        for permission in require.any_permission.iter().chain(&require.all_permissions) {
+            if !permissions.contains(permission) {
+                warnings.push(format!("no role of this project gives {permission} yet"));
+            }
+        }
+        if let PathMatch::Regex(_) = self.path
+            && beside.iter().any(Self::takes_everything)
+        {
+            warnings.push(
+                "a prefix wins over a regular expression, and this environment has /*: this route is never reached"
+                    .to_owned(),
+            );
+        }
+        if self.takes_everything() && beside.iter().any(|other| matches!(other.path, PathMatch::Regex(_))) {
+            warnings.push(
+                "a prefix wins over a regular expression: the regular expressions of this environment are \
+                 no longer reached"
+                    .to_owned(),
+            );
+        }
+        warnings
+    }
+
+    fn takes_everything(&self) -> bool {
+        self.methods.is_empty()
+            && matches!(&self.path, PathMatch::Prefix(prefix) if prefix.is_empty() || prefix == "/")
+    }
+}
+
+fn pattern(text: &str) -> Result<PathMatch, BadRoute> {
+    let path = PathMatch::parse(text)?;
+    match &path {
+        // `/api*` or `/a/*/b` would match only a path with a star in it.
+        PathMatch::Exact(exact) | PathMatch::Prefix(exact) if exact.contains('*') => Err(BadRoute::Wildcard),
+        PathMatch::Exact(_) | PathMatch::Prefix(_) | PathMatch::Regex(_) => Ok(path),
+    }
+}
+
+fn methods(given: &[String]) -> Result<Vec<String>, BadRoute> {
+    if given.len() > METHODS_MAX {
+        return Err(BadRoute::TooManyMethods);
+    }
+    let mut methods = Vec::with_capacity(given.len());
+    for text in given {
+        let method = text.to_ascii_uppercase();
+        let good = (1..=METHOD_LEN_MAX).contains(&method.len())
+            && method.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-');
+        // CONNECT asks a proxy for a tunnel (RFC 9110 §9.3.6); a route never is one.
+        if !good || method == "CONNECT" {
+            return Err(BadRoute::Method(text.clone()));
+        }
+        methods.push(method);
+    }
+    methods.sort_unstable();
+    methods.dedup();
+    Ok(methods)
+}
+
+fn requirement(given: &Requirement) -> Result<Requirement, BadRoute> {
+    let list = |names: &[Name]| {
+        let mut names = names.to_vec();
+        names.sort();
+        names.dedup();
+        if names.len() > REQUIRE_MAX { Err(BadRoute::TooManyNames) } else { Ok(names) }
+    };
+    let mut require = given.clone();
+    require.any_role = list(&given.any_role)?;
+    require.all_roles = list(&given.all_roles)?;
+    require.any_permission = list(&given.any_permission)?;
+    require.all_permissions = list(&given.all_permissions)?;
+    Ok(require)
+}
+
+fn timeouts(now: RouteTimeouts, change: Timeouts) -> Result<RouteTimeouts, BadRoute> {
+    let within = |field, bounds: RangeInclusive<u32>, given: Option<u32>, now| match given {
+        Some(value) if !bounds.contains(&value) => {
+            Err(BadRoute::Timeout { field, low: *bounds.start(), high: *bounds.end() })
+        }
+        Some(value) => Ok(value),
+        None => Ok(now),
+    };
+    Ok(RouteTimeouts {
+        connect_ms: within("connect_ms", CONNECT_MS, change.connect_ms, now.connect_ms)?,
+        head_ms: within("head_ms", HEAD_MS, change.head_ms, now.head_ms)?,
+        idle_ms: within("idle_ms", IDLE_MS, change.idle_ms, now.idle_ms)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(path: &str) -> AddRoute {
+        AddRoute {
+            path: path.to_owned(),
+            methods: Vec::new(),
+            auth: AuthMode::Required,
+            require: Requirement::default(),
+            upstream: None,
+            timeouts: Timeouts::default(),
+            position: None,
+        }
+    }
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).unwrap()
+    }
+
+    #[test]
+    fn each_bad_pattern_gets_its_own_sentence() {
+        for (path, sentence) in [
+            ("api", "path: a path starts with /"),
+            ("/api*", "path: a * stands only at the end, after a slash"),
+            ("/a/*/b", "path: a * stands only at the end, after a slash"),
+        ] {
+            assert_eq!(Draft::new(&request(path)).unwrap_err().to_string(), sentence);
+        }
+        assert!(matches!(Draft::new(&request("~(")), Err(BadRoute::Pattern(PatternError::Regex(_)))));
+    }
+
+    #[test]
+    fn a_demand_on_a_route_that_lets_everybody_in_is_a_contradiction() {
+        for auth in [AuthMode::Public, AuthMode::Optional] {
+            let require = Requirement { any_role: vec![name("admin")], ..Requirement::default() };
+            let bad = Draft::new(&AddRoute { auth, require, ..request("/*") }).unwrap_err();
+            assert_eq!(bad, BadRoute::Contradiction(auth));
+            assert_eq!(Refusal::from(bad).code(), &problem::ROUTE_CONTRADICTION);
+        }
+    }
+
+    #[test]
+    fn methods_are_written_in_one_way() {
+        let asked = vec!["post".to_owned(), "GET".to_owned(), "get".to_owned()];
+        let draft = Draft::new(&AddRoute { methods: asked, ..request("/*") }).unwrap();
+        assert_eq!(draft.methods, ["GET", "POST"]);
+        for bad in ["", "GET /", "connect"] {
+            let asked = AddRoute { methods: vec![bad.to_owned()], ..request("/*") };
+            assert_eq!(Draft::new(&asked), Err(BadRoute::Method(bad.to_owned())));
+        }
+    }
+
+    #[test]
+    fn a_time_out_out_of_bounds_is_told_with_its_bounds() {
+        let timeouts = Timeouts { connect_ms: Some(1), ..Timeouts::default() };
+        let bad = Draft::new(&AddRoute { timeouts, ..request("/*") }).unwrap_err();
+        assert_eq!(bad.to_string(), "timeouts.connect_ms: 100 to 60000 milliseconds");
+    }
+
+    #[test]
+    fn an_update_changes_what_it_names_and_is_checked_as_a_whole() {
+        let require = Requirement { any_role: vec![name("admin")], ..Requirement::default() };
+        let draft = Draft::new(&AddRoute { require, ..request("/api/*") }).unwrap();
+        let moved = UpdateRoute { path: Some("/v2/*".to_owned()), ..UpdateRoute::default() };
+        let updated = draft.clone().updated(&moved).unwrap();
+        assert_eq!((updated.path.to_string().as_str(), &updated.require), ("/v2/*", &draft.require));
+        let opened = UpdateRoute { auth: Some(AuthMode::Public), ..UpdateRoute::default() };
+        assert_eq!(draft.updated(&opened), Err(BadRoute::Contradiction(AuthMode::Public)));
+    }
+
+    #[test]
+    fn an_unknown_role_and_a_hidden_route_are_warned_of() {
+        let require = Requirement { any_role: vec![name("admin"), name("typo")], ..Requirement::default() };
+        let draft = Draft::new(&AddRoute { require, ..request("~/v[0-9]+") }).unwrap();
+        let everything = Draft::new(&request("/*")).unwrap();
+        let known = BTreeSet::from([name("admin")]);
+        let warnings = draft.warnings(&known, &BTreeSet::new(), &[everything]);
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        assert!(warnings[0].contains("no role typo"));
+        assert!(warnings[1].contains("never reached"));
+    }
+}

@@ -1,0 +1,113 @@
+//! Finding tenants' objects by what a caller wrote, as far as the caller's grant reaches, and no further.
+//!
+//! What is out of reach and what does not exist give the same refusal (R22).
+
+use mezusphere_model::slug::Slug;
+use mezusphere_store::primary::audit::AuditEntry;
+use mezusphere_store::primary::environment::EnvironmentRow;
+use mezusphere_store::primary::organization::OrganizationRow;
+use mezusphere_store::primary::project::ProjectRow;
+use mezusphere_store::primary::service_account::ServiceAccountRow;
+use mezusphere_store::primary::user::UserRow;
+use mezusphere_store::primary::{ReadTx, Tx, environment, organization, project, service_account, user};
+use serde_json::Value;
+
+use crate::caller::{Grant, Reach};
+use crate::problem::{self, Refusal};
+
+/// Longest name that is repeated in a refusal.
+const ECHO_LEN_MAX: usize = 80;
+
+/// There is no such object, or none that the caller may know of.
+pub(crate) fn not_found(kind: &str, name: &str) -> Refusal {
+    // What came in a URL is repeated only if it cannot disturb a terminal or a log.
+    let plain =
+        !name.is_empty() && name.len() <= ECHO_LEN_MAX && name.bytes().all(|byte| byte.is_ascii_graphic());
+    let detail =
+        if plain { format!("there is no {kind} {name}") } else { format!("there is no such {kind}") };
+    Refusal::new(&problem::NOT_FOUND, detail)
+}
+
+/// The organization of this slug or id.
+pub(crate) async fn organization(
+    tx: &mut ReadTx,
+    grant: &Grant,
+    name: &str,
+) -> Result<OrganizationRow, Refusal> {
+    let found = match (name.parse(), Slug::parse(name)) {
+        (Ok(id), _) => organization::get(tx, id).await?,
+        (Err(_), Ok(slug)) => organization::find(tx, &slug).await?,
+        (Err(_), Err(_)) => None,
+    };
+    let reached = |row: &OrganizationRow| match grant.reach() {
+        Reach::Installation => true,
+        Reach::Project(own, _) => own == row.id,
+    };
+    found.filter(reached).ok_or_else(|| not_found("organization", name))
+}
+
+/// The project of this slug or id.
+pub(crate) async fn project(tx: &mut ReadTx, grant: &Grant, name: &str) -> Result<ProjectRow, Refusal> {
+    let found = match (name.parse(), Slug::parse(name)) {
+        (Ok(id), _) => project::get(tx, id).await?,
+        (Err(_), Ok(slug)) => project::find(tx, &slug).await?,
+        (Err(_), Err(_)) => None,
+    };
+    found.filter(|row| grant.reaches(row.organization, row.id)).ok_or_else(|| not_found("project", name))
+}
+
+/// The project's environment of this slug or id.
+pub(crate) async fn environment(
+    tx: &mut ReadTx,
+    project: &ProjectRow,
+    name: &str,
+) -> Result<EnvironmentRow, Refusal> {
+    let found = match (name.parse(), Slug::parse(name)) {
+        (Ok(id), _) => environment::get(tx, project.id, id).await?,
+        (Err(_), Ok(slug)) => environment::find(tx, project.id, &slug).await?,
+        (Err(_), Err(_)) => None,
+    };
+    found.ok_or_else(|| not_found("environment", name))
+}
+
+/// The user of the project's directory with this id or e-mail address.
+pub(crate) async fn user(tx: &mut ReadTx, project: &ProjectRow, name: &str) -> Result<UserRow, Refusal> {
+    let found = match name.parse() {
+        Ok(id) => user::get(tx, project.directory, id).await?,
+        Err(_) => user::find(tx, project.directory, name).await?,
+    };
+    found.ok_or_else(|| not_found("user", name))
+}
+
+/// The project's service account of this name or id.
+pub(crate) async fn service_account(
+    tx: &mut ReadTx,
+    project: &ProjectRow,
+    name: &str,
+) -> Result<ServiceAccountRow, Refusal> {
+    let found = match name.parse() {
+        Ok(id) => service_account::get(tx, project.id, id).await?,
+        Err(_) => service_account::find(tx, project.id, name).await?,
+    };
+    found.ok_or_else(|| not_found("service account", name))
+}
+
+/// Notes what the grant's holder did in a project.
+pub(crate) fn audit(
+    tx: &mut Tx,
+    grant: &Grant,
+    project: &ProjectRow,
+    action: &str,
+    target: impl ToString,
+    detail: Value,
+) {
+    tx.audit(AuditEntry {
+        organization: project.organization,
+        project: Some(project.id),
+        actor: grant.actor().to_owned(),
+        action: action.to_owned(),
+        target: target.to_string(),
+        address: grant.address().map(|address| address.to_string()),
+        detail,
+    });
+}
