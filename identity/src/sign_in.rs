@@ -24,7 +24,7 @@ use mezusphere_store::{StoreError, WriteError};
 use crate::flow::Authenticated;
 
 /// How long a hand-off code is good: the time of two redirects.
-pub const HAND_OFF_TTL: Duration = Duration::from_secs(60);
+pub const HAND_OFF_TTL: Duration = Duration::from_mins(1);
 
 /// Longest note kept of the browser that signed in, in characters.
 const AGENT_LEN_MAX: usize = 256;
@@ -80,7 +80,7 @@ pub async fn begin(
     limits: Limits,
     place: &Place,
     held: Option<&Token>,
-) -> Result<(SignInId, Token), WriteError> {
+) -> Result<(SignInRow, Token), WriteError> {
     if let Some(held) = held
         && let Some(old) = sign_in::find(tx, &held.hash()).await?
     {
@@ -105,7 +105,7 @@ pub async fn begin(
         ended_at: None,
     };
     sign_in::insert(tx, &row).await?;
-    Ok((row.id, token))
+    Ok((row, token))
 }
 
 /// Who holds this token, if the sign-in is good now.

@@ -27,7 +27,7 @@ use crate::factor::Proof;
 use crate::factor::password::{PasswordHash, set};
 
 /// How long a link works (R17).
-pub const LINK_TTL: Duration = Duration::from_secs(30 * 60);
+pub const LINK_TTL: Duration = Duration::from_mins(30);
 
 const PURPOSE: &str = "first-sign-in";
 

@@ -21,7 +21,7 @@ use super::{Authenticated, FlowError};
 use crate::factor::Proof;
 
 /// How long a sign-in page may stay open before it has to be loaded anew: long enough to look a password up.
-pub const LOGIN_TTL: Duration = Duration::from_secs(30 * 60);
+pub const LOGIN_TTL: Duration = Duration::from_mins(30);
 
 /// One run of a sign-in.
 #[derive(Clone, Debug, PartialEq, Eq)]

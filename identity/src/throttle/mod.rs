@@ -23,7 +23,7 @@ mod network;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::digest;
@@ -100,10 +100,11 @@ pub struct Attempt {
     known: bool,
 }
 
-/// Counts the attempts. Shared by all requests of a node.
+/// Counts the attempts. Cheap to clone: all clones count together.
+#[derive(Clone)]
 pub struct Throttle {
     clock: Clock,
-    tables: Mutex<Tables>,
+    tables: Arc<Mutex<Tables>>,
 }
 
 struct Tables {
@@ -122,7 +123,7 @@ impl Throttle {
             everybody: Table::new(EVERYBODY, 1),
             known: Known::default(),
         };
-        Self { clock, tables: Mutex::new(tables) }
+        Self { clock, tables: Arc::new(Mutex::new(tables)) }
     }
 
     /// Asks leave to try signing in as `account` from `address`.
@@ -180,7 +181,7 @@ impl fmt::Debug for Throttle {
 }
 
 fn whole_seconds(wait: Duration) -> Duration {
-    let up = if wait.subsec_nanos() == 0 { 0 } else { 1 };
+    let up = u64::from(wait.subsec_nanos() != 0);
     Duration::from_secs(wait.as_secs().saturating_add(up).max(1))
 }
 
@@ -255,7 +256,7 @@ mod tests {
         assert_eq!((made, refusal.scope, refusal.retry_after.as_secs()), (5, Scope::Account, 30));
         hand.advance(refusal.retry_after);
         assert_eq!(exhaust(&throttle, "ada@shop.example", v4(192, 0, 2, 7)).0, 1);
-        hand.advance(Duration::from_secs(3600));
+        hand.advance(Duration::from_hours(1));
         assert_eq!(
             exhaust(&throttle, "ada@shop.example", v4(192, 0, 2, 7)).0,
             5,
@@ -292,7 +293,7 @@ mod tests {
             names.filter(|name| throttle.begin(account(name), v4(192, 0, 2, 7)).is_ok()).count()
         };
         assert_eq!(spray(0), 30);
-        hand.advance(Duration::from_secs(60));
+        hand.advance(Duration::from_mins(1));
         assert_eq!(spray(100), 12, "one per 5 s");
     }
 

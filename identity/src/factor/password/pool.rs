@@ -147,20 +147,23 @@ enum Job {
     Set { password: Password, about: Vec<String>, reply: oneshot::Sender<Result<PasswordHash, SetError>> },
 }
 
+impl Job {
+    /// Whether nobody waits for it any more.
+    fn is_abandoned(&self) -> bool {
+        match self {
+            Self::Verify { reply, .. } => reply.is_closed(),
+            Self::Set { reply, .. } => reply.is_closed(),
+        }
+    }
+}
+
 impl PasswordPool {
     /// Starts the threads.
     ///
     /// # Errors
     /// What the operating system says when it refuses a thread.
     pub fn start(peppers: Peppers, limits: PoolLimits, entropy: &Entropy) -> io::Result<Self> {
-        let shared = Arc::new(Shared {
-            queue: Mutex::default(),
-            work: Condvar::new(),
-            queue_len_max: limits.queue_len_max,
-            hasher: Hasher::new(peppers, entropy).map_err(io::Error::other)?,
-            entropy: entropy.clone(),
-            verifications: AtomicU64::new(0),
-        });
+        let shared = Arc::new(Shared::new(peppers, limits, entropy).map_err(io::Error::other)?);
         let mut workers =
             Workers { shared: Arc::clone(&shared), threads: Vec::with_capacity(limits.threads) };
         for n in 0..limits.threads.max(1) {
@@ -222,13 +225,28 @@ impl Drop for Workers {
 }
 
 impl Shared {
+    fn new(peppers: Peppers, limits: PoolLimits, entropy: &Entropy) -> Result<Self, password_hash::Error> {
+        Ok(Self {
+            queue: Mutex::default(),
+            work: Condvar::new(),
+            queue_len_max: limits.queue_len_max,
+            hasher: Hasher::new(peppers, entropy)?,
+            entropy: entropy.clone(),
+            verifications: AtomicU64::new(0),
+        })
+    }
+
     fn submit(&self, job: Job) -> Result<(), PoolError> {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         if queue.closed {
             return Err(PoolError::Stopped);
         }
         if queue.jobs.len() >= self.queue_len_max {
-            return Err(PoolError::Busy);
+            // People who gave up must not keep others out.
+            queue.jobs.retain(|job| !job.is_abandoned());
+            if queue.jobs.len() >= self.queue_len_max {
+                return Err(PoolError::Busy);
+            }
         }
         queue.jobs.push_back(job);
         drop(queue);
@@ -260,10 +278,11 @@ impl Shared {
     }
 
     fn work_on(&self, job: Job) {
-        // A caller that stopped waiting makes `send` fail, and nobody is left to tell.
+        if job.is_abandoned() {
+            return;
+        }
+        // A caller that stops waiting meanwhile makes `send` fail, and nobody is left to tell.
         match job {
-            Job::Verify { reply, .. } if reply.is_closed() => {}
-            Job::Set { reply, .. } if reply.is_closed() => {}
             Job::Verify { password, stored, reply } => {
                 self.verifications.fetch_add(1, Ordering::Relaxed);
                 let salt = self.entropy.bytes();
@@ -412,57 +431,59 @@ mod tests {
     async fn r13_an_unknown_account_costs_exactly_one_verification_like_a_known_one() {
         let pool = pool(one_pepper(), PoolLimits::for_cores(1));
         let hash = pool.set(typed(GOOD), Vec::new()).await.unwrap();
-        let mut before = pool.verifications();
-        for stored in
-            [Some(hash.clone()), None, Some(PasswordHash::from_stored("damaged".to_owned(), 1)), Some(hash)]
-        {
+        let damaged = PasswordHash::from_stored("damaged".to_owned(), 1);
+        for (n, stored) in (1..).zip([Some(hash.clone()), None, Some(damaged), Some(hash)]) {
             assert_eq!(pool.verify(typed("not it, not it, no"), stored).await, Ok(Verdict::Wrong));
-            assert_eq!(pool.verifications(), before + 1);
-            before += 1;
+            assert_eq!(pool.verifications(), n);
         }
+    }
+
+    /// The queue without its threads, so that a test decides when work is done.
+    fn queue(queue_len_max: usize) -> Shared {
+        Shared::new(one_pepper(), PoolLimits { threads: 1, queue_len_max }, &Entropy::counting()).unwrap()
+    }
+
+    fn job() -> (Job, oneshot::Receiver<Verdict>) {
+        let (reply, answer) = oneshot::channel();
+        (Job::Verify { password: typed(GOOD), stored: None, reply }, answer)
+    }
+
+    #[test]
+    fn r14_a_full_queue_says_busy_at_once_until_there_is_room() {
+        let shared = queue(2);
+        let (first, mut first_answer) = job();
+        let (second, _second_answer) = job();
+        assert_eq!(shared.submit(first), Ok(()));
+        assert_eq!(shared.submit(second), Ok(()));
+        assert_eq!(shared.submit(job().0), Err(PoolError::Busy));
+        shared.work_on(shared.next().unwrap());
+        assert_eq!(first_answer.try_recv(), Ok(Verdict::Wrong));
+        assert_eq!(shared.submit(job().0), Ok(()));
+    }
+
+    #[test]
+    fn people_who_gave_up_neither_cost_work_nor_keep_others_out() {
+        let shared = queue(2);
+        for _ in 0..2 {
+            let (abandoned, answer) = job();
+            shared.submit(abandoned).unwrap();
+            drop(answer);
+        }
+        let (wanted, mut answer) = job();
+        assert_eq!(shared.submit(wanted), Ok(()), "the abandoned ones made room");
+        shared.work_on(shared.next().unwrap());
+        assert_eq!(answer.try_recv(), Ok(Verdict::Wrong));
+        let (abandoned, answer) = job();
+        drop(answer);
+        shared.work_on(abandoned);
+        assert_eq!(shared.verifications.load(Ordering::Relaxed), 1);
     }
 
     #[tokio::test]
-    async fn r14_a_full_queue_says_busy_at_once_and_the_pool_recovers() {
-        let pool = pool(one_pepper(), PoolLimits { threads: 1, queue_len_max: 2 });
-        let jobs: Vec<_> = (0..20)
-            .map(|_| {
-                tokio::spawn({
-                    let pool = pool.clone();
-                    async move { pool.verify(typed(GOOD), None).await }
-                })
-            })
-            .collect();
-        let mut busy = 0;
-        for job in jobs {
-            match job.await.unwrap() {
-                Ok(Verdict::Wrong) => {}
-                Err(PoolError::Busy) => busy += 1,
-                other => panic!("{other:?}"),
-            }
-        }
-        assert!((17..=18).contains(&busy), "one at work and two waiting at most, {busy} refused");
-        assert_eq!(pool.verify(typed(GOOD), None).await, Ok(Verdict::Wrong));
-    }
-
-    #[tokio::test]
-    async fn a_job_whose_caller_went_away_is_skipped() {
-        let pool = pool(one_pepper(), PoolLimits { threads: 1, queue_len_max: 8 });
-        let mut jobs: Vec<_> = (0..8).map(|_| Box::pin(pool.verify(typed(GOOD), None))).collect();
-        for job in &mut jobs {
-            // The first poll queues the job.
-            assert!(futures_poll_once(job.as_mut()).await.is_none());
-        }
-        drop(jobs);
-        assert_eq!(pool.verify(typed(GOOD), None).await, Ok(Verdict::Wrong));
-        assert!(pool.verifications() <= 3, "the one at work, perhaps one more, and the last");
-    }
-
-    async fn futures_poll_once<F: Future + Unpin>(mut job: F) -> Option<F::Output> {
-        std::future::poll_fn(|context| match std::pin::Pin::new(&mut job).poll(context) {
-            std::task::Poll::Ready(output) => std::task::Poll::Ready(Some(output)),
-            std::task::Poll::Pending => std::task::Poll::Ready(None),
-        })
-        .await
+    async fn dropping_the_pool_ends_its_threads_and_answers_who_waits() {
+        let pool = pool(one_pepper(), PoolLimits::for_cores(1));
+        let shared = Arc::downgrade(&pool.workers.shared);
+        drop(pool);
+        assert!(shared.upgrade().is_none(), "the threads held it");
     }
 }

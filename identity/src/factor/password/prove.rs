@@ -58,8 +58,7 @@ pub async fn prove(
     }
     if let (Some(old), Some(new)) = (stored, replacement) {
         let row = new.into_row(user.id, now);
-        let rehashed =
-            primary.write(async |tx| password::rehash(tx, directory, user.id, old.phc(), &row).await).await;
+        let rehashed = primary.write(async |tx| password::rehash(tx, directory, old.phc(), &row).await).await;
         if let Err(error) = rehashed {
             // The old hash still works; the next sign-in tries again.
             tracing::warn!(user = %user.id, %error, "A password hash could not be renewed");
