@@ -1,1 +1,143 @@
-//! The hosted sign-in pages.
+//! The hosted sign-in pages: `login.` and the platform domain.
+//!
+//! ```text
+//! GET  /sign-in?host&return_to&state   the form; or on at once, if this browser is signed in for that host
+//! POST /sign-in                        303 to https://<host>/.mezu/callback?code=…, or the form with a problem
+//! GET  /first-sign-in/<token>          choosing a password; changes nothing
+//! POST /first-sign-in/<token>          303 to /account
+//! GET  /account                        who is signed in, where, until when
+//! GET  /sign-out, POST /sign-out       asks, then ends the sign-in and every session of it
+//! GET  /assets/<name>-<hash>.<ext>     the pages' looks
+//! ```
+//!
+//! Owns HTTP and nothing else: who somebody is, is `identity`'s; words and looks are `page`'s. Without `host`
+//! the installation's own directory is meant, where operators live.
+//!
+//! Every POST needs an exact `Origin` or `Sec-Fetch-Site: same-origin`, and a form token that is bound to this
+//! browser by a cookie (R16). A GET changes nothing, save that a browser which is signed in already gets its
+//! hand-off code that way. Works without script; needs cookies, and says so.
+
+mod account;
+mod answer;
+mod asset;
+mod cookie;
+mod destination;
+mod first_sign_in;
+mod form;
+mod sign_in;
+mod sign_out;
+#[cfg(test)]
+mod tests;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{FromRequestParts, Request};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::get;
+use http::request::Parts;
+use http::{HeaderMap, header};
+use mezusphere_identity::factor::password::PasswordPool;
+use mezusphere_identity::sign_in::{Limits, Place};
+use mezusphere_identity::throttle::Throttle;
+use mezusphere_model::id::{DirectoryId, OrganizationId};
+use mezusphere_model::link::ClientAddress;
+use mezusphere_model::platform::{Platform, PlatformHost};
+use mezusphere_model::{Clock, Entropy};
+use mezusphere_store::Primary;
+
+use crate::Shared;
+use answer::Failure;
+pub(crate) use form::FormKey;
+
+/// What the pages work with.
+pub(crate) struct Login {
+    primary: Primary,
+    clock: Clock,
+    entropy: Entropy,
+    platform: Platform,
+    /// This host's own origin, which every form must come from.
+    origin: String,
+    limits: Limits,
+    passwords: PasswordPool,
+    throttle: Throttle,
+    form_key: FormKey,
+    /// Where operators live, and whose audit log tells of them.
+    home: (OrganizationId, DirectoryId),
+}
+
+type State = axum::extract::State<Arc<Login>>;
+
+/// The pages, for requests to the login host.
+pub(crate) fn router(shared: Arc<Shared>) -> Router {
+    let platform = shared.config.platform.clone();
+    // Opening the installation made this very name; were it not one, no form would be accepted.
+    let origin = platform.host(PlatformHost::Login).map(|host| platform.origin(&host)).unwrap_or_default();
+    routes(Login {
+        primary: shared.primary.clone(),
+        clock: shared.clock.clone(),
+        entropy: shared.entropy.clone(),
+        origin,
+        platform,
+        limits: Limits { absolute: shared.config.session.absolute, idle: shared.config.session.idle },
+        passwords: shared.passwords.clone(),
+        throttle: shared.throttle.clone(),
+        form_key: shared.form_key.clone(),
+        home: (shared.installation.organization, shared.installation.directory),
+    })
+}
+
+fn routes(login: Login) -> Router {
+    let login = Arc::new(login);
+    Router::new()
+        .route("/", get(account::root))
+        .route("/sign-in", get(sign_in::show).post(sign_in::submit))
+        .route("/first-sign-in/{token}", get(first_sign_in::show).post(first_sign_in::submit))
+        .route("/account", get(account::show))
+        .route("/sign-out", get(sign_out::show).post(sign_out::submit))
+        .route("/signed-out", get(sign_out::done))
+        .route("/assets/{name}", get(asset::serve))
+        .fallback(|| async { Failure::not_found() })
+        .method_not_allowed_fallback(|| async { Failure::wrong_method() })
+        .layer(middleware::from_fn_with_state(Arc::clone(&login), guard))
+        .with_state(login)
+}
+
+/// Refuses POSTs from elsewhere before anything reads them, and puts the security headers on every answer.
+async fn guard(login: State, request: Request, next: Next) -> Response {
+    let foreign = request.method() != http::Method::GET
+        && request.method() != http::Method::HEAD
+        && !form::is_from_here(request.headers(), &login.origin);
+    let mut response = if foreign { Failure::cross_site().into() } else { next.run(request).await };
+    answer::secure(response.headers_mut());
+    response
+}
+
+/// Where a request comes from.
+struct Visitor {
+    address: IpAddr,
+    agent: String,
+}
+
+impl Visitor {
+    fn place(&self) -> Place {
+        Place { address: self.address.to_string(), agent: self.agent.clone() }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Visitor {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        // A listener that forgot to say shares one throttle with all like it: slower, never freer.
+        let unknown = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let address = parts.extensions.get::<ClientAddress>().map_or(unknown, |client| client.0.ip());
+        Ok(Self { address, agent: agent(&parts.headers) })
+    }
+}
+
+fn agent(headers: &HeaderMap) -> String {
+    headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+}

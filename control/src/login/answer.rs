@@ -1,0 +1,179 @@
+//! Answers: pages, redirects and failures become responses here and nowhere else, with their status and headers.
+
+use askama::Template as _;
+use axum::response::{Html, IntoResponse, Response};
+use http::header::{self, Entry};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use mezusphere_store::{StoreError, WriteError};
+
+use crate::page::{Chrome, Notice, NoticeKind, Page};
+
+/// The policy of every answer. A page whose form leads to an app host adds that one origin, because chromium
+/// holds the redirects after a form against `form-action` too.
+fn content_security_policy(form_to: Option<&str>) -> Option<HeaderValue> {
+    let form_to = form_to.map(|origin| format!(" {origin}")).unwrap_or_default();
+    let policy = format!(
+        "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'{form_to}; \
+         frame-ancestors 'none'; base-uri 'none'"
+    );
+    HeaderValue::from_str(&policy).ok()
+}
+
+/// A page with its status. `form_to` is the origin its form may lead to besides our own.
+pub(super) fn page(status: StatusCode, page: &impl Page, form_to: Option<&str>) -> Response {
+    match page.render() {
+        Ok(html) => {
+            let mut response = (status, Html(html)).into_response();
+            if let Some(policy) = content_security_policy(form_to) {
+                response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+            }
+            response
+        }
+        Err(error) => {
+            tracing::error!(%error, "A page could not be rendered");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+/// `303 See Other`: whatever the method was, the next one is GET.
+pub(super) fn see_other(location: &str) -> Response {
+    match HeaderValue::from_str(location) {
+        Ok(location) => (StatusCode::SEE_OTHER, [(header::LOCATION, location)]).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "A redirect has a location that is no header value");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+/// Adds a cookie to an answer.
+pub(super) fn with_cookie(mut response: Response, cookie: Option<HeaderValue>) -> Response {
+    if let Some(cookie) = cookie {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+    response
+}
+
+/// Puts the headers of R18 on an answer, leaving those it has. `Referrer-Policy` is `same-origin`, not
+/// `no-referrer`: under that, browsers send `Origin: null` with our own forms (Fetch §4.6).
+pub(super) fn secure(headers: &mut HeaderMap) {
+    let defaults = [
+        (header::CACHE_CONTROL, Some(HeaderValue::from_static("no-store"))),
+        (header::CONTENT_SECURITY_POLICY, content_security_policy(None)),
+        (header::STRICT_TRANSPORT_SECURITY, Some(HeaderValue::from_static("max-age=31536000"))),
+        (header::X_CONTENT_TYPE_OPTIONS, Some(HeaderValue::from_static("nosniff"))),
+        (header::X_FRAME_OPTIONS, Some(HeaderValue::from_static("DENY"))),
+        (header::REFERRER_POLICY, Some(HeaderValue::from_static("same-origin"))),
+        (
+            HeaderName::from_static("cross-origin-opener-policy"),
+            Some(HeaderValue::from_static("same-origin")),
+        ),
+        (
+            HeaderName::from_static("cross-origin-resource-policy"),
+            Some(HeaderValue::from_static("same-origin")),
+        ),
+    ];
+    for (name, value) in defaults {
+        if let (Entry::Vacant(entry), Some(value)) = (headers.entry(name), value) {
+            entry.insert(value);
+        }
+    }
+}
+
+/// Why a request gets a notice instead of what it asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    status: StatusCode,
+    kind: NoticeKind,
+}
+
+impl Failure {
+    const fn new(status: StatusCode, kind: NoticeKind) -> Self {
+        Self { status, kind }
+    }
+
+    /// A one-time link that is used, replaced, too old, or was never made: one answer for all.
+    pub(super) const fn link_dead() -> Self {
+        Self::new(StatusCode::GONE, NoticeKind::LinkDead)
+    }
+
+    /// Nothing is published on the host.
+    pub(super) const fn unknown_host() -> Self {
+        Self::new(StatusCode::NOT_FOUND, NoticeKind::UnknownHost)
+    }
+
+    /// The query does not say safely where to go.
+    pub(super) const fn bad_return() -> Self {
+        Self::new(StatusCode::BAD_REQUEST, NoticeKind::BadReturn)
+    }
+
+    /// The form token is not of this browser, or too old to go on with.
+    pub(super) const fn form_stale() -> Self {
+        Self::new(StatusCode::FORBIDDEN, NoticeKind::FormStale)
+    }
+
+    /// The request was made by another site, or does not say.
+    pub(super) const fn cross_site() -> Self {
+        Self::new(StatusCode::FORBIDDEN, NoticeKind::CrossSite)
+    }
+
+    /// The browser did not send the form cookie back.
+    pub(super) const fn no_cookies() -> Self {
+        Self::new(StatusCode::BAD_REQUEST, NoticeKind::NoCookies)
+    }
+
+    /// Not a form of ours.
+    pub(super) const fn bad_request() -> Self {
+        Self::new(StatusCode::BAD_REQUEST, NoticeKind::BadRequest)
+    }
+
+    /// Larger than any form. 400, not 413: the form is wrong, and a client must not wait and try again (R14).
+    pub(super) const fn too_large() -> Self {
+        Self::new(StatusCode::BAD_REQUEST, NoticeKind::TooLarge)
+    }
+
+    /// No such page.
+    pub(super) const fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, NoticeKind::NotFound)
+    }
+
+    /// A page that has no such method.
+    pub(super) const fn wrong_method() -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, NoticeKind::WrongMethod)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(%error, "A hosted page met a failing store");
+        match error {
+            StoreError::Unavailable(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, NoticeKind::Busy),
+            _ => Self::new(StatusCode::INTERNAL_SERVER_ERROR, NoticeKind::Fault),
+        }
+    }
+}
+
+impl From<WriteError> for Failure {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Store(error) => error.into(),
+            error => {
+                tracing::error!(%error, "A hosted page's change was refused by the store");
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, NoticeKind::Fault)
+            }
+        }
+    }
+}
+
+impl From<Failure> for Response {
+    fn from(failure: Failure) -> Self {
+        page(failure.status, &Notice::new(Chrome::english(), failure.kind), None)
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        self.into()
+    }
+}

@@ -1,0 +1,113 @@
+//! Pages that say why nothing else can be shown, and what to do next.
+
+use askama::Template;
+
+use super::{Chrome, Page, text};
+
+/// A notice with its stable code.
+#[derive(Template)]
+#[template(path = "notice.html")]
+pub(crate) struct Notice {
+    pub(crate) chrome: Chrome,
+    notice: &'static text::Notice,
+    code: &'static str,
+    link: Option<Link>,
+}
+
+/// Where to go from here.
+#[derive(Clone)]
+pub(crate) struct Link {
+    pub(crate) href: &'static str,
+    pub(crate) label: &'static str,
+}
+
+/// Which notice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoticeKind {
+    LinkDead,
+    UnknownHost,
+    BadReturn,
+    FormStale,
+    CrossSite,
+    NoCookies,
+    BadRequest,
+    TooLarge,
+    NotFound,
+    WrongMethod,
+    Busy,
+    Fault,
+}
+
+impl NoticeKind {
+    #[cfg(test)]
+    const ALL: [Self; 12] = [
+        Self::LinkDead,
+        Self::UnknownHost,
+        Self::BadReturn,
+        Self::FormStale,
+        Self::CrossSite,
+        Self::NoCookies,
+        Self::BadRequest,
+        Self::TooLarge,
+        Self::NotFound,
+        Self::WrongMethod,
+        Self::Busy,
+        Self::Fault,
+    ];
+
+    /// Its stable code.
+    pub(crate) const fn code(self) -> &'static str {
+        match self {
+            Self::LinkDead => "login.link_dead",
+            Self::UnknownHost => "login.unknown_host",
+            Self::BadReturn => "login.bad_return",
+            Self::FormStale => "login.form_stale",
+            Self::CrossSite => "login.cross_site",
+            Self::NoCookies => "login.no_cookies",
+            Self::BadRequest => "login.bad_request",
+            Self::TooLarge => "login.too_large",
+            Self::NotFound => "login.not_found",
+            Self::WrongMethod => "login.wrong_method",
+            Self::Busy => "login.busy",
+            Self::Fault => "login.fault",
+        }
+    }
+
+    fn text(self, chrome: &Chrome) -> &'static text::Notice {
+        let all = &chrome.t.notice;
+        match self {
+            Self::LinkDead => &all.link_dead,
+            Self::UnknownHost => &all.unknown_host,
+            Self::BadReturn => &all.bad_return,
+            Self::FormStale => &all.form_stale,
+            Self::CrossSite => &all.cross_site,
+            Self::NoCookies => &all.no_cookies,
+            Self::BadRequest => &all.bad_request,
+            Self::TooLarge => &all.too_large,
+            Self::NotFound => &all.not_found,
+            Self::WrongMethod => &all.wrong_method,
+            Self::Busy => &all.busy,
+            Self::Fault => &all.fault,
+        }
+    }
+}
+
+impl Notice {
+    /// The notice of this kind.
+    pub(crate) fn new(chrome: Chrome, kind: NoticeKind) -> Self {
+        // Only where signing in at the installation itself is a way on.
+        let link = matches!(kind, NoticeKind::LinkDead | NoticeKind::NotFound)
+            .then_some(Link { href: "/sign-in", label: chrome.t.sign_in });
+        Self { chrome, notice: kind.text(&chrome), code: kind.code(), link }
+    }
+}
+
+impl Page for Notice {
+    #[cfg(test)]
+    fn sample() -> Vec<(&'static str, Self)> {
+        NoticeKind::ALL
+            .into_iter()
+            .map(|kind| (kind.code().trim_start_matches("login."), Self::new(Chrome::english(), kind)))
+            .collect()
+    }
+}

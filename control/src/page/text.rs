@@ -1,0 +1,231 @@
+//! Every word on the hosted pages, in one place: another language is another [`Texts`].
+//!
+//! `{}` stands for the one value a sentence holds. Calm, short, exact, with a next step.
+
+/// The words of one language.
+pub(crate) struct Texts {
+    /// BCP 47 tag, for the page's `lang`.
+    pub(crate) lang: &'static str,
+    pub(crate) product: &'static str,
+    pub(crate) months: [&'static str; 12],
+    /// In front of a page's title when something has to be corrected.
+    pub(crate) title_problem: &'static str,
+
+    pub(crate) sign_in_to: &'static str,
+    pub(crate) sign_in_installation: &'static str,
+    pub(crate) email: &'static str,
+    pub(crate) password: &'static str,
+    pub(crate) sign_in: &'static str,
+
+    pub(crate) wrong: &'static str,
+    pub(crate) wrong_next: &'static str,
+    pub(crate) incomplete: &'static str,
+    pub(crate) incomplete_next: &'static str,
+    pub(crate) throttled: &'static str,
+    pub(crate) throttled_next_seconds: &'static str,
+    pub(crate) throttled_next_minutes: &'static str,
+    pub(crate) stale: &'static str,
+    pub(crate) stale_next: &'static str,
+    pub(crate) busy: &'static str,
+    pub(crate) busy_next: &'static str,
+    pub(crate) inactive: &'static str,
+    pub(crate) inactive_next: &'static str,
+
+    pub(crate) choose_title: &'static str,
+    pub(crate) choose_intro: &'static str,
+    pub(crate) choose_password: &'static str,
+    pub(crate) choose_hint: &'static str,
+    pub(crate) choose_repeat: &'static str,
+    pub(crate) choose_submit: &'static str,
+    pub(crate) too_short: &'static str,
+    pub(crate) too_short_next: &'static str,
+    pub(crate) too_long: &'static str,
+    pub(crate) too_long_next: &'static str,
+    pub(crate) common: &'static str,
+    pub(crate) common_next: &'static str,
+    pub(crate) differ: &'static str,
+    pub(crate) differ_next: &'static str,
+
+    pub(crate) account_title: &'static str,
+    pub(crate) account_email: &'static str,
+    pub(crate) account_directory: &'static str,
+    pub(crate) account_since: &'static str,
+    pub(crate) account_until: &'static str,
+    pub(crate) account_apps: &'static str,
+    pub(crate) account_apps_none: &'static str,
+    pub(crate) account_app_until: &'static str,
+    pub(crate) sign_out: &'static str,
+
+    pub(crate) sign_out_title: &'static str,
+    pub(crate) sign_out_text: &'static str,
+    pub(crate) sign_out_stay: &'static str,
+    pub(crate) signed_out_title: &'static str,
+    pub(crate) signed_out_text: &'static str,
+    pub(crate) sign_in_again: &'static str,
+
+    pub(crate) notice: Notices,
+}
+
+/// Title, text and next step of each page that says why nothing else can be shown.
+pub(crate) struct Notices {
+    pub(crate) link_dead: Notice,
+    pub(crate) unknown_host: Notice,
+    pub(crate) bad_return: Notice,
+    pub(crate) form_stale: Notice,
+    pub(crate) cross_site: Notice,
+    pub(crate) no_cookies: Notice,
+    pub(crate) bad_request: Notice,
+    pub(crate) too_large: Notice,
+    pub(crate) not_found: Notice,
+    pub(crate) wrong_method: Notice,
+    pub(crate) busy: Notice,
+    pub(crate) fault: Notice,
+}
+
+/// One such page.
+pub(crate) struct Notice {
+    pub(crate) title: &'static str,
+    pub(crate) text: &'static str,
+    pub(crate) next: &'static str,
+}
+
+/// Puts `value` where the pattern has `{}`.
+pub(crate) fn fill(pattern: &str, value: &str) -> String {
+    pattern.replacen("{}", value, 1)
+}
+
+/// English.
+pub(crate) static ENGLISH: Texts = Texts {
+    lang: "en",
+    product: "Mezusphere",
+    months: [
+        "January",
+        "February",
+        "March",
+        "April",
+        "May",
+        "June",
+        "July",
+        "August",
+        "September",
+        "October",
+        "November",
+        "December",
+    ],
+    title_problem: "Error: {}",
+
+    sign_in_to: "Sign in to {}",
+    sign_in_installation: "Sign in",
+    email: "E-mail address",
+    password: "Password",
+    sign_in: "Sign in",
+
+    wrong: "That e-mail address and password do not match.",
+    wrong_next: "Check both and try again. Capital letters count in the password.",
+    incomplete: "Enter your e-mail address and your password.",
+    incomplete_next: "Both are needed to sign you in.",
+    throttled: "Too many attempts.",
+    throttled_next_seconds: "Wait {} seconds, then try again. Nothing is locked.",
+    throttled_next_minutes: "Wait {} minutes, then try again. Nothing is locked.",
+    stale: "This page was open for too long.",
+    stale_next: "Enter your password once more.",
+    busy: "Many people are signing in right now.",
+    busy_next: "Try again in a moment. Your password was not checked yet.",
+    inactive: "This account is not active.",
+    inactive_next: "Ask whoever manages your account to activate it.",
+
+    choose_title: "Choose your password",
+    choose_intro: "For {}. From now on you sign in with it; the link you came with works only once.",
+    choose_password: "New password",
+    choose_hint: "At least 15 characters. A few unrelated words work well, and spaces are fine.",
+    choose_repeat: "New password, once more",
+    choose_submit: "Save and sign in",
+    too_short: "That password is too short.",
+    too_short_next: "Use at least 15 characters; one more word is usually enough.",
+    too_long: "That password is too long.",
+    too_long_next: "Use at most 128 characters.",
+    common: "That password is too easy to guess.",
+    common_next: "Avoid well-known phrases, repeated or neighbouring keys, and your own name. A few unrelated words work well.",
+    differ: "The two passwords are not the same.",
+    differ_next: "Type the new password in both fields.",
+
+    account_title: "Your account",
+    account_email: "E-mail address",
+    account_directory: "Account of",
+    account_since: "Signed in",
+    account_until: "Signed in until",
+    account_apps: "Where you are signed in",
+    account_apps_none: "Nowhere at the moment. Open an application to be signed in there.",
+    account_app_until: "until {}",
+    sign_out: "Sign out",
+
+    sign_out_title: "Sign out?",
+    sign_out_text: "You will be signed out as {} here and in every application you opened with this sign-in.",
+    sign_out_stay: "Stay signed in",
+    signed_out_title: "You are signed out",
+    signed_out_text: "Here and in every application you had opened. On a shared computer, close the browser as well.",
+    sign_in_again: "Sign in again",
+
+    notice: Notices {
+        link_dead: Notice {
+            title: "This link no longer works",
+            text: "It was already used, or it is older than 30 minutes.",
+            next: "Ask whoever sent it to you for a new one. If you have chosen a password already, sign in with it.",
+        },
+        unknown_host: Notice {
+            title: "Nothing to sign in to",
+            text: "The address that sent you here does not belong to any application of this installation.",
+            next: "Open the application itself and sign in from there.",
+        },
+        bad_return: Notice {
+            title: "This sign-in link is not complete",
+            text: "It does not say where to go after signing in, or says it in a way that is not safe to follow.",
+            next: "Open the application itself and sign in from there.",
+        },
+        form_stale: Notice {
+            title: "This page was open for too long",
+            text: "For your safety a form can only be sent for a short while after it was opened.",
+            next: "Nothing was changed. Go back, load the page again and send the form once more.",
+        },
+        cross_site: Notice {
+            title: "This form came from another site",
+            text: "Only pages of this host may send forms here.",
+            next: "Nothing was changed. If you meant to do this, open the page yourself and try again.",
+        },
+        no_cookies: Notice {
+            title: "Cookies are switched off",
+            text: "Your browser did not return the cookie that this page set. Signing in needs it, and nothing else.",
+            next: "Allow cookies for this site, then try again.",
+        },
+        bad_request: Notice {
+            title: "This request cannot be read",
+            text: "A part of it is missing, too long, or written twice.",
+            next: "Go back and try again.",
+        },
+        too_large: Notice {
+            title: "That is too much text",
+            text: "A form on these pages is never that large.",
+            next: "Go back and try again with less. A password has at most 128 characters.",
+        },
+        not_found: Notice {
+            title: "There is no such page",
+            text: "The address may be mistyped or out of date.",
+            next: "Check the address, or go to the sign-in page.",
+        },
+        wrong_method: Notice {
+            title: "This page cannot be used that way",
+            text: "It exists, but not for this kind of request.",
+            next: "Open it in a browser.",
+        },
+        busy: Notice {
+            title: "Too busy at the moment",
+            text: "Many people are signing in right now.",
+            next: "Nothing was lost. Try again in a moment.",
+        },
+        fault: Notice {
+            title: "Something went wrong here",
+            text: "It is not your doing, and it has been written to the log.",
+            next: "Try again in a moment. If it stays, tell whoever runs this installation.",
+        },
+    },
+};
