@@ -4,16 +4,35 @@
 //! the connection a request came on. The framing rules of each protocol are enforced here; what a request
 //! means (its host, its path, who may pass) is decided in [`crate::request`].
 
-use std::fmt;
-use std::net::SocketAddr;
-use std::sync::Arc;
+pub mod h1;
+pub mod h2;
+pub mod h3;
 
+mod answer;
+mod body;
+mod stall;
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use ::http::{HeaderValue, Request, Response};
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
+use mezusphere_model::Clock;
 
+use crate::config::Limits;
+use crate::listen::drain::Drain;
 use crate::tls::CertificateNames;
 
-/// What may go wrong with a body in transit; the text is for logs, never for clients.
+pub use body::{BodyError, no_body};
+pub(crate) use stall::Stall;
+
+/// What may go wrong with a body in transit; the text is for logs, never for clients. A request body's is a
+/// [`BodyError`].
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A body on its way, in either direction. Frames are pulled one at a time, so a slow reader slows its writer.
@@ -54,7 +73,7 @@ impl fmt::Display for Protocol {
 #[derive(Clone, Debug)]
 pub struct ConnectionInfo {
     /// The client's address, from the socket and from nowhere else (R10). On a QUIC connection it is where the
-    /// client was when the request came: a phone may move.
+    /// client was when the handshake ended.
     pub client: SocketAddr,
     /// What the client speaks.
     pub protocol: Protocol,
@@ -64,4 +83,59 @@ pub struct ConnectionInfo {
     /// The names of the certificate the client was shown. An authority outside them was never proven to the
     /// client, so it is answered with 421 (RFC 9110 §15.5.20); one inside them is legal coalescing.
     pub certificate: Arc<CertificateNames>,
+}
+
+/// Answers requests: what every protocol hands its requests to.
+pub trait Handle: Send + Sync + 'static {
+    /// Answers one request of `connection`. Dropping the future gives the request up.
+    fn handle(
+        &self,
+        request: Request<Body>,
+        connection: &ConnectionInfo,
+    ) -> impl Future<Output = Response<Body>> + Send;
+}
+
+impl Handle for crate::request::Server {
+    async fn handle(&self, request: Request<Body>, connection: &ConnectionInfo) -> Response<Body> {
+        self.handle(request, connection).await
+    }
+}
+
+/// What all connections of a worker share.
+pub struct Service<H> {
+    handler: H,
+    limits: Limits,
+    /// `h3=":<port>"; ma=86400`: where HTTP/3 is spoken (RFC 7838), told on h1 and h2.
+    alt_svc: HeaderValue,
+    date: answer::Dates,
+    drain: Drain,
+    h1: hyper::server::conn::http1::Builder,
+}
+
+impl<H: Handle> Service<H> {
+    /// A service that hands requests to `handler` and tells clients of HTTP/3 on `port`.
+    pub fn new(handler: H, limits: Limits, port: u16, clock: Clock, drain: Drain) -> Self {
+        Self {
+            alt_svc: answer::alt_svc(port),
+            date: answer::Dates::new(clock),
+            h1: h1::builder(&limits),
+            handler,
+            limits,
+            drain,
+        }
+    }
+}
+
+/// Polls `future` unless `is_given_up` is ready: a client that gave the request up ends all work for it at once.
+async fn unless<F: Future>(
+    future: F,
+    mut is_given_up: impl FnMut(&mut Context<'_>) -> bool,
+) -> Option<F::Output> {
+    let mut future = pin!(future);
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending if is_given_up(cx) => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
 }

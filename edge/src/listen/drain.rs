@@ -1,19 +1,23 @@
 //! How everything an edge started comes to an end.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 
 /// Tells tasks to end, and knows when they have. Cheap to clone; all clones are one.
 ///
 /// Two steps: *draining* (take nothing new, finish what runs, tell peers), then *closed* (drop what is left).
-/// A task spawned with [`Drain::spawn`] is owned here: [`crate::listen::Edge::drain`] waits for it until the
-/// grace ends and drops it then.
+/// A task spawned with [`Drain::spawn`] is owned here: [`crate::Edge::drain`] waits for it until the grace ends
+/// and drops it then.
 #[derive(Clone, Debug, Default)]
 pub struct Drain {
-    draining: CancellationToken,
-    closed: CancellationToken,
+    draining: Signal,
+    closed: Signal,
     tasks: TaskTracker,
 }
 
@@ -25,44 +29,129 @@ impl Drain {
 
     /// Runs `task` on this thread's runtime until it ends by itself or the edge is closed.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let closed = self.closed.clone();
+        let mut closed = self.closed.wait();
         self.tasks.spawn(async move {
-            tokio::select! {
-                () = closed.cancelled() => {}
-                () = task => {}
-            }
+            let mut task = pin!(task);
+            poll_fn(|cx| match Pin::new(&mut closed).poll(cx) {
+                Poll::Ready(()) => Poll::Ready(()),
+                Poll::Pending => task.as_mut().poll(cx),
+            })
+            .await;
         });
     }
 
     /// Resolves once draining has begun; at once if it already has.
-    pub async fn draining(&self) {
-        self.draining.cancelled().await;
+    pub fn draining(&self) -> Waiting {
+        self.draining.wait()
     }
 
     /// Whether draining has begun.
     pub fn is_draining(&self) -> bool {
-        self.draining.is_cancelled()
+        self.draining.is_set()
     }
 
     /// Resolves once everything left is to be dropped.
-    pub async fn closed(&self) {
-        self.closed.cancelled().await;
+    pub fn closed(&self) -> Waiting {
+        self.closed.wait()
     }
 
     /// Step one.
     pub fn begin(&self) {
-        self.draining.cancel();
+        self.draining.set();
         self.tasks.close();
     }
 
     /// Step two.
     pub fn close(&self) {
         self.begin();
-        self.closed.cancel();
+        self.closed.set();
     }
 
     /// Resolves once draining has begun and no task is left.
     pub async fn finished(&self) {
         self.tasks.wait().await;
+    }
+}
+
+/// Something that happens once. Asking whether it has costs one atomic load.
+#[derive(Clone, Debug, Default)]
+struct Signal {
+    /// Set before the token is cancelled: lets [`Waiting`] look without a lock.
+    is_set: Arc<AtomicBool>,
+    token: CancellationToken,
+}
+
+impl Signal {
+    fn is_set(&self) -> bool {
+        self.is_set.load(Ordering::Acquire)
+    }
+
+    fn set(&self) {
+        self.is_set.store(true, Ordering::Release);
+        self.token.cancel();
+    }
+
+    fn wait(&self) -> Waiting {
+        Waiting {
+            is_set: Arc::clone(&self.is_set),
+            token: Box::pin(self.token.clone().cancelled_owned()),
+            is_registered: false,
+        }
+    }
+}
+
+/// Resolves when a step has begun. To be polled by one task only; often, if need be: from the second poll on, a
+/// look costs one atomic load, so connections can look whenever they are woken.
+pub struct Waiting {
+    is_set: Arc<AtomicBool>,
+    token: Pin<Box<WaitForCancellationFutureOwned>>,
+    is_registered: bool,
+}
+
+impl Future for Waiting {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_set.load(Ordering::Acquire) {
+            return Poll::Ready(());
+        }
+        // Once registered, this task is woken; asking the token again would take its lock each time.
+        if self.is_registered {
+            return Poll::Pending;
+        }
+        self.is_registered = true;
+        self.token.as_mut().poll(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_waiting_task_is_told_and_waited_for() {
+        let drain = Drain::new();
+        let draining = drain.draining();
+        drain.spawn(async move {
+            draining.await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        });
+        tokio::task::yield_now().await;
+        assert!(!drain.is_draining());
+        drain.begin();
+        assert!(drain.is_draining());
+        drain.finished().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn closing_drops_what_is_left() {
+        let drain = Drain::new();
+        drain.spawn(std::future::pending());
+        drain.begin();
+        assert!(tokio::time::timeout(Duration::from_secs(30), drain.finished()).await.is_err());
+        drain.close();
+        drain.finished().await;
     }
 }

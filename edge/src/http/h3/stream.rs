@@ -1,0 +1,175 @@
+//! One request of an HTTP/3 connection: read, handed on, answered, its body pumped while the client reads.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::Poll;
+
+use ::http::header::{self, CONTENT_LENGTH, HeaderMap, HeaderName, TE};
+use ::http::{HeaderValue, Method, Request, Response};
+use bytes::Bytes;
+use h3::error::{Code, StreamError};
+use h3::server::{RequestResolver, RequestStream};
+use http_body::{Body as _, Frame};
+use tokio::time::timeout;
+use tracing::debug;
+
+use super::body::{H3Body, Recv};
+use super::quic::{self, SendStream};
+use crate::http::stall::Stall;
+use crate::http::{Body, ConnectionInfo, Handle, Service, answer, unless};
+
+type Send = RequestStream<SendStream<Bytes>, Bytes>;
+
+/// Octets handed to QUIC at once: the client must take this much within [`crate::Limits::stall`].
+const CHUNK_LEN: usize = 16 * 1024;
+
+/// Fields that belong to HTTP/1 connections and make a request malformed (RFC 9114 §4.2).
+const CONNECTION_SPECIFIC: [HeaderName; 5] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Answers one request. Returns early when the client gives it up; everything for it is dropped then.
+pub(super) async fn serve<H: Handle>(
+    resolver: RequestResolver<quic::Connection, Bytes>,
+    mut handle: quic::Handle,
+    service: &Service<H>,
+    info: &ConnectionInfo,
+) {
+    let (request, mut stream) = match timeout(service.limits.request_head, resolver.resolve_request()).await {
+        Ok(Ok(resolved)) => resolved,
+        Ok(Err(error)) => return debug!(%error, "An HTTP/3 request could not be read"),
+        Err(_) => return debug!("An HTTP/3 request head took too long"),
+    };
+    handle.guard();
+    let is_head = request.method() == Method::HEAD;
+    let Ok(length) = well_formed(request.headers()) else {
+        return stream.stop_stream(Code::H3_MESSAGE_ERROR);
+    };
+    let (mut send, recv) = stream.split();
+    let response = match answer::judge(&request) {
+        Ok(()) => {
+            let Some(request) = received(request, recv, length, service).await else {
+                return send.stop_stream(Code::H3_MESSAGE_ERROR);
+            };
+            unless(service.handler.handle(request, info), |cx| handle.poll_over(cx).is_ready()).await
+        }
+        Err(refusal) => Some(refusal),
+    };
+    let Some(response) = response else { return };
+    let (head, body) = answer::head_and_body(response, is_head, &service.date);
+    let stall = Stall::new(service.limits.stall);
+    if respond(&mut send, head, body, &mut handle, stall).await.is_some() {
+        // Whatever closes the connection next must not outrun the response.
+        let over = poll_fn(|cx| handle.poll_over(cx));
+        drop(timeout(service.limits.stall, over).await);
+    }
+}
+
+/// What HTTP/3 asks of fields and h3 0.0.8 does not check; gives the length of the body, if it is said.
+fn well_formed(headers: &HeaderMap) -> Result<Option<u64>, ()> {
+    if CONNECTION_SPECIFIC.iter().any(|name| headers.contains_key(name)) {
+        return Err(());
+    }
+    if headers.get(TE).is_some_and(|te| te != "trailers") {
+        return Err(());
+    }
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    match (lengths.next(), lengths.next()) {
+        (None, _) => Ok(None),
+        (Some(length), None) => digits(length).map(Some).ok_or(()),
+        (Some(_), Some(_)) => Err(()),
+    }
+}
+
+fn digits(value: &HeaderValue) -> Option<u64> {
+    let text = value.to_str().ok()?;
+    // `parse` would take a sign.
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+/// The request with its body; `None` if the body is known to be malformed.
+async fn received<H>(request: Request<()>, recv: Recv, length: Option<u64>, service: &Service<H>) -> Option<Request<Body>> {
+    let mut recv = Some((recv, Stall::new(service.limits.stall)));
+    let body = poll_fn(|cx| {
+        let begun = recv.take().map(|(recv, stall)| H3Body::begin(cx, recv, length, stall));
+        Poll::Ready(begun.and_then(Result::ok))
+    })
+    .await?;
+    Some(request.map(|()| body))
+}
+
+/// Sends a response as fast as the client reads and no faster; `None` if it could not be sent whole.
+async fn respond(
+    send: &mut Send,
+    head: Response<()>,
+    mut body: Body,
+    handle: &mut quic::Handle,
+    mut stall: Stall,
+) -> Option<()> {
+    in_time(send.send_response(head), &mut stall).await?;
+    while !body.is_end_stream() {
+        let frame = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx));
+        // Dropping an unfinished response resets it, so a body that broke off does not look complete.
+        let frame = unless(frame, |cx| handle.poll_over(cx).is_ready()).await?.transpose().ok()?;
+        let Some(frame) = frame else { break };
+        match frame.into_data() {
+            Ok(mut data) => {
+                while !data.is_empty() {
+                    let part = data.split_to(data.len().min(CHUNK_LEN));
+                    in_time(send.send_data(part), &mut stall).await?;
+                }
+            }
+            Err(frame) => {
+                if let Ok(trailers) = Frame::into_trailers(frame) {
+                    in_time(send.send_trailers(trailers), &mut stall).await?;
+                    break;
+                }
+            }
+        }
+    }
+    in_time(send.finish(), &mut stall).await
+}
+
+async fn in_time(sending: impl Future<Output = Result<(), StreamError>>, stall: &mut Stall) -> Option<()> {
+    let mut sending = pin!(sending);
+    poll_fn(|cx| {
+        let poll = sending.as_mut().poll(cx);
+        stall.watch(cx, poll)
+    })
+    .await?
+    .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r08_fields_of_h1_connections_make_a_request_malformed() {
+        let rows: [(&[(&'static str, &'static str)], Result<Option<u64>, ()>); 12] = [
+            (&[("accept", "*/*")], Ok(None)),
+            (&[("te", "trailers")], Ok(None)),
+            (&[("content-length", "12")], Ok(Some(12))),
+            (&[("te", "gzip")], Err(())),
+            (&[("connection", "close")], Err(())),
+            (&[("keep-alive", "timeout=5")], Err(())),
+            (&[("proxy-connection", "close")], Err(())),
+            (&[("transfer-encoding", "chunked")], Err(())),
+            (&[("upgrade", "websocket")], Err(())),
+            (&[("content-length", "+1")], Err(())),
+            (&[("content-length", "")], Err(())),
+            (&[("content-length", "1"), ("content-length", "1")], Err(())),
+        ];
+        for (fields, expected) in rows {
+            let mut headers = HeaderMap::new();
+            for (name, value) in fields {
+                headers.append(*name, HeaderValue::from_static(value));
+            }
+            assert_eq!(well_formed(&headers), expected, "{fields:?}");
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! The UDP port: one QUIC endpoint for HTTP/3, tunnels and enrollment.
+//!
+//! What a connection is was chosen by its ClientHello ([`super::select`]); here only what was *negotiated* counts:
+//! the ALPN says which code speaks, and that code looks at the peer's certificate itself.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use mezusphere_model::link::ControlLink;
+use quinn::crypto::rustls::HandshakeData;
+use quinn::{
+    Connection, Endpoint, EndpointConfig, IdleTimeout, Incoming, ServerConfig, TransportConfig, VarInt,
+};
+use tokio::time::timeout;
+use tracing::debug;
+
+use super::admission::{Admission, Place};
+use super::cid::PlacedCids;
+use super::decide::ALPN_H3;
+use super::drain::Drain;
+use super::select::SelectingServerConfig;
+use crate::config::{Limits, PUBLIC_STREAMS_MAX, StartError};
+use crate::http::{ConnectionInfo, Handle, Protocol, Service, h3};
+use crate::tls::PublicCertificates;
+use crate::tunnel;
+
+/// A silent connection ends after this long. Tunnels are shorter: QUIC takes the smaller of both ends' wishes.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// Octets of a stream that may be on their way: 20 MB/s at 50 ms. Cannot change later, so it serves tunnels too.
+const STREAM_WINDOW: u32 = 1024 * 1024;
+
+/// The same for all streams of a client's connection; a tunnel raises it when the warpgate is known.
+const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
+
+/// Octets sent and not acknowledged that a client's connection may hold: what one slow reader costs. A tunnel
+/// raises it.
+const SEND_WINDOW: u64 = 768 * 1024;
+
+/// Unidirectional streams of a connection: HTTP/3 needs three (RFC 9114 §6.2), and browsers open some for grease.
+const UNI_STREAMS_MAX: u32 = 8;
+
+/// Connection attempts waiting for the accept loop.
+const INCOMING_MAX: usize = 1024;
+
+/// Octets kept of an attempt that was not looked at yet, each and all together: a large ClientHello fits.
+const INCOMING_LEN_MAX: u64 = 32 * 1024;
+const INCOMING_LEN_TOTAL_MAX: u64 = 8 * 1024 * 1024;
+
+/// Handshakes under way from which on a client must first prove its address (RFC 9000 §8.1.2), as a share of
+/// [`Limits::handshakes`]: spoofed addresses then cost us no cryptography.
+const VALIDATE_FROM_PERCENT: usize = 25;
+
+/// Closing code for a connection that HTTP/3 does not know yet: H3_EXCESSIVE_LOAD.
+const EXCESSIVE_LOAD: VarInt = VarInt::from_u32(0x107);
+
+/// Closing code at the end of a relayed connect message, and when the edge goes: no error.
+const NO_ERROR: VarInt = VarInt::from_u32(0);
+
+/// How long a closed endpoint keeps telling peers that it is.
+const CLOSE_MAX: Duration = Duration::from_secs(1);
+
+/// The UDP port, and what its connections are handed to.
+pub(super) struct QuicPort<H> {
+    pub(super) service: Arc<Service<H>>,
+    pub(super) tunnels: tunnel::Acceptor,
+    pub(super) link: Arc<dyn ControlLink>,
+    pub(super) certificates: PublicCertificates,
+    pub(super) admission: Arc<Admission>,
+    pub(super) limits: Limits,
+    pub(super) drain: Drain,
+    pub(super) handshakes: AtomicUsize,
+}
+
+/// Opens the endpoint on `socket`; call it on the runtime that is to drive it.
+pub(super) fn endpoint(
+    socket: UdpSocket,
+    config: SelectingServerConfig,
+    cids: impl Fn() -> PlacedCids + Send + Sync + 'static,
+) -> Result<Endpoint, StartError> {
+    let address = socket.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
+    let mut endpoint = EndpointConfig::default();
+    endpoint.cid_generator(move || Box::new(cids()));
+    let mut server = ServerConfig::with_crypto(Arc::new(config));
+    server
+        .transport_config(Arc::new(transport()))
+        .max_incoming(INCOMING_MAX)
+        .incoming_buffer_size(INCOMING_LEN_MAX)
+        .incoming_buffer_size_total(INCOMING_LEN_TOTAL_MAX)
+        .migration(true);
+    Endpoint::new(endpoint, Some(server), socket, Arc::new(quinn::TokioRuntime))
+        .map_err(|source| StartError::Listen { protocol: "UDP", address, source })
+}
+
+/// Serves clients and tunnels alike. Cubic, path MTU discovery to 1452 and segmentation offload are the defaults.
+fn transport() -> TransportConfig {
+    let mut transport = TransportConfig::default();
+    transport
+        .max_idle_timeout(IdleTimeout::try_from(IDLE).ok())
+        .keep_alive_interval(None)
+        .stream_receive_window(STREAM_WINDOW.into())
+        .receive_window(CONNECTION_WINDOW.into())
+        .send_window(SEND_WINDOW)
+        .max_concurrent_bidi_streams(PUBLIC_STREAMS_MAX.into())
+        .max_concurrent_uni_streams(UNI_STREAMS_MAX.into())
+        .crypto_buffer_size(super::hello::HELLO_LEN_MAX)
+        .datagram_receive_buffer_size(None);
+    transport
+}
+
+impl<H: Handle> QuicPort<H> {
+    /// Takes connections until draining begins.
+    pub(super) async fn accept(self: Arc<Self>, endpoint: Endpoint) {
+        let mut draining = self.drain.draining();
+        loop {
+            let incoming = tokio::select! {
+                biased;
+                () = &mut draining => break,
+                incoming = endpoint.accept() => incoming,
+            };
+            let Some(incoming) = incoming else { break };
+            self.take(incoming);
+        }
+        // New attempts are refused from here on; connections that stand go on.
+        endpoint.set_server_config(None);
+    }
+
+    /// Answers a connection attempt: with a handshake, a question, or a refusal.
+    fn take(self: &Arc<Self>, incoming: Incoming) {
+        let under_way = self.handshakes.load(Ordering::Relaxed);
+        if under_way >= self.limits.handshakes || self.admission.total() >= self.limits.connections {
+            return incoming.refuse();
+        }
+        let is_pressed = under_way >= self.limits.handshakes * VALIDATE_FROM_PERCENT / 100;
+        if is_pressed && !incoming.remote_address_validated() && incoming.may_retry() {
+            if let Err(error) = incoming.retry() {
+                error.into_incoming().refuse();
+            }
+            return;
+        }
+        let port = Arc::clone(self);
+        let handshake = Handshake::begin(&port);
+        self.drain.spawn(async move {
+            let Ok(connecting) = incoming.accept() else { return };
+            // Dropping the handshake at the time-out closes the connection.
+            let connection = match timeout(port.limits.handshake, connecting).await {
+                Ok(Ok(connection)) => connection,
+                Ok(Err(error)) => return debug!(%error, "A QUIC handshake failed"),
+                Err(_) => return debug!("A QUIC handshake took too long"),
+            };
+            drop(handshake);
+            port.serve(connection).await;
+        });
+    }
+
+    async fn serve(&self, connection: Connection) {
+        let negotiated = connection.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
+        let Some(negotiated) = negotiated else { return };
+        match negotiated.protocol.as_deref() {
+            Some(tunnel_proto::ALPN) => self.tunnels.accept(connection).await,
+            Some(tunnel_proto::CONNECT_ALPN) => self.relay(&connection).await,
+            Some(ALPN_H3) => match self.admission.admit(connection.remote_address().ip()) {
+                Ok(place) => self.public(connection, negotiated.server_name, place).await,
+                Err(full) => {
+                    debug!(%full, client = %connection.remote_address(), "A connection was refused");
+                    connection.close(EXCESSIVE_LOAD, b"too many connections");
+                }
+            },
+            // Each configuration has an ALPN list, and rustls refuses what is not on it.
+            _ => connection.close(NO_ERROR, b""),
+        }
+    }
+
+    async fn public(&self, connection: Connection, server_name: Option<String>, place: Place) {
+        let sni: Option<Arc<str>> = server_name.map(|name| name.trim_end_matches('.').to_ascii_lowercase().into());
+        let certificate =
+            sni.as_deref().and_then(|name| self.certificates.table().names(name).cloned()).unwrap_or_default();
+        let info = ConnectionInfo {
+            client: connection.remote_address(),
+            protocol: Protocol::H3,
+            sni,
+            certificate,
+        };
+        h3::serve(connection, Arc::clone(&self.service), info).await;
+        drop(place);
+    }
+
+    async fn relay(&self, connection: &Connection) {
+        let from = connection.remote_address();
+        let Ok(Ok((send, recv))) = timeout(self.limits.request_head, connection.accept_bi()).await else { return };
+        match tunnel::connect::serve_stream(&*self.link, from, recv, send).await {
+            // The client closes when it has read the reply; the connection's idle time-out bounds the wait.
+            Ok(()) => {
+                connection.closed().await;
+            }
+            Err(error) => {
+                debug!(%error, %from, "A connect message was not relayed");
+                connection.close(NO_ERROR, b"not relayed");
+            }
+        }
+    }
+}
+
+/// Tells all peers that the endpoint is gone.
+pub(super) async fn close(endpoint: &Endpoint) {
+    endpoint.close(NO_ERROR, b"the edge is shutting down");
+    // Peers that are not told notice by themselves.
+    drop(timeout(CLOSE_MAX, endpoint.wait_idle()).await);
+}
+
+/// A handshake under way.
+struct Handshake<H>(Arc<QuicPort<H>>);
+
+impl<H> Handshake<H> {
+    fn begin(port: &Arc<QuicPort<H>>) -> Self {
+        port.handshakes.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(port))
+    }
+}
+
+impl<H> Drop for Handshake<H> {
+    fn drop(&mut self) {
+        self.0.handshakes.fetch_sub(1, Ordering::Relaxed);
+    }
+}
