@@ -1,11 +1,32 @@
 //! How a request path is read, and every way an upstream might read it differently.
 //!
 //! Policy is decided on the readings; what the client sent is forwarded. A path that is plain has one
-//! reading. One with `%2f`, `%5c`, encoded dots, dot segments or empty segments has several, and
+//! reading. One with `%2f`, `%5c`, dot segments, empty segments, path parameters or escapes of escapes has several, and
 //! [`crate::route::Site::find`] refuses it when they lead to different routes (R2).
+//!
+//! The base reading decodes every escape once, except that an escaped slash stays `%2F`, because it
+//! separates nothing yet. From there each of the steps below is something that some server does, in any order
+//! and any number of times; the readings are all texts that can come of it:
+//!
+//! | step | who does it |
+//! |---|---|
+//! | `%2F` is a slash | servers that decode before they split |
+//! | `\` is a slash | IIS and others on Windows |
+//! | `.` and `..` segments are resolved (RFC 3986 §5.2.4) | nearly all, some before and some after decoding |
+//! | several slashes are one | nginx, Go's and Node's file servers |
+//! | `;` and what follows it in a segment is dropped | Tomcat, Jetty, Spring |
+//! | escapes are decoded once more | chains of two servers that each decode |
+//!
+//! Case is compared as it is, `+` is a plus, and the query is never part of a path.
+
+use std::borrow::Cow;
 
 /// Longest request target, in octets (design §10).
 pub const URI_LEN_MAX: usize = 8 * 1024;
+
+/// Most readings of one path. A path people mean has one or two; the bound keeps a hostile one from
+/// making every route match against hundreds.
+pub const READINGS_MAX: usize = 16;
 
 /// A path as one kind of upstream would read it: decoded, starting with `/`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -20,8 +41,13 @@ impl Reading {
 
 /// A path that may be routed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequestPath {
-    readings: Vec<Reading>,
+pub struct RequestPath(Readings);
+
+/// Apart, so that a plain path costs one allocation: its own text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Readings {
+    One(Reading),
+    Several(Vec<Reading>),
 }
 
 /// Why a path is refused whatever the routes say.
@@ -36,16 +62,20 @@ pub enum PathError {
     /// A `%` that two hexadecimal digits do not follow.
     #[error("a % is not followed by two hexadecimal digits")]
     BadPercent,
-    /// A control character, `\`, `#`, or a raw octet outside ASCII; or one of NUL and controls in encoded form.
+    /// A space, control character, `\`, `#`, `?` or octet outside ASCII as such; or a control character in escaped
+    /// form, however often escaped.
     #[error("the path holds a character that is never allowed")]
     BadCharacter,
     /// The decoded octets are not UTF-8.
     #[error("the path is not UTF-8")]
     NotUtf8,
+    /// More than [`READINGS_MAX`] readings.
+    #[error("the path can be read in more than {READINGS_MAX} ways")]
+    TooManyReadings,
 }
 
 impl RequestPath {
-    /// Reads the path of a request target, without its query.
+    /// Reads the path of a request target, without its query. A plain path costs one pass and one allocation.
     pub fn parse(raw: &str) -> Result<Self, PathError> {
         if !raw.starts_with('/') {
             return Err(PathError::NotAbsolute);
@@ -53,12 +83,312 @@ impl RequestPath {
         if raw.len() > URI_LEN_MAX {
             return Err(PathError::TooLong);
         }
-        // To be replaced by the full reader (all readings); kept while the crate grows.
-        Ok(Self { readings: vec![Reading(raw.to_owned())] })
+        let base = decode_once(raw)?;
+        if is_settled(&base) {
+            return Ok(Self(Readings::One(Reading(base))));
+        }
+        let readings = closure(base)?;
+        Ok(Self(Readings::Several(readings)))
     }
 
     /// Every way it can be read, the most literal first; one for a plain path, never none.
     pub fn readings(&self) -> &[Reading] {
-        &self.readings
+        match &self.0 {
+            Readings::One(reading) => std::slice::from_ref(reading),
+            Readings::Several(readings) => readings,
+        }
+    }
+}
+
+/// The base reading: escapes decoded once, an escaped slash as `%2F`.
+fn decode_once(raw: &str) -> Result<String, PathError> {
+    let octets = raw.as_bytes();
+    let never = |octet: &u8| matches!(octet, 0..=b' ' | b'#' | b'?' | b'\\' | 0x7f..);
+    if octets.iter().any(never) {
+        return Err(PathError::BadCharacter);
+    }
+    if !octets.contains(&b'%') {
+        return Ok(raw.to_owned());
+    }
+    let mut decoded = Vec::with_capacity(octets.len());
+    let mut rest = octets.iter();
+    while let Some(octet) = rest.next() {
+        if *octet != b'%' {
+            decoded.push(*octet);
+            continue;
+        }
+        let (high, low) = (rest.next().and_then(hex), rest.next().and_then(hex));
+        match high.zip(low).ok_or(PathError::BadPercent)? {
+            (2, 15) => decoded.extend_from_slice(SLASH),
+            (high, low) => decoded.push(high << 4 | low),
+        }
+    }
+    let decoded = String::from_utf8(decoded).map_err(|_| PathError::NotUtf8)?;
+    if decoded.contains(char::is_control) { Err(PathError::BadCharacter) } else { Ok(decoded) }
+}
+
+/// An escaped slash in a reading.
+const SLASH: &[u8] = b"%2F";
+
+fn hex(octet: &u8) -> Option<u8> {
+    char::from(*octet).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+}
+
+/// Whether no step would change `path`.
+fn is_settled(path: &str) -> bool {
+    let mut octets = path.bytes();
+    let mut before = octets.next();
+    for octet in octets {
+        match octet {
+            b'%' | b'\\' | b';' => return false,
+            // Dot segments and empty segments both begin right after a slash.
+            b'/' | b'.' if before == Some(b'/') => return STEPS.iter().all(|step| step(path).is_none()),
+            _ => before = Some(octet),
+        }
+    }
+    true
+}
+
+/// All readings that can come of `base`, itself first.
+fn closure(base: String) -> Result<Vec<Reading>, PathError> {
+    let mut readings = vec![Reading(base)];
+    let mut at = 0;
+    while let Some(reading) = readings.get(at) {
+        let mut more: Vec<String> = Vec::new();
+        for step in STEPS {
+            let Some(text) = step(reading.as_str()) else { continue };
+            if text.contains(char::is_control) {
+                return Err(PathError::BadCharacter);
+            }
+            if !more.contains(&text) && readings.iter().all(|known| known.0 != text) {
+                more.push(text);
+            }
+        }
+        readings.extend(more.into_iter().map(Reading));
+        if readings.len() > READINGS_MAX {
+            return Err(PathError::TooManyReadings);
+        }
+        at += 1;
+    }
+    Ok(readings)
+}
+
+/// Something a server may do to a path; `None` if it changes nothing. The result starts with `/`, is no
+/// longer than before, and doing all of them again and again comes to an end.
+type Step = fn(&str) -> Option<String>;
+
+const STEPS: [Step; 6] = [
+    slashes_decoded,
+    backslashes_as_slashes,
+    dots_resolved,
+    slashes_merged,
+    parameters_dropped,
+    decoded_again,
+];
+
+fn slashes_decoded(path: &str) -> Option<String> {
+    path.contains("%2F").then(|| path.replace("%2F", "/"))
+}
+
+fn backslashes_as_slashes(path: &str) -> Option<String> {
+    path.contains('\\').then(|| path.replace('\\', "/"))
+}
+
+/// RFC 3986 §5.2.4: a `..` takes the segment before it along, an empty one too, and cannot climb above the root.
+fn dots_resolved(path: &str) -> Option<String> {
+    let is_dots = |segment: &str| segment == "." || segment == "..";
+    if !path.split('/').any(is_dots) {
+        return None;
+    }
+    let mut kept: Vec<&str> = Vec::new();
+    let mut segments = path.split('/').skip(1).peekable();
+    while let Some(segment) = segments.next() {
+        let is_last = segments.peek().is_none();
+        if segment == ".." {
+            kept.pop();
+        }
+        if !is_dots(segment) {
+            kept.push(segment);
+        } else if is_last {
+            kept.push(""); // "/a/.." is the directory "/", "/a/." is "/a/"
+        }
+    }
+    Some(kept.iter().fold(String::with_capacity(path.len()), |path, segment| path + "/" + segment))
+}
+
+fn slashes_merged(path: &str) -> Option<String> {
+    if !path.contains("//") {
+        return None;
+    }
+    let mut merged = String::with_capacity(path.len());
+    for character in path.chars() {
+        if character != '/' || !merged.ends_with('/') {
+            merged.push(character);
+        }
+    }
+    Some(merged)
+}
+
+fn parameters_dropped(path: &str) -> Option<String> {
+    if !path.contains(';') {
+        return None;
+    }
+    let name = |segment: &str| segment.split(';').next().unwrap_or_default().to_owned();
+    Some(path.split('/').map(name).collect::<Vec<_>>().join("/"))
+}
+
+/// Unlike the first time, a `%` without digits stays, and octets that are not UTF-8 become U+FFFD: what matters is
+/// what the rest turns into.
+fn decoded_again(path: &str) -> Option<String> {
+    match percent_encoding::percent_decode_str(path).decode_utf8_lossy() {
+        Cow::Borrowed(_) => None,
+        Cow::Owned(decoded) => (decoded != path).then_some(decoded),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn readings(raw: &str) -> Vec<String> {
+        RequestPath::parse(raw)
+            .unwrap()
+            .readings()
+            .iter()
+            .map(|reading| reading.as_str().to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn a_plain_path_has_one_reading() {
+        let rows = [
+            ("/", "/"),
+            ("/a", "/a"),
+            ("/a/", "/a/"),
+            ("/a/b.html", "/a/b.html"),
+            ("/.well-known/x", "/.well-known/x"),
+            ("/a/...", "/a/..."),
+            ("/a/..b", "/a/..b"),
+            ("/a+b", "/a+b"),
+            ("/a%20b", "/a b"),
+            ("/a:b@c,d=e&f$g!h*i'j(k)", "/a:b@c,d=e&f$g!h*i'j(k)"),
+            ("/%61dmin", "/admin"),
+            ("/%41DMIN", "/ADMIN"),
+            ("/zo%C3%AB", "/zoë"),
+            ("/%3Fa", "/?a"),
+            ("/100%25", "/100%"),
+            ("/a%2Bb", "/a+b"),
+        ];
+        for (raw, reading) in rows {
+            assert_eq!(readings(raw), [reading], "{raw}");
+        }
+    }
+
+    #[test]
+    fn r02_a_path_that_servers_read_differently_has_all_their_readings() {
+        let rows: [(&str, &[&str]); 24] = [
+            // Escaped slashes.
+            ("/a%2fb", &["/a%2Fb", "/a/b"]),
+            ("/a%2Fb", &["/a%2Fb", "/a/b"]),
+            // Escaped backslashes.
+            ("/a%5cb", &["/a\\b", "/a/b"]),
+            ("/a/..%5cb", &["/a/..\\b", "/a/../b", "/b"]),
+            // Dot segments, plain and escaped.
+            ("/a/../b", &["/a/../b", "/b"]),
+            ("/a/./b", &["/a/./b", "/a/b"]),
+            ("/a/%2e%2E/b", &["/a/../b", "/b"]),
+            ("/a/.%2e/b", &["/a/../b", "/b"]),
+            ("/..", &["/..", "/"]),
+            ("/a/..", &["/a/..", "/"]),
+            ("/a/.", &["/a/.", "/a/"]),
+            ("/../../b", &["/../../b", "/b"]),
+            // Empty segments.
+            ("//a", &["//a", "/a"]),
+            ("/a///b", &["/a///b", "/a/b"]),
+            ("/a//../b", &["/a//../b", "/a/b", "/a/../b", "/b"]),
+            // Path parameters.
+            ("/admin;x", &["/admin;x", "/admin"]),
+            ("/admin;x=1;y/b", &["/admin;x=1;y/b", "/admin/b"]),
+            ("/admin%3Bx/b", &["/admin;x/b", "/admin/b"]),
+            ("/a/..;/b", &["/a/..;/b", "/a/../b", "/b"]),
+            ("/;/b", &["/;/b", "//b", "/b"]),
+            // Escapes of escapes.
+            ("/a%252fb", &["/a%2fb", "/a/b"]),
+            ("/a%25252fb", &["/a%252fb", "/a%2fb", "/a/b"]),
+            ("/%252561", &["/%2561", "/%61", "/a"]),
+            ("/a/%252e%252e/b", &["/a/%2e%2e/b", "/a/../b", "/b"]),
+        ];
+        for (raw, all) in rows {
+            assert_eq!(readings(raw), all, "{raw}");
+        }
+    }
+
+    #[test]
+    fn r02_dots_and_escaped_slashes_meet_in_every_order() {
+        // Resolved before decoding, after it, and never.
+        let all = readings("/a/../b%2f..%2fc");
+        for reading in ["/a/../b%2F..%2Fc", "/b%2F..%2Fc", "/a/../b/../c", "/b/../c", "/c"] {
+            assert!(all.contains(&reading.to_owned()), "{reading} in {all:?}");
+        }
+        assert_eq!(all.len(), 5);
+    }
+
+    #[test]
+    fn r02_what_is_never_allowed_is_refused() {
+        use PathError::{BadCharacter, BadPercent, NotAbsolute, NotUtf8, TooLong, TooManyReadings};
+        let long = format!("/{}", "x".repeat(URI_LEN_MAX));
+        let many = "/a;b//%2f../%5c.%252f/c";
+        let rows = [
+            ("", NotAbsolute),
+            ("*", NotAbsolute),
+            ("a", NotAbsolute),
+            ("http://shop.example/", NotAbsolute),
+            ("%2fa", NotAbsolute),
+            (&long, TooLong),
+            ("/%", BadPercent),
+            ("/%2", BadPercent),
+            ("/%zz", BadPercent),
+            ("/%2 f", BadCharacter),
+            ("/%%32%66", BadPercent),
+            ("/%u002f", BadPercent),
+            ("/%+1", BadPercent),
+            ("/%00", BadCharacter),
+            ("/a%00.png", BadCharacter),
+            ("/%0a", BadCharacter),
+            ("/%0D%0a", BadCharacter),
+            ("/%7f", BadCharacter),
+            ("/%C2%80", BadCharacter),
+            ("/%2500", BadCharacter),
+            ("/%250d", BadCharacter),
+            ("/%25250a", BadCharacter),
+            ("/a\\b", BadCharacter),
+            ("/a#b", BadCharacter),
+            ("/a?b", BadCharacter),
+            ("/a b", BadCharacter),
+            ("/a\tb", BadCharacter),
+            ("/a\0b", BadCharacter),
+            ("/a\u{7f}", BadCharacter),
+            ("/zoë", BadCharacter),
+            ("/%ff", NotUtf8),
+            ("/%c0%af", NotUtf8), // an overlong slash
+            ("/%e0%80%af", NotUtf8),
+            ("/%c0%ae%c0%ae/a", NotUtf8), // overlong dots
+            ("/%ed%a0%80", NotUtf8),      // a surrogate
+            ("/%c3", NotUtf8),
+            (many, TooManyReadings),
+        ];
+        for (raw, why) in rows {
+            assert_eq!(RequestPath::parse(raw), Err(why), "{raw:?}");
+        }
+    }
+
+    #[test]
+    fn r23_the_longest_hostile_path_is_read_in_bounded_time() {
+        let start = std::time::Instant::now();
+        for piece in ["%252f", "/..", "..%2f", ";/", "%5c..", "//.", "%25", "%2525252f"] {
+            let raw = format!("/{}", piece.repeat((URI_LEN_MAX - 1) / piece.len()));
+            let _read = RequestPath::parse(&raw);
+        }
+        assert!(start.elapsed() < std::time::Duration::from_secs(2), "{:?}", start.elapsed());
     }
 }
