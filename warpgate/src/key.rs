@@ -213,7 +213,7 @@ impl Sources {
             return read_file(&path, Source::File(path.clone()), notes);
         }
         if from_stdin {
-            let text = read_bounded(stdin).map_err(KeyError::Stdin)?;
+            let text = read_line(stdin).map_err(KeyError::Stdin)?;
             return Ok((Source::Stdin, text));
         }
         if let Some(path) = self.credentials.map(|directory| directory.join(CREDENTIAL))
@@ -250,6 +250,19 @@ fn read_bounded(from: impl io::Read) -> io::Result<String> {
     let mut text = String::new();
     from.take(limit).read_to_string(&mut text)?;
     Ok(text)
+}
+
+/// The first line that is not empty, so that whoever pastes a key into a terminal ends it with Enter.
+fn read_line(from: impl io::Read) -> io::Result<String> {
+    use io::BufRead as _;
+    let limit = u64::try_from(KEY_LEN_MAX).unwrap_or(u64::MAX).saturating_add(64);
+    for line in io::BufReader::new(from.take(limit)).lines() {
+        let line = line?;
+        if !line.trim().is_empty() {
+            return Ok(line);
+        }
+    }
+    Ok(String::new())
 }
 
 fn readable_by_others(file: &std::fs::File) -> Option<u32> {

@@ -11,8 +11,10 @@
 //! All I/O runs on one current-thread runtime: with two threads the same work takes twice the CPU, because every
 //! request crosses between them.
 
+pub mod agent;
 pub mod backoff;
 pub mod bundle;
+pub mod enroll;
 pub mod exchange;
 pub mod exit;
 pub mod key;
@@ -20,6 +22,7 @@ pub mod limits;
 pub mod output;
 pub mod resolve;
 pub mod routes;
+pub mod state;
 pub mod tunnel;
 pub mod upstream;
 

@@ -32,6 +32,15 @@ pub const CONTROL_BACKOFF: (Duration, Duration) = (Duration::from_millis(500), D
 /// second; this is for the case that every edge is silent or lies.
 pub const BUNDLE_POLL_EVERY: Duration = Duration::from_secs(60);
 
+/// When an edge says that our key is gone, control is asked this soon.
+pub const DOUBT_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often the wall clock is compared with the time of the next renewal, because it may jump.
+pub const RENEWAL_LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// How often idle connections to upstreams are looked through.
+pub const SWEEP_EVERY: Duration = Duration::from_secs(15);
+
 /// How long an exchange that names a newer bundle than ours waits for it (design §5).
 pub const REVISION_WAIT_MAX: Duration = Duration::from_secs(1);
 
@@ -142,6 +151,3 @@ pub const FOLD_FOR: Duration = Duration::from_secs(300);
 
 /// Most different failures that are folded at once.
 pub const FOLD_KINDS_MAX: usize = 64;
-
-/// Connections to the health listener served at once.
-pub const HEALTH_CONNECTIONS_MAX: usize = 16;

@@ -25,7 +25,7 @@ use mezusphere_model::id::{EdgeId, WarpgateId};
 use mezusphere_model::slug::Slug;
 use mezusphere_model::{Clock, Entropy};
 use mezusphere_pki::CurrentIdentity;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 pub use endpoint::Network;
@@ -58,6 +58,8 @@ pub struct Shared {
     pub reporter: Reporter,
     /// How each edge is doing.
     pub status: watch::Sender<Status>,
+    /// Rung when an edge says that our key or our place is gone, so that control is asked.
+    pub doubt: Notify,
 }
 
 /// How the edges are doing.

@@ -208,6 +208,9 @@ impl Supervisor {
     }
 
     fn tell_failure(&self, failure: &Failure, wait: Duration, until_change: bool) {
+        if until_change {
+            self.shared.doubt.notify_one();
+        }
         let kind = format!("{}{}", self.kind(), failure.code);
         self.shared.reporter.tell_failure(&kind, |repeats| Event::EdgeFailed {
             edge: self.edge.id.to_string(),

@@ -1,0 +1,261 @@
+//! The running warpgate: gets an identity, keeps tunnels, tells when it is ready, renews, drains.
+//!
+//! ```text
+//! start     identity and first bundle: from the state directory, or by enrollment until it works
+//! upkeep    renewal of the certificate, polling for bundles, closing of idle connections
+//! ready     when "Ready" may be said, and what is said with it
+//! ```
+
+mod ready;
+mod start;
+mod upkeep;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mezusphere_model::connection_key::ConnectionKey;
+use mezusphere_model::{Clock, Entropy};
+use mezusphere_pki::CurrentIdentity;
+use mezusphere_telemetry::{Condition, Health, HealthListener, Metrics};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::bundle::Bundles;
+use crate::enroll::{ConnectFailure, ConnectService};
+use crate::exchange::Gate;
+use crate::exit::Exit;
+use crate::limits::{DRAIN_GRACE, DRAIN_LATE_ARRIVALS};
+use crate::output::{Event, Reporter};
+use crate::state::StateDir;
+use crate::tunnel::{self, Network, Shared, Status};
+use crate::upstream::Upstreams;
+use start::Started;
+use upkeep::Upkeep;
+
+/// What a warpgate is told when it starts.
+pub struct Config {
+    /// Where to connect, whom to trust, what for.
+    pub key: ConnectionKey,
+    /// The key's last four characters.
+    pub key_hint: String,
+    /// Where requests may go.
+    pub upstreams: Upstreams,
+    /// Where to keep certificate and key; `None`: in memory only.
+    pub state: Option<StateDir>,
+    /// Where to answer health checks; loopback only.
+    pub health: Option<SocketAddr>,
+    /// End instead of trying for ever, until the first tunnel is up.
+    pub exit_on_failure: bool,
+    /// This machine's name, for people.
+    pub hostname: String,
+}
+
+/// What the parts of an agent share.
+struct Agent {
+    config: Config,
+    clock: Clock,
+    entropy: Entropy,
+    reporter: Reporter,
+    /// How many signals to stop have come.
+    signals: watch::Receiver<u32>,
+}
+
+/// Runs a warpgate until it is signalled to stop, or cannot go on.
+///
+/// `signals` counts the signals to stop: the first drains, the second ends at once.
+pub async fn run(
+    config: Config,
+    clock: Clock,
+    entropy: Entropy,
+    reporter: Reporter,
+    signals: watch::Receiver<u32>,
+) -> Exit {
+    let mut impatient = signals.clone();
+    let agent = Agent { config, clock, entropy, reporter, signals };
+    tokio::select! {
+        biased;
+        Ok(_) = impatient.wait_for(|count| *count >= 2) => Exit::Interrupted,
+        exit = agent.run() => exit,
+    }
+}
+
+impl Agent {
+    async fn run(mut self) -> Exit {
+        self.reporter.tell(Event::Started {
+            version: env!("CARGO_PKG_VERSION"),
+            platform: format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
+            host: self.config.hostname.clone(),
+        });
+        let network = match Network::open() {
+            Ok(network) => network,
+            Err(why) => {
+                return self.fail(Exit::Failed, "network.socket", &format!("no UDP socket: {why}"), "");
+            }
+        };
+        let health = Health::new();
+        let connected = health.condition("a tunnel to an edge");
+        let metrics = Metrics::new("warpgate");
+        let _health = match self.listen(health, metrics.clone()).await {
+            Ok(listening) => listening,
+            Err(exit) => return exit,
+        };
+        let service = ConnectService::new(
+            network.clone(),
+            self.config.key.clone(),
+            self.clock.clone(),
+            self.config.hostname.clone(),
+        );
+        let started = match start::start(&mut self, &service).await {
+            Ok(started) => started,
+            Err(exit) => return exit,
+        };
+        self.tell_network(&network);
+        self.serve(started, network, service, &connected, &metrics).await
+    }
+
+    /// From the first bundle to the end.
+    async fn serve(
+        self,
+        started: Started,
+        network: Network,
+        service: ConnectService,
+        connected: &Condition,
+        metrics: &Metrics,
+    ) -> Exit {
+        let Started { identity, instance, bundles, enrolled } = started;
+        let shared = self.share(identity, instance, bundles, network);
+        watch_gauges(metrics, &shared);
+        let (stop, stopped) = watch::channel(None);
+        // Each of these ends with this function.
+        let tunnels = tokio::spawn(tunnel::keep_all(Arc::clone(&shared), stopped));
+        let mut tunnels = AbortOnDropHandle::new(tunnels);
+        let upkeep = Upkeep::new(Arc::clone(&shared), service, self.config.state.clone(), enrolled);
+        let mut upkeep = std::pin::pin!(upkeep.run());
+        let mut announcing = std::pin::pin!(ready::announce(Arc::clone(&shared)));
+        let mut announced = false;
+        let mut signals = self.signals.clone();
+        let mut status = shared.status.subscribe();
+        loop {
+            tokio::select! {
+                () = &mut announcing, if !announced => announced = true,
+                failure = &mut upkeep => return self.fail_with(&failure),
+                Ok(()) = status.changed() => {
+                    let now = status.borrow_and_update().clone();
+                    connected.set(now.connected() > 0);
+                    if self.config.exit_on_failure && !announced && now.all_failed() {
+                        return self.fail(
+                            Exit::NoTransport,
+                            "tunnel.none",
+                            "no edge can be reached, or none accepts this warpgate",
+                            "the lines above say why for each edge; without --exit-on-failure it is tried for ever",
+                        );
+                    }
+                }
+                _ = signals.wait_for(|count| *count >= 1) => break,
+            }
+        }
+        connected.set(false);
+        self.drain(&shared, &stop, &mut tunnels).await
+    }
+
+    fn share(
+        &self,
+        identity: CurrentIdentity,
+        instance: mezusphere_model::id::WarpgateId,
+        bundles: Arc<Bundles>,
+        network: Network,
+    ) -> Arc<Shared> {
+        let gate = Gate::new(bundles, self.config.upstreams.clone(), self.clock.clone());
+        Arc::new(Shared {
+            gate: Arc::new(gate),
+            network,
+            identity,
+            instance,
+            upstream_names: self.config.upstreams.iter().map(|(name, _)| name.clone()).collect(),
+            renewals: watch::Sender::new(0),
+            clock: self.clock.clone(),
+            entropy: self.entropy.clone(),
+            reporter: self.reporter.clone(),
+            status: watch::Sender::new(Status::default()),
+            doubt: tokio::sync::Notify::new(),
+        })
+    }
+
+    /// Lets what runs finish; a second signal ends it from outside.
+    async fn drain(
+        self,
+        shared: &Shared,
+        stop: &watch::Sender<Option<Duration>>,
+        tunnels: &mut AbortOnDropHandle<()>,
+    ) -> Exit {
+        let running = &shared.gate.running;
+        self.reporter.tell(Event::Draining { exchanges: running.count(), grace_s: DRAIN_GRACE.as_secs() });
+        running.start_draining();
+        stop.send_replace(Some(DRAIN_GRACE));
+        let deadline = Instant::now() + DRAIN_GRACE + DRAIN_LATE_ARRIVALS.1;
+        let closing = async {
+            sleep(DRAIN_LATE_ARRIVALS.1).await;
+            shared.gate.close();
+            std::future::pending::<()>().await;
+        };
+        let cut = tokio::select! {
+            over = timeout_at(deadline, tunnels) => if over.is_ok() { 0 } else { running.count() },
+            () = closing => 0,
+        };
+        shared
+            .network
+            .endpoint
+            .close(quinn::VarInt::from_u32(tunnel_proto::codes::CloseCode::Done.number()), b"");
+        // So that the edges hear of it; they would notice by silence otherwise.
+        drop(tokio::time::timeout(DRAIN_LATE_ARRIVALS.1, shared.network.endpoint.wait_idle()).await);
+        self.reporter.tell(Event::Stopped { cut });
+        Exit::Done
+    }
+
+    async fn listen(&self, health: Health, metrics: Metrics) -> Result<Option<AbortOnDropHandle<()>>, Exit> {
+        let Some(address) = self.config.health else { return Ok(None) };
+        match HealthListener::bind(address).await {
+            Ok(listener) => Ok(Some(AbortOnDropHandle::new(tokio::spawn(listener.serve(health, metrics))))),
+            Err(why) => Err(self.fail(
+                Exit::Usage,
+                "health.address",
+                &why.to_string(),
+                "choose another address or port for --health, or leave it out",
+            )),
+        }
+    }
+
+    fn tell_network(&self, network: &Network) {
+        self.reporter.tell(Event::Network {
+            receive_buffer: network.receive_buffer,
+            send_buffer: network.send_buffer,
+            advice: network.advice(),
+        });
+    }
+
+    fn fail_with(&self, failure: &ConnectFailure) -> Exit {
+        self.fail(failure.exit, &failure.code, &failure.message, &failure.next)
+    }
+
+    fn fail(&self, exit: Exit, code: &str, message: &str, next: &str) -> Exit {
+        self.reporter.tell(Event::Error {
+            code: code.to_owned(),
+            message: message.to_owned(),
+            next: next.to_owned(),
+            exit: exit.code(),
+        });
+        exit
+    }
+}
+
+fn watch_gauges(metrics: &Metrics, shared: &Arc<Shared>) {
+    let (for_tunnels, for_exchanges) = (Arc::clone(shared), Arc::clone(shared));
+    let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    metrics
+        .gauge_from("tunnels", "Edges with a tunnel", move || count(for_tunnels.status.borrow().connected()));
+    metrics.gauge_from("exchanges", "Exchanges that are running", move || {
+        count(for_exchanges.gate.running.count())
+    });
+}

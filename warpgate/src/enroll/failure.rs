@@ -1,0 +1,161 @@
+//! Why the connect service gave nothing, in sentences with a code, a next step and an exit code.
+
+use std::time::Duration;
+
+use mezusphere_model::Timestamp;
+use mezusphere_pki::alert::{Sentence, own_error_sentence, peer_error_sentence};
+use tunnel_proto::connect::{Refusal, refusal};
+
+use crate::bundle::Rejected;
+use crate::exit::Exit;
+
+/// Why control did not give what was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ConnectFailure {
+    /// A stable dotted word.
+    pub code: String,
+    /// A sentence without a full stop.
+    pub message: String,
+    /// What to do.
+    pub next: String,
+    /// How the program ends if it ends on this.
+    pub exit: Exit,
+    /// Whether asking again is useless until a person did something.
+    pub is_final: bool,
+}
+
+impl ConnectFailure {
+    fn new(code: &str, message: impl Into<String>, next: &str) -> Self {
+        let next = next.to_owned();
+        Self {
+            code: code.to_owned(),
+            message: message.into(),
+            next,
+            exit: Exit::ControlUnreachable,
+            is_final: false,
+        }
+    }
+
+    fn ends(self, exit: Exit) -> Self {
+        Self { exit, is_final: true, ..self }
+    }
+
+    pub(super) fn refused(refusal: &Refusal) -> Self {
+        let message = refusal.message.trim_end_matches('.');
+        let failure = Self::new(&refusal.code, message, &refusal.next);
+        match refusal.code.as_str() {
+            refusal::KEY_REVOKED | refusal::KEY_EXPIRED => failure.ends(Exit::KeyRevoked),
+            refusal::CLOCK_SKEW => failure.ends(Exit::ClockSkew),
+            refusal::AGENT_TOO_OLD => failure.ends(Exit::TooOld),
+            refusal::ENVIRONMENT_UNKNOWN => failure.ends(Exit::KeyInvalid),
+            refusal::CSR_INVALID | refusal::REQUEST_MALFORMED => failure.ends(Exit::Failed),
+            code if code.starts_with("key.") => failure.ends(Exit::KeyInvalid),
+            _ => failure,
+        }
+    }
+
+    pub(super) fn clock_skew(skew_ms: i64, max: Duration) -> Self {
+        let direction = if skew_ms > 0 { "ahead of" } else { "behind" };
+        let message = format!(
+            "this machine's clock is {} {direction} the control plane's; at most {} is possible",
+            span(Duration::from_millis(skew_ms.unsigned_abs())),
+            span(max),
+        );
+        Self::new(refusal::CLOCK_SKEW, message, CLOCK_NEXT).ends(Exit::ClockSkew)
+    }
+
+    /// Our side or theirs ended the TLS handshake with this alert.
+    pub(super) fn alert(alert: u8, ours: bool, now: Timestamp) -> Self {
+        let Sentence { code, what, next, suspects_clock } =
+            if ours { own_error_sentence(alert) } else { peer_error_sentence(alert) };
+        let what = what.trim_end_matches('.');
+        if suspects_clock {
+            let message = format!("{what}; this machine's clock says {now}");
+            return Self::new(code, message, CLOCK_NEXT).ends(Exit::ClockSkew);
+        }
+        Self::new(code, what, next)
+    }
+
+    pub(super) fn unreachable(why: String) -> Self {
+        Self::new(
+            "control.unreachable",
+            why,
+            "check that this machine reaches that host and port, over UDP or TCP, and that the platform runs",
+        )
+    }
+
+    pub(super) fn bad_answer(why: &str) -> Self {
+        Self::new(
+            "control.bad_answer",
+            format!("the answer cannot be used: {why}"),
+            "if it persists, tell the operator, or upgrade the older of platform and warpgate",
+        )
+    }
+
+    /// Control's certificate was good, its bundle was not.
+    pub(crate) fn unusable_bundle(why: &Rejected) -> Self {
+        Self::bad_answer(&why.to_string())
+    }
+
+    pub(super) fn fault(why: String) -> Self {
+        Self::new("warpgate.internal", why, "this is a fault of warpgate; please report it")
+            .ends(Exit::Failed)
+    }
+}
+
+const CLOCK_NEXT: &str = "set the clock (timedatectl set-ntp true), then connect again";
+
+/// A duration in its largest fitting unit.
+fn span(duration: Duration) -> String {
+    let s = duration.as_secs();
+    match s {
+        0..120 => format!("{s} s"),
+        120..7_200 => format!("{} min", s / 60),
+        7_200..172_800 => format!("{} h", s / 3600),
+        _ => format!("{} days", s / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_refusal_ends_the_program_in_its_own_way_or_not_at_all() {
+        let rows = [
+            (refusal::KEY_UNKNOWN, Exit::KeyInvalid, true),
+            (refusal::KEY_SCOPE, Exit::KeyInvalid, true),
+            (refusal::ENVIRONMENT_UNKNOWN, Exit::KeyInvalid, true),
+            (refusal::KEY_REVOKED, Exit::KeyRevoked, true),
+            (refusal::KEY_EXPIRED, Exit::KeyRevoked, true),
+            (refusal::CLOCK_SKEW, Exit::ClockSkew, true),
+            (refusal::AGENT_TOO_OLD, Exit::TooOld, true),
+            ("key.some_newer_word", Exit::KeyInvalid, true),
+            (refusal::CONTROL_AWAY, Exit::ControlUnreachable, false),
+            (refusal::INTERNAL, Exit::ControlUnreachable, false),
+            ("some.newer_word", Exit::ControlUnreachable, false),
+        ];
+        for (code, exit, is_final) in rows {
+            let refusal = Refusal { code: code.into(), message: "No.".into(), next: "Ask.".into() };
+            let failure = ConnectFailure::refused(&refusal);
+            assert_eq!((failure.exit, failure.is_final), (exit, is_final), "{code}");
+            assert_eq!((failure.message.as_str(), failure.next.as_str()), ("No", "Ask."));
+        }
+    }
+
+    #[test]
+    fn a_wrong_clock_is_named_with_its_direction() {
+        let day_ahead = ConnectFailure::clock_skew(26 * 3_600_000, Duration::from_secs(300));
+        assert_eq!(
+            day_ahead.message,
+            "this machine's clock is 26 h ahead of the control plane's; at most 5 min is possible"
+        );
+        assert_eq!(day_ahead.exit, Exit::ClockSkew);
+        let behind = ConnectFailure::clock_skew(-400_000, Duration::from_secs(300));
+        assert!(behind.message.contains("6 min behind"), "{}", behind.message);
+        let expired = ConnectFailure::alert(45, true, Timestamp::from_seconds(0));
+        assert!(expired.message.contains("clock says 1970-01-01T00:00:00Z"), "{}", expired.message);
+        assert_eq!(expired.exit, Exit::ClockSkew);
+    }
+}

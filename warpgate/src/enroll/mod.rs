@@ -1,0 +1,163 @@
+//! The connect service: how a connection key becomes a certificate and a bundle, and how newer ones come.
+//!
+//! The root is pinned by its SHA-256 out of the key, so nothing is told before the other side has proved that
+//! it belongs to the right installation. The key pair is made here and stays here; only a CSR leaves (R20).
+
+mod failure;
+mod transport;
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use mezusphere_model::bundle::SignedBundle;
+use mezusphere_model::connection_key::ConnectionKey;
+use mezusphere_model::id::WarpgateId;
+use mezusphere_model::{Clock, Timestamp};
+use mezusphere_pki::trust::certificates_from_pem;
+use mezusphere_pki::{NodeIdentity, NodeKey, Role, Trust};
+use tokio::time::Instant;
+use tunnel_proto::connect::{BundleQuery, Enroll, Enrolled, Reply, Request};
+
+pub use failure::ConnectFailure;
+pub use transport::Transport;
+
+use crate::limits::CLOCK_SKEW_MAX;
+use crate::tunnel::Network;
+
+/// The connect service a connection key names.
+pub struct ConnectService {
+    network: Network,
+    key: ConnectionKey,
+    clock: Clock,
+    hostname: String,
+}
+
+/// What enrollment gave.
+pub struct Enrollment {
+    /// Our certificate with its key.
+    pub identity: NodeIdentity,
+    /// Which instance we are.
+    pub instance: WarpgateId,
+    /// The environment's bundle; not verified yet.
+    pub bundle: SignedBundle,
+    /// Trust in the key's root alone: what the first bundle is judged by.
+    pub pinned: Trust,
+    /// Name of the key's service account.
+    pub account: String,
+    /// The project's slug.
+    pub project: String,
+    /// The environment's slug.
+    pub environment: String,
+    /// How the service was reached.
+    pub transport: Transport,
+    /// How long it took.
+    pub took: Duration,
+    /// This machine's clock minus control's, in milliseconds.
+    pub clock_skew_ms: i64,
+}
+
+impl ConnectService {
+    /// The service of `key`, dialled from `network`; `hostname` is told to control for people to read.
+    pub fn new(network: Network, key: ConnectionKey, clock: Clock, hostname: String) -> Self {
+        Self { network, key, clock, hostname }
+    }
+
+    /// Host and port, for people.
+    pub fn address(&self) -> String {
+        format!("{}:{}", self.key.host, self.key.port)
+    }
+
+    /// The key it was made for.
+    pub fn key(&self) -> &ConnectionKey {
+        &self.key
+    }
+
+    /// Gets a certificate for a new key, as `instance` if we are one already.
+    pub async fn enroll(&self, instance: Option<WarpgateId>) -> Result<Enrollment, ConnectFailure> {
+        let node_key = NodeKey::generate().map_err(|why| ConnectFailure::fault(why.to_string()))?;
+        let csr = node_key.csr_der().map_err(|why| ConnectFailure::fault(why.to_string()))?;
+        let request = Request::Enroll(Enroll {
+            key: self.key.key.clone(),
+            environment: self.key.environment,
+            csr_der: BASE64.encode(csr),
+            instance,
+            agent: crate::AGENT.to_owned(),
+            hostname: self.hostname.clone(),
+        });
+        let (asked_at, start) = (self.clock.now(), Instant::now());
+        let (reply, transport) = self.ask(&request).await?;
+        let took = start.elapsed();
+        let enrolled = match reply {
+            Reply::Enrolled(enrolled) => *enrolled,
+            Reply::Refused(refusal) => return Err(ConnectFailure::refused(&refusal)),
+            Reply::Bundle { .. } => return Err(ConnectFailure::bad_answer("it answered another question")),
+        };
+        self.accept(enrolled, node_key, transport, took, asked_at.after(took / 2))
+    }
+
+    /// The environment's bundle, if there is one newer than `have_revision`; not verified yet.
+    pub async fn newer_bundle(&self, have_revision: u64) -> Result<Option<SignedBundle>, ConnectFailure> {
+        let request = Request::Bundle(BundleQuery {
+            key: self.key.key.clone(),
+            environment: self.key.environment,
+            have_revision,
+        });
+        match self.ask(&request).await?.0 {
+            Reply::Bundle { bundle } => Ok(bundle),
+            Reply::Refused(refusal) => Err(ConnectFailure::refused(&refusal)),
+            Reply::Enrolled(_) => Err(ConnectFailure::bad_answer("it answered another question")),
+        }
+    }
+
+    async fn ask(&self, request: &Request) -> Result<(Reply, Transport), ConnectFailure> {
+        let json = request.to_json().map_err(|why| ConnectFailure::fault(why.to_string()))?;
+        let framed =
+            tunnel_proto::connect::frame(&json).map_err(|why| ConnectFailure::fault(why.to_string()))?;
+        let (answer, transport) = transport::ask(&self.network, &self.key, &self.clock, &framed).await?;
+        let reply = Reply::from_json(&answer).map_err(|why| ConnectFailure::bad_answer(&why.to_string()))?;
+        Ok((reply, transport))
+    }
+
+    /// Checks what control gave before it is used: an edge relayed it.
+    fn accept(
+        &self,
+        enrolled: Enrolled,
+        node_key: NodeKey,
+        transport: Transport,
+        took: Duration,
+        here: Timestamp,
+    ) -> Result<Enrollment, ConnectFailure> {
+        let bad = |why: String| ConnectFailure::bad_answer(&why);
+        let clock_skew_ms = (here.as_micros() - enrolled.control_time.as_micros()) / 1000;
+        let identity =
+            NodeIdentity::from_pem(&enrolled.chain_pem, node_key).map_err(|why| bad(why.to_string()))?;
+        let life = identity.not_after().since(enrolled.control_time);
+        let skew_max = CLOCK_SKEW_MAX.min(life / 4);
+        if Duration::from_millis(clock_skew_ms.unsigned_abs()) > skew_max {
+            return Err(ConnectFailure::clock_skew(clock_skew_ms, skew_max));
+        }
+        match identity.name().role {
+            Role::Warpgate { environment, id, .. }
+                if environment == self.key.environment && id == enrolled.warpgate => {}
+            _ => return Err(ConnectFailure::bad_answer("the certificate names another node")),
+        }
+        let mut candidates = Vec::new();
+        for pem in &enrolled.roots_pem {
+            candidates.extend(certificates_from_pem(pem).map_err(|why| bad(why.to_string()))?);
+        }
+        let pinned = Trust::from_pin(&self.key.root, &candidates).map_err(|why| bad(why.to_string()))?;
+        Ok(Enrollment {
+            identity,
+            instance: enrolled.warpgate,
+            bundle: enrolled.bundle,
+            pinned,
+            account: enrolled.account,
+            project: enrolled.project.to_string(),
+            environment: enrolled.environment.to_string(),
+            transport,
+            took,
+            clock_skew_ms,
+        })
+    }
+}

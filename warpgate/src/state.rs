@@ -1,0 +1,176 @@
+//! What survives a restart, if a state directory is given: certificate, key and the last bundle, mode 0600.
+//!
+//! With it a warpgate reconnects while control is away, and stays the same instance. Without it everything
+//! is in memory only.
+
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use mezusphere_model::Timestamp;
+use mezusphere_model::bundle::SignedBundle;
+use mezusphere_model::id::{EnvironmentId, WarpgateId};
+use mezusphere_pki::{NodeIdentity, NodeKey, Role, Trust, TrustDomain};
+use rustls_pki_types::CertificateDer;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::key::reason;
+
+const FILE: &str = "identity.json";
+
+/// Form of the file; another one is ignored and written anew.
+const VERSION: u32 = 1;
+
+/// Largest file that is read, in octets: a bundle of 1 MiB with room.
+const FILE_LEN_MAX: u64 = 2 * 1024 * 1024;
+
+/// A directory for what survives a restart.
+#[derive(Clone, Debug)]
+pub struct StateDir(PathBuf);
+
+/// What was kept.
+pub struct Kept {
+    /// The certificate with its key.
+    pub identity: NodeIdentity,
+    /// Which instance it names.
+    pub instance: WarpgateId,
+    /// The bundle that was in force.
+    pub bundle: SignedBundle,
+    /// The trust it was verified with.
+    pub trust: Trust,
+    /// When it was verified.
+    pub verified_at: Timestamp,
+}
+
+/// Why a state directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// It cannot be made, or nothing can be written there.
+    #[error("the state directory {} cannot be used: {}", .0.display(), reason(.1))]
+    Unusable(PathBuf, #[source] io::Error),
+    /// Others could put a key of theirs in place of ours.
+    #[error("the state directory {} can be changed by other users", .0.display())]
+    Exposed(PathBuf),
+}
+
+#[derive(Serialize, Deserialize)]
+struct File {
+    version: u32,
+    environment: EnvironmentId,
+    instance: WarpgateId,
+    chain_pem: String,
+    key_pkcs8: String,
+    trust_domain: String,
+    /// DER in base64.
+    roots: Vec<String>,
+    bundle: SignedBundle,
+    verified_at: Timestamp,
+}
+
+impl StateDir {
+    /// Makes the directory if it is not there, and checks that a file can be written in it.
+    pub fn open(path: &Path) -> Result<Self, StateError> {
+        let unusable = |why| StateError::Unusable(path.to_owned(), why);
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
+        let mode = std::fs::metadata(path).map_err(unusable)?.permissions().mode();
+        if mode & 0o022 != 0 {
+            return Err(StateError::Exposed(path.to_owned()));
+        }
+        let trial = path.join(".trial");
+        write_private(&trial, b"").map_err(unusable)?;
+        std::fs::remove_file(&trial).map_err(unusable)?;
+        Ok(Self(path.to_owned()))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// What was kept for `environment`, if it can still be used at all; `Err` says why it is left aside.
+    pub fn load(&self, environment: EnvironmentId, now: Timestamp) -> Result<Option<Kept>, String> {
+        use io::Read as _;
+        let mut text = Zeroizing::new(String::new());
+        let file = match std::fs::File::open(self.0.join(FILE)) {
+            Ok(file) => file,
+            Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(why) => return Err(reason(&why)),
+        };
+        file.take(FILE_LEN_MAX).read_to_string(&mut text).map_err(|why| reason(&why))?;
+        let file: File =
+            serde_json::from_str(&text).map_err(|_| "it is damaged or of another version".to_owned())?;
+        if file.version != VERSION {
+            return Err("it is of another version".to_owned());
+        }
+        if file.environment != environment {
+            return Err("it is another environment's".to_owned());
+        }
+        let kept = kept(file)?;
+        if kept.identity.not_after() <= now {
+            Err("its certificate has ended".to_owned())
+        } else {
+            Ok(Some(kept))
+        }
+    }
+
+    /// Keeps this state in place of what was there: whole or not at all.
+    pub fn save(
+        &self,
+        environment: EnvironmentId,
+        identity: &NodeIdentity,
+        bundle: &SignedBundle,
+        trust: &Trust,
+        verified_at: Timestamp,
+    ) -> Result<(), StateError> {
+        let Role::Warpgate { id: instance, .. } = identity.name().role else {
+            return Ok(());
+        };
+        let file = File {
+            version: VERSION,
+            environment,
+            instance,
+            chain_pem: identity.chain_pem(),
+            key_pkcs8: BASE64.encode(identity.key().pkcs8_der()),
+            trust_domain: trust.domain().to_string(),
+            roots: trust.roots().iter().map(|root| BASE64.encode(root)).collect(),
+            bundle: bundle.clone(),
+            verified_at,
+        };
+        let unusable = |why| StateError::Unusable(self.0.clone(), why);
+        let text = Zeroizing::new(serde_json::to_vec(&file).map_err(|why| unusable(why.into()))?);
+        drop(Zeroizing::new(file.key_pkcs8));
+        let (temporary, place) = (self.0.join(".identity.new"), self.0.join(FILE));
+        write_private(&temporary, &text).map_err(unusable)?;
+        std::fs::rename(&temporary, &place).map_err(unusable)?;
+        std::fs::File::open(&self.0).and_then(|directory| directory.sync_all()).map_err(unusable)
+    }
+}
+
+fn kept(file: File) -> Result<Kept, String> {
+    let damaged = |_| "it is damaged".to_owned();
+    let text = Zeroizing::new(file.key_pkcs8);
+    let key = Zeroizing::new(BASE64.decode(text.as_bytes()).map_err(damaged)?);
+    let key = NodeKey::from_pkcs8_der(&key).map_err(|why| why.to_string())?;
+    let identity = NodeIdentity::from_pem(&file.chain_pem, key).map_err(|why| why.to_string())?;
+    let mut roots = Vec::new();
+    for root in &file.roots {
+        roots.push(CertificateDer::from(BASE64.decode(root).map_err(damaged)?));
+    }
+    let domain = TrustDomain::parse(&file.trust_domain).map_err(|why| why.to_string())?;
+    let trust = Trust::new(domain, roots, []).map_err(|why| why.to_string())?;
+    let File { instance, bundle, verified_at, .. } = file;
+    Ok(Kept { identity, instance, bundle, trust, verified_at })
+}
+
+/// Writes a file that only its owner can read, and waits until the disk has it.
+fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    // The mode above counts only for a new file.
+    file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
