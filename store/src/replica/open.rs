@@ -1,22 +1,24 @@
-//! Opening the replica, and reading from it.
+//! Opening the replica: owning its directory, and believing only partitions whose fingerprint fits.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::AtomicI64;
+use std::sync::{Arc, Mutex, RwLock, mpsc};
 
 use mezusphere_model::Clock;
-use mezusphere_model::bundle::SignedBundle;
-use mezusphere_model::document::{
-    ApiKeyDoc, CertificateDoc, Partition, PlatformDoc, PrincipalDoc, RevocationDoc,
-};
-use mezusphere_model::id::{ApiKeyId, EnvironmentId, ProjectId, SignInId};
-use mezusphere_model::identity::Subject;
-use mezusphere_model::route::SiteDoc;
+use mezusphere_model::document::Partition;
 use mezusphere_model::seal::Seal;
-use mezusphere_model::session::SessionDoc;
-use mezusphere_model::token::TokenHash;
+use tokio::sync::Notify;
 
-use super::Changed;
+use super::apply::{self, QUEUE_LEN};
+use super::change::Teller;
+use super::disk::{Disk, DiskError};
+use super::record::{self, Content, Position};
+use super::{Damage, NEVER, Replica, Shared};
+use crate::lock::{DirLock, DirLockError};
+
+/// Name of the file whose lock means ownership of the directory.
+const LOCK: &str = "replica.lock";
 
 /// Why a replica cannot be opened. Damage is not among the reasons: a damaged one is put aside and begun anew.
 #[derive(Debug, thiserror::Error)]
@@ -39,109 +41,104 @@ pub enum OpenError {
     },
 }
 
-/// Why a read gave no answer. The only safe conclusion is to refuse.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReadError {
-    /// The disk failed. (A damaged value is not an error: it counts as missing, and its partition is fetched anew.)
-    #[error("the replica cannot be read")]
-    Disk,
-}
-
-/// An edge's copy of the feed. Share it in an `Arc`.
-pub struct Replica(());
-
-impl std::fmt::Debug for Replica {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Replica")
-    }
-}
-
 impl Replica {
     /// Opens or creates the replica in `dir`. `seal` closes documents that hold keys.
     ///
-    /// Blocks on the disk: call it before the I/O threads run.
+    /// Blocks: it reads everything there is once, to check it. Call it before the I/O threads run.
     pub fn open(dir: &Path, clock: Clock, seal: Arc<dyn Seal>) -> Result<Self, OpenError> {
-        todo!()
-    }
-
-    /// The session whose token hashes to this. One look-up by key: memory when hot; on a miss one read of a few KiB.
-    pub fn session(&self, token: &TokenHash) -> Result<Option<SessionDoc>, ReadError> {
-        todo!()
-    }
-
-    /// Somebody's principal in a project. As cheap as [`Replica::session`].
-    pub fn principal(&self, project: ProjectId, subject: Subject) -> Result<Option<PrincipalDoc>, ReadError> {
-        todo!()
-    }
-
-    /// An API key. As cheap as [`Replica::session`].
-    pub fn api_key(&self, id: ApiKeyId) -> Result<Option<ApiKeyDoc>, ReadError> {
-        todo!()
-    }
-
-    /// Whether a sign-in has ended, as a project knows it. As cheap as [`Replica::session`].
-    pub fn revocation(
-        &self,
-        project: ProjectId,
-        sign_in: SignInId,
-    ) -> Result<Option<RevocationDoc>, ReadError> {
-        todo!()
-    }
-
-    /// An environment's signed bundle. Reads the disk: not on the request path.
-    pub fn bundle(
-        &self,
-        project: ProjectId,
-        environment: EnvironmentId,
-    ) -> Result<Option<SignedBundle>, ReadError> {
-        todo!()
-    }
-
-    /// An environment's site. Reads the disk: not on the request path.
-    pub fn site(&self, project: ProjectId, environment: EnvironmentId) -> Result<Option<SiteDoc>, ReadError> {
-        todo!()
-    }
-
-    /// Every site that this version can read, closed routes included. Reads the disk: not on the request path.
-    pub fn sites(&self) -> Result<Vec<SiteDoc>, ReadError> {
-        todo!()
-    }
-
-    /// Every public certificate with the partition it was published in. Reads the disk: not on the request path.
-    pub fn certificates(&self) -> Result<Vec<(Partition, CertificateDoc)>, ReadError> {
-        todo!()
-    }
-
-    /// The platform document; `None` until the first contact. Reads the disk: not on the request path.
-    pub fn platform(&self) -> Result<Option<PlatformDoc>, ReadError> {
-        todo!()
-    }
-
-    /// The revision this copy has reached in a partition; 0: none. Memory only.
-    pub fn revision(&self, partition: Partition) -> u64 {
-        todo!()
-    }
-
-    /// How long ago this copy was last known to be up to date; `None`: never. Memory only.
-    ///
-    /// Survives a restart: the time of the last contact is on the disk.
-    pub fn age(&self) -> Option<Duration> {
-        todo!()
-    }
-
-    /// A listener for changes. What changed before this call is not told: subscribe first, then read.
-    pub fn subscribe(&self) -> Changes {
-        todo!()
+        let unwritable = |source| OpenError::Unwritable { path: dir.to_owned(), source };
+        let lock = DirLock::take(dir, LOCK).map_err(|why| match why {
+            DirLockError::Held(holder) => OpenError::Locked { path: dir.to_owned(), holder },
+            DirLockError::Io(source) => unwritable(source),
+        })?;
+        let disk = Disk::open(dir).map_err(unwritable)?;
+        let checked = match check(&disk) {
+            Ok(checked) => checked,
+            Err(why) => {
+                tracing::warn!(?why, "The replica cannot be read; it is fetched anew");
+                disk.begin_anew(why).map_err(unwritable)?;
+                Checked::default()
+            }
+        };
+        let shared = Arc::new(Shared {
+            disk,
+            seal,
+            clock,
+            positions: RwLock::new(checked.positions),
+            contact: AtomicI64::new(checked.contact),
+            teller: Teller::new(),
+            damage: Mutex::new(Damage::default()),
+            damage_found: Notify::new(),
+        });
+        let (ops, queue) = mpsc::sync_channel(QUEUE_LEN);
+        let writer = std::thread::Builder::new()
+            .name("replica".to_owned())
+            .spawn({
+                let shared = Arc::clone(&shared);
+                move || apply::run(&shared, &queue)
+            })
+            .map_err(unwritable)?;
+        Ok(Self { shared, ops: Some(ops), writer: Some(writer), _lock: lock })
     }
 }
 
-/// Hears what changes in a replica.
-#[derive(Debug)]
-pub struct Changes(());
+/// What an opened database holds.
+struct Checked {
+    positions: HashMap<Partition, Position>,
+    contact: i64,
+}
 
-impl Changes {
-    /// Waits for the next change. Cancel safe.
-    pub async fn changed(&mut self) -> Changed {
-        todo!()
+impl Default for Checked {
+    fn default() -> Self {
+        Self { positions: HashMap::new(), contact: NEVER }
     }
+}
+
+/// Reads everything once and removes every partition that is not exactly what its cursor says.
+fn check(disk: &Disk) -> Result<Checked, DiskError> {
+    let mut checked = Checked { contact: read_contact(disk)?, ..Checked::default() };
+    disk.scan(record::CURSORS, record::CURSORS, |key, value| {
+        let partition = record::partition_of_cursor_key(&key);
+        if let (Some(partition), Ok(position)) = (partition, Position::read(&key, &value)) {
+            checked.positions.insert(partition, position);
+        }
+        true
+    })?;
+    let found = contents(disk)?;
+    let fits = |partition: &Partition, content: &Content| {
+        checked.positions.get(partition).is_some_and(|position| position.content == *content)
+    };
+    let bad: Vec<_> = found.iter().filter(|(p, content)| !fits(p, content)).map(|(p, _)| *p).collect();
+    checked
+        .positions
+        .retain(|partition, position| found.get(partition).copied().unwrap_or_default() == position.content);
+    for partition in bad {
+        tracing::warn!(%partition, "A partition of the replica is not whole; it is fetched anew");
+        apply::remove_all(disk, partition)?;
+    }
+    Ok(checked)
+}
+
+/// The fingerprint of each partition as it is on the disk. A bad value makes it differ.
+fn contents(disk: &Disk) -> Result<HashMap<Partition, Content>, DiskError> {
+    let mut found: HashMap<Partition, Content> = HashMap::new();
+    disk.scan(record::DOCUMENTS, record::DOCUMENTS, |key, value| {
+        if let Some((partition, _)) = record::parts_of_document_key(&key) {
+            found.entry(partition).or_default().add(&key, &value);
+        }
+        true
+    })?;
+    disk.scan(record::INDEX, record::INDEX, |key, value| {
+        if let Ok(partition) = record::read_index(&key, &value) {
+            found.entry(partition).or_default().add(&key, &value);
+        }
+        true
+    })?;
+    Ok(found)
+}
+
+fn read_contact(disk: &Disk) -> Result<i64, DiskError> {
+    let Some(value) = disk.get(record::CONTACT)? else { return Ok(NEVER) };
+    let bytes = record::read(record::CONTACT, &value).ok().and_then(|payload| payload.try_into().ok());
+    Ok(bytes.map_or(NEVER, i64::from_be_bytes))
 }

@@ -1,0 +1,417 @@
+//! Writing to the replica: one thread takes what the follower fetched and applies it.
+//!
+//! Documents and cursor go in one batch, so that after a crash the copy is of some moment of the feed. Batches are
+//! small ([`STEP`]): sled holds up every reader while one is applied.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use mezusphere_model::Timestamp;
+use mezusphere_model::document::{DocumentKey, Partition};
+use serde_json::value::RawValue;
+use tokio::sync::oneshot;
+
+use super::change::ChangedKey;
+use super::disk::{Disk, DiskError};
+use super::record::{self, Content, Position};
+use super::{Shared, record::Staged};
+use crate::feed::{Cursor, Entry, SnapshotPage};
+
+/// Orders that may wait. The follower waits for each answer before it sends the next, so more than a few are a fault.
+pub(super) const QUEUE_LEN: usize = 8;
+
+/// Documents in one batch: readers wait well under a millisecond for it.
+const STEP: usize = 64;
+
+/// What was applied is written to the disk this much later at most. Losing it in a crash costs fetching it again.
+const FLUSH_AFTER: Duration = Duration::from_millis(200);
+
+/// The time of the last contact is written this often while nothing else is.
+const CONTACT_EVERY: Duration = Duration::from_secs(60);
+
+/// Something to do, and where to say how it went.
+pub(super) enum Op {
+    /// Changes since the partition's cursor.
+    Entries(Partition, Vec<Entry>, Reply),
+    /// A page of a snapshot, after the page that ended with this key. The last one sets the cursor given.
+    Page(Partition, Option<DocumentKey>, SnapshotPage, Cursor, Reply),
+    /// The partition is gone.
+    Remove(Partition, Reply),
+    /// The copy was up to date at this time.
+    Contact(Timestamp),
+    /// Leave the damaged database.
+    Anew(DiskError, Reply),
+    /// Write everything to the disk.
+    Flush(Reply),
+}
+
+pub(super) type Reply = oneshot::Sender<Result<(), ApplyError>>;
+
+/// Why something was not applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum ApplyError {
+    /// The changes do not follow what is here: the partition must be fetched anew.
+    #[error("the copy and the feed have parted ways")]
+    Diverged,
+    /// The disk does not take it, or is damaged; the database is begun anew next.
+    #[error("the replica's disk fails")]
+    Disk(DiskError),
+}
+
+impl From<DiskError> for ApplyError {
+    fn from(why: DiskError) -> Self {
+        Self::Disk(why)
+    }
+}
+
+/// The writing thread: works until the replica is dropped, then writes what is left to the disk.
+pub(super) fn run(shared: &Shared, queue: &Receiver<Op>) {
+    let mut writer =
+        Writer { shared, snapshots: HashMap::new(), contact_written: Timestamp::from_micros(super::NEVER) };
+    let mut dirty = false;
+    loop {
+        let op = if dirty { queue.recv_timeout(FLUSH_AFTER) } else { queue.recv().map_err(Into::into) };
+        match op {
+            Ok(op) => dirty |= writer.carry_out(op),
+            Err(RecvTimeoutError::Timeout) => {
+                writer.flush();
+                dirty = false;
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                writer.flush();
+                return;
+            }
+        }
+    }
+}
+
+struct Writer<'s> {
+    shared: &'s Shared,
+    /// Partitions being fetched anew, with the fingerprint of what has come so far.
+    snapshots: HashMap<Partition, Content>,
+    contact_written: Timestamp,
+}
+
+impl Writer<'_> {
+    /// Does it; says whether there is something to write to the disk now.
+    fn carry_out(&mut self, op: Op) -> bool {
+        let (reply, result) = match op {
+            Op::Entries(partition, entries, reply) => (reply, self.entries(partition, &entries)),
+            Op::Page(partition, after, page, cursor, reply) => {
+                (reply, self.page(partition, after.as_ref(), page, cursor))
+            }
+            Op::Remove(partition, reply) => (reply, self.remove(partition)),
+            Op::Contact(at) => return self.contact(at),
+            Op::Anew(why, reply) => (reply, self.anew(why)),
+            Op::Flush(reply) => {
+                let flushed = self.shared.disk.flush().map_err(ApplyError::from);
+                answer(reply, flushed);
+                return false;
+            }
+        };
+        if let Err(ApplyError::Disk(why)) = result {
+            self.shared.damaged_disk(why);
+        }
+        answer(reply, result);
+        true
+    }
+
+    fn flush(&self) {
+        if let Err(why) = self.shared.disk.flush() {
+            self.shared.damaged_disk(why);
+        }
+    }
+
+    fn entries(&mut self, partition: Partition, entries: &[Entry]) -> Result<(), ApplyError> {
+        let mut position = self.shared.position(partition).ok_or(ApplyError::Diverged)?;
+        for step in entries.chunks(STEP) {
+            let mut batch = Staging::new(self.shared, partition);
+            for entry in step {
+                let cursor = &mut position.cursor;
+                let body = entry.body.as_deref().map(RawValue::get);
+                let digest = cursor.digest.then(entry.revision, &entry.key, body);
+                if entry.revision != cursor.revision + 1 || entry.digest != digest {
+                    return Err(ApplyError::Diverged);
+                }
+                (cursor.revision, cursor.digest) = (entry.revision, digest);
+                batch.stage(&entry.key, body, &mut position.content)?;
+            }
+            batch.write_position(&position);
+            batch.commit(Some(position))?;
+        }
+        Ok(())
+    }
+
+    fn page(
+        &mut self,
+        partition: Partition,
+        after: Option<&DocumentKey>,
+        page: SnapshotPage,
+        cursor: Cursor,
+    ) -> Result<(), ApplyError> {
+        if after.is_none() {
+            // From here to the last page the partition is no copy of any moment.
+            self.shared.set_position(partition, None);
+            self.snapshots.insert(partition, Content::default());
+            let mut batch = Staging::new(self.shared, partition);
+            batch.remove_position();
+            batch.commit(None)?;
+        }
+        let mut content = *self.snapshots.get(&partition).ok_or(ApplyError::Diverged)?;
+        let last = if page.more { page.documents.last().map(|document| document.key.clone()) } else { None };
+        if page.more && last.is_none() {
+            return Err(ApplyError::Diverged); // a page that leads nowhere
+        }
+        let documents: BTreeMap<DocumentKey, Box<RawValue>> =
+            page.documents.into_iter().map(|document| (document.key, document.body)).collect();
+        self.sweep(partition, after, last.as_ref(), &documents)?;
+        let mut staged = documents.iter();
+        loop {
+            let mut batch = Staging::new(self.shared, partition);
+            let mut some = false;
+            for (key, body) in staged.by_ref().take(STEP) {
+                some = true;
+                // What is replaced is not in the fingerprint: it began at nothing with the first page.
+                batch.stage(key, Some(body.get()), &mut Content::default())?;
+                batch.count(key, &mut content)?;
+            }
+            if !some {
+                break;
+            }
+            batch.commit(None)?;
+        }
+        if page.more {
+            self.snapshots.insert(partition, content);
+        } else {
+            self.snapshots.remove(&partition);
+            let position = Position { cursor, content };
+            let mut batch = Staging::new(self.shared, partition);
+            batch.write_position(&position);
+            batch.commit(Some(position))?;
+        }
+        Ok(())
+    }
+
+    /// Removes documents with keys after `after`, up to `last` or the partition's end, that are not in `keep`.
+    fn sweep(
+        &self,
+        partition: Partition,
+        after: Option<&DocumentKey>,
+        last: Option<&DocumentKey>,
+        keep: &BTreeMap<DocumentKey, Box<RawValue>>,
+    ) -> Result<(), ApplyError> {
+        let mut after = after.cloned();
+        loop {
+            let keys = keys_after(&self.shared.disk, partition, after.as_ref(), last, STEP)?;
+            let Some(newest) = keys.last().cloned() else { return Ok(()) };
+            let mut batch = Staging::new(self.shared, partition);
+            for key in keys.iter().filter(|key| !keep.contains_key(key)) {
+                batch.stage(key, None, &mut Content::default())?;
+            }
+            batch.commit(None)?;
+            after = Some(newest);
+        }
+    }
+
+    fn remove(&mut self, partition: Partition) -> Result<(), ApplyError> {
+        self.shared.set_position(partition, None);
+        self.snapshots.remove(&partition);
+        let mut batch = Staging::new(self.shared, partition);
+        batch.remove_position();
+        batch.commit(None)?;
+        self.sweep(partition, None, None, &BTreeMap::new())
+    }
+
+    fn contact(&mut self, at: Timestamp) -> bool {
+        if at.since(self.contact_written) < CONTACT_EVERY {
+            return false;
+        }
+        let mut batch = sled::Batch::default();
+        batch.insert(record::CONTACT, record::write(record::CONTACT, &at.as_micros().to_be_bytes()));
+        match self.shared.disk.apply(batch) {
+            Ok(()) => self.contact_written = at,
+            Err(why) => self.shared.damaged_disk(why),
+        }
+        true
+    }
+
+    fn anew(&mut self, why: DiskError) -> Result<(), ApplyError> {
+        self.shared.positions.write().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+        self.snapshots.clear();
+        self.contact_written = Timestamp::from_micros(super::NEVER);
+        self.shared.disk.begin_anew(why).map_err(|why| {
+            tracing::error!(%why, "The replica cannot be begun anew");
+            ApplyError::Disk(DiskError::Io)
+        })
+    }
+}
+
+fn answer(reply: Reply, result: Result<(), ApplyError>) {
+    if reply.send(result).is_err() {
+        tracing::debug!("Nobody waits for what was applied any more");
+    }
+}
+
+/// A batch in the making: what it writes, what that changes, and how the fingerprint moves.
+struct Staging<'s> {
+    shared: &'s Shared,
+    partition: Partition,
+    batch: sled::Batch,
+    /// What the batch has written so far, so that a second entry for a key sees the first.
+    written: HashMap<Vec<u8>, Option<Vec<u8>>>,
+    changed: Vec<ChangedKey>,
+}
+
+impl<'s> Staging<'s> {
+    fn new(shared: &'s Shared, partition: Partition) -> Self {
+        Self {
+            shared,
+            partition,
+            batch: sled::Batch::default(),
+            written: HashMap::new(),
+            changed: Vec::new(),
+        }
+    }
+
+    /// Writes or removes a document, and its index entry.
+    fn stage(
+        &mut self,
+        key: &DocumentKey,
+        body: Option<&str>,
+        content: &mut Content,
+    ) -> Result<(), DiskError> {
+        if let Some(index) = record::index_key(key.as_str()) {
+            self.stage_index(index, body.is_some(), content)?;
+        }
+        let place = record::document_key(self.partition, key.as_str());
+        let old = self.value(&place)?;
+        let new = match body {
+            None => None,
+            Some(body) => {
+                match record::stage(&*self.shared.seal, &place, key.as_str(), body, old.as_deref()) {
+                    Staged::Same => return Ok(()),
+                    Staged::New(value) => Some(value),
+                }
+            }
+        };
+        if old.is_some() || new.is_some() {
+            self.changed.push(ChangedKey { partition: self.partition, key: key.clone() });
+            self.put(place, old, new, content);
+        }
+        Ok(())
+    }
+
+    fn stage_index(&mut self, index: Vec<u8>, present: bool, content: &mut Content) -> Result<(), DiskError> {
+        let new = present.then(|| record::write_index(&index, self.partition));
+        let old = self.value(&index)?;
+        let pointed = old.as_ref().map(|old| record::read_index(&index, old));
+        let ours = pointed == Some(Ok(self.partition));
+        let another = matches!(pointed, Some(Ok(_))) && !ours;
+        if old != new && (present || !another) {
+            // Another partition's entry was never in our fingerprint, and a damaged one is missing from it for good.
+            self.put(index, old.filter(|_| ours), new, content);
+        }
+        Ok(())
+    }
+
+    /// Adds a document and its index entry, as they will be, to a fingerprint.
+    fn count(&self, key: &DocumentKey, content: &mut Content) -> Result<(), DiskError> {
+        let place = record::document_key(self.partition, key.as_str());
+        for place in [Some(place), record::index_key(key.as_str())].into_iter().flatten() {
+            if let Some(value) = self.value(&place)? {
+                content.add(&place, &value);
+            }
+        }
+        Ok(())
+    }
+
+    fn value(&self, place: &[u8]) -> Result<Option<Vec<u8>>, DiskError> {
+        match self.written.get(place) {
+            Some(value) => Ok(value.clone()),
+            None => Ok(self.shared.disk.get(place)?.map(|value| value.to_vec())),
+        }
+    }
+
+    fn put(&mut self, place: Vec<u8>, old: Option<Vec<u8>>, new: Option<Vec<u8>>, content: &mut Content) {
+        if let Some(old) = old {
+            content.remove(&place, &old);
+        }
+        match &new {
+            Some(new) => {
+                content.add(&place, new);
+                self.batch.insert(place.as_slice(), new.as_slice());
+            }
+            None => self.batch.remove(place.as_slice()),
+        }
+        self.written.insert(place, new);
+    }
+
+    fn write_position(&mut self, position: &Position) {
+        let key = record::cursor_key(self.partition);
+        self.batch.insert(key.as_slice(), position.write(&key));
+    }
+
+    fn remove_position(&mut self) {
+        self.batch.remove(record::cursor_key(self.partition));
+    }
+
+    /// Applies the batch, then lets readers know.
+    fn commit(self, position: Option<Position>) -> Result<(), DiskError> {
+        self.shared.disk.apply(self.batch)?;
+        if position.is_some() {
+            self.shared.set_position(self.partition, position);
+        }
+        self.shared.teller.keys(self.changed);
+        Ok(())
+    }
+}
+
+/// Keys of documents after `after`, up to `last` or the partition's end, at most `max`.
+fn keys_after(
+    disk: &Disk,
+    partition: Partition,
+    after: Option<&DocumentKey>,
+    last: Option<&DocumentKey>,
+    max: usize,
+) -> Result<Vec<DocumentKey>, DiskError> {
+    let prefix = record::document_key(partition, "");
+    let mut from = record::document_key(partition, after.map_or("", DocumentKey::as_str));
+    if after.is_some() {
+        from.push(0); // the first key after it
+    }
+    let mut keys = Vec::new();
+    disk.scan(&prefix, &from, |key, _| {
+        let Some((_, key)) = record::parts_of_document_key(&key) else { return true };
+        if last.is_some_and(|last| key > *last) {
+            return false;
+        }
+        keys.push(key);
+        keys.len() < max
+    })?;
+    Ok(keys)
+}
+
+/// Removes everything of a partition that cannot be believed: cursor, documents, and every index entry that points to it.
+pub(super) fn remove_all(disk: &Disk, partition: Partition) -> Result<(), DiskError> {
+    let prefix = record::document_key(partition, "");
+    let mut places = vec![record::cursor_key(partition)];
+    disk.scan(&prefix, &prefix, |key, _| {
+        places.push(key.to_vec());
+        true
+    })?;
+    disk.scan(record::INDEX, record::INDEX, |key, value| {
+        if record::read_index(&key, &value).map_or(true, |pointed| pointed == partition) {
+            places.push(key.to_vec());
+        }
+        true
+    })?;
+    for step in places.chunks(STEP) {
+        let mut batch = sled::Batch::default();
+        for place in step {
+            batch.remove(place.as_slice());
+        }
+        disk.apply(batch)?;
+    }
+    Ok(())
+}
