@@ -11,6 +11,7 @@ use mezusphere_model::link::ControlLink;
 use mezusphere_model::{Clock, Entropy, Platform};
 use mezusphere_pki::{CurrentIdentity, CurrentTrust};
 use mezusphere_store::Replica;
+use mezusphere_telemetry::Metrics;
 use tower::util::BoxCloneSyncService;
 
 use crate::http::Body;
@@ -117,6 +118,8 @@ pub struct EdgeParts {
     pub clock: Clock,
     /// Draws randomness.
     pub entropy: Entropy,
+    /// Where requests and connections are counted.
+    pub metrics: Metrics,
 }
 
 /// Why an edge did not start.

@@ -19,3 +19,4 @@ pub mod view;
 
 pub use config::{EdgeConfig, EdgeParts, Limits, PlatformService, StartError};
 pub use listen::drain::Drain;
+pub use listen::edge::Edge;

@@ -3,7 +3,22 @@
 //! Owns accepting on TCP and UDP, the choice of a TLS configuration, connection limits, threads and draining.
 //! What is said on a connection afterwards belongs to [`crate::http`] (clients) and [`crate::tunnel`]
 //! (warpgates).
+//!
+//! A first reading: [`decide`] (what a connection is for), `tcp` and `quic` (the two halves of the port),
+//! [`edge`] (the threads they run on, and how it all ends).
 
+pub mod admission;
+pub mod cid;
 pub mod decide;
 pub mod drain;
+pub mod edge;
 pub mod hello;
+pub mod select;
+
+mod certificates;
+mod plain;
+mod quic;
+mod shared;
+mod socket;
+mod tcp;
+mod worker;

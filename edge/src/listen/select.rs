@@ -74,7 +74,7 @@ impl ServerConfig for SelectingServerConfig {
     }
 
     fn start_session(self: Arc<Self>, version: u32, params: &TransportParameters) -> Box<dyn Session> {
-        Box::new(Deferred { state: State::Waiting { crypto: Vec::new(), params: *params }, version, config: self })
+        Box::new(Deferred { state: State::Waiting(Vec::new()), version, params: *params, config: self })
     }
 }
 
@@ -82,18 +82,20 @@ impl ServerConfig for SelectingServerConfig {
 struct Deferred {
     state: State,
     version: u32,
+    params: TransportParameters,
     config: Arc<SelectingServerConfig>,
 }
 
 enum State {
-    Waiting { crypto: Vec<u8>, params: TransportParameters },
+    /// CRYPTO octets so far: at most a hello and what came in the same packet.
+    Waiting(Vec<u8>),
     Chosen(Box<dyn Session>),
 }
 
 impl Deferred {
     fn chosen(&self) -> Option<&dyn Session> {
         match &self.state {
-            State::Waiting { .. } => None,
+            State::Waiting(_) => None,
             State::Chosen(session) => Some(&**session),
         }
     }
@@ -104,12 +106,8 @@ impl Session for Deferred {
         match self.chosen() {
             Some(session) => session.initial_keys(dst_cid, side),
             None => {
-                let params = match &self.state {
-                    State::Waiting { params, .. } => *params,
-                    State::Chosen(_) => TransportParameters::default(),
-                };
                 let public = Arc::clone(&self.config.configs.public);
-                public.start_session(self.version, &params).initial_keys(dst_cid, side)
+                public.start_session(self.version, &self.params).initial_keys(dst_cid, side)
             }
         }
     }
@@ -135,18 +133,15 @@ impl Session for Deferred {
     }
 
     fn read_handshake(&mut self, buf: &[u8]) -> Result<bool, TransportError> {
-        let (crypto, params) = match &mut self.state {
+        let crypto = match &mut self.state {
             State::Chosen(session) => return session.read_handshake(buf),
-            State::Waiting { crypto, params } => (crypto, *params),
+            State::Waiting(crypto) => crypto,
         };
         crypto.extend_from_slice(buf);
         let parsed = hello::parse(crypto).map_err(|error| alert(error.alert(), &error))?;
-        let Some(hello) = parsed else {
-            // `parse` bounds a hello; octets behind a header that says so little are bounded by it too.
-            return Ok(false);
-        };
+        let Some(hello) = parsed else { return Ok(false) };
         let config = self.config.choose(&hello)?;
-        let mut session = Arc::clone(config).start_session(self.version, &params);
+        let mut session = Arc::clone(config).start_session(self.version, &self.params);
         let has_data = session.read_handshake(crypto)?;
         self.state = State::Chosen(session);
         Ok(has_data)
@@ -158,14 +153,14 @@ impl Session for Deferred {
 
     fn write_handshake(&mut self, buf: &mut Vec<u8>) -> Option<Keys> {
         match &mut self.state {
-            State::Waiting { .. } => None,
+            State::Waiting(_) => None,
             State::Chosen(session) => session.write_handshake(buf),
         }
     }
 
     fn next_1rtt_keys(&mut self) -> Option<KeyPair<Box<dyn PacketKey>>> {
         match &mut self.state {
-            State::Waiting { .. } => None,
+            State::Waiting(_) => None,
             State::Chosen(session) => session.next_1rtt_keys(),
         }
     }

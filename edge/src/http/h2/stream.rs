@@ -61,10 +61,12 @@ async fn pump(mut stream: SendStream<Bytes>, mut body: Body, mut stall: Stall) {
         let Some(frame) = unless(frame, |cx| stream.poll_reset(cx).is_ready()).await else { return };
         let sent = match frame.map(|frame| frame.map(Frame::into_data)) {
             None => stream.send_data(Bytes::new(), true),
-            Some(Ok(Ok(data))) => match send(&mut stream, data, &body, &mut stall).await {
-                Sent::More => continue,
-                Sent::End => return,
-            },
+            Some(Ok(Ok(data))) => {
+                if send(&mut stream, data, body.is_end_stream(), &mut stall).await {
+                    continue;
+                }
+                return;
+            }
             Some(Ok(Err(frame))) => match frame.into_trailers() {
                 Ok(trailers) => stream.send_trailers(trailers),
                 // Neither data nor trailers: a kind of frame that HTTP/2 has no place for.
@@ -81,27 +83,22 @@ async fn pump(mut stream: SendStream<Bytes>, mut body: Body, mut stall: Stall) {
     }
 }
 
-enum Sent {
-    More,
-    End,
-}
-
-async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes, body: &Body, stall: &mut Stall) -> Sent {
-    if data.is_empty() {
-        return Sent::More;
-    }
+/// Sends `data`, and the end with it if it `is_last`; whether more may follow.
+async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes, is_last: bool, stall: &mut Stall) -> bool {
     loop {
-        stream.reserve_capacity(data.len());
-        if stream.capacity() == 0 && !room(stream, stall).await {
-            return Sent::End;
+        if !data.is_empty() {
+            stream.reserve_capacity(data.len());
+            if stream.capacity() == 0 && !room(stream, stall).await {
+                return false;
+            }
         }
         let part = data.split_to(data.len().min(stream.capacity()));
-        let is_last = data.is_empty() && body.is_end_stream();
-        if stream.send_data(part, is_last).is_err() || is_last {
-            return Sent::End;
+        let is_all = data.is_empty();
+        if stream.send_data(part, is_last && is_all).is_err() {
+            return false;
         }
-        if data.is_empty() {
-            return Sent::More;
+        if is_all {
+            return !is_last;
         }
     }
 }

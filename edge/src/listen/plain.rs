@@ -1,0 +1,183 @@
+//! Plain HTTP: sends everybody to https, and does nothing else.
+
+use std::convert::Infallible;
+use std::future::{Future as _, poll_fn};
+use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::http::header::{CONTENT_TYPE, HOST, LOCATION};
+use ::http::{HeaderValue, Method, Request, Response, StatusCode};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use mezusphere_model::Host;
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+use tracing::{debug, warn};
+
+use super::admission::Admission;
+use super::drain::Drain;
+use crate::tls::PublicCertificates;
+
+/// Largest head, in octets: the least hyper allows. Whoever needs more may type https.
+const HEAD_LEN_MAX: usize = 8 * 1024;
+
+/// Most fields of a request.
+const FIELDS_MAX: usize = 64;
+
+/// From the connection, or the last answer, to a whole head.
+const HEAD_MAX: Duration = Duration::from_secs(5);
+
+/// Longest life of a connection.
+const CONNECTION_MAX: Duration = Duration::from_secs(30);
+
+/// Wait after the system had no resources for a connection.
+const BACK_OFF: Duration = Duration::from_millis(200);
+
+/// The plain-HTTP port.
+pub(super) struct PlainPort {
+    pub(super) certificates: PublicCertificates,
+    /// The https port as clients see it.
+    pub(super) port: u16,
+    pub(super) admission: Arc<Admission>,
+    pub(super) drain: Drain,
+}
+
+impl PlainPort {
+    /// Takes connections until draining begins.
+    pub(super) async fn accept(self: Arc<Self>, listener: TcpListener) {
+        let listener = match tokio::net::TcpListener::from_std(listener) {
+            Ok(listener) => listener,
+            Err(error) => return warn!(%error, "The plain-HTTP listener could not be used"),
+        };
+        let mut draining = self.drain.draining();
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = &mut draining => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, client)) => self.take(stream, client),
+                Err(error) => {
+                    debug!(%error, "No plain-HTTP connection could be taken");
+                    sleep(BACK_OFF).await;
+                }
+            }
+        }
+    }
+
+    fn take(self: &Arc<Self>, stream: TcpStream, client: SocketAddr) {
+        let Ok(place) = self.admission.admit(client.ip()) else { return };
+        let port = Arc::clone(self);
+        self.drain.spawn(async move {
+            let served = timeout(CONNECTION_MAX, port.serve(stream)).await;
+            debug!(is_ended = served.is_ok(), "A plain-HTTP connection ended");
+            drop(place);
+        });
+    }
+
+    async fn serve(&self, stream: TcpStream) {
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_MAX)
+            .max_headers(FIELDS_MAX)
+            .max_buf_size(HEAD_LEN_MAX)
+            .serve_connection(
+                TokioIo::new(stream),
+                service_fn(|request: Request<Incoming>| {
+                    std::future::ready(Ok::<_, Infallible>(self.answer(&request)))
+                }),
+            );
+        let mut connection = pin!(connection);
+        let mut draining = pin!(self.drain.draining());
+        let mut is_told = false;
+        let end = poll_fn(|cx| {
+            if !is_told && draining.as_mut().poll(cx).is_ready() {
+                is_told = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            connection.as_mut().poll(cx)
+        });
+        if let Err(error) = end.await {
+            debug!(%error, "A plain-HTTP connection broke");
+        }
+    }
+
+    fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+        let location = host(request)
+            .filter(|host| self.certificates.table().covers(host.as_str()))
+            .and_then(|host| location(&host, self.port, request));
+        let Some(location) = location else {
+            return text(StatusCode::NOT_FOUND, "404 Not Found: no such host here\n");
+        };
+        // 301 is what old clients and crawlers know; 308 keeps the method and body of everything else.
+        let status = match *request.method() {
+            Method::GET | Method::HEAD => StatusCode::MOVED_PERMANENTLY,
+            _ => StatusCode::PERMANENT_REDIRECT,
+        };
+        let mut response = text(status, "This is at https.\n");
+        response.headers_mut().insert(LOCATION, location);
+        response
+    }
+}
+
+/// The host asked for: one `Host` field, whose port is this listener's business alone.
+fn host<B>(request: &Request<B>) -> Option<Host> {
+    let mut fields = request.headers().get_all(HOST).iter();
+    let (Some(field), None) = (fields.next(), fields.next()) else { return None };
+    let authority = field.to_str().ok()?;
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    };
+    Host::parse(host).ok()
+}
+
+/// The same path and query at https. The target goes as the client sent it: a `Uri` holds no octet that could end
+/// the field.
+fn location<B>(host: &Host, port: u16, request: &Request<B>) -> Option<HeaderValue> {
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    // `OPTIONS *` has no place to go to.
+    let target = if target.starts_with('/') { target } else { "/" };
+    let location =
+        if port == 443 { format!("https://{host}{target}") } else { format!("https://{host}:{port}{target}") };
+    HeaderValue::try_from(location).ok()
+}
+
+fn text(status: StatusCode, line: &'static str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from_static(line.as_bytes())));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_path_and_query_of_the_same_host_at_https() {
+        let rows: [(u16, &str, &str, Option<&str>); 7] = [
+            (443, "shop.example", "/a/b?c=d", Some("https://shop.example/a/b?c=d")),
+            (8443, "Shop.Example:8080", "/", Some("https://shop.example:8443/")),
+            (443, "shop.example", "http://evil.example/x", Some("https://shop.example/x")),
+            (443, "shop.example", "//evil.example", Some("https://shop.example//evil.example")),
+            (443, "shop.example", "*", Some("https://shop.example/")),
+            (443, "shop.example/@evil", "/", None),
+            (443, "[::1]", "/", None),
+        ];
+        for (port, authority, target, expected) in rows {
+            let request = Request::options(target).header(HOST, authority).body(()).unwrap();
+            let location = host(&request).and_then(|host| location(&host, port, &request));
+            assert_eq!(location.as_ref().map(|value| value.to_str().unwrap()), expected, "{authority} {target}");
+        }
+        let two = Request::get("/").header(HOST, "a.example").header(HOST, "b.example").body(()).unwrap();
+        assert_eq!(host(&two), None);
+    }
+}

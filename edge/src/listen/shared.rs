@@ -1,0 +1,236 @@
+//! What an edge's workers share, and what each begins with.
+
+use std::net::{TcpListener, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use mezusphere_model::link::ControlLink;
+use mezusphere_model::{Clock, Entropy};
+use mezusphere_pki::public::public_server_config;
+use mezusphere_pki::tls::{connect_server_config, tunnel_server_config};
+use quinn::Endpoint;
+use quinn::crypto::rustls::QuicServerConfig;
+use rustls::ServerConfig;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::admission::Admission;
+use super::certificates;
+use super::cid::{Place, PlacedCids};
+use super::decide::{ALPN_H1, ALPN_H2, ALPN_H3};
+use super::drain::Drain;
+use super::plain::PlainPort;
+use super::quic::{self, QuicPort};
+use super::select::{QuicConfigs, SelectingServerConfig};
+use super::tcp::TcpPort;
+use crate::config::{EdgeConfig, EdgeParts, StartError};
+use crate::http::Service;
+use crate::request::{self, ServerParts};
+use crate::tls::PublicCertificates;
+use crate::tunnel::{self, AcceptorParts, Registry};
+use crate::view::View;
+
+/// What all workers share.
+pub(super) struct Shared {
+    config: EdgeConfig,
+    public_port: u16,
+    drain: Drain,
+    admission: Arc<Admission>,
+    certificates: PublicCertificates,
+    tls: Tls,
+    link: Arc<dyn ControlLink>,
+    clock: Clock,
+    entropy: Entropy,
+    server: request::Server,
+    view: Arc<View>,
+    pub(super) tunnels: Arc<Registry>,
+    acceptor: tunnel::Acceptor,
+}
+
+/// The TLS configurations, each with its own ALPN, certificates and verifier.
+struct Tls {
+    public_tcp: Arc<ServerConfig>,
+    connect: Arc<ServerConfig>,
+    public_quic: Arc<QuicServerConfig>,
+    connect_quic: Arc<QuicServerConfig>,
+    tunnel_quic: Arc<QuicServerConfig>,
+}
+
+impl Tls {
+    fn new(parts: &EdgeParts, certificates: &PublicCertificates) -> Result<Self, StartError> {
+        let (identity, trust, clock) = (&parts.identity, &parts.trust, &parts.clock);
+        let resolver = || Arc::new(certificates.clone());
+        let public_tcp = public_server_config(resolver(), clock, &[ALPN_H2, ALPN_H1]).map_err(failed("public"))?;
+        let public_quic = public_server_config(resolver(), clock, &[ALPN_H3]).map_err(failed("public"))?;
+        let tunnel =
+            tunnel_server_config(identity, trust, clock, &[tunnel_proto::ALPN]).map_err(failed("tunnel"))?;
+        let connect = connect_server_config(identity, trust, clock, &[tunnel_proto::CONNECT_ALPN])
+            .map_err(failed("connect"))?;
+        let connect = Arc::new(connect);
+        Ok(Self {
+            public_tcp: Arc::new(public_tcp),
+            public_quic: Arc::new(QuicServerConfig::try_from(public_quic).map_err(failed("public"))?),
+            tunnel_quic: Arc::new(QuicServerConfig::try_from(tunnel).map_err(failed("tunnel"))?),
+            connect_quic: Arc::new(
+                QuicServerConfig::try_from(Arc::clone(&connect)).map_err(failed("connect"))?,
+            ),
+            connect,
+        })
+    }
+}
+
+fn failed<E: std::fmt::Display>(which: &'static str) -> impl FnOnce(E) -> StartError {
+    move |error| StartError::Tls { which, reason: error.to_string() }
+}
+
+impl Shared {
+    /// Builds the edge's parts around `parts`. Reads the replica's disk.
+    pub(super) fn new(
+        config: EdgeConfig,
+        parts: EdgeParts,
+        public_port: u16,
+        drain: Drain,
+    ) -> Result<(Arc<Self>, certificates::Follower), StartError> {
+        let certificates = PublicCertificates::default();
+        let tls = Tls::new(&parts, &certificates)?;
+        let EdgeParts { replica, identity, trust, link, platform, clock, entropy, metrics } = parts;
+        let followed =
+            certificates::Follower::new(Arc::clone(&replica), certificates.clone(), clock.clone());
+        let view = View::open(replica, Arc::clone(&link), clock.clone());
+        let tunnels = Arc::new(Registry::new());
+        let acceptor = tunnel::Acceptor::new(AcceptorParts {
+            edge: config.id,
+            region: config.region.clone(),
+            identity,
+            trust,
+            view: Arc::clone(&view),
+            tunnels: Arc::clone(&tunnels),
+            link: Arc::clone(&link),
+            clock: clock.clone(),
+            drain: drain.clone(),
+        });
+        let server = request::Server::new(ServerParts {
+            hosts: config.platform.clone(),
+            view: Arc::clone(&view),
+            tunnels: Arc::clone(&tunnels),
+            link: Arc::clone(&link),
+            platform,
+            clock: clock.clone(),
+            entropy: entropy.clone(),
+            metrics,
+        });
+        let shared = Self {
+            public_port,
+            admission: Admission::new(&config.limits),
+            config,
+            drain,
+            certificates,
+            tls,
+            link,
+            clock,
+            entropy,
+            server,
+            view,
+            tunnels,
+            acceptor,
+        };
+        Ok((Arc::new(shared), followed))
+    }
+
+    /// What the connections of one worker share.
+    fn service(&self) -> Arc<Service<request::Server>> {
+        Arc::new(Service::new(
+            self.server.clone(),
+            self.config.limits.clone(),
+            self.public_port,
+            self.clock.clone(),
+            self.drain.clone(),
+        ))
+    }
+
+    /// Begins a worker's part: TCP on `listener`, and what `first` adds on worker 0.
+    pub(super) fn begin(
+        self: Arc<Self>,
+        listener: TcpListener,
+        first: Option<First>,
+    ) -> Result<Option<Kept>, StartError> {
+        let service = self.service();
+        let kept = first.map(|first| first.begin(&self, &service)).transpose()?;
+        let port = Arc::new(TcpPort {
+            service,
+            link: Arc::clone(&self.link),
+            certificates: self.certificates.clone(),
+            platform: self.config.platform.clone(),
+            public: Arc::clone(&self.tls.public_tcp),
+            connect: Arc::clone(&self.tls.connect),
+            admission: Arc::clone(&self.admission),
+            limits: self.config.limits.clone(),
+            drain: self.drain.clone(),
+            handshakes: Semaphore::new(self.config.limits.handshakes),
+        });
+        self.drain.spawn(port.accept(listener));
+        Ok(kept)
+    }
+}
+
+/// What only worker 0 is given.
+pub(super) struct First {
+    pub(super) udp: UdpSocket,
+    pub(super) plain: Option<TcpListener>,
+    pub(super) followed: certificates::Follower,
+}
+
+/// What worker 0 keeps until the end: the endpoint, and tasks that must outlive the last request.
+pub(super) struct Kept {
+    endpoint: Endpoint,
+    background: JoinSet<()>,
+}
+
+impl First {
+    fn begin(self, shared: &Shared, service: &Arc<Service<request::Server>>) -> Result<Kept, StartError> {
+        let configs = QuicConfigs {
+            public: Arc::clone(&shared.tls.public_quic),
+            tunnel: Arc::clone(&shared.tls.tunnel_quic),
+            connect: Arc::clone(&shared.tls.connect_quic),
+        };
+        let select =
+            SelectingServerConfig::new(configs, shared.certificates.clone(), shared.config.platform.clone());
+        let entropy = shared.entropy.clone();
+        let cids = move || PlacedCids::new(Place::default(), entropy.clone());
+        let endpoint = quic::endpoint(self.udp, select, cids)?;
+        let quic = Arc::new(QuicPort {
+            service: Arc::clone(service),
+            tunnels: shared.acceptor.clone(),
+            link: Arc::clone(&shared.link),
+            certificates: shared.certificates.clone(),
+            // The two halves of the port count for themselves: a flood on one leaves the other open.
+            admission: Admission::new(&shared.config.limits),
+            limits: shared.config.limits.clone(),
+            drain: shared.drain.clone(),
+            handshakes: AtomicUsize::new(0),
+        });
+        shared.drain.spawn(quic.accept(endpoint.clone()));
+        if let Some(listener) = self.plain {
+            let plain = Arc::new(PlainPort {
+                certificates: shared.certificates.clone(),
+                port: shared.public_port,
+                admission: Arc::clone(&shared.admission),
+                drain: shared.drain.clone(),
+            });
+            shared.drain.spawn(plain.accept(listener));
+        }
+        let mut background = JoinSet::new();
+        background.spawn(shared.view.follow());
+        background.spawn(shared.server.background());
+        background.spawn(self.followed.run());
+        Ok(Kept { endpoint, background })
+    }
+}
+
+impl Kept {
+    /// Ends it: the last thing on worker 0.
+    pub(super) async fn end(mut self) {
+        quic::close(&self.endpoint).await;
+        self.background.shutdown().await;
+    }
+}
