@@ -100,6 +100,41 @@ impl RequestPath {
     }
 }
 
+/// A path as a person writes it in a route: decoded, and settled, so that a request can match it.
+///
+/// # Errors
+/// [`WrittenError::Settled`] with the path that was probably meant, if a server might read this one differently.
+pub(crate) fn written(path: &str) -> Result<(), WrittenError> {
+    let never = |character: char| character.is_control() || matches!(character, '\\' | '#' | '?');
+    if !path.starts_with('/') {
+        return Err(PathError::NotAbsolute.into());
+    }
+    if path.len() > URI_LEN_MAX {
+        return Err(PathError::TooLong.into());
+    }
+    if path.contains(never) {
+        return Err(PathError::BadCharacter.into());
+    }
+    if is_settled(path) {
+        return Ok(());
+    }
+    match closure(path.to_owned())?.pop() {
+        Some(Reading(last)) if last != path => Err(WrittenError::Settled(last)),
+        _ => Ok(()),
+    }
+}
+
+/// Why a path cannot stand in a route.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum WrittenError {
+    /// No request may have it.
+    #[error(transparent)]
+    Refused(#[from] PathError),
+    /// Write it like this.
+    #[error("write {0}")]
+    Settled(String),
+}
+
 /// The base reading: escapes decoded once, an escaped slash as `%2F`.
 fn decode_once(raw: &str) -> Result<String, PathError> {
     let octets = raw.as_bytes();
@@ -117,7 +152,8 @@ fn decode_once(raw: &str) -> Result<String, PathError> {
             decoded.push(*octet);
             continue;
         }
-        let (high, low) = (rest.next().and_then(hex), rest.next().and_then(hex));
+        let mut digit = || rest.next().copied().and_then(hex);
+        let (high, low) = (digit(), digit());
         match high.zip(low).ok_or(PathError::BadPercent)? {
             (2, 15) => decoded.extend_from_slice(SLASH),
             (high, low) => decoded.push(high << 4 | low),
@@ -130,8 +166,8 @@ fn decode_once(raw: &str) -> Result<String, PathError> {
 /// An escaped slash in a reading.
 const SLASH: &[u8] = b"%2F";
 
-fn hex(octet: &u8) -> Option<u8> {
-    char::from(*octet).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+fn hex(octet: u8) -> Option<u8> {
+    char::from(octet).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
 
 /// Whether no step would change `path`.

@@ -46,9 +46,8 @@ pub fn decide(route: &RouteDoc, caller: Option<&Identity>) -> Result<Permit, Den
     if route.min_reader > READER {
         return Err(Denial::TooNew);
     }
-    match (route.auth, caller) {
-        (AuthMode::Public, _) => Ok(Permit { forwards_identity: false }),
-        (AuthMode::Optional, None) => Ok(Permit { forwards_identity: false }),
+    match (route.auth_in_force(), caller) {
+        (AuthMode::Public, _) | (AuthMode::Optional, None) => Ok(Permit { forwards_identity: false }),
         (AuthMode::Required, None) => Err(Denial::SignInRequired),
         (AuthMode::Optional | AuthMode::Required, Some(identity)) => {
             meets(route, identity)?;

@@ -1,7 +1,8 @@
 //! Routes: what is published, under which host and path, and for whom; and finding the one for a request.
 //!
 //! Order: exact paths first, then the longest prefix of whole segments, then regular expressions in the
-//! order they were written. Knows nothing of sessions; [`crate::policy`] decides what the caller may do next.
+//! order they were written; equal ones too. A route that lists methods is passed over by all others, and the next
+//! one that matches is taken. Knows nothing of sessions; [`crate::policy`] decides what the caller may do next.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::Host;
 use crate::id::{DirectoryId, EnvironmentId, OrganizationId, ProjectId, RouteId};
-use crate::path::{Reading, RequestPath};
+use crate::path::{self, Reading, RequestPath, WrittenError};
 use crate::slug::{Name, Slug};
 
 /// The newest policy document this code understands; a route that asks for more is closed, never guessed at.
@@ -26,11 +27,18 @@ pub const ROUTES_MAX: usize = 1000;
 /// Memory a compiled regular expression may take, in bytes; matching is linear in the path's length whatever it says.
 pub const REGEX_SIZE_MAX: usize = 64 * 1024;
 
+/// Memory a regular expression may take for its cache while it matches, in bytes per thread; beyond it
+/// matching goes on without.
+pub const REGEX_CACHE_MAX: usize = 256 * 1024;
+
+/// Methods that a route may list, at most.
+pub const METHODS_MAX: usize = 16;
+
 /// How a route matches a path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PathMatch {
-    /// This path and no other.
+    /// This path and no other: `/a` does not match `/a/`.
     Exact(String),
     /// This path and all below it, whole segments only: `/api` matches `/api` and `/api/v1`, not `/apis`.
     Prefix(String),
@@ -89,7 +97,8 @@ impl Default for RouteTimeouts {
     }
 }
 
-/// A route as published to edges and warpgates.
+/// A route as published to edges and warpgates. What a newer control adds, it adds as a field and raises
+/// [`RouteDoc::min_reader`], so that an older reader closes the route instead of guessing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteDoc {
     /// Oldest reader that may decide on it; see [`READER`].
@@ -98,7 +107,7 @@ pub struct RouteDoc {
     pub id: RouteId,
     /// Which paths.
     pub path: PathMatch,
-    /// Which methods, upper case; empty: all.
+    /// Which methods, upper case; empty: all. One that lists `GET` also takes `HEAD`.
     #[serde(default)]
     pub methods: Vec<String>,
     /// Who.
@@ -111,6 +120,21 @@ pub struct RouteDoc {
     /// Its time-outs.
     #[serde(default)]
     pub timeouts: RouteTimeouts,
+}
+
+impl RouteDoc {
+    /// Who may use the route, demands included: one that demands something of its callers needs to know them,
+    /// whatever its mode says. Control refuses to store such a contradiction; here it is closed.
+    pub fn auth_in_force(&self) -> AuthMode {
+        if self.require.is_empty() { self.auth } else { AuthMode::Required }
+    }
+
+    /// Whether requests with this method may match. A route that lists `GET` also takes `HEAD`
+    /// (RFC 9110 §9.3.2); case matters (§9.1).
+    pub fn takes(&self, method: &str) -> bool {
+        let lists = |method: &str| self.methods.iter().any(|known| known == method);
+        self.methods.is_empty() || lists(method) || (method == "HEAD" && lists("GET"))
+    }
 }
 
 /// One published environment: its hosts and routes. What a site table is built from.
@@ -152,6 +176,14 @@ pub enum PatternError {
     /// An exact path or prefix that is not in canonical form, so that no request could ever match it.
     #[error("write the path in canonical form: {0}")]
     NotCanonical(String),
+    /// More than [`ROUTES_MAX`] routes, or more than [`METHODS_MAX`] methods on one.
+    #[error(
+        "an environment has at most {ROUTES_MAX} routes, and a route lists at most {METHODS_MAX} methods"
+    )]
+    TooMany,
+    /// Two routes with one id.
+    #[error("two routes have the id {0}")]
+    DuplicateId(RouteId),
     /// A regular expression that does not compile, or grows too large.
     #[error("the regular expression cannot be used: {0}")]
     Regex(String),
@@ -205,11 +237,18 @@ impl Pattern {
                 let path = if path.is_empty() { "/" } else { path };
                 Ok(Self::Prefix(canonical(path)?.trim_end_matches('/').to_owned()))
             }
-            PathMatch::Regex(regex) => regex::RegexBuilder::new(&format!("^(?:{regex})$"))
-                .size_limit(REGEX_SIZE_MAX)
-                .build()
-                .map(Self::Regex)
-                .map_err(|why| PatternError::Regex(why.to_string())),
+            PathMatch::Regex(regex) => {
+                let build = |regex: &str| {
+                    regex::RegexBuilder::new(regex)
+                        .size_limit(REGEX_SIZE_MAX)
+                        .dfa_size_limit(REGEX_CACHE_MAX)
+                        .build()
+                        .map_err(|why| PatternError::Regex(why.to_string()))
+                };
+                // Alone first: `a)|(b` compiles only between brackets, and would then not be held by the anchors.
+                build(regex)?;
+                build(&format!(r"\A(?:{regex})\z")).map(Self::Regex)
+            }
         }
     }
 
@@ -237,11 +276,10 @@ fn canonical(path: &str) -> Result<String, PatternError> {
     if !path.starts_with('/') {
         return Err(PatternError::NotAbsolute);
     }
-    let parsed = RequestPath::parse(path).map_err(|why| PatternError::NotCanonical(why.to_string()))?;
-    match parsed.readings() {
-        [only] if only.as_str() == path => Ok(path.to_owned()),
-        [first, ..] => Err(PatternError::NotCanonical(first.as_str().to_owned())),
-        [] => Err(PatternError::NotAbsolute),
+    match path::written(path) {
+        Ok(()) => Ok(path.to_owned()),
+        Err(WrittenError::Settled(meant)) => Err(PatternError::NotCanonical(meant)),
+        Err(WrittenError::Refused(why)) => Err(PatternError::NotCanonical(why.to_string())),
     }
 }
 
@@ -252,6 +290,7 @@ pub struct Site {
     pub doc: SiteDoc,
     /// Routes in matching order, each with what it was built from.
     routes: Vec<(Pattern, Arc<RouteDoc>)>,
+    by_id: HashMap<RouteId, Arc<RouteDoc>>,
 }
 
 /// Why a path leads nowhere.
@@ -263,7 +302,7 @@ pub enum NoRoute {
     /// The path can be read in several ways that choose different routes.
     #[error("this path can be read in more than one way")]
     Ambiguous,
-    /// The route that matches asks for a newer reader.
+    /// The route that matches, or the whole site, asks for a newer reader.
     #[error("this route needs a newer version")]
     TooNew,
 }
@@ -274,16 +313,28 @@ impl Site {
     /// A route whose pattern cannot be compiled here (control checked it) closes the site rather than
     /// letting its requests fall through to a weaker route.
     pub fn build(doc: SiteDoc) -> Result<Self, PatternError> {
+        if doc.routes.len() > ROUTES_MAX || doc.routes.iter().any(|route| route.methods.len() > METHODS_MAX) {
+            return Err(PatternError::TooMany);
+        }
         let mut routes = Vec::with_capacity(doc.routes.len());
+        let mut by_id = HashMap::with_capacity(doc.routes.len());
         for route in &doc.routes {
-            routes.push((Pattern::compile(&route.path)?, Arc::new(route.clone())));
+            let shared = Arc::new(route.clone());
+            // Edge and warpgate agree on a route by its id.
+            if by_id.insert(route.id, Arc::clone(&shared)).is_some() {
+                return Err(PatternError::DuplicateId(route.id));
+            }
+            routes.push((Pattern::compile(&route.path)?, shared));
         }
         routes.sort_by_key(|(pattern, _)| pattern.rank());
-        Ok(Self { doc, routes })
+        Ok(Self { doc, routes, by_id })
     }
 
-    /// The route for a request, the same under every reading of its path.
+    /// The route for a request, the same under every reading of its path. Allocates nothing.
     pub fn find(&self, path: &RequestPath, method: &str) -> Result<&Arc<RouteDoc>, NoRoute> {
+        if self.doc.min_reader > READER {
+            return Err(NoRoute::TooNew);
+        }
         let mut readings = path.readings().iter();
         let first = self.find_reading(readings.next().ok_or(NoRoute::NotFound)?, method);
         for reading in readings {
@@ -298,15 +349,13 @@ impl Site {
 
     /// The route with this id.
     pub fn route(&self, id: RouteId) -> Option<&Arc<RouteDoc>> {
-        self.routes.iter().map(|(_, route)| route).find(|route| route.id == id)
+        self.by_id.get(&id)
     }
 
     fn find_reading(&self, reading: &Reading, method: &str) -> Option<&Arc<RouteDoc>> {
-        let takes =
-            |route: &RouteDoc| route.methods.is_empty() || route.methods.iter().any(|known| known == method);
         self.routes
             .iter()
-            .find(|(pattern, route)| pattern.matches(reading.as_str()) && takes(route))
+            .find(|(pattern, route)| pattern.matches(reading.as_str()) && route.takes(method))
             .map(|(_, route)| route)
     }
 }

@@ -1,4 +1,5 @@
 //! What a warpgate believes: assertions and bundles signed by control, and nothing that merely looks like them.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
 //! Properties of control messages: what is written is read, however it is cut; nothing else is believed.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use bytes::Bytes;
 use mezusphere_model::bundle::SignedBundle;
