@@ -6,11 +6,11 @@ use mezusphere_identity::sign_in as lifecycle;
 use mezusphere_identity::sign_in::SignedIn;
 use mezusphere_model::token::Token;
 use mezusphere_store::StoreError;
+use mezusphere_store::primary::ReadTx;
 use mezusphere_store::primary::session::SessionRow;
-use mezusphere_store::primary::{ReadTx, directory, session};
 
 use super::answer::{self, Failure};
-use super::{Login, State, cookie};
+use super::{Login, State, cookie, tenant};
 use crate::page::{Account, App, Chrome, Moment, SignInCard};
 
 /// `GET /`.
@@ -47,8 +47,11 @@ impl Login {
         browser: &Token,
     ) -> Result<SignInCard, StoreError> {
         let SignedIn { sign_in, user } = found;
-        let directory = directory::find(tx, sign_in.directory).await?;
-        let sessions = session::of_sign_in(tx, sign_in.directory, sign_in.id).await?;
+        let directory = tenant::directory(tx, sign_in.directory).await?;
+        let sessions = match &directory {
+            Some(directory) => tenant::sessions(tx, directory, &sign_in).await?,
+            None => Vec::new(),
+        };
         let now = tx.now();
         let good = |row: &SessionRow| row.doc.check(row.doc.project, &row.doc.host, now, None).is_ok();
         let app = |row: SessionRow| App {

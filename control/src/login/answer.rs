@@ -1,6 +1,5 @@
 //! Answers: pages, redirects and failures become responses here and nowhere else, with their status and headers.
 
-use askama::Template as _;
 use axum::response::{Html, IntoResponse, Response};
 use http::header::{self, Entry};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};

@@ -8,13 +8,11 @@ use mezusphere_identity::factor::password::{Password, PoolError, SetError, Weakn
 use mezusphere_identity::flow::first_sign_in::{self, CompleteError, FirstSignIn};
 use mezusphere_model::token::Token;
 use mezusphere_store::primary::audit::AuditEntry;
-use mezusphere_store::primary::directory;
-use mezusphere_store::{StoreError, WriteError};
 use serde::{Deserialize, Serialize};
 
 use super::answer::{self, Failure};
 use super::form::{self, Fields, Purpose};
-use super::{Login, State, Visitor, cookie};
+use super::{Login, State, Visitor, cookie, tenant};
 use crate::page::{self, Chrome, Problem};
 
 /// What the form is about: this link and no other.
@@ -64,7 +62,7 @@ pub(super) async fn submit(
     let held = cookie::sign_ins(&headers);
     let done = login.primary.write(async |tx| {
         let (open, who) = first_sign_in::complete(tx, &token, hash).await?;
-        let Some(directory) = directory::find(tx, open.directory).await? else {
+        let Some(directory) = tenant::directory(tx, open.directory).await? else {
             return Err(CompleteError::Dead);
         };
         tx.audit(AuditEntry {

@@ -130,7 +130,7 @@ pub(super) fn is_from_here(headers: &HeaderMap, origin: &str) -> bool {
     let (said_site, one_site) = only(header::HeaderName::from_static("sec-fetch-site"));
     let origin_ok = said_origin.is_none_or(|value| value.as_bytes() == origin.as_bytes());
     let site_ok = said_site.is_none_or(|value| value.as_bytes() == b"same-origin");
-    !origin.is_empty() && one_origin && one_site && origin_ok && site_ok && (said_origin.is_some() || said_site.is_some())
+    one_origin && one_site && origin_ok && site_ok && (said_origin.is_some() || said_site.is_some())
 }
 
 /// The fields of a form, each once.

@@ -26,6 +26,7 @@ mod first_sign_in;
 mod form;
 mod sign_in;
 mod sign_out;
+mod tenant;
 #[cfg(test)]
 mod tests;
 
@@ -42,6 +43,7 @@ use http::{HeaderMap, header};
 use mezusphere_identity::factor::password::PasswordPool;
 use mezusphere_identity::sign_in::{Limits, Place};
 use mezusphere_identity::throttle::Throttle;
+use mezusphere_model::host::HostError;
 use mezusphere_model::id::{DirectoryId, OrganizationId};
 use mezusphere_model::link::ClientAddress;
 use mezusphere_model::platform::{Platform, PlatformHost};
@@ -71,22 +73,23 @@ pub(crate) struct Login {
 type State = axum::extract::State<Arc<Login>>;
 
 /// The pages, for requests to the login host.
-pub(crate) fn router(shared: Arc<Shared>) -> Router {
+///
+/// # Errors
+/// [`HostError`] if the platform domain leaves no room for the login host's label.
+pub(crate) fn router(shared: &Shared) -> Result<Router, HostError> {
     let platform = shared.config.platform.clone();
-    // Opening the installation made this very name; were it not one, no form would be accepted.
-    let origin = platform.host(PlatformHost::Login).map(|host| platform.origin(&host)).unwrap_or_default();
-    routes(Login {
+    Ok(routes(Login {
         primary: shared.primary.clone(),
         clock: shared.clock.clone(),
         entropy: shared.entropy.clone(),
-        origin,
+        origin: platform.origin(&platform.host(PlatformHost::Login)?),
         platform,
         limits: Limits { absolute: shared.config.session.absolute, idle: shared.config.session.idle },
         passwords: shared.passwords.clone(),
         throttle: shared.throttle.clone(),
         form_key: shared.form_key.clone(),
         home: (shared.installation.organization, shared.installation.directory),
-    })
+    }))
 }
 
 fn routes(login: Login) -> Router {

@@ -10,13 +10,13 @@ use mezusphere_identity::sign_in as lifecycle;
 use mezusphere_model::id::SignInId;
 use mezusphere_model::token::Token;
 use mezusphere_store::primary::audit::AuditEntry;
-use mezusphere_store::primary::{directory, sign_in};
+use mezusphere_store::primary::sign_in;
 use mezusphere_store::{StoreError, WriteError};
 use serde::{Deserialize, Serialize};
 
 use super::answer::{self, Failure};
 use super::form::{Fields, Purpose};
-use super::{Login, State, Visitor, cookie};
+use super::{Login, State, Visitor, cookie, tenant};
 use crate::page::{Chrome, SignOut, SignedOut};
 
 /// How long a sign-out button works after its page was loaded: an account page may stay open all day.
@@ -77,7 +77,7 @@ pub(super) async fn submit(
             }
             at_home |= row.directory == login.home.1;
             sign_in::end(tx, row.directory, row.id).await?;
-            let Some(directory) = directory::find(tx, row.directory).await? else { continue };
+            let Some(directory) = tenant::directory(tx, row.directory).await? else { continue };
             tx.audit(AuditEntry {
                 organization: directory.organization,
                 project: directory.project,

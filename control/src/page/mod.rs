@@ -18,7 +18,7 @@ use askama::Template;
 pub(crate) use account::{Account, App, SignInCard};
 pub(crate) use first_sign_in::FirstSignIn;
 pub(crate) use moment::Moment;
-pub(crate) use notice::{Link, Notice, NoticeKind};
+pub(crate) use notice::{Notice, NoticeKind};
 pub(crate) use problem::Problem;
 pub(crate) use sign_in::SignIn;
 pub(crate) use sign_out::{SignOut, SignedOut};

@@ -16,9 +16,9 @@ pub(crate) struct Notice {
 
 /// Where to go from here.
 #[derive(Clone)]
-pub(crate) struct Link {
-    pub(crate) href: &'static str,
-    pub(crate) label: &'static str,
+struct Link {
+    href: &'static str,
+    label: &'static str,
 }
 
 /// Which notice.

@@ -4,6 +4,7 @@
 //! [`prove`] turns a right password into a [`Proof`](super::Proof).
 //! A password is wiped from memory when dropped and never shown by `Debug`.
 
+mod hasher;
 mod pool;
 mod prove;
 mod rules;
@@ -16,7 +17,8 @@ use mezusphere_store::primary::password::PasswordRow;
 use unicode_normalization::UnicodeNormalization as _;
 use zeroize::Zeroizing;
 
-pub use pool::{PasswordPool, Peppers, PoolError, PoolLimits, QUEUE_LEN_MAX, SetError, Verdict};
+pub use hasher::Peppers;
+pub use pool::{PasswordPool, PoolError, PoolLimits, QUEUE_LEN_MAX, SetError, Verdict};
 pub(crate) use prove::set;
 pub use prove::{ProveError, prove};
 pub use rules::{GUESSES_LOG10_MIN, PASSWORD_LEN_MAX, PASSWORD_LEN_MIN, Weakness};
