@@ -7,7 +7,7 @@ use mezusphere_model::bundle::SignedBundle;
 use mezusphere_model::id::EdgeId;
 use mezusphere_model::slug::Slug;
 
-use super::codec::Decoder;
+use super::decode::Decoder;
 use super::link::{Link, SessionEnd};
 use super::message::{Hello, Message, RefusalCode, Refused, SessionLimits, VERSIONS, Welcome};
 use crate::limits::WARPGATE_SAYS_LEN_MAX;

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use mezusphere_model::bundle::SignedBundle;
 
-use super::codec::{DecodeError, Decoder, Encoder};
+use super::decode::{DecodeError, Decoder};
+use super::encode::Encoder;
 use super::message::{Message, Refused};
 use crate::codes::CloseCode;
 use crate::limits::{CONTROL_BACKLOG_LEN_MAX, HANDSHAKE_MAX, SILENCE_MAX};

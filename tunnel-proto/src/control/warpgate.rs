@@ -6,7 +6,7 @@ use bytes::Bytes;
 use mezusphere_model::bundle::SignedBundle;
 use mezusphere_model::slug::Slug;
 
-use super::codec::Decoder;
+use super::decode::Decoder;
 use super::link::{Link, SessionEnd};
 use super::message::{Hello, Message, VersionRange, Welcome};
 use crate::limits::{EDGE_SAYS_LEN_MAX, PING_EVERY};

@@ -5,17 +5,14 @@
 //! events in an order that makes sense.
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use http::{HeaderMap, Method, StatusCode};
-use mezusphere_model::id::{RequestId, RouteId};
+use http::StatusCode;
 
-use super::encode::METHODS;
-use super::head::{Event, Failure, FailureCode, IdentityRef, RequestHead, ResponseHead, Scheme};
-use super::{FIELD_UPGRADE, FLAG_END, FLAG_STARTED, fields, kind};
+use super::head::Event;
+use super::{kind, payload};
 use crate::limits::{
-    ASSERTION_LEN_MAX, AUTHORITY_LEN_MAX, DATA_LEN_MAX, DETAIL_LEN_MAX, HEAD_LEN_MAX, INFORMATIONAL_MAX,
-    METHOD_LEN_MAX, UNKNOWN_FRAME_LEN_MAX, UNKNOWN_FRAMES_MAX, UPGRADE_LEN_MAX, URI_LEN_MAX,
+    DATA_LEN_MAX, DETAIL_LEN_MAX, HEAD_LEN_MAX, INFORMATIONAL_MAX, UNKNOWN_FRAME_LEN_MAX, UNKNOWN_FRAMES_MAX,
 };
-use crate::wire::{self, Malformed, Reader};
+use crate::wire::{self, Reader};
 
 /// Why a stream cannot be read any further. The peer is at fault; reset the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -270,17 +267,17 @@ impl Decoder {
         (self.partial.len() >= len).then(|| std::mem::take(&mut self.partial).freeze())
     }
 
-    fn event(&mut self, kind: u64, payload: &Bytes) -> Result<Event, DecodeError> {
+    fn event(&mut self, kind: u64, bytes: &Bytes) -> Result<Event, DecodeError> {
         let malformed = |_| DecodeError::Malformed(name(kind));
-        let mut reader = Reader::new(payload);
+        let mut reader = Reader::new(bytes);
         match kind {
             kind::REQUEST => {
-                let (head, end) = request(&mut reader, payload).map_err(malformed)?;
+                let (head, end) = payload::request(&mut reader, bytes).map_err(malformed)?;
                 self.stage = if end { Stage::Done } else { Stage::Body { raw: head.upgrade.is_some() } };
                 Ok(Event::Request { head: Box::new(head), end })
             }
             kind::RESPONSE => {
-                let (head, end) = response(&mut reader, payload).map_err(malformed)?;
+                let (head, end) = payload::response(&mut reader, bytes).map_err(malformed)?;
                 let switching = head.status == StatusCode::SWITCHING_PROTOCOLS;
                 if head.status.is_informational() && !switching {
                     return Err(DecodeError::Malformed(name(kind)));
@@ -289,7 +286,7 @@ impl Decoder {
                 Ok(Event::Response { head, end })
             }
             kind::INFORMATIONAL => {
-                let (head, end) = response(&mut reader, payload).map_err(malformed)?;
+                let (head, end) = payload::response(&mut reader, bytes).map_err(malformed)?;
                 self.informational += 1;
                 if self.informational > INFORMATIONAL_MAX {
                     return Err(DecodeError::TooMany(name(kind)));
@@ -301,11 +298,11 @@ impl Decoder {
             }
             kind::FAILURE => {
                 self.stage = Stage::Done;
-                failure(&mut reader).map(Event::Failure).map_err(malformed)
+                payload::failure(&mut reader).map(Event::Failure).map_err(malformed)
             }
             kind::TRAILERS => {
                 self.stage = Stage::Done;
-                trailers(&mut reader, payload).map(Event::Trailers).map_err(malformed)
+                payload::trailers(&mut reader, bytes).map(Event::Trailers).map_err(malformed)
             }
             kind::PROBE | kind::PROBE_REPLY => {
                 self.stage = Stage::Done;
@@ -351,95 +348,4 @@ const fn name(kind: u64) -> &'static str {
         kind::PROBE_REPLY => "PROBE_REPLY",
         _ => "unknown",
     }
-}
-
-fn request(reader: &mut Reader<'_>, payload: &Bytes) -> Result<(RequestHead, bool), Malformed> {
-    let flags = reader.byte()?;
-    let request = RequestId::from_bits(reader.u128()?);
-    let route = RouteId::from_bits(reader.u128()?);
-    let revision = reader.varint()?;
-    let client = match reader.byte()? {
-        4 => reader.array::<4>()?.into(),
-        6 => reader.array::<16>()?.into(),
-        _ => return Err(Malformed),
-    };
-    let scheme = match reader.byte()? {
-        0 => Scheme::Http,
-        1 => Scheme::Https,
-        _ => return Err(Malformed),
-    };
-    let method = match reader.byte()?.checked_sub(1) {
-        Some(place) => METHODS.get(usize::from(place)).ok_or(Malformed)?.clone(),
-        None => Method::from_bytes(reader.bytes(METHOD_LEN_MAX)?).map_err(|_| Malformed)?,
-    };
-    let authority = line(reader.text(AUTHORITY_LEN_MAX)?)?;
-    let target = line(reader.text(URI_LEN_MAX)?)?;
-    let identity = match reader.byte()? {
-        0 => IdentityRef::None,
-        1 => IdentityRef::Known(reader.varint()?),
-        2 => {
-            let slot = reader.varint()?;
-            IdentityRef::Full { slot, assertion: payload.slice_ref(reader.bytes(ASSERTION_LEN_MAX)?) }
-        }
-        _ => return Err(Malformed),
-    };
-    let headers = fields::read(reader, payload)?;
-    let mut upgrade = None;
-    while let Some((number, mut value)) = reader.field()? {
-        if number == FIELD_UPGRADE {
-            let protocol = value.remainder();
-            if protocol.len() > UPGRADE_LEN_MAX {
-                return Err(Malformed);
-            }
-            upgrade = Some(line(std::str::from_utf8(protocol).map_err(|_| Malformed)?)?);
-        }
-    }
-    let head = RequestHead {
-        request,
-        route,
-        revision,
-        client,
-        scheme,
-        authority,
-        method,
-        target,
-        headers,
-        identity,
-        upgrade,
-    };
-    Ok((head, flags & FLAG_END != 0))
-}
-
-/// A text that becomes part of a request line or of one field: not empty, no spaces, no control characters.
-fn line(text: &str) -> Result<String, Malformed> {
-    let fits = !text.is_empty() && text.bytes().all(|octet| octet > b' ' && octet != 0x7f);
-    if fits { Ok(text.to_owned()) } else { Err(Malformed) }
-}
-
-fn response(reader: &mut Reader<'_>, payload: &Bytes) -> Result<(ResponseHead, bool), Malformed> {
-    let flags = reader.byte()?;
-    let status = StatusCode::from_u16(reader.u16()?).map_err(|_| Malformed)?;
-    let headers = fields::read(reader, payload)?;
-    skip_fields(reader)?;
-    Ok((ResponseHead { status, headers }, flags & FLAG_END != 0))
-}
-
-fn trailers(reader: &mut Reader<'_>, payload: &Bytes) -> Result<HeaderMap, Malformed> {
-    let trailers = fields::read(reader, payload)?;
-    skip_fields(reader)?;
-    Ok(trailers)
-}
-
-fn failure(reader: &mut Reader<'_>) -> Result<Failure, Malformed> {
-    let flags = reader.byte()?;
-    let code = FailureCode::from_number(u64::from(reader.u16()?));
-    let detail = reader.text(DETAIL_LEN_MAX)?.to_owned();
-    skip_fields(reader)?;
-    Ok(Failure { code, detail, started: flags & FLAG_STARTED != 0 })
-}
-
-/// Passes over extension fields of a newer peer; they must read as such.
-fn skip_fields(reader: &mut Reader<'_>) -> Result<(), Malformed> {
-    while reader.field()?.is_some() {}
-    Ok(())
 }

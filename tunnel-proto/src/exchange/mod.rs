@@ -6,6 +6,7 @@ mod decode;
 mod encode;
 mod fields;
 mod head;
+mod payload;
 
 pub use decode::{DecodeError, Decoder, Truncated};
 pub use encode::{EncodeError, Encoder};
