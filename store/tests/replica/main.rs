@@ -1,0 +1,4 @@
+//! The replica, following a real primary.
+
+#[path = "../support/mod.rs"]
+mod support;
