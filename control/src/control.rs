@@ -33,7 +33,7 @@ const REGION: &str = "local";
 /// An open control plane. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Control {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     login: Router,
     sign_in_link: Option<Arc<str>>,
 }

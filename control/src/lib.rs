@@ -30,6 +30,8 @@ mod problem;
 mod publish;
 mod reconcile;
 mod shared;
+#[cfg(test)]
+mod tests;
 mod use_case;
 
 pub use caller::{Caller, Permission, Who};

@@ -14,13 +14,13 @@ use crate::caller::Permission::{self, *};
 /// One endpoint, as the authorization test sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(not(test), expect(dead_code, reason = "read by the authorization test"))]
-pub(super) struct Endpoint {
+pub(crate) struct Endpoint {
     /// The method.
-    pub(super) method: &'static Method,
+    pub(crate) method: &'static Method,
     /// The path below the prefix, with `{placeholders}`.
-    pub(super) path: &'static str,
+    pub(crate) path: &'static str,
     /// What the use case asks for; `None`: any authenticated caller.
-    pub(super) permission: Option<Permission>,
+    pub(crate) permission: Option<Permission>,
 }
 
 /// The router as far as it is built, and what is in it.
@@ -55,7 +55,7 @@ pub(super) fn router() -> Router<Arc<Shared>> {
 
 /// Every endpoint.
 #[cfg(test)]
-pub(super) fn table() -> Vec<Endpoint> {
+pub(crate) fn table() -> Vec<Endpoint> {
     all().table
 }
 

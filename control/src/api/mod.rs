@@ -5,10 +5,8 @@
 
 mod authenticate;
 mod body;
-mod endpoints;
+pub(crate) mod endpoints;
 mod handlers;
-#[cfg(test)]
-mod tests;
 pub mod types;
 
 use std::sync::Arc;

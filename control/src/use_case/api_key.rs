@@ -201,7 +201,7 @@ fn check_scopes(caller: &Caller, scopes: &[Name]) -> Result<bool, Refusal> {
             let detail = format!("scopes: {name} is not a scope");
             Refusal::new(&problem::SCOPE_INVALID, detail)
         })?;
-        caller.allow(permission)?;
+        let _held = caller.allow(permission)?;
     }
     Ok(connects)
 }

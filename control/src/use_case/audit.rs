@@ -7,7 +7,7 @@ use mezusphere_store::primary::{PageRequest, ReadTx};
 use super::{Paging, scope};
 use crate::Shared;
 use crate::api::types::{AuditEntry, Page};
-use crate::caller::{Caller, Permission};
+use crate::caller::{Caller, Permission, Reach};
 use crate::problem::Refusal;
 
 /// Entries of an organization's log read for one page of a project's, so that a project where nothing happens does
@@ -27,7 +27,7 @@ fn view(row: AuditRow) -> AuditEntry {
     }
 }
 
-/// An organization's log; the installation's own organization's, if none is named.
+/// An organization's log; if none is named, the caller's own, which for an operator is the installation's.
 pub(crate) async fn list(
     shared: &Shared,
     caller: &Caller,
@@ -38,18 +38,18 @@ pub(crate) async fn list(
     shared
         .primary
         .read(async |tx| {
-            let name = match organization {
-                Some(name) => name.to_owned(),
-                None => shared.installation.organization.to_string(),
+            let owner = match (organization, grant.reach()) {
+                (Some(name), _) => scope::organization(tx, &grant, name).await?.id,
+                (None, Reach::Installation) => shared.installation.organization,
+                (None, Reach::Project(own, _)) => own,
             };
-            let owner = scope::organization(tx, &grant, &name).await?;
             match grant.reach() {
-                crate::caller::Reach::Installation => {
-                    let paged = audit::list(tx, owner.id, &PageRequest::from(paging)).await?;
+                Reach::Installation => {
+                    let paged = audit::list(tx, owner, &PageRequest::from(paging)).await?;
                     Ok(Page { items: paged.rows.into_iter().map(view).collect(), next: paged.next })
                 }
                 // Other projects of the organization are none of this caller's business.
-                crate::caller::Reach::Project(_, own) => of_project(tx, owner.id, own, paging).await,
+                Reach::Project(_, own) => of_project(tx, owner, own, paging).await,
             }
         })
         .await

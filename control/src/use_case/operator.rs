@@ -86,7 +86,7 @@ pub(crate) async fn create_key(
         let permission: Permission = name.as_str().parse().map_err(|_| {
             Refusal::new(&problem::SCOPE_INVALID, format!("permissions: {name} is not a permission"))
         })?;
-        caller.allow(permission)?;
+        let _held = caller.allow(permission)?;
     }
     let life = life(request.expires_in_s)?;
     shared
