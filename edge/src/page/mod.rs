@@ -162,7 +162,10 @@ mod tests {
     #[test]
     fn r18_a_page_needs_nothing_its_policy_forbids() {
         for (name, html) in every_page() {
-            assert!(html.contains(&format!("<style>{STYLE}</style>")), "{name}: the style is not what was hashed");
+            assert!(
+                html.contains(&format!("<style>{STYLE}</style>")),
+                "{name}: the style is not what was hashed"
+            );
             for forbidden in ["<script", "style=\"", "<img", "<link", "javascript:", " on"] {
                 let outside = html.replace(STYLE, "");
                 let found = outside.match_indices(forbidden).any(|(at, _)| {

@@ -33,8 +33,12 @@ pub(crate) struct Authenticated {
 }
 
 /// Finds out who sends a request. On public routes nobody looks.
-pub(crate) async fn identify<'a>(routed: Routed<'a>, view: &View, clock: &Clock) -> Result<Identified<'a>, Refusal> {
-    let (auth, inbound) = (routed.route.auth, &routed.inbound);
+pub(crate) async fn identify<'a>(
+    routed: Routed<'a>,
+    view: &View,
+    clock: &Clock,
+) -> Result<Identified<'a>, Refusal> {
+    let (auth, inbound) = (routed.route.auth_in_force(), &routed.inbound);
     if auth == AuthMode::Public {
         return Ok(Identified { routed, sender: Err(SignInWhy::None) });
     }

@@ -76,7 +76,8 @@ pub(crate) fn read(
         return Err(AuthorityError::Scheme);
     }
     let mut fields = headers.get_all(HOST).iter();
-    let field = fields.next().map(|value| value.to_str().map_err(|_| AuthorityError::Malformed)).transpose()?;
+    let field =
+        fields.next().map(|value| value.to_str().map_err(|_| AuthorityError::Malformed)).transpose()?;
     if fields.next().is_some() {
         return Err(AuthorityError::NotOne);
     }
@@ -154,8 +155,7 @@ mod tests {
     fn r03_every_place_that_names_a_host_names_the_same_one() {
         use AuthorityError::{Disagree, Malformed, Misdirected, NotOne, Scheme};
         use Protocol::{H1, H2, H3};
-        type Row<'a> =
-            (Protocol, Option<&'a str>, &'a str, &'a [&'a str], Result<&'a str, AuthorityError>);
+        type Row<'a> = (Protocol, Option<&'a str>, &'a str, &'a [&'a str], Result<&'a str, AuthorityError>);
         let shop = Some("shop.localhost");
         let rows: &[Row<'_>] = &[
             // All agree.
@@ -207,7 +207,8 @@ mod tests {
                 headers.append(HOST, HeaderValue::from_str(host).unwrap());
             }
             let uri: Uri = target.parse().unwrap();
-            let got = read(&uri, &headers, &connection(*protocol, *sni)).map(|authority| authority.to_string());
+            let got =
+                read(&uri, &headers, &connection(*protocol, *sni)).map(|authority| authority.to_string());
             assert_eq!(got, expected.map(str::to_owned), "{protocol} {sni:?} {target} {hosts:?}");
         }
     }

@@ -113,7 +113,8 @@ fn is_ours(pair: &[u8]) -> bool {
     // A nameless cookie `=__Host-mezu-session=x` is sent back without its first `=` by some browsers.
     let pair = pair.trim_ascii_start();
     let pair = pair.strip_prefix(b"=").unwrap_or(pair).trim_ascii_start();
-    pair.get(..RESERVED_PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(RESERVED_PREFIX.as_bytes()))
+    pair.get(..RESERVED_PREFIX.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(RESERVED_PREFIX.as_bytes()))
 }
 
 fn mentions_ours(field: &[u8]) -> bool {
@@ -148,7 +149,11 @@ fn reaches_platform(domain: &[u8], platform: &Platform) -> bool {
         return true;
     };
     let (base, apps) = (&platform.base, &platform.apps);
-    domain == *base || domain == *apps || base.is_below(&domain) || apps.is_below(&domain) || domain.is_below(base)
+    domain == *base
+        || domain == *apps
+        || base.is_below(&domain)
+        || apps.is_below(&domain)
+        || domain.is_below(base)
 }
 
 /// A `set-cookie` value for the session cookie (R11).

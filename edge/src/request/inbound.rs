@@ -73,7 +73,7 @@ pub(crate) struct Address {
 
 /// Reads where a request is for.
 pub(crate) fn address(ask: &Ask, parts: &Parts, connection: &ConnectionInfo) -> Result<Address, Refusal> {
-    if parts.extensions.get::<hyper::ext::Protocol>().is_some() {
+    if parts.extensions.get::<h2::ext::Protocol>().is_some() {
         return Err(Refusal::ExtendedConnect);
     }
     // CONNECT asks for a raw connection; TRACE echoes fields that scripts must not see.

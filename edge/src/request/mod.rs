@@ -1,20 +1,52 @@
-//! The request path, stage by stage.
+//! The way of a request, stage by stage. Each takes the value of the one before and returns the next, so that a skipped
+//! check does not compile; none makes a response: a refusal is a value that [`respond`] turns into one.
+//!
+//! ```text
+//! inbound       Ask → Address → Inbound   canonical host and path, ours taken out, reserved fields stripped
+//! route         Inbound → Routed          the site table
+//! authenticate  Routed → Identified       cookie or key → view
+//! authorize     Identified → Permitted    model::policy::decide; nothing else makes one
+//! forward       Permitted → Forwarded     a tunnel, an exchange
+//! answer        → Response                counted and written down when its body has ended
+//! ```
+//!
+//! Aside from it: [`own`] (`/.mezu/…`), [`platform`] (console, login, connect), [`sign_in`] (where a refusal sends people).
 
+mod answer;
+mod authenticate;
 mod authority;
+mod authorize;
 mod cookie;
+mod forward;
+mod inbound;
+mod own;
+mod platform;
+mod record;
+mod refusal;
+mod respond;
+mod route;
+mod sign_in;
 mod wants;
 
 use std::future::Future;
 use std::sync::Arc;
 
+use ::http::request::Parts;
 use ::http::{Request, Response};
 use mezusphere_model::link::ControlLink;
 use mezusphere_model::{Clock, Entropy, Platform};
+use mezusphere_telemetry::Metrics;
 
+use self::answer::Answer;
+use self::inbound::Ask;
+use self::record::{Line, Recorder};
+use self::refusal::Refusal;
 use crate::config::PlatformService;
 use crate::http::{Body, ConnectionInfo};
 use crate::tunnel::Registry;
 use crate::view::View;
+
+pub use self::record::ACCESS_LOG;
 
 /// What the request path works with.
 pub struct ServerParts {
@@ -33,28 +65,74 @@ pub struct ServerParts {
     /// Draws randomness.
     pub entropy: Entropy,
     /// Where requests are counted.
-    pub metrics: mezusphere_telemetry::Metrics,
+    pub metrics: Metrics,
 }
 
 /// Answers requests. Cheap to clone: each connection holds one.
 #[derive(Clone)]
-pub struct Server(Arc<ServerParts>);
+pub struct Server {
+    parts: Arc<ServerParts>,
+    recorder: Arc<Recorder>,
+}
 
 impl Server {
     /// A server that works with `parts`. Registers its metrics, so make one only and clone it.
     pub fn new(parts: ServerParts) -> Self {
-        Self(Arc::new(parts))
+        let recorder = Arc::new(Recorder::new(&parts.metrics, parts.clock.clone()));
+        Self { parts: Arc::new(parts), recorder }
     }
 
     /// What must run beside the requests: denial reports. Never ends by itself; the owner runs it once, on any
     /// worker, and may drop it at any time.
     pub fn background(&self) -> impl Future<Output = ()> + Send + 'static {
-        std::future::pending()
+        Arc::clone(&self.recorder).report(Arc::clone(&self.parts.link))
     }
 
-    /// Answers one request of `connection`. Dropping the future gives the request up.
+    /// Answers one request of `connection`. Dropping the future, or the body of the response, gives the request up.
     pub async fn handle(&self, request: Request<Body>, connection: &ConnectionInfo) -> Response<Body> {
-        let (_, _, _) = (request, connection, &self.0.clock);
-        std::future::pending().await
+        let (head, body) = request.into_parts();
+        let ask = Ask::new(&head, connection, &self.parts.entropy);
+        let mut line = Line::new(&self.recorder, &ask);
+        let answer = match self.answer(&ask, head, body, connection, &mut line).await {
+            Ok(answer) => answer,
+            Err(refusal) => {
+                line.refused(&refusal);
+                Answer::Own(respond::refuse(&refusal, ask.asker()))
+            }
+        };
+        answer.into_response(line)
+    }
+
+    async fn answer(
+        &self,
+        ask: &Ask,
+        head: Parts,
+        body: Body,
+        connection: &ConnectionInfo,
+        line: &mut Line,
+    ) -> Result<Answer, Refusal> {
+        let parts = &*self.parts;
+        let address = inbound::address(ask, &head, connection)?;
+        line.host(&address.authority.host);
+        if parts.hosts.which(&address.authority.host).is_some() {
+            let response = platform::serve(head, body, &address.authority, connection, parts).await?;
+            return Ok(Answer::Platform(response));
+        }
+        let site = route::site(&address, &parts.view)?;
+        let endpoint = own::endpoint(&address.path);
+        let inbound = inbound::strip(ask, address, head.headers, body)?;
+        if let Some(endpoint) = endpoint {
+            return Ok(Answer::Own(own::serve(endpoint, inbound, &site, parts).await?));
+        }
+        let routed = route::find(inbound, site)?;
+        line.route(&routed.site, &routed.route);
+        let identified = authenticate::identify(routed, &parts.view, &parts.clock).await?;
+        if let Ok(somebody) = &identified.sender {
+            line.subject(somebody.caller.identity.subject);
+        }
+        let permitted = authorize::permit(identified, &parts.hosts, &parts.entropy)?;
+        line.permitted();
+        let forwarded = forward::send(permitted, parts).await?;
+        Ok(Answer::Forwarded(Box::new(forwarded)))
     }
 }

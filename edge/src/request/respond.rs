@@ -181,11 +181,18 @@ fn seconds_up(wait: Duration) -> u64 {
 
 const ASK_AGAIN: &str = "Try again in a moment.";
 const CHECK_ADDRESS: &str = "Check the address.";
-const TELL_OWNER: &str = "If it stays so, tell whoever runs this application, with the code and the request below.";
+const TELL_OWNER: &str =
+    "If it stays so, tell whoever runs this application, with the code and the request below.";
 
 /// What each refusal says. Statuses are here and nowhere else.
 fn tell(refusal: &Refusal) -> Told<'_> {
-    let told = |status, title, detail: &'static str, next, hop| Told { status, title, detail: detail.into(), next, hop };
+    let told = |status, title, detail: &'static str, next, hop| Told {
+        status,
+        title,
+        detail: detail.into(),
+        next,
+        hop,
+    };
     let client = |status, title, detail, next| told(status, title, detail, next, None);
     let edge = |detail, next| {
         told(StatusCode::SERVICE_UNAVAILABLE, "Not available right now", detail, next, Some(Hop::Edge))

@@ -1,9 +1,9 @@
 //! Sending somebody to sign in: the address at the login host, and the cookie that ties the way back to this
 //! browser (R16, R17).
 
+use ::http::header::{HeaderMap, REFERER};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
-use ::http::header::{HeaderMap, REFERER};
 use mezusphere_model::platform::PlatformHost;
 use mezusphere_model::token::Token;
 use mezusphere_model::{Entropy, Platform};
@@ -108,7 +108,9 @@ mod tests {
         let start = "https://login.mezu.localhost:8443/sign-in?host=shop.localhost&return_to=";
         let script = |referer| url(&ask(Method::GET, "/api/x", Wants::Problem), referer);
         assert_eq!(script(Some("https://shop.localhost:8443/cart?a=1")), format!("{start}/cart%3Fa%3D1"));
-        for elsewhere in [None, Some("https://evil.example/"), Some("https://shop.localhost:8443.evil.example/x")] {
+        for elsewhere in
+            [None, Some("https://evil.example/"), Some("https://shop.localhost:8443.evil.example/x")]
+        {
             assert_eq!(script(elsewhere), format!("{start}/"), "{elsewhere:?}");
         }
     }

@@ -2,8 +2,8 @@
 //!
 //! Decided by `Sec-Fetch-*`, then `Accept`, then `X-Requested-With`; never by the user agent's name.
 
-use ::http::header::{ACCEPT, HeaderMap};
 use ::http::Method;
+use ::http::header::{ACCEPT, HeaderMap};
 
 /// The form of an answer that the edge gives itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

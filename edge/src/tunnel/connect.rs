@@ -61,7 +61,8 @@ where
     W: AsyncWrite + Unpin + Send,
 {
     let Ok(_place) = RELAYS.try_acquire() else { return Err(RelayError::Busy) };
-    let request = tokio::time::timeout(REQUEST_MAX, read(&mut recv)).await.map_err(|_| RelayError::Slow)??;
+    let request =
+        tokio::time::timeout(REQUEST_MAX, read(&mut recv)).await.map_err(|_| RelayError::Slow)??;
     let answered = tokio::time::timeout(ANSWER_MAX, link.connect(request, from)).await;
     let reply = answered.map_err(|_| LinkError::Away)??;
     let len = u32::try_from(reply.len()).ok().filter(|_| reply.len() <= CONNECT_MESSAGE_LEN_MAX);

@@ -237,7 +237,9 @@ impl Control<'_> {
                 let message = "this environment has as many warpgates here as it may";
                 refused(RefusalCode::Quota, message, Some(BUSY_RETRY_MS))
             }
-            Full::Edge => refused(RefusalCode::Busy, "this edge has no room for more tunnels", Some(BUSY_RETRY_MS)),
+            Full::Edge => {
+                refused(RefusalCode::Busy, "this edge has no room for more tunnels", Some(BUSY_RETRY_MS))
+            }
         })?;
         self.session.welcome(self.parts.edge, &self.parts.region, SessionLimits::default());
         self.relay_bundle();
@@ -327,7 +329,10 @@ impl Control<'_> {
 }
 
 /// Writes some of what waits. Cancel safe: what was written is gone from the queue, the rest stays.
-async fn write(send: &mut quinn::SendStream, outgoing: &mut VecDeque<Bytes>) -> Result<(), quinn::WriteError> {
+async fn write(
+    send: &mut quinn::SendStream,
+    outgoing: &mut VecDeque<Bytes>,
+) -> Result<(), quinn::WriteError> {
     let written = send.write_chunks(outgoing.make_contiguous()).await?;
     outgoing.drain(..written.chunks);
     Ok(())

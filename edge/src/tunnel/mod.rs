@@ -11,9 +11,9 @@ mod reports;
 
 use std::sync::Arc;
 
+use mezusphere_model::Clock;
 use mezusphere_model::id::EdgeId;
 use mezusphere_model::link::ControlLink;
-use mezusphere_model::Clock;
 use mezusphere_pki::{CurrentIdentity, CurrentTrust, ExpectedRole, Peer, PeerError, verify_peer};
 use quinn::VarInt;
 use rustls_pki_types::CertificateDer;
@@ -22,8 +22,8 @@ use tunnel_proto::codes::CloseCode;
 use crate::listen::drain::Drain;
 use crate::view::View;
 
-pub use self::registry::{Registry, TUNNELS_MAX, TUNNELS_PER_ENVIRONMENT_MAX};
 pub(crate) use self::registry::{Chosen, NoTunnel, Tunnel};
+pub use self::registry::{Registry, TUNNELS_MAX, TUNNELS_PER_ENVIRONMENT_MAX};
 
 /// What an acceptor works with.
 pub struct AcceptorParts {
@@ -64,7 +64,11 @@ impl Acceptor {
             Ok(peer) => peer,
             Err(error) => {
                 tracing::warn!(remote = %connection.remote_address(), %error, "A tunnel was refused");
-                let code = if matches!(error, PeerError::Denied(_)) { CloseCode::Evicted } else { CloseCode::Refused };
+                let code = if matches!(error, PeerError::Denied(_)) {
+                    CloseCode::Evicted
+                } else {
+                    CloseCode::Refused
+                };
                 connection.close(VarInt::from_u32(code.number()), code.name().as_bytes());
                 return;
             }
@@ -76,7 +80,8 @@ impl Acceptor {
     /// Who is at the other end. The handshake has judged the chain by the trust of its moment; this judges it by
     /// the trust of now and takes the name.
     fn peer(&self, connection: &quinn::Connection) -> Result<Peer, PeerError> {
-        let chain = connection.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
+        let chain =
+            connection.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
         let chain = chain.ok_or(PeerError::NoCertificate)?;
         verify_peer(&chain, &self.0.trust.get(), self.0.clock.now(), ExpectedRole::AnyWarpgate)
     }

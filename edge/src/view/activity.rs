@@ -55,7 +55,8 @@ impl SeenSessions {
     /// What is known of a session; what is published counts if nothing newer is.
     pub(crate) fn of(&self, session: &SessionDoc) -> Arc<Seen> {
         let published = session.seen_at.as_micros();
-        let fresh = || Arc::new(Seen { last: AtomicI64::new(published), reported: AtomicI64::new(published) });
+        let fresh =
+            || Arc::new(Seen { last: AtomicI64::new(published), reported: AtomicI64::new(published) });
         if let Some(seen) = self.sessions.get(&session.id) {
             seen.last.fetch_max(published, Ordering::Relaxed);
             seen.reported.fetch_max(published, Ordering::Relaxed);

@@ -31,7 +31,11 @@ pub trait Documents: Send + Sync + 'static {
     fn revocation(&self, project: ProjectId, sign_in: SignInId) -> Result<Option<RevocationDoc>, ReadError>;
 
     /// An environment's signed bundle.
-    fn bundle(&self, project: ProjectId, environment: EnvironmentId) -> Result<Option<SignedBundle>, ReadError>;
+    fn bundle(
+        &self,
+        project: ProjectId,
+        environment: EnvironmentId,
+    ) -> Result<Option<SignedBundle>, ReadError>;
 
     /// An environment's site.
     fn site(&self, project: ProjectId, environment: EnvironmentId) -> Result<Option<SiteDoc>, ReadError>;
@@ -69,7 +73,11 @@ impl Documents for Replica {
         Self::revocation(self, project, sign_in)
     }
 
-    fn bundle(&self, project: ProjectId, environment: EnvironmentId) -> Result<Option<SignedBundle>, ReadError> {
+    fn bundle(
+        &self,
+        project: ProjectId,
+        environment: EnvironmentId,
+    ) -> Result<Option<SignedBundle>, ReadError> {
         Self::bundle(self, project, environment)
     }
 

@@ -50,7 +50,9 @@ impl View {
                 Changed::Keys(keys) => self.apply(&keys, &mut owed),
                 Changed::Everything => owed.everything = true,
                 Changed::Closed => {
-                    tracing::error!("The replica is gone; protected routes close when its age passes the limit");
+                    tracing::error!(
+                        "The replica is gone; protected routes close when its age passes the limit"
+                    );
                     return std::future::pending().await;
                 }
             }
@@ -99,7 +101,8 @@ impl View {
                 self.watches.changed(&watched);
             } else if *key == DocumentKey::platform() {
                 owed.platform = true;
-            } else if let (Partition::Project(project), Some((kind, id))) = (*partition, key.as_str().split_once('/'))
+            } else if let (Partition::Project(project), Some((kind, id))) =
+                (*partition, key.as_str().split_once('/'))
             {
                 match (kind, id.parse::<EnvironmentId>()) {
                     ("site", Ok(environment)) => owed.sites.push((project, environment)),

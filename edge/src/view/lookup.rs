@@ -132,7 +132,8 @@ impl Lookups {
 
     fn remember(&self, key: CallerKey, caller: &Arc<Caller>) {
         if self.callers.len() >= CALLERS_MAX {
-            let some: Vec<CallerKey> = self.callers.iter().take(EVICTED_AT_ONCE).map(|entry| *entry.key()).collect();
+            let some: Vec<CallerKey> =
+                self.callers.iter().take(EVICTED_AT_ONCE).map(|entry| *entry.key()).collect();
             for key in some {
                 self.callers.remove(&key);
             }
@@ -182,7 +183,11 @@ impl View {
     }
 
     /// The caller behind an API key used in an environment.
-    pub(crate) fn api_key(&self, key: &ApiKeyToken, environment: EnvironmentId) -> Result<Arc<Caller>, NoKey> {
+    pub(crate) fn api_key(
+        &self,
+        key: &ApiKeyToken,
+        environment: EnvironmentId,
+    ) -> Result<Arc<Caller>, NoKey> {
         let now = self.clock.now();
         let place = CallerKey::ApiKey(key.id, environment);
         let known = self.lookups.caller(&place, now);
@@ -292,7 +297,12 @@ impl View {
         Box::new([own, principal, sign_in])
     }
 
-    async fn ask_control(&self, token: &Token, hash: TokenHash, from: IpAddr) -> Result<Arc<Caller>, NoCaller> {
+    async fn ask_control(
+        &self,
+        token: &Token,
+        hash: TokenHash,
+        from: IpAddr,
+    ) -> Result<Arc<Caller>, NoCaller> {
         let question = Arc::clone(&self.lookups.questions.entry(hash).or_default());
         let answer = question.get_or_init(|| self.ask_once(token, hash, from)).await.clone();
         self.lookups.questions.remove_if(&hash, |_, asked| Arc::ptr_eq(asked, &question));
@@ -329,7 +339,10 @@ impl View {
         if self.documents.revocation(project, session.sign_in)?.is_some() {
             return Err(NoCaller::Ended);
         }
-        let newer = self.documents.principal(project, principal.subject)?.filter(|own| own.version > principal.version);
+        let newer = self
+            .documents
+            .principal(project, principal.subject)?
+            .filter(|own| own.version > principal.version);
         let until = Some(self.clock.now().after(AHEAD_FOR));
         let seen = self.seen.of(&session);
         let caller = Caller::of_session(session, newer.unwrap_or(principal), seen, flags, until);

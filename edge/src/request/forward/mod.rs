@@ -1,0 +1,244 @@
+//! The fifth stage: a permitted request goes through a tunnel, and its response comes back.
+//!
+//! Here is what is decided about it: which tunnel, with which identity, and whether a failed attempt may be made again.
+//! [`exchange`] makes one attempt; [`source`] and [`upload`] carry the request's body, [`reader`] and [`download`] the
+//! response's; [`guard`] ends an exchange whose caller may not have it any more.
+
+mod download;
+mod exchange;
+mod guard;
+mod reader;
+mod source;
+mod upload;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::http::header::{ALT_SVC, CONTENT_LENGTH, SET_COOKIE};
+use ::http::{HeaderMap, Method, StatusCode};
+use bytes::Bytes;
+use mezusphere_model::Platform;
+use mezusphere_model::id::WarpgateId;
+use tunnel_proto::codes::FailureCode;
+use tunnel_proto::exchange::{Encoder, IdentityRef, RequestHead, ResponseHead, Scheme};
+
+use self::exchange::{Answered, Failed};
+use self::guard::Guard;
+use self::source::Source;
+use super::ServerParts;
+use super::authenticate::Authenticated;
+use super::authorize::Permitted;
+use super::cookie;
+use super::inbound::{self, Inbound};
+use super::refusal::Refusal;
+use crate::tunnel::{Chosen, NoTunnel, Tunnel};
+use crate::view::assertion::NoAssertion;
+
+pub(crate) use self::download::Download;
+
+/// Attempts at one request, at most: a fleet of which most is about to stop must not be tried one by one.
+const ATTEMPTS_MAX: usize = 3;
+
+/// A response on its way back.
+pub(crate) struct Forwarded {
+    /// Its status.
+    pub(crate) status: StatusCode,
+    /// Its end-to-end fields, stripped.
+    pub(crate) headers: HeaderMap,
+    /// Its body.
+    pub(crate) body: Download,
+    /// The warpgate it came through.
+    pub(crate) warpgate: WarpgateId,
+}
+
+/// Sends a permitted request to a warpgate of its environment.
+///
+/// Cancel safe: dropping the future, or the body it returns, resets the stream, and the upstream's request is cancelled.
+pub(crate) async fn send(permitted: Permitted<'_>, parts: &ServerParts) -> Result<Forwarded, Refusal> {
+    let Permitted { inbound, site, route, sender, .. } = permitted;
+    let Inbound { ask, address, headers, length, body, .. } = inbound;
+    let mut guard = sender.as_ref().map(|somebody| {
+        Guard::new(&parts.view, &parts.clock, &somebody.caller, (&site, &route), &address.authority.host)
+    });
+    let mut head = RequestHead {
+        request: ask.id,
+        route: route.id,
+        revision: site.doc.revision,
+        client: ask.client,
+        scheme: Scheme::Https,
+        authority: address.authority.to_string(),
+        method: ask.method.clone(),
+        target: ask.target().to_owned(),
+        headers,
+        identity: IdentityRef::None,
+        upgrade: None,
+    };
+    let has_body = body.is_some();
+    let mut source = body.map(|body| Box::new(Source::new(body, length)));
+    let idle = Duration::from_millis(route.timeouts.idle_ms.into());
+    let mut again = Again::new(ask.method.is_idempotent());
+    loop {
+        let chosen = again.choose(parts, &site.doc, &route.upstream, ask.id.bits())?;
+        // An upload cannot be sent again once it has gone by, so it does not rely on what the warpgate remembers.
+        let in_full = again.in_full || source.as_ref().is_some_and(|source| !source.is_small());
+        head.identity = identity(sender.as_ref(), &chosen, &site.doc, in_full, parts).await?;
+        let encoded = encode(&head, !has_body)?;
+        match exchange::attempt(&chosen.connection, encoded, source, &route.timeouts, guard.as_mut()).await {
+            Ok(answered) => return receive(answered, &ask.method, idle, guard, chosen, &parts.hosts),
+            Err((failed, rest)) => {
+                source = rest;
+                let replayable = source.as_mut().map_or(!has_body, |source| source.rewind());
+                again.judge(failed, replayable, &chosen, sender.as_ref())?;
+            }
+        }
+    }
+}
+
+/// What is known of the attempts so far.
+struct Again {
+    idempotent: bool,
+    attempts: usize,
+    tried: Vec<Arc<Tunnel>>,
+    /// The identity goes in full from now on.
+    in_full: bool,
+    /// Why the last attempt failed: what is told if there is no other tunnel.
+    last: Option<Refusal>,
+}
+
+impl Again {
+    fn new(idempotent: bool) -> Self {
+        Self { idempotent, attempts: 0, tried: Vec::new(), in_full: false, last: None }
+    }
+
+    fn choose(
+        &mut self,
+        parts: &ServerParts,
+        site: &mezusphere_model::route::SiteDoc,
+        upstream: &mezusphere_model::slug::Slug,
+        dice: u128,
+    ) -> Result<Chosen, Refusal> {
+        // The request's id is random already.
+        let dice = u64::try_from(dice & u128::from(u64::MAX)).unwrap_or(0);
+        let chosen = parts.tunnels.choose(site.project, site.environment, upstream, dice, &self.tried);
+        chosen.map_err(|none| {
+            self.last.take().unwrap_or(match none {
+                NoTunnel::None => Refusal::NoTunnel,
+                NoTunnel::OtherUpstreams => Refusal::NoUpstream,
+            })
+        })
+    }
+
+    /// Decides whether a failed attempt may be followed by another; if not, says what the client is told.
+    fn judge(
+        &mut self,
+        failed: Failed,
+        replayable: bool,
+        chosen: &Chosen,
+        sender: Option<&Authenticated>,
+    ) -> Result<(), Refusal> {
+        self.attempts += 1;
+        let may_try = replayable && self.attempts < ATTEMPTS_MAX;
+        match (failed, sender) {
+            (Failed::Identity(code), Some(somebody)) => {
+                chosen.principals().forget(&somebody.caller.key());
+                if code == FailureCode::AssertionInvalid {
+                    somebody.caller.assertion.discard();
+                }
+                if !may_try || std::mem::replace(&mut self.in_full, true) {
+                    return Err(Refusal::Warpgate(code));
+                }
+                Ok(())
+            }
+            (Failed::Identity(code), None) => Err(Refusal::Warpgate(code)),
+            (Failed::NotStarted(refusal), _) if may_try => {
+                self.tried.push(Arc::clone(chosen));
+                self.last = Some(refusal);
+                Ok(())
+            }
+            (Failed::Unknown(refusal), _) if may_try && self.idempotent => {
+                self.tried.push(Arc::clone(chosen));
+                self.last = Some(refusal);
+                Ok(())
+            }
+            (Failed::NotStarted(refusal) | Failed::Unknown(refusal) | Failed::Final(refusal), _) => {
+                Err(refusal)
+            }
+        }
+    }
+}
+
+/// How the request names its sender on this tunnel.
+async fn identity(
+    sender: Option<&Authenticated>,
+    tunnel: &Tunnel,
+    site: &mezusphere_model::route::SiteDoc,
+    in_full: bool,
+    parts: &ServerParts,
+) -> Result<IdentityRef, Refusal> {
+    let Some(Authenticated { caller, credential }) = sender else { return Ok(IdentityRef::None) };
+    let assertion = parts.view.assertions().of(caller, credential, site.environment).await;
+    let assertion = assertion.map_err(|why| match why {
+        NoAssertion::Away => Refusal::ControlAway,
+        NoAssertion::Refused => Refusal::ControlRefused,
+    })?;
+    Ok(match tunnel.principals().refer(&caller.key(), &assertion.jws) {
+        IdentityRef::Known(slot) if in_full => IdentityRef::Full { slot, assertion: assertion.jws.clone() },
+        reference => reference,
+    })
+}
+
+fn encode(head: &RequestHead, end: bool) -> Result<Bytes, Refusal> {
+    let mut encoder = Encoder::new();
+    encoder.request(head, end).map_err(|_| Refusal::TooLarge)?;
+    Ok(encoder.take())
+}
+
+/// Makes a response of what the warpgate sent: strips it, and decides whether it has a body.
+fn receive(
+    answered: Answered,
+    method: &Method,
+    idle: Duration,
+    guard: Option<Guard>,
+    chosen: Chosen,
+    hosts: &Platform,
+) -> Result<Forwarded, Refusal> {
+    let Answered { head: ResponseHead { status, mut headers }, end, reader, upload } = answered;
+    strip(&mut headers, hosts);
+    let length = inbound::length(&headers).map_err(|_| Refusal::TunnelProtocol)?;
+    let bodyless = *method == Method::HEAD || matches!(status.as_u16(), 204 | 205 | 304);
+    if status == StatusCode::NO_CONTENT {
+        headers.remove(CONTENT_LENGTH);
+    }
+    // A head that promises a body and ends at once would leave the client waiting.
+    if end && !bodyless && length.is_some_and(|length| length > 0) {
+        return Err(Refusal::TunnelProtocol);
+    }
+    let warpgate = chosen.warpgate;
+    let body = if end || bodyless {
+        Download::none(reader, upload, end, idle)
+    } else {
+        Download::new(reader, upload, length, idle, guard, chosen)
+    };
+    Ok(Forwarded { status, headers, body, warpgate })
+}
+
+/// Removes from a response what only we may say (R9): hop-by-hop fields, ours in every spelling, cookies that
+/// reach beyond the application, and where else the host is served.
+fn strip(headers: &mut HeaderMap, hosts: &Platform) {
+    tunnel_proto::headers::strip_response(headers);
+    headers.remove(ALT_SVC);
+    let fine =
+        |headers: &HeaderMap| headers.get_all(SET_COOKIE).iter().all(|value| cookie::may_set(value, hosts));
+    if headers.contains_key(SET_COOKIE) && !fine(headers) {
+        let kept: Vec<_> = headers
+            .get_all(SET_COOKIE)
+            .iter()
+            .filter(|value| cookie::may_set(value, hosts))
+            .cloned()
+            .collect();
+        headers.remove(SET_COOKIE);
+        for value in kept {
+            headers.append(SET_COOKIE, value);
+        }
+    }
+}

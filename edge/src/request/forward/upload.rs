@@ -1,0 +1,186 @@
+//! Writes a request into a stream of a tunnel: head, body, trailers, end; as much at once as is at hand.
+
+use std::collections::VecDeque;
+use std::future::Future as _;
+use std::pin::pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use quinn::{SendStream, VarInt, WriteError};
+use tunnel_proto::codes::ResetCode;
+use tunnel_proto::exchange::Encoder;
+
+use super::source::{Piece, Source, SourceError};
+
+/// Octets gathered before they are written, so that many small pieces leave together.
+const GATHER_LEN_MAX: usize = 64 * 1024;
+
+/// Why a request could not be written to its end.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum UploadError {
+    /// The client's part broke.
+    Source(SourceError),
+    /// The warpgate does not want the rest. Its response may well come.
+    Stopped(ResetCode),
+    /// The tunnel is gone.
+    Lost,
+}
+
+/// A request being written. Dropped before its end, it resets the stream: half a request never looks whole.
+pub(super) struct Upload {
+    send: SendStream,
+    source: Option<Box<Source>>,
+    encoder: Encoder,
+    pending: VecDeque<Bytes>,
+    pending_len: usize,
+    /// Whether anything was handed to the connection.
+    began: bool,
+    /// Nothing more is to be gathered.
+    gathered: bool,
+    finished: bool,
+    /// What the stream is reset with if it is dropped unfinished.
+    reset: ResetCode,
+}
+
+impl Upload {
+    /// Writes `head`, and after it the body.
+    pub(super) fn new(send: SendStream, head: Bytes, source: Option<Box<Source>>) -> Self {
+        let (pending_len, gathered) = (head.len(), source.is_none());
+        Self {
+            send,
+            source,
+            encoder: Encoder::new(),
+            pending: VecDeque::from([head]),
+            pending_len,
+            began: false,
+            gathered,
+            finished: false,
+            reset: ResetCode::ClientGone,
+        }
+    }
+
+    /// Writes what can be written. Ready when all of the request has been handed to the connection.
+    ///
+    /// `moved` is set if anything was written.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, moved: &mut bool) -> Poll<Result<(), UploadError>> {
+        loop {
+            if self.finished {
+                return Poll::Ready(Ok(()));
+            }
+            let waiting = self.gather(cx)?;
+            if self.pending.is_empty() {
+                if waiting {
+                    return Poll::Pending;
+                }
+                // The last octet is handed over; a stream that was stopped meanwhile says so to the reader.
+                drop(self.send.finish());
+                self.finished = true;
+                continue;
+            }
+            let written = pin!(self.send.write_chunks(self.pending.make_contiguous())).poll(cx);
+            let written = ready!(written).map_err(|error| self.failed(&error))?;
+            self.began = true;
+            *moved = true;
+            self.pending.drain(..written.chunks);
+            self.pending_len = self.pending_len.saturating_sub(written.bytes);
+        }
+    }
+
+    /// Whether a byte of the request may have left. Until then, sending it elsewhere is safe.
+    pub(super) fn has_begun(&self) -> bool {
+        self.began
+    }
+
+    /// Whether all of the request was handed over.
+    pub(super) fn is_finished(&self) -> bool {
+        self.finished
+    }
+
+    /// Whether the warpgate is what holds it up, rather than the client.
+    pub(super) fn is_blocked(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Says what the stream is reset with, should it be dropped unfinished.
+    pub(super) fn reset_with(&mut self, code: ResetCode) {
+        self.reset = code;
+    }
+
+    /// Gives the attempt up and hands the body back for another.
+    pub(super) fn abandon(mut self) -> Option<Box<Source>> {
+        self.source.take()
+    }
+
+    /// Gives the request up, after it was written too: the upstream's work is not wanted any more.
+    pub(super) fn cancel(&mut self, code: ResetCode) {
+        self.reset = code;
+        self.finished = true;
+        // Fails if everything was acknowledged: then there is nothing to take back.
+        drop(self.send.reset(VarInt::from_u32(code.number())));
+    }
+
+    /// Gathers pieces while they are at hand. Whether more are to come.
+    fn gather(&mut self, cx: &mut Context<'_>) -> Result<bool, UploadError> {
+        while !self.gathered && self.pending_len < GATHER_LEN_MAX {
+            let Some(source) = &mut self.source else { break };
+            let piece = match source.poll_piece(cx) {
+                Poll::Pending => return Ok(true),
+                Poll::Ready(Ok(piece)) => piece,
+                Poll::Ready(Err(error)) => {
+                    self.reset = ResetCode::ClientCut;
+                    return Err(UploadError::Source(error));
+                }
+            };
+            match piece {
+                Piece::Data(data) => {
+                    self.encoder.data_header(data.len());
+                    self.push_encoded();
+                    self.pending_len += data.len();
+                    self.pending.push_back(data);
+                }
+                Piece::Trailers(trailers) => {
+                    // Trailers that pass a limit of the tunnel are worth less than the body before them.
+                    if self.encoder.trailers(&trailers).is_err() {
+                        self.encoder.end();
+                    }
+                    self.gathered = true;
+                }
+                Piece::End => {
+                    self.encoder.end();
+                    self.gathered = true;
+                }
+            }
+            self.push_encoded();
+        }
+        Ok(!self.gathered)
+    }
+
+    fn push_encoded(&mut self) {
+        let encoded = self.encoder.take();
+        if !encoded.is_empty() {
+            self.pending_len += encoded.len();
+            self.pending.push_back(encoded);
+        }
+    }
+
+    fn failed(&mut self, error: &WriteError) -> UploadError {
+        match error {
+            WriteError::Stopped(code) => {
+                // The peer has let go of the stream; there is nothing left to reset.
+                self.finished = true;
+                UploadError::Stopped(ResetCode::from_number(code.into_inner()))
+            }
+            WriteError::ConnectionLost(_) | WriteError::ClosedStream | WriteError::ZeroRttRejected => {
+                UploadError::Lost
+            }
+        }
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if !self.finished {
+            drop(self.send.reset(VarInt::from_u32(self.reset.number())));
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! Writing down what happened: one access log line per request, counters, and denials counted for control.
+//!
+//! The line is written when the response's body has ended or was given up, so that it tells how long and how much. Nothing
+//! here is on the way of a byte: counters are atomics found once, and without a reader of the log no line is made.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ::http::{Method, StatusCode, Uri};
+use dashmap::DashMap;
+use mezusphere_model::clock::Timestamp;
+use mezusphere_model::id::{ProjectId, RequestId, RouteId, WarpgateId};
+use mezusphere_model::identity::Subject;
+use mezusphere_model::link::{ControlLink, DENIAL_BATCH_MAX, DenialCount, LinkError};
+use mezusphere_model::route::{RouteDoc, Site};
+use mezusphere_model::{Clock, Host};
+use mezusphere_telemetry::metrics::{REQUEST_US, Unit};
+use mezusphere_telemetry::{Counter, Family, Gauge, Histogram, Metrics};
+use tracing::Level;
+use tunnel_proto::codes::FailureCode;
+
+use super::inbound::Ask;
+use super::refusal::Refusal;
+use crate::http::Protocol;
+
+/// Target of the access log, to be filtered by.
+pub const ACCESS_LOG: &str = "mezusphere::access";
+
+/// Different denials counted between two reports. Only people who are signed in make entries; what finds no room is
+/// in the access log all the same.
+const DENIALS_MAX: usize = 4096;
+
+/// How often denials are reported.
+const REPORT_EVERY: Duration = Duration::from_secs(10);
+
+/// How long control may take for one report.
+const REPORT_MAX: Duration = Duration::from_secs(10);
+
+/// Where requests are counted.
+pub(crate) struct Recorder {
+    requests: [[Counter; CLASSES]; PROTOCOLS],
+    durations: [Histogram; PROTOCOLS],
+    refusals: Family<Counter, 1>,
+    running: Gauge,
+    sent: Counter,
+    denials: DashMap<Denied, Denials>,
+    clock: Clock,
+}
+
+const PROTOCOLS: usize = 3;
+const CLASSES: usize = 6;
+
+/// What denials are counted by.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Denied {
+    project: ProjectId,
+    route: RouteId,
+    reason: &'static str,
+    subject: Subject,
+}
+
+#[derive(Clone, Copy)]
+struct Denials {
+    count: u64,
+    last: Timestamp,
+    last_request: RequestId,
+}
+
+impl Recorder {
+    /// Registers what is counted.
+    pub(crate) fn new(metrics: &Metrics, clock: Clock) -> Self {
+        let requests = metrics.counters("edge_requests", "Requests answered", ["protocol", "class"]);
+        let durations = metrics.histograms(
+            "edge_request_duration",
+            "From a request's head to the end of its response",
+            ["protocol"],
+            Unit::Micros,
+            REQUEST_US,
+        );
+        let protocols = [Protocol::H1, Protocol::H2, Protocol::H3];
+        let classes = ["other", "1xx", "2xx", "3xx", "4xx", "5xx"];
+        Self {
+            requests: protocols
+                .map(|protocol| classes.map(|class| requests.with([protocol.as_str(), class]))),
+            durations: protocols.map(|protocol| durations.with([protocol.as_str()])),
+            refusals: metrics.counters(
+                "edge_refusals",
+                "Requests the edge answered itself with an error",
+                ["code"],
+            ),
+            running: metrics.gauge("edge_requests_running", "Requests whose response has not ended"),
+            sent: metrics.counter("edge_sent_octets", "Octets of response bodies given to clients"),
+            denials: DashMap::new(),
+            clock,
+        }
+    }
+
+    /// Counts a denial of somebody who is signed in, for the next report.
+    fn deny(&self, denied: Denied, request: RequestId) {
+        let now = self.clock.now();
+        if self.denials.len() >= DENIALS_MAX && !self.denials.contains_key(&denied) {
+            return;
+        }
+        let mut counted =
+            self.denials.entry(denied).or_insert(Denials { count: 0, last: now, last_request: request });
+        counted.count += 1;
+        counted.last = now;
+        counted.last_request = request;
+    }
+
+    fn take_denials(&self) -> Vec<DenialCount> {
+        let keys: Vec<Denied> =
+            self.denials.iter().take(DENIAL_BATCH_MAX).map(|entry| entry.key().clone()).collect();
+        let taken = keys.into_iter().filter_map(|key| self.denials.remove(&key));
+        taken
+            .map(|(denied, counted)| DenialCount {
+                project: denied.project,
+                route: denied.route,
+                reason: denied.reason.to_owned(),
+                subject: Some(denied.subject.to_string()),
+                count: counted.count,
+                last: counted.last,
+                last_request: counted.last_request,
+            })
+            .collect()
+    }
+
+    /// Reports denials to control, for ever. A report that control did not take is made again.
+    pub(crate) async fn report(self: Arc<Self>, link: Arc<dyn ControlLink>) {
+        let mut batch = Vec::new();
+        loop {
+            tokio::time::sleep(REPORT_EVERY).await;
+            if batch.is_empty() {
+                batch = self.take_denials();
+            }
+            if batch.is_empty() {
+                continue;
+            }
+            let sent = tokio::time::timeout(REPORT_MAX, link.denials(batch.clone())).await;
+            match sent.unwrap_or(Err(LinkError::Away)) {
+                Ok(()) => batch.clear(),
+                Err(LinkError::Away) => {
+                    tracing::debug!(count = batch.len(), "Denials were not reported; they are kept")
+                }
+                Err(LinkError::Refused(why)) => {
+                    tracing::warn!(why, count = batch.len(), "Denials were not reported");
+                    batch.clear();
+                }
+            }
+        }
+    }
+}
+
+/// One request, until its line is written. Dropped early, the line says that the client went away.
+pub(crate) struct Line {
+    recorder: Arc<Recorder>,
+    begun: Instant,
+    protocol: Protocol,
+    status: Option<StatusCode>,
+    octets: u64,
+    end: End,
+    request: RequestId,
+    place: Option<(Arc<Site>, Arc<RouteDoc>)>,
+    subject: Option<Subject>,
+    /// What only the log needs; `None` if nobody reads it.
+    told: Option<Box<Told>>,
+}
+
+/// How a response ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// All of it was given to the client.
+    Whole,
+    /// The client went away first.
+    Gone,
+    /// It broke off on our side or beyond.
+    Cut,
+}
+
+struct Told {
+    client: IpAddr,
+    method: Method,
+    uri: Uri,
+    host: Option<Host>,
+    decision: &'static str,
+    why: Option<String>,
+    warpgate: Option<WarpgateId>,
+}
+
+impl Line {
+    /// Begins the line of a request.
+    pub(crate) fn new(recorder: &Arc<Recorder>, ask: &Ask) -> Self {
+        recorder.running.inc();
+        let told = tracing::enabled!(target: ACCESS_LOG, Level::INFO).then(|| {
+            Box::new(Told {
+                client: ask.client,
+                method: ask.method.clone(),
+                uri: ask.uri.clone(),
+                host: None,
+                decision: "none",
+                why: None,
+                warpgate: None,
+            })
+        });
+        Self {
+            recorder: Arc::clone(recorder),
+            begun: Instant::now(),
+            protocol: ask.protocol,
+            status: None,
+            octets: 0,
+            end: End::Gone,
+            request: ask.id,
+            place: None,
+            subject: None,
+            told,
+        }
+    }
+
+    /// It is for this host.
+    pub(crate) fn host(&mut self, host: &Host) {
+        if let Some(told) = &mut self.told {
+            told.host = Some(host.clone());
+        }
+    }
+
+    /// It is for this route.
+    pub(crate) fn route(&mut self, site: &Arc<Site>, route: &Arc<RouteDoc>) {
+        self.place = Some((Arc::clone(site), Arc::clone(route)));
+    }
+
+    /// Somebody sends it.
+    pub(crate) fn subject(&mut self, subject: Subject) {
+        self.subject = Some(subject);
+    }
+
+    /// The policy let it through.
+    pub(crate) fn permitted(&mut self) {
+        if let Some(told) = &mut self.told {
+            told.decision = "permit";
+        }
+    }
+
+    /// The answer came through this warpgate.
+    pub(crate) fn warpgate(&mut self, warpgate: WarpgateId) {
+        if let Some(told) = &mut self.told {
+            told.warpgate = Some(warpgate);
+        }
+    }
+
+    /// The request was refused.
+    pub(crate) fn refused(&mut self, refusal: &Refusal) {
+        self.recorder.refusals.with([refusal.code()]).inc();
+        let reason = match refusal {
+            Refusal::Denied(denial, _) => Some(denial.code()),
+            Refusal::Warpgate(code @ FailureCode::Denied) => Some(code.name()),
+            _ => None,
+        };
+        // Only of somebody known: what strangers do must not make control write.
+        if let (Some(reason), Some((site, route)), Some(subject)) = (reason, &self.place, self.subject) {
+            let denied = Denied { project: site.doc.project, route: route.id, reason, subject };
+            self.recorder.deny(denied, self.request);
+        }
+        if let Some(told) = &mut self.told {
+            told.decision = refusal.code();
+            told.why = Some(refusal.to_string());
+        }
+    }
+
+    /// The answer begins.
+    pub(crate) fn status(&mut self, status: StatusCode) {
+        self.status = Some(status);
+    }
+
+    /// Octets went to the client.
+    pub(crate) fn sent(&mut self, octets: usize) {
+        self.octets = self.octets.saturating_add(u64::try_from(octets).unwrap_or(0));
+    }
+
+    /// The answer has ended so.
+    pub(crate) fn ended(&mut self, end: End) {
+        self.end = end;
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let (recorder, taken) = (&self.recorder, self.begun.elapsed());
+        recorder.running.dec();
+        recorder.sent.inc_by(self.octets);
+        let place = match self.protocol {
+            Protocol::H1 => 0,
+            Protocol::H2 => 1,
+            Protocol::H3 => 2,
+        };
+        let class = self.status.map_or(0, |status| usize::from(status.as_u16() / 100));
+        if let Some(classes) = recorder.requests.get(place)
+            && let Some(counter) = classes.get(class).or(classes.first())
+        {
+            counter.inc();
+        }
+        if let Some(durations) = recorder.durations.get(place) {
+            durations.observe_time(taken);
+        }
+        if let Some(told) = self.told.take() {
+            self.write(&told, taken);
+        }
+    }
+}
+
+impl Line {
+    fn write(&self, told: &Told, taken: Duration) {
+        let shown = |id: Option<String>| id.unwrap_or_default();
+        tracing::info!(
+            target: ACCESS_LOG,
+            request = %self.request,
+            client = %told.client,
+            protocol = self.protocol.as_str(),
+            host = told.host.as_ref().map_or("", Host::as_str),
+            method = told.method.as_str(),
+            // Without the query: secrets travel there.
+            path = told.uri.path(),
+            status = self.status.map_or(0, |status| status.as_u16()),
+            project = shown(self.place.as_ref().map(|(site, _)| site.doc.project.to_string())),
+            route = shown(self.place.as_ref().map(|(_, route)| route.id.to_string())),
+            decision = told.decision,
+            why = told.why.as_deref().unwrap_or_default(),
+            subject = shown(self.subject.map(|subject| subject.to_string())),
+            warpgate = shown(told.warpgate.map(|warpgate| warpgate.to_string())),
+            end = match self.end {
+                End::Whole => "whole",
+                End::Gone => "gone",
+                End::Cut => "cut",
+            },
+            octets = self.octets,
+            duration_us = u64::try_from(taken.as_micros()).unwrap_or(u64::MAX),
+            "Request"
+        );
+    }
+}
