@@ -41,6 +41,20 @@ pub enum Denial {
     TooNew,
 }
 
+impl Denial {
+    /// Its stable word, for counting and the audit log.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::SignInRequired => "sign_in_required",
+            Self::NoneOfRoles(_) => "none_of_roles",
+            Self::MissingRole(_) => "missing_role",
+            Self::NoneOfPermissions(_) => "none_of_permissions",
+            Self::MissingPermission(_) => "missing_permission",
+            Self::TooNew => "too_new",
+        }
+    }
+}
+
 /// Decides whether `caller` may use `route`; deny unless every demand is met.
 pub fn decide(route: &RouteDoc, caller: Option<&Identity>) -> Result<Permit, Denial> {
     if route.min_reader > READER {
