@@ -3,9 +3,9 @@
 use std::fmt;
 
 use argon2::password_hash::phc::{self, Output, ParamsString, Salt};
-use argon2::password_hash::{self, PasswordHasher as _, PasswordVerifier as _};
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use mezusphere_model::Entropy;
+use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use super::{Password, PasswordHash, Verdict};
@@ -54,39 +54,98 @@ impl fmt::Debug for Peppers {
     }
 }
 
+/// Hashing failed: the settings are wrong, or there is no memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a password could not be hashed: {0}")]
+pub(super) struct HashError(argon2::password_hash::Error);
+
+impl<E: Into<argon2::password_hash::Error>> From<E> for HashError {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+/// The memory a thread hashes in, kept while there is work and given back when there is none.
+///
+/// Reserved in one piece larger than any that glibc holds on to (`mallopt(3)`, `M_MMAP_THRESHOLD`: 32 MiB), of which
+/// only the part in use is ever touched. Smaller pieces went to its arenas, and after twenty sign-ins it kept
+/// 200 MiB for itself.
+#[derive(Default)]
+pub(super) struct Memory(Vec<Block>);
+
+impl Memory {
+    const RESERVED_BLOCKS: usize = 33 * 1024 * 1024 / Block::SIZE;
+
+    fn blocks(&mut self, count: usize) -> &mut [Block] {
+        if self.0.capacity() == 0 {
+            self.0.reserve_exact(Self::RESERVED_BLOCKS.max(count));
+        }
+        self.0.resize(count, Block::new());
+        &mut self.0
+    }
+
+    /// Gives the memory back to the system.
+    pub(super) fn release(&mut self) {
+        self.0 = Vec::new();
+    }
+}
+
 /// Argon2id with this installation's settings and peppers.
 pub(super) struct Hasher {
     peppers: Peppers,
     params: Params,
-    decoy: PasswordHash,
+    decoy: Stored,
+}
+
+/// A stored hash, taken apart.
+struct Stored {
+    pepper_version: u32,
+    params: Params,
+    salt: Salt,
+    output: Output,
+}
+
+impl Stored {
+    /// `None` if it is not a hash of ours.
+    fn read(hash: &PasswordHash) -> Option<Self> {
+        let parsed = phc::PasswordHash::new(&hash.phc).ok()?;
+        let ours =
+            parsed.algorithm == Algorithm::Argon2id.ident() && parsed.version == Some(Version::V0x13.into());
+        let params = Params::try_from(&parsed).ok()?;
+        let (salt, output) = (parsed.salt?, parsed.hash?);
+        ours.then_some(Self { pepper_version: hash.pepper_version, params, salt, output })
+    }
 }
 
 impl Hasher {
-    pub(super) fn new(peppers: Peppers, entropy: &Entropy) -> Result<Self, password_hash::Error> {
+    pub(super) fn new(peppers: Peppers, entropy: &Entropy) -> Result<Self, HashError> {
         let params = Params::new(MEMORY_KIB, PASSES, LANES, Some(OUTPUT_LEN))?;
         // An output nobody computed: no password leads to it, and trying one costs what a real one costs.
-        let decoy = phc::PasswordHash {
-            algorithm: Algorithm::Argon2id.ident(),
-            version: Some(Version::V0x13.into()),
-            params: ParamsString::try_from(&params)?,
-            salt: Some(Salt::new(&entropy.bytes::<SALT_LEN>())?),
-            hash: Some(Output::new(&entropy.bytes::<OUTPUT_LEN>())?),
+        let decoy = Stored {
+            pepper_version: peppers.current.0,
+            params: params.clone(),
+            salt: Salt::new(&entropy.bytes::<SALT_LEN>()).map_err(argon2::password_hash::Error::from)?,
+            output: Output::new(&entropy.bytes::<OUTPUT_LEN>())
+                .map_err(argon2::password_hash::Error::from)?,
         };
-        let decoy = PasswordHash { phc: decoy.to_string(), pepper_version: peppers.current.0 };
         Ok(Self { peppers, params, decoy })
-    }
-
-    fn argon2<'a>(&self, pepper: &'a [u8; 32]) -> Result<Argon2<'a>, argon2::Error> {
-        Argon2::new_with_secret(pepper, Algorithm::Argon2id, Version::V0x13, self.params.clone())
     }
 
     pub(super) fn hash(
         &self,
         password: &Password,
         salt: [u8; SALT_LEN],
-    ) -> Result<PasswordHash, password_hash::Error> {
+        memory: &mut Memory,
+    ) -> Result<PasswordHash, HashError> {
         let (pepper_version, pepper) = &self.peppers.current;
-        let hash = self.argon2(pepper)?.hash_password_with_salt(password.as_str().as_bytes(), &salt)?;
+        let output = compute(&self.params, pepper, password, &salt, memory)?;
+        let hash = phc::PasswordHash {
+            algorithm: Algorithm::Argon2id.ident(),
+            version: Some(Version::V0x13.into()),
+            params: ParamsString::try_from(&self.params)?,
+            salt: Some(Salt::new(&salt).map_err(argon2::password_hash::Error::from)?),
+            hash: Some(Output::new(&output).map_err(argon2::password_hash::Error::from)?),
+        };
         Ok(PasswordHash { phc: hash.to_string(), pepper_version: *pepper_version })
     }
 
@@ -95,37 +154,98 @@ impl Hasher {
         password: &Password,
         stored: Option<&PasswordHash>,
         salt: [u8; SALT_LEN],
+        memory: &mut Memory,
     ) -> Verdict {
-        let readable = |stored: &&PasswordHash| {
-            let ok = self.peppers.get(stored.pepper_version).is_some()
-                && phc::PasswordHash::new(&stored.phc).is_ok();
-            if !ok {
+        let known = stored.and_then(|stored| {
+            let known = Stored::read(stored).filter(|known| self.peppers.get(known.pepper_version).is_some());
+            if known.is_none() {
                 tracing::error!(pepper = stored.pepper_version, "A stored password hash cannot be used");
             }
-            ok
-        };
-        let known = stored.filter(readable);
-        let right = self.matches(password, known.unwrap_or(&self.decoy));
+            known
+        });
+        let right = self.matches(password, known.as_ref().unwrap_or(&self.decoy), memory);
         match known {
-            Some(known) if right && self.is_outdated(known) => Verdict::Right {
+            Some(known) if right => Verdict::Right {
                 // A sign-in must not fail for it: if hashing fails, the old hash stays until next time.
-                replacement: self.hash(password, salt).ok(),
+                replacement: if self.is_outdated(&known) {
+                    self.hash(password, salt, memory).ok()
+                } else {
+                    None
+                },
             },
-            Some(_) if right => Verdict::Right { replacement: None },
             _ => Verdict::Wrong,
         }
     }
 
-    fn matches(&self, password: &Password, against: &PasswordHash) -> bool {
-        let Some(pepper) = self.peppers.get(against.pepper_version) else { return false };
-        let (Ok(argon2), Ok(parsed)) = (self.argon2(pepper), phc::PasswordHash::new(&against.phc)) else {
-            return false;
-        };
-        argon2.verify_password(password.as_str().as_bytes(), &parsed).is_ok()
+    fn matches(&self, password: &Password, stored: &Stored, memory: &mut Memory) -> bool {
+        let Some(pepper) = self.peppers.get(stored.pepper_version) else { return false };
+        match compute(&stored.params, pepper, password, &stored.salt, memory) {
+            Ok(output) => output.as_slice().ct_eq(stored.output.as_bytes()).into(),
+            Err(error) => {
+                tracing::error!(%error, "A password could not be verified");
+                false
+            }
+        }
     }
 
-    fn is_outdated(&self, stored: &PasswordHash) -> bool {
-        let params = |hash: &PasswordHash| phc::PasswordHash::new(&hash.phc).ok().map(|parsed| parsed.params);
-        stored.pepper_version != self.peppers.current.0 || params(stored) != params(&self.decoy)
+    fn is_outdated(&self, stored: &Stored) -> bool {
+        let cost = |params: &Params| (params.m_cost(), params.t_cost(), params.p_cost(), params.output_len());
+        stored.pepper_version != self.peppers.current.0 || cost(&stored.params) != cost(&self.params)
+    }
+}
+
+fn compute(
+    params: &Params,
+    pepper: &[u8; 32],
+    password: &Password,
+    salt: &[u8],
+    memory: &mut Memory,
+) -> Result<Zeroizing<Vec<u8>>, HashError> {
+    let argon2 = Argon2::new_with_secret(pepper, Algorithm::Argon2id, Version::V0x13, params.clone())?;
+    let mut output = Zeroizing::new(vec![0; params.output_len().unwrap_or(OUTPUT_LEN)]);
+    let blocks = memory.blocks(params.block_count());
+    argon2.hash_password_into_with_memory(password.as_str().as_bytes(), salt, &mut output, blocks)?;
+    Ok(output)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_reserved_beyond_what_an_allocator_keeps_and_is_given_back() {
+        let mut memory = Memory::default();
+        assert_eq!(memory.blocks(7).len(), 7);
+        assert!(memory.0.capacity() * Block::SIZE > 32 * 1024 * 1024);
+        memory.release();
+        assert_eq!(memory.0.capacity(), 0);
+    }
+
+    #[test]
+    fn a_hash_is_what_argon2_computes_with_the_pepper_as_its_secret() {
+        let hasher = Hasher::new(Peppers::new(3, [7; 32]), &Entropy::counting()).unwrap();
+        let password = Password::new("plum koala nine rulers".to_owned()).unwrap();
+        let hash = hasher.hash(&password, [1; SALT_LEN], &mut Memory::default()).unwrap();
+        let params = Params::new(MEMORY_KIB, PASSES, LANES, Some(OUTPUT_LEN)).unwrap();
+        let reference =
+            Argon2::new_with_secret(&[7; 32], Algorithm::Argon2id, Version::V0x13, params).unwrap();
+        let mut output = [0; OUTPUT_LEN];
+        reference.hash_password_into(b"plum koala nine rulers", &[1; SALT_LEN], &mut output).unwrap();
+        assert_eq!(Stored::read(&hash).unwrap().output.as_bytes(), output);
+    }
+
+    #[test]
+    fn r14_a_hash_of_another_kind_is_not_ours() {
+        let salt_and_hash = "AQEBAQEBAQEBAQEBAQEBAQ$AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI";
+        for (text, ours) in [
+            ("$argon2id$v=19$m=19456,t=2,p=1$", true),
+            ("$argon2i$v=19$m=19456,t=2,p=1$", false),
+            ("$argon2id$v=16$m=19456,t=2,p=1$", false),
+            ("$argon2id$m=19456,t=2,p=1$", false),
+            ("$scrypt$v=19$ln=17,r=8,p=1$", false),
+        ] {
+            let hash = PasswordHash::from_stored(format!("{text}{salt_and_hash}"), 1);
+            assert_eq!(Stored::read(&hash).is_some(), ours, "{text}");
+        }
     }
 }

@@ -9,11 +9,10 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::{fmt, io};
 
-use argon2::password_hash;
 use mezusphere_model::Entropy;
 use tokio::sync::oneshot;
 
-use super::hasher::{Hasher, Peppers};
+use super::hasher::{HashError, Hasher, Memory, Peppers};
 use super::{Password, PasswordHash, Weakness, rules};
 
 /// Jobs that wait for a thread. One takes about 25 ms, so the last of 64 waits under two seconds on one
@@ -180,7 +179,7 @@ impl Drop for Workers {
 }
 
 impl Shared {
-    fn new(peppers: Peppers, limits: PoolLimits, entropy: &Entropy) -> Result<Self, password_hash::Error> {
+    fn new(peppers: Peppers, limits: PoolLimits, entropy: &Entropy) -> Result<Self, HashError> {
         Ok(Self {
             queue: Mutex::default(),
             work: Condvar::new(),
@@ -210,16 +209,20 @@ impl Shared {
     }
 
     fn run(&self) {
-        while let Some(job) = self.next() {
-            // A panic ends the one job, whose caller then hears `Stopped`; the thread goes on.
-            let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.work_on(job)));
+        let mut memory = Memory::default();
+        while let Some(job) = self.next(&mut memory) {
+            // A panic ends the one job, whose caller then hears `Stopped`; the thread goes on. What it leaves in the
+            // memory is overwritten by the next job.
+            let work = std::panic::AssertUnwindSafe(|| self.work_on(job, &mut memory));
+            let done = std::panic::catch_unwind(work);
             if done.is_err() {
                 tracing::error!("A password job ended by a panic");
             }
         }
     }
 
-    fn next(&self) -> Option<Job> {
+    /// The next job. Without one, gives the memory back and waits; `None`: the pool is closed.
+    fn next(&self, memory: &mut Memory) -> Option<Job> {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if let Some(job) = queue.jobs.pop_front() {
@@ -228,11 +231,12 @@ impl Shared {
             if queue.closed {
                 return None;
             }
+            memory.release();
             queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    fn work_on(&self, job: Job) {
+    fn work_on(&self, job: Job, memory: &mut Memory) {
         if job.is_abandoned() {
             return;
         }
@@ -241,11 +245,11 @@ impl Shared {
             Job::Verify { password, stored, reply } => {
                 self.verifications.fetch_add(1, Ordering::Relaxed);
                 let salt = self.entropy.bytes();
-                drop(reply.send(self.hasher.verify(&password, stored.as_ref(), salt)));
+                drop(reply.send(self.hasher.verify(&password, stored.as_ref(), salt, memory)));
             }
             Job::Set { password, about, reply } => {
                 let outcome = rules::check(&password, &about).map_err(SetError::from).and_then(|()| {
-                    self.hasher.hash(&password, self.entropy.bytes()).map_err(|error| {
+                    self.hasher.hash(&password, self.entropy.bytes(), memory).map_err(|error| {
                         tracing::error!(%error, "Hashing a password failed");
                         SetError::Pool(PoolError::Stopped)
                     })
@@ -344,7 +348,8 @@ mod tests {
         assert_eq!(shared.submit(first), Ok(()));
         assert_eq!(shared.submit(second), Ok(()));
         assert_eq!(shared.submit(job().0), Err(PoolError::Busy));
-        shared.work_on(shared.next().unwrap());
+        let mut memory = Memory::default();
+        shared.work_on(shared.next(&mut memory).unwrap(), &mut memory);
         assert_eq!(first_answer.try_recv(), Ok(Verdict::Wrong));
         assert_eq!(shared.submit(job().0), Ok(()));
     }
@@ -359,11 +364,12 @@ mod tests {
         }
         let (wanted, mut answer) = job();
         assert_eq!(shared.submit(wanted), Ok(()), "the abandoned ones made room");
-        shared.work_on(shared.next().unwrap());
+        let mut memory = Memory::default();
+        shared.work_on(shared.next(&mut memory).unwrap(), &mut memory);
         assert_eq!(answer.try_recv(), Ok(Verdict::Wrong));
         let (abandoned, answer) = job();
         drop(answer);
-        shared.work_on(abandoned);
+        shared.work_on(abandoned, &mut memory);
         assert_eq!(shared.verifications.load(Ordering::Relaxed), 1);
     }
 
