@@ -22,3 +22,6 @@ mod shared;
 mod socket;
 mod tcp;
 mod worker;
+
+#[cfg(test)]
+mod tests;

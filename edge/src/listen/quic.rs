@@ -62,16 +62,29 @@ const NO_ERROR: VarInt = VarInt::from_u32(0);
 /// How long a closed endpoint keeps telling peers that it is.
 const CLOSE_MAX: Duration = Duration::from_secs(1);
 
+/// Takes connections that negotiated the tunnel's ALPN.
+pub(super) trait Tunnels: Send + Sync + 'static {
+    /// Serves one until it ends; judges its certificate itself.
+    fn accept(&self, connection: Connection) -> impl Future<Output = ()> + Send;
+}
+
+impl Tunnels for tunnel::Acceptor {
+    async fn accept(&self, connection: Connection) {
+        self.accept(connection).await;
+    }
+}
+
 /// The UDP port, and what its connections are handed to.
-pub(super) struct QuicPort<H> {
+pub(super) struct QuicPort<H, T> {
     pub(super) service: Arc<Service<H>>,
-    pub(super) tunnels: tunnel::Acceptor,
+    pub(super) tunnels: T,
     pub(super) link: Arc<dyn ControlLink>,
     pub(super) certificates: PublicCertificates,
     pub(super) admission: Arc<Admission>,
     pub(super) limits: Limits,
     pub(super) drain: Drain,
-    pub(super) handshakes: AtomicUsize,
+    /// Handshakes under way; [`Limits::handshakes`].
+    pub(super) handshakes: Arc<AtomicUsize>,
 }
 
 /// Opens the endpoint on `socket`; call it on the runtime that is to drive it.
@@ -110,7 +123,7 @@ fn transport() -> TransportConfig {
     transport
 }
 
-impl<H: Handle> QuicPort<H> {
+impl<H: Handle, T: Tunnels> QuicPort<H, T> {
     /// Takes connections until draining begins.
     pub(super) async fn accept(self: Arc<Self>, endpoint: Endpoint) {
         let mut draining = self.drain.draining();
@@ -141,7 +154,7 @@ impl<H: Handle> QuicPort<H> {
             return;
         }
         let port = Arc::clone(self);
-        let handshake = Handshake::begin(&port);
+        let handshake = Handshake::begin(&self.handshakes);
         self.drain.spawn(async move {
             let Ok(connecting) = incoming.accept() else { return };
             // Dropping the handshake at the time-out closes the connection.
@@ -211,17 +224,17 @@ pub(super) async fn close(endpoint: &Endpoint) {
 }
 
 /// A handshake under way.
-struct Handshake<H>(Arc<QuicPort<H>>);
+struct Handshake(Arc<AtomicUsize>);
 
-impl<H> Handshake<H> {
-    fn begin(port: &Arc<QuicPort<H>>) -> Self {
-        port.handshakes.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(port))
+impl Handshake {
+    fn begin(under_way: &Arc<AtomicUsize>) -> Self {
+        under_way.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(under_way))
     }
 }
 
-impl<H> Drop for Handshake<H> {
+impl Drop for Handshake {
     fn drop(&mut self) {
-        self.0.handshakes.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

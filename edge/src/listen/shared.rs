@@ -2,7 +2,6 @@
 
 use std::net::{TcpListener, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 use mezusphere_model::link::ControlLink;
 use mezusphere_model::{Clock, Entropy};
@@ -207,7 +206,7 @@ impl First {
             admission: Admission::new(&shared.config.limits),
             limits: shared.config.limits.clone(),
             drain: shared.drain.clone(),
-            handshakes: AtomicUsize::new(0),
+            handshakes: Arc::default(),
         });
         shared.drain.spawn(quic.accept(endpoint.clone()));
         if let Some(listener) = self.plain {

@@ -78,6 +78,8 @@ enum State {
     Body(BodyScan),
     /// Nothing more is read for hyper.
     Ended,
+    /// Nothing more is read for hyper, and the body it reads is wrong.
+    Broken,
 }
 
 impl<T> Guard<T> {
@@ -133,11 +135,11 @@ impl<T> Guard<T> {
                         if let Some(byte) = rest.get_mut(in_order) {
                             *byte = 0;
                         }
-                        self.state = State::Ended;
+                        self.state = State::Broken;
                         return at + in_order + 1;
                     }
                 },
-                State::Ended => break,
+                State::Ended | State::Broken => break,
             }
         }
         at
@@ -260,6 +262,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for Guard<T> {
                 // hyper takes the end of input for a client that went away, so it hears of the real one only.
                 State::Ended if this.verdict.get().is_some() => ready!(this.poll_discard(cx))? == 0,
                 State::Ended => true,
+                State::Broken => {
+                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, BodyError::Malformed)));
+                }
                 State::Head(_) if !this.partial.is_empty() => ready!(this.poll_partial(cx))?,
                 State::Head(_) | State::Body(_) => ready!(this.poll_direct(cx, buf))?,
             };

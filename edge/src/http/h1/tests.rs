@@ -7,7 +7,8 @@ use super::head::{Framing, HeadScan, HeadStep, Violation};
 use crate::config::{REQUEST_FIELDS_MAX, REQUEST_HEAD_LEN_MAX, REQUEST_TARGET_LEN_MAX};
 
 fn scan(head: &[u8]) -> Result<HeadStep, Violation> {
-    HeadScan::START.advance(head)
+    let mut scan = HeadScan::START;
+    scan.advance(head)
 }
 
 #[test]

@@ -1,0 +1,433 @@
+//! The whole port on real sockets with real TLS, in front of a stand-in for the request path.
+//!
+//! The stand-in answers by path (see [`Upstream::answer`]) and counts what reached it; what a listener refuses
+//! must never be counted.
+
+mod h1;
+mod h2;
+mod h3;
+mod tls;
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use ::http::{HeaderMap, HeaderValue, Request, Response};
+use bytes::{Bytes, BytesMut};
+use http_body::Frame;
+use http_body_util::BodyExt as _;
+use mezusphere_model::document::CertificateDoc;
+use mezusphere_model::id::{EdgeId, EnvironmentId, ProjectId, WarpgateId};
+use mezusphere_model::link::{
+    Activity, Answer, ControlLink, Credential, DenialCount, FoundSession, IssuedAssertion, LinkError, RedeemCode,
+    Redeemed, TunnelReport,
+};
+use mezusphere_model::token::Token;
+use mezusphere_model::{Clock, Entropy, Platform};
+use mezusphere_pki::lifetime::LEAF_TTL;
+use mezusphere_pki::public::public_server_config;
+use mezusphere_pki::tls::{connect_server_config, tunnel_server_config};
+use mezusphere_pki::{
+    CurrentIdentity, CurrentTrust, Issuing, NodeIdentity, NodeKey, Role, Root, SpiffeName, Trust, TrustDomain,
+};
+use quinn::crypto::rustls::QuicServerConfig;
+use rustls::pki_types::CertificateDer;
+use tokio::sync::{Notify, Semaphore};
+
+use super::admission::Admission;
+use super::cid::{Place, PlacedCids};
+use super::decide::{ALPN_H1, ALPN_H2, ALPN_H3};
+use super::drain::Drain;
+use super::quic::{self, QuicPort};
+use super::select::{QuicConfigs, SelectingServerConfig};
+use super::socket::PublicSockets;
+use super::tcp::TcpPort;
+use crate::config::Limits;
+use crate::http::{Body, BodyError, BoxError, ConnectionInfo, Handle, Service, no_body};
+use crate::tls::PublicCertificates;
+
+/// The host every test asks for.
+const HOST: &str = "shop.localhost";
+
+/// Longest any test waits for something that must come.
+const SOON: Duration = Duration::from_secs(20);
+
+/// A running port.
+struct Rig {
+    address: SocketAddr,
+    drain: Drain,
+    upstream: Arc<Upstream>,
+    trust: TestTrust,
+    endpoint: quinn::Endpoint,
+}
+
+/// The authorities of a test.
+struct TestTrust {
+    root: Root,
+    issuing: Issuing,
+    domain: TrustDomain,
+}
+
+impl TestTrust {
+    fn new(clock: &Clock) -> Self {
+        let domain = TrustDomain::parse("test.internal").unwrap();
+        let root = Root::create(&domain, clock.now(), &Entropy::counting()).unwrap();
+        let issuing = Issuing::create(&root, clock.now(), &Entropy::counting()).unwrap();
+        Self { root, issuing, domain }
+    }
+
+    fn identity(&self, role: Role) -> NodeIdentity {
+        let key = NodeKey::generate().unwrap();
+        let name = SpiffeName { trust_domain: self.domain.clone(), role };
+        let leaf = self.issuing.issue(&key.csr_der().unwrap(), &name, now().now(), LEAF_TTL).unwrap();
+        NodeIdentity::new(leaf.chain, key).unwrap()
+    }
+
+    fn warpgate(&self) -> NodeIdentity {
+        self.identity(Role::Warpgate {
+            project: ProjectId::from_bits(1),
+            environment: EnvironmentId::from_bits(2),
+            id: WarpgateId::from_bits(3),
+        })
+    }
+
+    fn current(&self) -> CurrentTrust {
+        CurrentTrust::new(Trust::new(self.domain.clone(), vec![self.root.certificate().clone()], []).unwrap())
+    }
+
+    fn public(&self, names: &[&str]) -> CertificateDoc {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let issued = self.issuing.issue_public(&names, now().now(), LEAF_TTL).unwrap();
+        CertificateDoc {
+            names: issued.names,
+            chain_pem: issued.chain_pem,
+            key_pem: issued.key_pem.to_string(),
+            not_after: issued.not_after,
+        }
+    }
+
+    fn roots(&self) -> rustls::RootCertStore {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(self.root.certificate().clone()).unwrap();
+        roots
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "certificates made here are checked against the real time by rustls")]
+fn now() -> Clock {
+    Clock::new(std::time::SystemTime::now)
+}
+
+/// Short waits, so that a test of one ends soon.
+fn short() -> Limits {
+    Limits {
+        client_hello: Duration::from_millis(300),
+        handshake: Duration::from_millis(600),
+        request_head: Duration::from_millis(300),
+        stall: Duration::from_millis(300),
+        ..Limits::default()
+    }
+}
+
+impl Rig {
+    fn start() -> Self {
+        Self::with(Limits::default())
+    }
+
+    fn with(limits: Limits) -> Self {
+        let clock = now();
+        let trust = TestTrust::new(&clock);
+        let platform = Platform::development(8443).unwrap();
+        let sockets = PublicSockets::open("127.0.0.1:0".parse().unwrap(), NonZeroUsize::MIN).unwrap();
+        let drain = Drain::new();
+        let certificates = PublicCertificates::default();
+        certificates.replace(&[trust.public(&[HOST, "login.mezu.localhost"])], clock.now());
+        let edge = EdgeId::from_bits(1);
+        let identity = CurrentIdentity::new(trust.identity(Role::Edge(edge)));
+        let resolver = || Arc::new(certificates.clone());
+        let tcp = public_server_config(resolver(), &clock, &[ALPN_H2, ALPN_H1]).unwrap();
+        let h3 = public_server_config(resolver(), &clock, &[ALPN_H3]).unwrap();
+        let tunnel = tunnel_server_config(&identity, &trust.current(), &clock, &[tunnel_proto::ALPN]).unwrap();
+        let connect =
+            Arc::new(connect_server_config(&identity, &trust.current(), &clock, &[tunnel_proto::CONNECT_ALPN]).unwrap());
+        let configs = QuicConfigs {
+            public: Arc::new(QuicServerConfig::try_from(h3).unwrap()),
+            tunnel: Arc::new(QuicServerConfig::try_from(tunnel).unwrap()),
+            connect: Arc::new(QuicServerConfig::try_from(Arc::clone(&connect)).unwrap()),
+        };
+        let upstream = Arc::new(Upstream::default());
+        let service =
+            Arc::new(Service::new(Arc::clone(&upstream), limits.clone(), platform.port, clock.clone(), drain.clone()));
+        let select = SelectingServerConfig::new(configs, certificates.clone(), platform.clone());
+        let endpoint =
+            quic::endpoint(sockets.udp, select, || PlacedCids::new(Place::default(), Entropy::counting())).unwrap();
+        let link: Arc<dyn ControlLink> = Arc::new(EchoLink);
+        let quic = Arc::new(QuicPort {
+            service: Arc::clone(&service),
+            tunnels: ClosesTunnels,
+            link: Arc::clone(&link),
+            certificates: certificates.clone(),
+            admission: Admission::new(&limits),
+            limits: limits.clone(),
+            drain: drain.clone(),
+            handshakes: Arc::default(),
+        });
+        drain.spawn(quic.accept(endpoint.clone()));
+        let tcp = Arc::new(TcpPort {
+            service,
+            link,
+            certificates,
+            platform,
+            public: Arc::new(tcp),
+            connect,
+            admission: Admission::new(&limits),
+            handshakes: Semaphore::new(limits.handshakes),
+            limits,
+            drain: drain.clone(),
+        });
+        for listener in sockets.tcp {
+            drain.spawn(Arc::clone(&tcp).accept(listener));
+        }
+        Self { address: sockets.address, drain, upstream, trust, endpoint }
+    }
+
+    /// Ends the port and waits for every task of it.
+    async fn end(self) {
+        self.drain.close();
+        self.drain.finished().await;
+        quic::close(&self.endpoint).await;
+    }
+}
+
+/// The stand-in for the request path.
+#[derive(Default)]
+struct Upstream {
+    /// Requests that reached it.
+    requests: AtomicUsize,
+    /// Requests whose future was dropped before it answered, and endless bodies that were.
+    dropped: AtomicUsize,
+    /// Lets `/wait` answer.
+    release: Notify,
+    /// Told when a request arrives, and when one is dropped.
+    changed: Notify,
+    /// What request bodies ended with.
+    ends: std::sync::Mutex<Vec<Option<BodyError>>>,
+}
+
+impl Upstream {
+    fn requests(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
+    }
+
+    /// Waits until `is_so`, which is asked whenever something changes.
+    async fn until(&self, is_so: impl Fn(&Self) -> bool) {
+        let wait = async {
+            loop {
+                let changed = self.changed.notified();
+                if is_so(self) {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        tokio::time::timeout(SOON, wait).await.expect("it never came to be");
+    }
+
+    async fn answer(self: &Arc<Self>, request: Request<Body>, connection: &ConnectionInfo) -> Response<Body> {
+        let path = request.uri().path().to_owned();
+        match path.as_str() {
+            // The request's body and trailers come back.
+            "/echo" => {
+                let (mut data, mut trailers) = (BytesMut::new(), None);
+                let mut body = request.into_body();
+                while let Some(frame) = body.frame().await {
+                    match frame.map(Frame::into_data) {
+                        Ok(Ok(bytes)) => data.extend_from_slice(&bytes),
+                        Ok(Err(frame)) => trailers = frame.into_trailers().ok(),
+                        Err(error) => return self.broken(&error),
+                    }
+                }
+                self.end(None);
+                let mut response = Response::new(parts(data.freeze(), trailers));
+                // On h1, hyper sends only trailers that the head announced.
+                response.headers_mut().insert("trailer", HeaderValue::from_static("x-sum"));
+                response
+            }
+            // What arrived, as text.
+            "/seen" => {
+                let mut text = format!(
+                    "{} {} {} {:?}\n",
+                    request.method(),
+                    request.uri(),
+                    connection.protocol,
+                    connection.sni
+                );
+                for (name, value) in request.headers() {
+                    text.push_str(&format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes())));
+                }
+                Response::new(parts(text.into(), None))
+            }
+            "/wait" => {
+                self.release.notified().await;
+                Response::new(parts("waited".into(), None))
+            }
+            // Answers without looking at the body.
+            "/early" => Response::new(parts("early".into(), None)),
+            "/endless" => Response::new(Body::new(Endless(Arc::clone(self)))),
+            "/broken" => Response::new(Body::new(Breaks(Some(Bytes::from_static(b"half"))))),
+            "/empty" => {
+                let mut response = Response::new(no_body());
+                *response.status_mut() = ::http::StatusCode::NO_CONTENT;
+                response
+            }
+            "/panic" => panic!("a request that panics, for a test"),
+            _ => Response::new(parts("hello".into(), None)),
+        }
+    }
+
+    fn broken(&self, error: &BoxError) -> Response<Body> {
+        self.end(Some(*error.downcast_ref::<BodyError>().expect("a request body breaks with a BodyError")));
+        let mut response = Response::new(no_body());
+        *response.status_mut() = ::http::StatusCode::BAD_REQUEST;
+        response
+    }
+
+    fn end(&self, end: Option<BodyError>) {
+        self.ends.lock().unwrap().push(end);
+        self.changed.notify_waiters();
+    }
+}
+
+impl Handle for Arc<Upstream> {
+    async fn handle(&self, request: Request<Body>, connection: &ConnectionInfo) -> Response<Body> {
+        struct Dropped<'a>(Option<&'a Upstream>);
+        impl Drop for Dropped<'_> {
+            fn drop(&mut self) {
+                if let Some(upstream) = self.0 {
+                    upstream.dropped.fetch_add(1, Ordering::SeqCst);
+                    upstream.changed.notify_waiters();
+                }
+            }
+        }
+        self.requests.fetch_add(1, Ordering::SeqCst);
+        self.changed.notify_waiters();
+        let mut dropped = Dropped(Some(self));
+        let response = self.answer(request, connection).await;
+        dropped.0 = None;
+        response
+    }
+}
+
+fn parts(data: Bytes, trailers: Option<HeaderMap>) -> Body {
+    match trailers {
+        Some(trailers) => Body::new(Frames([Frame::data(data), Frame::trailers(trailers)].into())),
+        None => Body::new(http_body_util::Full::new(data).map_err(|never| match never {})),
+    }
+}
+
+struct Frames(std::collections::VecDeque<Frame<Bytes>>);
+
+impl http_body::Body for Frames {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Poll::Ready(self.0.pop_front().map(Ok))
+    }
+}
+
+/// Gives 64 KiB whenever it is asked; counted when it is dropped.
+struct Endless(Arc<Upstream>);
+
+impl Drop for Endless {
+    fn drop(&mut self) {
+        self.0.dropped.fetch_add(1, Ordering::SeqCst);
+        self.0.changed.notify_waiters();
+    }
+}
+
+impl http_body::Body for Endless {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        static CHUNK: [u8; 65536] = [b'x'; 65536];
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&CHUNK)))))
+    }
+}
+
+/// Gives half and breaks off.
+struct Breaks(Option<Bytes>);
+
+impl http_body::Body for Breaks {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Poll::Ready(Some(self.0.take().map(Frame::data).ok_or_else(|| "the upstream broke off".into())))
+    }
+}
+
+/// Takes tunnels only to say how they got in: closes with what the peer's certificate chain is long.
+struct ClosesTunnels;
+
+impl quic::Tunnels for ClosesTunnels {
+    async fn accept(&self, connection: quinn::Connection) {
+        let chain = connection.peer_identity().and_then(|chain| chain.downcast::<Vec<CertificateDer<'static>>>().ok());
+        connection.close(quinn::VarInt::from_u32(u32::try_from(chain.map_or(0, |chain| chain.len())).unwrap()), b"");
+    }
+}
+
+/// Control, as far as the connect protocol needs it: every message comes back.
+struct EchoLink;
+
+impl ControlLink for EchoLink {
+    fn redeem(&self, _: RedeemCode) -> Answer<'_, Result<Redeemed, LinkError>> {
+        Box::pin(async { Err(LinkError::Away) })
+    }
+
+    fn find_session(&self, _: Token) -> Answer<'_, Result<Option<FoundSession>, LinkError>> {
+        Box::pin(async { Err(LinkError::Away) })
+    }
+
+    fn assertion(&self, _: Credential, _: EnvironmentId) -> Answer<'_, Result<IssuedAssertion, LinkError>> {
+        Box::pin(async { Err(LinkError::Away) })
+    }
+
+    fn sign_out(&self, _: Token) -> Answer<'_, Result<(), LinkError>> {
+        Box::pin(async { Err(LinkError::Away) })
+    }
+
+    fn activity(&self, _: Vec<Activity>) -> Answer<'_, Result<(), LinkError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn denials(&self, _: Vec<DenialCount>) -> Answer<'_, Result<(), LinkError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn tunnel(&self, _: TunnelReport) -> Answer<'_, Result<(), LinkError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn connect(&self, message: Vec<u8>, _: SocketAddr) -> Answer<'_, Result<Vec<u8>, LinkError>> {
+        Box::pin(async move { Ok(message) })
+    }
+}
+
+/// A TLS client configuration that trusts the test's root.
+fn client_tls(trust: &TestTrust, alpn: &[&[u8]]) -> rustls::ClientConfig {
+    let mut config = rustls::ClientConfig::builder().with_root_certificates(trust.roots()).with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+    config
+}
+
+fn field(name: &'static str, value: &'static str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(name, HeaderValue::from_static(value));
+    headers
+}
