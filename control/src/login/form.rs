@@ -152,7 +152,7 @@ impl Fields {
         }
         let body = axum::body::to_bytes(body, FORM_LEN_MAX).await.map_err(|error| {
             let limit = std::error::Error::source(&error)
-                .is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
+                .is_some_and(<dyn std::error::Error>::is::<http_body_util::LengthLimitError>);
             if limit { Failure::too_large() } else { Failure::bad_request() }
         })?;
         let mut fields = Vec::new();

@@ -20,7 +20,7 @@ use super::{Login, State, Visitor, cookie, tenant};
 use crate::page::{Chrome, SignOut, SignedOut};
 
 /// How long a sign-out button works after its page was loaded: an account page may stay open all day.
-const FORM_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+const FORM_TTL: Duration = Duration::from_hours(24);
 
 /// Query of the last page when the sign-in that ended was an operator's: they can sign in again here.
 const AT_HOME: &str = "again";

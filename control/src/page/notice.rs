@@ -9,7 +9,7 @@ use super::{Chrome, Page, text};
 #[template(path = "notice.html")]
 pub(crate) struct Notice {
     pub(crate) chrome: Chrome,
-    notice: &'static text::Notice,
+    words: &'static text::Notice,
     code: &'static str,
     link: Option<Link>,
 }
@@ -98,7 +98,7 @@ impl Notice {
         // Only where signing in at the installation itself is a way on.
         let link = matches!(kind, NoticeKind::LinkDead | NoticeKind::NotFound)
             .then_some(Link { href: "/sign-in", label: chrome.t.sign_in });
-        Self { chrome, notice: kind.text(&chrome), code: kind.code(), link }
+        Self { chrome, words: kind.text(&chrome), code: kind.code(), link }
     }
 }
 

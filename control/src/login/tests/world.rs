@@ -119,6 +119,17 @@ impl World {
         self.user(self.blog.directory, "ada@blog.example", Some(GOOD)).await;
     }
 
+    /// One more project, with `ada@<slug>.example` in its directory.
+    pub(super) async fn another(&self, slug: &str) {
+        let site = Site {
+            project: ProjectId::random(&self.entropy),
+            directory: DirectoryId::random(&self.entropy),
+            host: Host::parse(&format!("{slug}.localhost")).unwrap(),
+        };
+        self.primary.write(async |tx| self.site(tx, &site, slug, slug).await).await.unwrap();
+        self.user(site.directory, &format!("ada@{slug}.example"), Some(GOOD)).await;
+    }
+
     async fn site(&self, tx: &mut Tx, site: &Site, slug: &str, name: &str) -> Result<(), WriteError> {
         let created_at = tx.now();
         let (organization, project, directory) = (self.organization, site.project, site.directory);

@@ -18,7 +18,7 @@ use unicode_normalization::UnicodeNormalization as _;
 use zeroize::Zeroizing;
 
 pub use hasher::Peppers;
-pub use pool::{PasswordPool, PoolError, PoolLimits, QUEUE_LEN_MAX, SetError, Verdict};
+pub use pool::{PasswordPool, PoolError, PoolLimits, QUEUE_LEN_MAX, SetError, THREADS_MAX, Verdict};
 pub(crate) use prove::set;
 pub use prove::{ProveError, prove};
 pub use rules::{GUESSES_LOG10_MIN, PASSWORD_LEN_MAX, PASSWORD_LEN_MIN, Weakness};
