@@ -154,7 +154,8 @@ async fn ask(
     let driver = tokio::spawn(connection);
     let response = sender.send_request(request).await.map_err(unreachable)?;
     let status = response.status();
-    let body = Limited::new(response.into_body(), ANSWER_LEN_MAX).collect().await.map_err(unreachable)?.to_bytes();
+    let body =
+        Limited::new(response.into_body(), ANSWER_LEN_MAX).collect().await.map_err(unreachable)?.to_bytes();
     driver.abort();
     Ok((status, body))
 }
@@ -165,7 +166,8 @@ async fn dial(
 ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, Failure> {
     let host = url.host().unwrap_or_default().to_owned();
     let port = url.port_u16().unwrap_or(443);
-    let address = if host == "localhost" || host.ends_with(".localhost") { "127.0.0.1" } else { host.as_str() };
+    let address =
+        if host == "localhost" || host.ends_with(".localhost") { "127.0.0.1" } else { host.as_str() };
     let tcp = TcpStream::connect((address, port)).await.map_err(|why| {
         Failure::new(Kind::Unreachable, format!("cannot connect to {host}:{port}: {why}")).next("check --api")
     })?;
@@ -206,7 +208,8 @@ fn refusal(status: StatusCode, body: &[u8]) -> Failure {
         status if status.is_client_error() => Kind::Invalid,
         _ => Kind::Unexpected,
     };
-    let what = text("detail").or_else(|| text("title")).unwrap_or_else(|| format!("the server answered {status}"));
+    let what =
+        text("detail").or_else(|| text("title")).unwrap_or_else(|| format!("the server answered {status}"));
     Failure { kind, what, next: text("next"), code: text("code") }
 }
 
@@ -227,8 +230,9 @@ fn encode(body: &impl Serialize) -> Result<Vec<u8>, Failure> {
 }
 
 fn decode(body: &[u8]) -> Result<Value, Failure> {
-    serde_json::from_slice(body)
-        .map_err(|why| Failure::new(Kind::Unexpected, format!("the answer is not what this version expects: {why}")))
+    serde_json::from_slice(body).map_err(|why| {
+        Failure::new(Kind::Unexpected, format!("the answer is not what this version expects: {why}"))
+    })
 }
 
 fn unexpected(why: impl std::fmt::Display) -> Failure {

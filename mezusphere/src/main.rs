@@ -109,11 +109,8 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
     if let Command::Serve(serve) = cli.command {
         return serve.run(cli.data, cli.json);
     }
-    let context = Context {
-        client: Client::new(reach(&cli)?),
-        output: Output::new(cli.json),
-        entropy: entropy(),
-    };
+    let context =
+        Context { client: Client::new(reach(&cli)?), output: Output::new(cli.json), entropy: entropy() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(administer(cli.command, &context))?;
     Ok(ExitCode::SUCCESS)

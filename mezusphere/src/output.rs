@@ -76,7 +76,9 @@ fn cell(value: Option<&Value>) -> String {
         None | Some(Value::Null) => "–".to_owned(),
         Some(Value::String(text)) if text.is_empty() => "–".to_owned(),
         // Names are data: a control character must not move the reader's cursor.
-        Some(Value::String(text)) => text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect(),
+        Some(Value::String(text)) => {
+            text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+        }
         Some(Value::Array(items)) if items.is_empty() => "–".to_owned(),
         Some(Value::Array(items)) => items.iter().map(|item| cell(Some(item))).collect::<Vec<_>>().join(", "),
         Some(other) => other.to_string(),

@@ -22,6 +22,10 @@ const FLOORS: [(&str, &str, u8); 12] = [
     ("examples/echo", "mezusphere-example-echo", 5),
 ];
 
+/// Dotted words that look like error codes and are not: file names, audit actions, example hosts.
+const NOT_CODES: [&str; 6] =
+    ["edge.example", "key.pem", "key.prompt", "warpgate.enroll", "warpgate.name", "warpgate.renew"];
+
 /// A file longer than this must say in its header why it is one piece.
 const LINES_MAX: usize = 600;
 
@@ -259,10 +263,11 @@ fn every_error_code_is_explained() {
         let text = read(&path);
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
         for word in code.split('"').skip(1).step_by(2) {
-            let known = ["edge.", "warpgate.", "control.", "key.", "clock.", "environment.", "sign_in."];
+        let known = X
             let is_code = known.iter().any(|prefix| word.starts_with(prefix))
                 && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_' || b == b'.')
-                && !word.ends_with('.');
+                && !word.ends_with('.')
+                && !NOT_CODES.contains(&word);
             if is_code && !listed.contains(&format!("`{word}`")) {
                 missing.insert(format!("{word} ({name})"));
             }

@@ -73,7 +73,11 @@ impl Command {
                     ("LAST USED", "/last_used_at"),
                     ("EXPIRES", "/expires_at"),
                 ];
-                context.output.list(&items, &columns, "No keys yet. Create one: mezusphere api-key create PROJECT")?;
+                context.output.list(
+                    &items,
+                    &columns,
+                    "No keys yet. Create one: mezusphere api-key create PROJECT",
+                )?;
             }
             Self::Revoke { project, key } => {
                 let path = format!("{}/{}", all(&project), segment(&key));
@@ -82,7 +86,10 @@ impl Command {
             }
             Self::Rotate { project, key, expires_in } => {
                 let path = format!("{}/{}/rotate", all(&project), segment(&key));
-                show_once(context, &context.client.post(&path, &RotateApiKey { expires_in_s: expires_in }).await?)?;
+                show_once(
+                    context,
+                    &context.client.post(&path, &RotateApiKey { expires_in_s: expires_in }).await?,
+                )?;
                 context.output.say(&format!("  then: mezusphere api-key revoke {project} {key}"))?;
             }
         }

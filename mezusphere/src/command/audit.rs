@@ -20,7 +20,8 @@ impl Command {
     /// Runs it.
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         let Self::List { project } = self;
-        let path = project.map_or("/audit".to_owned(), |project| format!("{}/audit", super::project_path(&project)));
+        let path =
+            project.map_or("/audit".to_owned(), |project| format!("{}/audit", super::project_path(&project)));
         let items = context.client.list(&path).await?;
         let columns = [("TIME", "/at"), ("WHO", "/actor"), ("WHAT", "/action"), ("TARGET", "/target")];
         context.output.list(&items, &columns, "Nothing has happened yet.")?;

@@ -41,8 +41,12 @@ impl Command {
             }
             Self::List { project } => {
                 let items = context.client.list(&format!("{}/environments", project_path(&project))).await?;
-                let columns =
-                    [("ENVIRONMENT", "/slug"), ("ORIGIN", "/origin"), ("HOSTS", "/hosts"), ("REVISION", "/revision")];
+                let columns = [
+                    ("ENVIRONMENT", "/slug"),
+                    ("ORIGIN", "/origin"),
+                    ("HOSTS", "/hosts"),
+                    ("REVISION", "/revision"),
+                ];
                 context.output.list(&items, &columns, "No environments.")?;
             }
         }

@@ -44,7 +44,9 @@ impl Command {
                 let path = format!("{}/hosts", environment.path(&project));
                 let made = context.client.post(&path, &AddHost { host: host.clone() }).await?;
                 context.output.json(&made)?;
-                context.output.say(&format!("Added {host} to {project}.\n  next: point its DNS record at an edge"))?;
+                context
+                    .output
+                    .say(&format!("Added {host} to {project}.\n  next: point its DNS record at an edge"))?;
             }
             Self::List { project, environment } => {
                 let items = context.client.list(&format!("{}/hosts", environment.path(&project))).await?;

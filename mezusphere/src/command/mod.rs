@@ -55,7 +55,9 @@ pub(crate) fn project_path(project: &str) -> String {
 /// Writes what people typed as one path segment (RFC 3986 §3.3).
 pub(crate) fn segment(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+    text.bytes()
+        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
 }
 
 /// Where a server keeps its state unless it is told otherwise.

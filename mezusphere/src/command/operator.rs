@@ -37,8 +37,12 @@ impl Command {
         match self {
             Self::List => {
                 let items = context.client.list("/operators").await?;
-                let columns =
-                    [("EMAIL", "/email"), ("NAME", "/name"), ("CAN SIGN IN", "/can_sign_in"), ("CREATED", "/created_at")];
+                let columns = [
+                    ("EMAIL", "/email"),
+                    ("NAME", "/name"),
+                    ("CAN SIGN IN", "/can_sign_in"),
+                    ("CREATED", "/created_at"),
+                ];
                 context.output.list(&items, &columns, "No operators.")?;
             }
             Self::SignInLink { operator } => {
@@ -46,7 +50,11 @@ impl Command {
                 let made = context.client.post(&path, &serde_json::json!({})).await?;
                 context.output.json(&made)?;
                 let text = |name: &str| made.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-                context.output.say(&format!("Good once, until {}:\n\n  {}", text("expires_at"), text("url")))?;
+                context.output.say(&format!(
+                    "Good once, until {}:\n\n  {}",
+                    text("expires_at"),
+                    text("url")
+                ))?;
             }
             Self::CreateKey { name, permissions, expires_in } => {
                 let permissions = (!permissions.is_empty()).then_some(permissions);

@@ -27,7 +27,10 @@ impl Command {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         match self {
             Self::Create { slug, name } => {
-                let made = context.client.post("/organizations", &CreateOrganization { slug: slug.clone(), name }).await?;
+                let made = context
+                    .client
+                    .post("/organizations", &CreateOrganization { slug: slug.clone(), name })
+                    .await?;
                 context.output.json(&made)?;
                 context.output.say(&format!(
                     "Created organization {slug}.\n  next: mezusphere project create NAME --organization {slug}"
@@ -35,7 +38,8 @@ impl Command {
             }
             Self::List => {
                 let items = context.client.list("/organizations").await?;
-                let columns = [("ORGANIZATION", "/slug"), ("NAME", "/name"), ("CREATED", "/created_at"), ("ID", "/id")];
+                let columns =
+                    [("ORGANIZATION", "/slug"), ("NAME", "/name"), ("CREATED", "/created_at"), ("ID", "/id")];
                 context.output.list(&items, &columns, "No organizations yet.")?;
             }
         }

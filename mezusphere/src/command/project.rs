@@ -46,7 +46,8 @@ impl Command {
                 let body = CreateProject { slug: slug.clone(), name, organization };
                 let made = context.client.post("/projects", &body).await?;
                 context.output.json(&made)?;
-                let origin = made.pointer("/environments/0/origin").and_then(Value::as_str).unwrap_or_default();
+                let origin =
+                    made.pointer("/environments/0/origin").and_then(Value::as_str).unwrap_or_default();
                 context.output.say(&format!(
                     "Created project {slug}. Production will answer at {origin}\n  \
                      next: mezusphere route add {slug} '/*' --auth required"
@@ -60,13 +61,18 @@ impl Command {
                     ("PRODUCTION", "/environments/0/origin"),
                     ("CREATED", "/created_at"),
                 ];
-                context.output.list(&items, &columns, "No projects yet. Create one: mezusphere project create NAME")?;
+                context.output.list(
+                    &items,
+                    &columns,
+                    "No projects yet. Create one: mezusphere project create NAME",
+                )?;
             }
             Self::Show { project } => {
                 let found = context.client.get(&project_path(&project)).await?;
                 context.output.json(&found)?;
                 if !context.output.is_json() {
-                    let text = |name: &str| found.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+                    let text =
+                        |name: &str| found.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
                     context.output.say(&format!("{}  {}\n", text("slug"), text("name")))?;
                     let environments = found.get("environments").and_then(Value::as_array).cloned();
                     let columns = [

@@ -37,7 +37,9 @@ pub(crate) enum Command {
 impl Command {
     /// Runs it.
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
-        let path = |project: &str, role: &Name| format!("{}/roles/{}", project_path(project), segment(role.as_str()));
+        let path = |project: &str, role: &Name| {
+            format!("{}/roles/{}", project_path(project), segment(role.as_str()))
+        };
         match self {
             Self::Set { project, role, permissions } => {
                 let made = context.client.put(&path(&project, &role), &PutRole { permissions }).await?;
@@ -48,8 +50,13 @@ impl Command {
             }
             Self::List { project } => {
                 let items = context.client.list(&format!("{}/roles", project_path(&project))).await?;
-                let columns = [("ROLE", "/name"), ("PERMISSIONS", "/permissions"), ("CREATED", "/created_at")];
-                context.output.list(&items, &columns, "No roles yet. Create one: mezusphere role set PROJECT ROLE")?;
+                let columns =
+                    [("ROLE", "/name"), ("PERMISSIONS", "/permissions"), ("CREATED", "/created_at")];
+                context.output.list(
+                    &items,
+                    &columns,
+                    "No roles yet. Create one: mezusphere role set PROJECT ROLE",
+                )?;
             }
             Self::Delete { project, role } => {
                 context.output.json(&context.client.delete(&path(&project, &role)).await?)?;

@@ -137,7 +137,8 @@ impl Command {
                     timeouts: settings.timeouts(),
                     position: None,
                 };
-                let made = context.client.post(&format!("{}/routes", environment.path(&project)), &body).await?;
+                let made =
+                    context.client.post(&format!("{}/routes", environment.path(&project)), &body).await?;
                 published(context, &made, "Published")
             }
             Self::List { project, environment } => {
@@ -150,7 +151,8 @@ impl Command {
                     ("UPSTREAM", "/upstream"),
                     ("ID", "/id"),
                 ];
-                let empty = format!("No routes yet. Add one: mezusphere route add {project} '/*' --auth required");
+                let empty =
+                    format!("No routes yet. Add one: mezusphere route add {project} '/*' --auth required");
                 Ok(context.output.list(&items, &columns, &empty)?)
             }
             Self::Update { project, route, path, auth, environment, settings } => {
@@ -164,7 +166,9 @@ impl Command {
                     timeouts: settings.head_timeout.map(|_| settings.timeouts()),
                 };
                 if body == UpdateRoute::default() {
-                    return Err(Failure::new(Kind::Usage, "nothing to change").next("mezusphere route update --help"));
+                    return Err(
+                        Failure::new(Kind::Usage, "nothing to change").next("mezusphere route update --help")
+                    );
                 }
                 let path = format!("{}/routes/{}", environment.path(&project), segment(&route));
                 published(context, &context.client.patch(&path, &body).await?, "Changed")
@@ -181,7 +185,12 @@ impl Command {
 fn published(context: &Context, answer: &Value, verb: &str) -> Result<(), Failure> {
     context.output.json(answer)?;
     let text = |pointer: &str| answer.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
-    context.output.say(&format!("{verb} {} ({}, {})", text("/url"), text("/route/path"), text("/route/auth")))?;
+    context.output.say(&format!(
+        "{verb} {} ({}, {})",
+        text("/url"),
+        text("/route/path"),
+        text("/route/auth")
+    ))?;
     let warnings = answer.get("warnings").and_then(Value::as_array).cloned().unwrap_or_default();
     for warning in warnings.iter().filter_map(Value::as_str) {
         context.output.say(&format!("  note: {warning}"))?;

@@ -128,7 +128,10 @@ mod tests {
 
     #[test]
     fn an_advertised_address_has_a_host_and_a_port() {
-        assert_eq!(advertise("edge.example:443"), Ok(Advertise { host: "edge.example".to_owned(), port: 443 }));
+        assert_eq!(
+            advertise("edge.example:443"),
+            Ok(Advertise { host: "edge.example".to_owned(), port: 443 })
+        );
         assert_eq!(advertise("[::1]:443"), Ok(Advertise { host: "::1".to_owned(), port: 443 }));
         for bad in ["edge.example", ":443", "edge.example:0x1"] {
             assert!(advertise(bad).is_err(), "{bad}");

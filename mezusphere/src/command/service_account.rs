@@ -33,7 +33,8 @@ impl Command {
         match self {
             Self::Create { project, name, roles } => {
                 let path = format!("{}/service-accounts", project_path(&project));
-                let made = context.client.post(&path, &CreateServiceAccount { name: name.clone(), roles }).await?;
+                let made =
+                    context.client.post(&path, &CreateServiceAccount { name: name.clone(), roles }).await?;
                 context.output.json(&made)?;
                 context.output.say(&format!(
                     "Created service account {name} of {project}.\n  \
@@ -41,8 +42,10 @@ impl Command {
                 ))?;
             }
             Self::List { project } => {
-                let items = context.client.list(&format!("{}/service-accounts", project_path(&project))).await?;
-                let columns = [("ACCOUNT", "/name"), ("ROLES", "/roles"), ("CREATED", "/created_at"), ("ID", "/id")];
+                let items =
+                    context.client.list(&format!("{}/service-accounts", project_path(&project))).await?;
+                let columns =
+                    [("ACCOUNT", "/name"), ("ROLES", "/roles"), ("CREATED", "/created_at"), ("ID", "/id")];
                 context.output.list(&items, &columns, "No service accounts yet.")?;
             }
         }

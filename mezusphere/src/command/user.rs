@@ -92,7 +92,8 @@ impl Command {
         match self {
             Self::Create { project, email, name, roles, password_stdin } => {
                 let password = password(context, password_stdin)?;
-                let body = CreateUser { email: email.clone(), name, password: Some(password.text.clone()), roles };
+                let body =
+                    CreateUser { email: email.clone(), name, password: Some(password.text.clone()), roles };
                 let made = context.client.post(&all(&project), &body).await?;
                 print(context, made, &format!("Created {email} in {project}."), &password)
             }
@@ -111,20 +112,32 @@ impl Command {
             Self::SetRoles { project, user, roles } => {
                 let path = format!("{}/roles", one(&project, &user));
                 let changed = context.client.put(&path, &SetRoles { roles }).await?;
-                done(context, &changed, &format!("Set the roles of {user}. They hold from the next request on."))
+                done(
+                    context,
+                    &changed,
+                    &format!("Set the roles of {user}. They hold from the next request on."),
+                )
             }
             Self::SetPassword { project, user, password_stdin } => {
                 let password = password(context, password_stdin)?;
                 let path = format!("{}/password", one(&project, &user));
-                let changed = context.client.put(&path, &SetPassword { password: password.text.clone() }).await?;
-                print(context, changed, &format!("Set a new password for {user}. Their sessions have ended."), &password)
+                let changed =
+                    context.client.put(&path, &SetPassword { password: password.text.clone() }).await?;
+                print(
+                    context,
+                    changed,
+                    &format!("Set a new password for {user}. Their sessions have ended."),
+                    &password,
+                )
             }
             Self::Suspend { project, user } => {
-                let changed = context.client.post(&format!("{}/suspend", one(&project, &user)), &json!({})).await?;
+                let changed =
+                    context.client.post(&format!("{}/suspend", one(&project, &user)), &json!({})).await?;
                 done(context, &changed, &format!("Suspended {user}. Their sessions have ended."))
             }
             Self::Activate { project, user } => {
-                let changed = context.client.post(&format!("{}/activate", one(&project, &user)), &json!({})).await?;
+                let changed =
+                    context.client.post(&format!("{}/activate", one(&project, &user)), &json!({})).await?;
                 done(context, &changed, &format!("Activated {user}."))
             }
             Self::Delete { project, user } => {
@@ -151,7 +164,8 @@ fn password(context: &Context, from_stdin: bool) -> Result<Password, Failure> {
         .map_err(|why| Failure::new(Kind::Usage, format!("cannot read the password: {why}")))?;
     let text = text.trim_end_matches(['\n', '\r']).to_owned();
     if text.is_empty() {
-        return Err(Failure::new(Kind::Usage, "standard input is empty").next("pipe the password in: printf %s "$PASSWORD" | mezusphere user … --password-stdin"));
+        return Err(Failure::new(Kind::Usage, "standard input is empty")
+            .next("pipe the password in: printf %s PASSWORD | mezusphere user … --password-stdin"));
     }
     Ok(Password { text, made_here: false })
 }
@@ -169,7 +183,9 @@ fn print(context: &Context, mut answer: Value, said: &str, password: &Password) 
             fields.insert("password".to_owned(), password.text.clone().into());
         }
         context.output.json(&answer)?;
-        context.output.say(&format!("{said} This is the only time the password is shown:\n\n  {}", password.text))?;
+        context
+            .output
+            .say(&format!("{said} This is the only time the password is shown:\n\n  {}", password.text))?;
         return Ok(());
     }
     done(context, &answer, said)

@@ -75,6 +75,10 @@ pub(crate) fn draining(json: bool) -> io::Result<()> {
     if json || !out.is_terminal() {
         writeln!(out, "{}", json!({"event": "draining", "grace_s": super::DRAIN_GRACE.as_secs()}))
     } else {
-        writeln!(out, "Draining: no new connections; {} s for those that run. Ctrl+C stops now.", super::DRAIN_GRACE.as_secs())
+        writeln!(
+            out,
+            "Draining: no new connections; {} s for those that run. Ctrl+C stops now.",
+            super::DRAIN_GRACE.as_secs()
+        )
     }
 }

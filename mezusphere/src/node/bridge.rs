@@ -12,8 +12,8 @@ use mezusphere_edge::PlatformService;
 use mezusphere_edge::http::Body;
 use mezusphere_model::id::EnvironmentId;
 use mezusphere_model::link::{
-    Activity, Answer, ControlLink, Credential, DenialCount, FoundSession, IssuedAssertion, LinkError, RedeemCode,
-    Redeemed, TunnelReport,
+    Activity, Answer, ControlLink, Credential, DenialCount, FoundSession, IssuedAssertion, LinkError,
+    RedeemCode, Redeemed, TunnelReport,
 };
 use mezusphere_model::token::Token;
 use tokio::runtime::Handle;

@@ -4,19 +4,17 @@
 //! <data>/               0700
 //!   control/            the primary database
 //!   replica/            the edge's copy; may be deleted, it is fetched anew
-//!   edge-id             which edge this is
 //!   master.key          0600, unless the key comes from elsewhere
 //!   ca.pem              the root certificate, for clients that should trust it
 //!   admin.sock          0600, while the server runs
 //! ```
 
 use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use mezusphere_model::Entropy;
-use mezusphere_model::id::EdgeId;
 use mezusphere_pki::seal::MasterKey;
 
 use crate::failure::{Failure, Kind};
@@ -34,7 +32,14 @@ pub(crate) struct DataDir(PathBuf);
 impl DataDir {
     /// Makes the directory if it is missing, for its owner alone.
     pub(crate) fn open(path: PathBuf) -> Result<Self, Failure> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|why| cannot("create", &path, &why))?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&path)
+            .map_err(|why| cannot("create", &path, &why))?;
+        // One that was there may be open to others, and the master key and the admin socket lie in it.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700))
+            .map_err(|why| cannot("close", &path, &why))?;
         Ok(Self(path))
     }
 
@@ -63,23 +68,6 @@ impl DataDir {
         &self.0
     }
 
-    /// Which edge this is, decided once.
-    pub(crate) fn edge_id(&self, entropy: &Entropy) -> Result<EdgeId, Failure> {
-        let path = self.0.join("edge-id");
-        match fs::read_to_string(&path) {
-            Ok(text) => text.trim().parse().map_err(|_| {
-                Failure::new(Kind::Files, format!("{} does not hold an edge's id", path.display()))
-                    .next("restore it from a backup, or delete it to start as a new edge")
-            }),
-            Err(why) if why.kind() == ErrorKind::NotFound => {
-                let id = EdgeId::random(entropy);
-                write_whole(&path, format!("{id}\n").as_bytes(), 0o600)?;
-                Ok(id)
-            }
-            Err(why) => Err(cannot("read", &path, &why)),
-        }
-    }
-
     /// The master key: from `file`, the environment or a systemd credential; else the data directory's own,
     /// made at the first start.
     pub(crate) fn master_key(&self, file: Option<&Path>, entropy: &Entropy) -> Result<MasterKey, Failure> {
@@ -101,8 +89,13 @@ impl DataDir {
         }
         if self.control().exists() {
             // A new key could open nothing of what is there.
-            return Err(Failure::new(Kind::Files, format!("{} is missing, and the data there is sealed", own.display()))
-                .next(format!("restore it from a backup, or give the key with --master-key-file or {VARIABLE}")));
+            return Err(Failure::new(
+                Kind::Files,
+                format!("{} is missing, and the data there is sealed", own.display()),
+            )
+            .next(format!(
+                "restore it from a backup, or give the key with --master-key-file or {VARIABLE}"
+            )));
         }
         let key = MasterKey::generate(entropy);
         write_whole(&own, key.reveal().as_bytes(), 0o600)?;
@@ -152,15 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn an_edge_keeps_its_id() {
-        let (_dir, data) = fresh();
-        let entropy = Entropy::counting();
-        assert_eq!(data.edge_id(&entropy).unwrap(), data.edge_id(&entropy).unwrap());
-    }
-
-    #[test]
     fn the_master_key_is_made_once_for_its_owner_alone() {
-        use std::os::unix::fs::PermissionsExt as _;
         let (_dir, data) = fresh();
         let entropy = Entropy::counting();
         let first = data.master_key(None, &entropy).unwrap();

@@ -36,14 +36,15 @@ impl Node {
     /// A new key, and a certificate for it.
     pub(crate) async fn identity(&self) -> Result<CurrentIdentity, Failure> {
         self.issue().await.map(CurrentIdentity::new).map_err(|why| {
-            Failure::new(Kind::Unexpected, format!("the edge gets no certificate: {why}")).next("look at the log above")
+            Failure::new(Kind::Unexpected, format!("the edge gets no certificate: {why}"))
+                .next("look at the log above")
         })
     }
 
     async fn issue(&self) -> Result<NodeIdentity, String> {
         let key = NodeKey::generate().map_err(|why| why.to_string())?;
         let csr = key.csr_der().map_err(|why| why.to_string())?;
-        let leaf = self.control.enroll_edge(self.id, &csr).await.map_err(|why| why.to_string())?;
+        let leaf = self.control.enroll_edge(&csr, self.id).await.map_err(|why| why.to_string())?;
         NodeIdentity::new(leaf.chain, key).map_err(|why| why.to_string())
     }
 
@@ -80,7 +81,11 @@ impl Node {
                 }
                 Err(error) => {
                     schedule.failed(self.clock.now(), &self.entropy);
-                    warn!(error, failures = schedule.failures(), "Edge certificate not renewed; trying again");
+                    warn!(
+                        error,
+                        failures = schedule.failures(),
+                        "Edge certificate not renewed; trying again"
+                    );
                 }
             }
         }
@@ -99,7 +104,8 @@ fn read_trust(replica: &Replica) -> Result<Trust, String> {
     let platform = replica.platform().map_err(|why| why.to_string())?;
     let platform = platform.ok_or("the platform document is missing")?;
     let roots = platform.roots_pem.iter().map(String::as_str);
-    Trust::from_pem(&platform.trust_domain, roots, platform.denied.iter().cloned()).map_err(|why| why.to_string())
+    Trust::from_pem(&platform.trust_domain, roots, platform.denied.iter().cloned())
+        .map_err(|why| why.to_string())
 }
 
 async fn follow_trust(current: CurrentTrust, replica: Arc<Replica>) {

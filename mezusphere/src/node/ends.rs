@@ -45,10 +45,13 @@ impl Signals {
 pub(crate) fn primary(why: PrimaryError) -> Failure {
     let (kind, next) = match &why {
         PrimaryError::Locked { .. } => (Kind::Locked, "stop that process, or use another --data"),
-        PrimaryError::Unwritable { .. } => {
-            (Kind::Files, "choose another directory with --data, or give this one to the user the server runs as")
+        PrimaryError::Unwritable { .. } => (
+            Kind::Files,
+            "choose another directory with --data, or give this one to the user the server runs as",
+        ),
+        PrimaryError::Newer { .. } => {
+            (Kind::TooNew, "start the newer version again, or restore a backup from before it")
         }
-        PrimaryError::Newer { .. } => (Kind::TooNew, "start the newer version again, or restore a backup from before it"),
         PrimaryError::Foreign { .. } => (Kind::Files, "choose another directory with --data"),
         PrimaryError::Damaged { .. } | PrimaryError::Failed { .. } => {
             (Kind::Files, "restore a backup; the file that is there was left as it is")

@@ -23,7 +23,8 @@ use mezusphere_model::Clock;
 use mezusphere_model::platform::{Platform, PlatformHost};
 use mezusphere_model::seal::Seal;
 use mezusphere_pki::seal::Sealer;
-use mezusphere_store::{FeedSource, Primary, Replica};
+use mezusphere_store::feed::FeedSource;
+use mezusphere_store::{Primary, Replica};
 use mezusphere_telemetry::{Health, HealthListener, LogConfig, LogFormat, Metrics, log};
 use tokio_util::sync::CancellationToken;
 
@@ -90,16 +91,17 @@ async fn serve(config: NodeConfig) -> Result<ExitCode, Failure> {
     let master = data.master_key(config.master_key_file.as_deref(), &entropy)?;
     let seal: Arc<dyn Seal> = Arc::new(Sealer::new(master, entropy.clone()));
 
-    let primary = Primary::open_sqlite(&data.control(), clock.clone(), entropy.clone(), Arc::clone(&seal));
-    let primary = primary.await.map_err(ends::primary)?;
+    let primary = Primary::open_sqlite(&data.control(), clock.clone(), entropy.clone(), Arc::clone(&seal))
+        .await
+        .map_err(ends::primary)?;
     let own_ca = matches!(config.control.public_certificate, PublicCertificate::Internal);
     let platform = config.control.platform.clone();
     let control =
         Control::open(config.control, primary.clone(), Arc::clone(&seal), clock.clone(), entropy.clone());
     let control = Arc::new(control.await.map_err(ends::control)?);
-    data::write_whole(&data.roots(), control.root_pem().as_bytes(), 0o644)?;
+    data::write_whole(&data.roots(), control.roots_pem().concat().as_bytes(), 0o644)?;
 
-    let id = data.edge_id(&entropy)?;
+    let id = control.edge_id();
     let replica = Replica::open(&data.replica(), clock.clone(), seal).map_err(ends::replica)?;
     let replica = Arc::new(replica);
     let source: Arc<dyn FeedSource> = Arc::new(primary.clone());
@@ -113,7 +115,8 @@ async fn serve(config: NodeConfig) -> Result<ExitCode, Failure> {
     let metrics = Metrics::new("mezusphere");
     let health = Health::new();
     let ready = health.condition("serving");
-    let node = edge::Node { id, control: Arc::clone(&control), clock: clock.clone(), entropy: entropy.clone() };
+    let node =
+        edge::Node { id, control: Arc::clone(&control), clock: clock.clone(), entropy: entropy.clone() };
     let identity = node.identity().await?;
     let trust = edge::trust(&replica)?;
     let keep = node.keep_current(identity.clone(), trust.clone(), Arc::clone(&replica), stop.clone());
@@ -142,19 +145,16 @@ async fn serve(config: NodeConfig) -> Result<ExitCode, Failure> {
 
     let socket = AdminSocket::bind(data.admin_socket())?;
     let admin = tokio::spawn(socket.serve(control.local_admin(), stop.clone()));
-    let jobs = tokio::spawn({
-        let (control, stop) = (Arc::clone(&control), stop.clone());
-        async move { control.run_jobs(stop).await }
-    });
+    let jobs = control.start_jobs();
     let private = match config.health {
         Some(address) => {
-            let listener = HealthListener::bind(address).await.map_err(|why| Failure::new(Kind::Listen, why))?;
+            let listener =
+                HealthListener::bind(address).await.map_err(|why| Failure::new(Kind::Listen, why))?;
             Some(tokio::spawn(listener.serve(health, metrics)))
         }
         None => None,
     };
 
-    let first_sign_in = control.first_sign_in();
     announce::started(
         &announce::Started {
             edge: id.to_string(),
@@ -165,7 +165,7 @@ async fn serve(config: NodeConfig) -> Result<ExitCode, Failure> {
             login: origin(&platform, PlatformHost::Login),
             apps: format!("https://*.{}", platform.apps),
             roots: own_ca.then(|| data.roots().display().to_string()),
-            first_sign_in,
+            first_sign_in: control.sign_in_link(),
         },
         config.json,
     )?;
@@ -179,7 +179,8 @@ async fn serve(config: NodeConfig) -> Result<ExitCode, Failure> {
         () = signals.second() => return Ok(ends::at_once()),
     }
     stop.cancel();
-    for task in [Some(admin), Some(jobs), Some(keep)].into_iter().flatten() {
+    jobs.stop().await;
+    for task in [admin, keep] {
         // A task that panicked has said so in the log.
         drop(task.await);
     }

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,8 +49,11 @@ impl AdminSocket {
     /// Serves `api` until `stop`.
     pub(crate) async fn serve<S, B>(self, api: S, stop: CancellationToken)
     where
-        S: tower::Service<http::Request<hyper::body::Incoming>, Response = http::Response<B>, Error = Infallible>
-            + Clone
+        S: tower::Service<
+                http::Request<hyper::body::Incoming>,
+                Response = http::Response<B>,
+                Error = Infallible,
+            > + Clone
             + Send
             + 'static,
         S::Future: Send,
@@ -80,11 +83,6 @@ impl AdminSocket {
                 drop(place);
             });
         }
-    }
-
-    /// Where it listens.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
     }
 }
 
