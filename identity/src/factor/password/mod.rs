@@ -1,6 +1,6 @@
 //! The password factor: what a password may be, how it is kept, how it is checked.
 //!
-//! [`rules`] says which new passwords are taken, [`PasswordPool`] hashes and verifies on threads of its own,
+//! The rules say which new passwords are taken, [`PasswordPool`] hashes and verifies on threads of its own,
 //! [`prove`] turns a right password into a [`Proof`](super::Proof).
 //! A password is wiped from memory when dropped and never shown by `Debug`.
 
