@@ -107,7 +107,7 @@ impl Primary {
     }
 
     /// The newest report of each follower of a partition, as far as heard since this process started.
-    pub fn applied(&self, partition: Partition) -> Vec<AppliedReport> {
+    pub fn applied_by(&self, partition: Partition) -> Vec<AppliedReport> {
         let reports = self.0.reports.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         reports.values().filter(|report| report.partition == partition).cloned().collect()
     }

@@ -118,8 +118,13 @@ impl Follower {
     }
 
     /// Ends the task and writes what it applied to the disk.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         self.task.abort();
+        if let Err(why) = (&mut self.task).await
+            && !why.is_cancelled()
+        {
+            tracing::error!(%why, "Following the feed ended early");
+        }
         if let Err(why) = self.replica.order(Op::Flush).await {
             tracing::warn!(%why, "The replica could not be written to the disk");
         }

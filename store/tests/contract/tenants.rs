@@ -63,7 +63,8 @@ async fn a_name_in_use_is_a_conflict_that_says_what_is_taken() {
         };
         let again = UserId::random(&db.entropy);
         let row = user_row(again, a.directory, "ANN@example.org", at);
-        taken(write(&db.primary, async |tx| user::insert(tx, &row).await).await.unwrap_err(), Taken::Email).await;
+        taken(write(&db.primary, async |tx| user::insert(tx, &row).await).await.unwrap_err(), Taken::Email)
+            .await;
 
         let row = ProjectRow {
             id: ProjectId::random(&db.entropy),
@@ -205,7 +206,9 @@ async fn routes_keep_their_order_and_can_be_put_in_another() {
         let a = db.tenant("shop").await;
         let docs = [db.route("/a"), db.route("/b"), db.route("/c")];
         for doc in &docs {
-            write(&db.primary, async |tx| route::insert(tx, a.project, a.environment, doc).await).await.unwrap();
+            write(&db.primary, async |tx| route::insert(tx, a.project, a.environment, doc).await)
+                .await
+                .unwrap();
         }
         let order = async || -> Vec<RouteId> {
             let rows = db.primary.read(async |tx| route::list(tx, a.project, a.environment).await).await;
@@ -213,11 +216,15 @@ async fn routes_keep_their_order_and_can_be_put_in_another() {
         };
         assert_eq!(order().await, docs.each_ref().map(|doc| doc.id));
         let [first, second, third] = docs.each_ref().map(|doc| doc.id);
-        write(&db.primary, async |tx| route::reorder(tx, a.project, a.environment, &[third]).await).await.unwrap();
+        write(&db.primary, async |tx| route::reorder(tx, a.project, a.environment, &[third]).await)
+            .await
+            .unwrap();
         assert_eq!(order().await, [third, first, second]);
         write(&db.primary, async |tx| route::delete(tx, a.project, first).await).await.unwrap();
         let added = db.route("/d");
-        write(&db.primary, async |tx| route::insert(tx, a.project, a.environment, &added).await).await.unwrap();
+        write(&db.primary, async |tx| route::insert(tx, a.project, a.environment, &added).await)
+            .await
+            .unwrap();
         assert_eq!(order().await, [third, second, added.id]);
     })
     .await;
@@ -347,7 +354,8 @@ async fn r22_nothing_can_be_linked_across_tenants() {
         let doc = db.route("/x");
         let refused = [
             write(primary, async |tx| host::insert(tx, &host_row).await).await,
-            write(primary, async |tx| route::insert(tx, b.project, a.environment, &doc).await.map(drop)).await,
+            write(primary, async |tx| route::insert(tx, b.project, a.environment, &doc).await.map(drop))
+                .await,
             write(primary, async |tx| session::insert(tx, &foreign_session).await).await,
             write(primary, async |tx| api_key::insert(tx, &foreign_key).await).await,
             write(primary, async |tx| api_key::insert(tx, &foreign_environment).await).await,

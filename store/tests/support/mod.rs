@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aws_lc_rs::digest;
 use mezusphere_model::clock::ManualClock;
-use mezusphere_model::document::Status;
+use mezusphere_model::document::{Document, DocumentKey, Partition, Status};
 use mezusphere_model::id::{
     ApiKeyId, DirectoryId, EnvironmentId, OrganizationId, ProjectId, RouteId, ServiceAccountId, SessionId,
     SignInId, UserId,
@@ -19,6 +19,7 @@ use mezusphere_model::slug::{Name, Slug};
 use mezusphere_model::token::Token;
 use mezusphere_model::{Entropy, Host, Timestamp};
 use mezusphere_store::Primary;
+use mezusphere_store::feed::FeedSource as _;
 use mezusphere_store::primary::api_key::ApiKeyRow;
 use mezusphere_store::primary::directory::DirectoryRow;
 use mezusphere_store::primary::environment::EnvironmentRow;
@@ -87,8 +88,7 @@ impl Store {
     pub(crate) async fn sqlite() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (hand, entropy) = (ManualClock::at(START), Entropy::counting());
-        let primary =
-            Primary::open_sqlite(dir.path(), hand.clock(), entropy.clone(), seal()).await.unwrap();
+        let primary = Primary::open_sqlite(dir.path(), hand.clock(), entropy.clone(), seal()).await.unwrap();
         Self { primary, hand, entropy, dir }
     }
 
@@ -203,7 +203,12 @@ impl Store {
     }
 
     /// A session of the sign-in on the tenant's host, not stored yet.
-    pub(crate) fn session_doc(&self, tenant: &Tenant, user: UserId, sign_in: SignInId) -> (SessionDoc, Token) {
+    pub(crate) fn session_doc(
+        &self,
+        tenant: &Tenant,
+        user: UserId,
+        sign_in: SignInId,
+    ) -> (SessionDoc, Token) {
         let token = Token::random(&self.entropy);
         let at = self.now();
         let doc = SessionDoc {
@@ -225,7 +230,12 @@ impl Store {
     }
 
     /// A stored session.
-    pub(crate) async fn session(&self, tenant: &Tenant, user: UserId, sign_in: SignInId) -> (SessionDoc, Token) {
+    pub(crate) async fn session(
+        &self,
+        tenant: &Tenant,
+        user: UserId,
+        sign_in: SignInId,
+    ) -> (SessionDoc, Token) {
         let (doc, token) = self.session_doc(tenant, user, sign_in);
         self.primary.write(async |tx| session::insert(tx, &doc).await).await.unwrap();
         (doc, token)
@@ -324,4 +334,23 @@ pub(crate) async fn write<T>(
     work: impl AsyncFnOnce(&mut Tx) -> Result<T, WriteError>,
 ) -> Result<T, WriteError> {
     primary.write(work).await
+}
+
+/// The document that stands under a key on the feed.
+pub(crate) async fn published(
+    primary: &Primary,
+    partition: Partition,
+    key: &DocumentKey,
+) -> Option<Document> {
+    let mut after = None;
+    loop {
+        let page = primary.snapshot(partition, after, 1000).await.unwrap();
+        if let Some(filed) = page.documents.iter().find(|filed| filed.key == *key) {
+            return Some(serde_json::from_str(filed.body.get()).unwrap());
+        }
+        after = page.documents.last().map(|filed| filed.key.clone());
+        if !page.more {
+            return None;
+        }
+    }
 }
