@@ -112,7 +112,7 @@ impl KeyError {
     pub fn next(&self) -> String {
         match self {
             Self::Missing | Self::Empty(_) => {
-                "create a key in the Console under Project ▸ Warpgates, or: mezusphere warpgate create-key; then put it \
+                "create one with: mezusphere api-key create PROJECT; then put it \
                  in a file and pass --key-file FILE, or in the variable WARPGATE_KEY"
                     .to_owned()
             }

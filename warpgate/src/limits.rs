@@ -35,8 +35,8 @@ pub const BUNDLE_POLL_EVERY: Duration = Duration::from_secs(60);
 /// When an edge says that our key is gone, control is asked this soon.
 pub const DOUBT_PAUSE: Duration = Duration::from_secs(1);
 
-/// How often the wall clock is compared with the time of the next renewal, because it may jump.
-pub const RENEWAL_LOOK_EVERY: Duration = Duration::from_secs(10);
+/// How often the wall clock is compared with the dates of certificates, because it may jump.
+pub const CLOCK_LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// How often idle connections to upstreams are looked through.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(15);
@@ -60,8 +60,19 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
 /// How long an edge that said "do not retry" is left alone, unless a new bundle or certificate comes.
 pub const DO_NOT_RETRY_FOR: Duration = Duration::from_secs(600);
 
-/// One dial: the QUIC handshake.
+/// How long an address may be silent when it is dialled. With the longest back-off and the pauses between
+/// first packets, a healed path is found within the 6 s of design §10.
+pub const DIAL_SILENCE_MAX: Duration = Duration::from_secs(3);
+
+/// How long the rest of the handshake may take once an address has answered.
 pub const DIAL_MAX: Duration = Duration::from_secs(5);
+
+/// How much later the next address of the same edge is dialled.
+pub const DIAL_STAGGER: Duration = Duration::from_millis(250);
+
+/// The round-trip time assumed before one was measured: lost first packets are sent again after 0.3, 0.9
+/// and 2.1 s.
+pub const INITIAL_RTT: Duration = Duration::from_millis(100);
 
 /// A tunnel without a packet from its edge for this long is dead (design §10).
 pub const TUNNEL_IDLE_MAX: Duration = Duration::from_secs(6);

@@ -1,10 +1,12 @@
 //! What is published, for people: each route with its access, its upstream, and what changed.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use mezusphere_model::route::{AuthMode, RouteDoc};
-use mezusphere_model::slug::Name;
+use mezusphere_model::slug::{Name, Slug};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout};
 
@@ -14,8 +16,8 @@ use crate::limits::PROBE_MAX;
 use crate::output::{Event, RouteLine, UpstreamState};
 use crate::upstream::{Target, Upstreams};
 
-/// Octets of an upstream's answer that are read to find its status.
-const STATUS_LINE_LEN_MAX: usize = 64;
+/// Octets of an upstream's answer that tell its status: `HTTP/1.1 200`.
+const STATUS_LINE_LEN: usize = 12;
 
 /// All routes of the bundle, in the order they were written, without asking their upstreams.
 pub fn lines(trusted: &Trusted, declared: &Upstreams) -> Vec<RouteLine> {
@@ -24,18 +26,18 @@ pub fn lines(trusted: &Trusted, declared: &Upstreams) -> Vec<RouteLine> {
 
 /// All routes of the bundle, each with what its upstream says right now. Waits up to [`PROBE_MAX`].
 pub async fn probed(trusted: Arc<Trusted>, declared: &Upstreams) -> Vec<RouteLine> {
-    let mut asked: Vec<(&Target, UpstreamState)> = Vec::new();
-    for (name, target) in declared.iter() {
-        if trusted.routes().iter().any(|route| route.upstream == *name) {
-            asked.push((target, probe(target).await));
-        }
-    }
-    let state = |route: &RouteDoc| {
-        let target = declared.get(&route.upstream)?;
-        asked.iter().find(|(known, _)| *known == target).map(|(_, state)| state.clone())
-    };
+    let used = |name: &Slug| trusted.routes().iter().any(|route| route.upstream == *name);
+    let asking = declared
+        .iter()
+        .filter(|(name, _)| used(name))
+        .map(|(name, target)| async move { (name, probe(target).await) });
+    let states: HashMap<&Slug, UpstreamState> = join_all(asking).await.into_iter().collect();
     let routes = trusted.routes().iter();
-    routes.map(|route| RouteLine { state: state(route), ..line(route, &trusted, declared) }).collect()
+    let with_state = |route: &RouteDoc| RouteLine {
+        state: states.get(&route.upstream).cloned(),
+        ..line(route, &trusted, declared)
+    };
+    routes.map(with_state).collect()
 }
 
 /// What is different between two bundles; `None` if no route is.
@@ -113,9 +115,8 @@ async fn probe(target: &Target) -> UpstreamState {
             crate::AGENT
         );
         stream.write_all(request.as_bytes()).await.ok()?;
-        let mut answer = Vec::new();
-        let limit = u64::try_from(STATUS_LINE_LEN_MAX).unwrap_or(u64::MAX);
-        (&mut stream).take(limit).read_to_end(&mut answer).await.ok()?;
+        let mut answer = [0; STATUS_LINE_LEN];
+        stream.read_exact(&mut answer).await.ok()?;
         status(&answer)
     });
     UpstreamState::Up { status: answer.await.ok().flatten(), took_ms: took_ms() }

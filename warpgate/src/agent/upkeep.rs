@@ -12,7 +12,7 @@ use tracing::info;
 use crate::backoff::jittered;
 use crate::bundle::{Offered, Rejected};
 use crate::enroll::{ConnectFailure, ConnectService};
-use crate::limits::{BUNDLE_POLL_EVERY, DOUBT_PAUSE, RENEWAL_LOOK_EVERY, RENEWAL_PAUSE_MIN, SWEEP_EVERY};
+use crate::limits::{BUNDLE_POLL_EVERY, CLOCK_LOOK_EVERY, DOUBT_PAUSE, RENEWAL_PAUSE_MIN, SWEEP_EVERY};
 use crate::output::Event;
 use crate::state::StateDir;
 use crate::tunnel::Shared;
@@ -55,7 +55,7 @@ impl Upkeep {
     pub(super) async fn run(mut self) -> ConnectFailure {
         loop {
             let shared = Arc::clone(&self.shared);
-            let until_renewal = self.schedule.wait(shared.clock.now()).min(RENEWAL_LOOK_EVERY);
+            let until_renewal = self.schedule.wait(shared.clock.now()).min(CLOCK_LOOK_EVERY);
             let done = tokio::select! {
                 () = sleep(until_renewal.max(RENEWAL_PAUSE_MIN)) => self.renew_if_due().await,
                 () = sleep_until(self.next_poll) => self.poll().await,

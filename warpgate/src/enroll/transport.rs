@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use mezusphere_model::Clock;
 use mezusphere_model::connection_key::ConnectionKey;
 use mezusphere_pki::alert::alert_of_quic_error;
@@ -13,13 +15,13 @@ use rustls::{AlertDescription, ClientConfig};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 use tunnel_proto::codes::CloseCode;
 use tunnel_proto::connect::Decoder;
 
 use super::failure::ConnectFailure;
-use crate::limits::{ENROLL_EXCHANGE_MAX, ENROLL_QUIC_SILENCE_MAX, READ_LEN};
+use crate::limits::{DIAL_STAGGER, ENROLL_EXCHANGE_MAX, ENROLL_QUIC_SILENCE_MAX, READ_LEN};
 use crate::resolve::resolve;
 use crate::tunnel::Network;
 
@@ -88,31 +90,37 @@ async fn over_quic(
     let fault = |why: String| Missed::Failed(ConnectFailure::fault(why));
     let crypto = QuicClientConfig::try_from(tls.clone()).map_err(|why| fault(why.to_string()))?;
     let config = quinn::ClientConfig::new(Arc::new(crypto));
+    let mut attempts: FuturesUnordered<_> = (0_u32..)
+        .zip(addresses)
+        .map(|(nth, address)| {
+            let config = config.clone();
+            async move {
+                sleep(DIAL_STAGGER.saturating_mul(nth)).await;
+                let connecting = network.endpoint.connect_with(config, *address, key.host.as_str());
+                connecting
+                    .map_err(|why| Missed::Silent(why.to_string()))?
+                    .await
+                    .map_err(|why| quic_missed(&why, clock))
+            }
+        })
+        .collect();
     let dialling = async {
-        let mut last = Missed::Silent("no answer".to_owned());
-        for address in addresses {
-            let connecting = match network.endpoint.connect_with(config.clone(), *address, key.host.as_str())
-            {
-                Ok(connecting) => connecting,
-                Err(why) => {
-                    last = Missed::Silent(why.to_string());
-                    continue;
-                }
-            };
-            // With two addresses the second gets its part of the time.
-            let share = ENROLL_QUIC_SILENCE_MAX / u32::try_from(addresses.len()).unwrap_or(1).max(1);
-            match timeout(share, connecting).await {
-                Ok(Ok(connection)) => return Ok(connection),
-                Ok(Err(why)) => last = quic_missed(&why, clock),
+        let mut told = Missed::Silent("no answer".to_owned());
+        while let Some(attempt) = attempts.next().await {
+            match attempt {
+                Ok(connection) => return Ok(connection),
+                Err(missed) if matches!(told, Missed::Silent(_)) => told = missed,
                 Err(_) => {}
             }
-            if matches!(last, Missed::Failed(_)) {
-                break;
+            if matches!(told, Missed::Failed(_)) {
+                break; // somebody answered; the other addresses are the same service
             }
         }
-        Err(last)
+        Err(told)
     };
-    let connection = dialling.await?;
+    let connection = timeout(ENROLL_QUIC_SILENCE_MAX, dialling)
+        .await
+        .unwrap_or_else(|_| Err(Missed::Silent("no answer".to_owned())))?;
     let exchange = async {
         let (mut send, mut receive) = connection.open_bi().await?;
         send.write_all(question).await?;

@@ -42,10 +42,14 @@ pub(super) async fn respond(
         loop {
             tokio::select! {
                 biased;
-                sent = &mut sending => break sent?,
                 heads = informational.next() => {
                     activity.touch();
                     pass_informational(heads, &mut passed, to).await?;
+                }
+                sent = &mut sending => {
+                    // They may have come in one piece with the final head.
+                    pass_informational(informational.take(), &mut passed, to).await?;
+                    break sent?;
                 }
             }
         }

@@ -42,12 +42,17 @@ impl Informational {
     /// Resolves with what came since the last call, at least one. Cancel safe.
     pub(super) async fn next(&self) -> Vec<ResponseHead> {
         loop {
-            let heads = std::mem::take(&mut *self.heads.lock().unwrap_or_else(PoisonError::into_inner));
+            let heads = self.take();
             if !heads.is_empty() {
                 return heads;
             }
             self.more.notified().await;
         }
+    }
+
+    /// What came since the last call.
+    pub(super) fn take(&self) -> Vec<ResponseHead> {
+        std::mem::take(&mut *self.heads.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn push(&self, head: ResponseHead) {

@@ -4,14 +4,16 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use mezusphere_model::Timestamp;
 use mezusphere_model::bundle::EdgeAddress;
 use mezusphere_pki::tls::tunnel_client_config;
 use mezusphere_pki::{EDGE_DNS_NAME, ExpectedRole, Peer, PeerError, Trust, verify_peer};
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Connection, ConnectionError, VarInt};
+use quinn::{ClientConfig, Connection, VarInt};
 use rustls_pki_types::CertificateDer;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tunnel_proto::codes::CloseCode;
 use tunnel_proto::control::{Hello, VERSIONS, WarpgateEvent, Welcome};
 
@@ -19,7 +21,7 @@ use super::Shared;
 use super::control::Control;
 use super::endpoint::transport;
 use super::failure::Failure;
-use crate::limits::DIAL_MAX;
+use crate::limits::{DIAL_MAX, DIAL_SILENCE_MAX, DIAL_STAGGER};
 use crate::resolve::resolve;
 
 /// A tunnel that an edge has welcomed.
@@ -40,19 +42,32 @@ impl Tunnel {
     }
 }
 
-/// Dials `edge` at each of its addresses until one answers.
+/// Dials `edge` at all of its addresses, each a little after the one before, and takes the first that answers.
 pub(super) async fn dial(shared: &Shared, edge: &EdgeAddress) -> Result<Tunnel, Failure> {
     let config = client_config(shared, edge)?;
     // Read before the handshake, so that a renewal in between only makes the tunnel end early.
     let own_end = shared.identity.get().not_after();
-    let mut last = None;
-    for address in resolve(&edge.host, edge.port).await? {
-        match connect(shared, &config, address).await {
+    let addresses = resolve(&edge.host, edge.port).await?;
+    let mut attempts: FuturesUnordered<_> = (0_u32..)
+        .zip(addresses)
+        .map(|(nth, address)| {
+            let config = &config;
+            async move {
+                sleep(DIAL_STAGGER.saturating_mul(nth)).await;
+                connect(shared, config, address).await
+            }
+        })
+        .collect();
+    let mut told = Failure::no_answer();
+    while let Some(attempt) = attempts.next().await {
+        match attempt {
+            // The other attempts are dropped with this, and their connections closed.
             Ok(connection) => return greet(shared, edge, connection, own_end).await,
-            Err(failure) => last = Some(failure),
+            Err(failure) if told == Failure::no_answer() => told = failure, // an answer tells more than silence
+            Err(_) => {}
         }
     }
-    Err(last.unwrap_or_else(Failure::no_answer))
+    Err(told)
 }
 
 fn client_config(shared: &Shared, edge: &EdgeAddress) -> Result<ClientConfig, Failure> {
@@ -66,16 +81,16 @@ fn client_config(shared: &Shared, edge: &EdgeAddress) -> Result<ClientConfig, Fa
 }
 
 async fn connect(shared: &Shared, config: &ClientConfig, address: SocketAddr) -> Result<Connection, Failure> {
-    let connecting = shared
+    let mut connecting = shared
         .network
         .endpoint
         .connect_with(config.clone(), address, EDGE_DNS_NAME)
         .map_err(|why| Failure::not_dialled(&why))?;
-    match timeout(DIAL_MAX, connecting).await {
-        Ok(Ok(connection)) => Ok(connection),
-        Ok(Err(ConnectionError::TimedOut)) | Err(_) => Err(Failure::no_answer()),
-        Ok(Err(why)) => Err(Failure::from(&why)),
-    }
+    // Silence ends the attempt soon; whoever answers gets the time that a slow link needs.
+    let answered = timeout(DIAL_SILENCE_MAX, connecting.handshake_data()).await.map(|data| data.map(drop));
+    answered.map_err(|_| Failure::no_answer())?.map_err(|why| Failure::of_dial(&why))?;
+    let connected = timeout(DIAL_MAX, connecting).await.map_err(|_| Failure::no_answer())?;
+    connected.map_err(|why| Failure::of_dial(&why))
 }
 
 /// Opens the control stream and waits for Welcome; the session limits the time.
@@ -93,10 +108,9 @@ async fn greet(
         match control.next().await {
             WarpgateEvent::Welcomed(welcome) => break welcome,
             WarpgateEvent::Ended(end) => {
+                let reason = connection.close_reason();
                 connection.close(VarInt::from_u32(end.close_code().number()), b"");
-                // If the connection broke under the session, that is the better reason.
-                let lost = connection.close_reason().filter(|why| *why != ConnectionError::LocallyClosed);
-                return Err(lost.map_or_else(|| Failure::from(&end), |why| Failure::from(&why)));
+                return Err(Failure::of_session(&end, reason.as_ref()));
             }
             WarpgateEvent::Bundle(_) | WarpgateEvent::ProbeDone { .. } | WarpgateEvent::Draining { .. } => {}
         }

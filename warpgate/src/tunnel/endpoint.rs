@@ -11,7 +11,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tunnel_proto::limits::EXCHANGES_FIRST;
 
 use crate::limits::{
-    SOCKET_BUFFER_LEN, STREAM_WINDOW, TUNNEL_IDLE_MAX, TUNNEL_KEEP_ALIVE, TUNNEL_SEND_WINDOW, TUNNEL_WINDOW,
+    INITIAL_RTT, SOCKET_BUFFER_LEN, STREAM_WINDOW, TUNNEL_IDLE_MAX, TUNNEL_KEEP_ALIVE, TUNNEL_SEND_WINDOW,
+    TUNNEL_WINDOW,
 };
 
 /// The socket, and what the system granted it.
@@ -69,6 +70,7 @@ pub(super) fn transport() -> Arc<TransportConfig> {
     let mut transport = TransportConfig::default();
     transport
         .max_idle_timeout(IdleTimeout::try_from(TUNNEL_IDLE_MAX).ok())
+        .initial_rtt(INITIAL_RTT)
         .keep_alive_interval(Some(TUNNEL_KEEP_ALIVE))
         .max_concurrent_bidi_streams(VarInt::from_u32(EXCHANGES_FIRST))
         .max_concurrent_uni_streams(VarInt::from_u32(0))

@@ -8,7 +8,7 @@ use tunnel_proto::codes::CloseCode;
 use tunnel_proto::control::{Refused, SessionEnd};
 
 use crate::backoff::Backoff;
-use crate::limits::{DIAL_MAX, DO_NOT_RETRY_FOR, RETRY_AFTER_MAX};
+use crate::limits::{DIAL_SILENCE_MAX, DO_NOT_RETRY_FOR, RETRY_AFTER_MAX};
 use crate::resolve::ResolveError;
 
 /// Why a tunnel could not be made, or ended.
@@ -57,8 +57,22 @@ impl Failure {
         Self::new("tunnel.tls_setup", why.to_string(), "")
     }
 
+    /// The handshake failed.
+    pub(super) fn of_dial(error: &ConnectionError) -> Self {
+        if *error == ConnectionError::TimedOut { Self::no_answer() } else { Self::from(error) }
+    }
+
+    /// The control session ended, and perhaps its connection before it. The stream breaks with the connection,
+    /// which then knows the reason; but what the edge said on the stream tells most.
+    pub(super) fn of_session(end: &SessionEnd, connection: Option<&ConnectionError>) -> Self {
+        match (end, connection) {
+            (SessionEnd::Left, Some(why)) if *why != ConnectionError::LocallyClosed => Self::from(why),
+            _ => Self::from(end),
+        }
+    }
+
     pub(super) fn no_answer() -> Self {
-        let message = format!("no answer over UDP within {} s", DIAL_MAX.as_secs());
+        let message = format!("no answer over UDP within {} s", DIAL_SILENCE_MAX.as_secs());
         Self::new("tunnel.no_answer", message, "check that UDP to this address and port is allowed here")
     }
 

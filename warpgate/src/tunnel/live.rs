@@ -6,7 +6,7 @@ use std::time::Duration;
 use mezusphere_model::Timestamp;
 use quinn::{Connection, VarInt};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info};
 use tunnel_proto::codes::CloseCode;
@@ -19,14 +19,12 @@ use super::failure::Failure;
 use crate::bundle::{Offered, Rejected};
 use crate::exchange::{self, Gate, TunnelExchanges};
 use crate::limits::{
-    CERTIFICATE_MARGIN, CONTROL_QUEUE_MAX, DRAIN_LATE_ARRIVALS, REPLACED_GRACE_MAX, ROUND_TRIP_MAX,
+    CERTIFICATE_MARGIN, CLOCK_LOOK_EVERY, CONTROL_QUEUE_MAX, DRAIN_LATE_ARRIVALS, REPLACED_GRACE_MAX,
+    ROUND_TRIP_MAX,
 };
 
 /// Commands to one tunnel, at most a few in its life.
 const COMMANDS_MAX: usize = 4;
-
-/// How often wall-clock ends are looked at, because a wall clock may jump.
-const CLOCK_LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// A tunnel's handle. Dropped, the tunnel is closed at once.
 pub(super) struct Live {
@@ -187,10 +185,8 @@ impl State {
                 drop(notices.try_send(Notice::EdgeDrains));
             }
             WarpgateEvent::Ended(end) => {
-                // The stream breaks with the connection; then the connection knows the reason.
-                let lost = timeout(DRAIN_LATE_ARRIVALS.0, self.tunnel.connection.closed()).await;
-                let failure = lost.map_or_else(|_| Failure::from(&end), |why| Failure::from(&why));
-                return Some((end.close_code(), failure));
+                let connection = self.tunnel.connection.close_reason();
+                return Some((end.close_code(), Failure::of_session(&end, connection.as_ref())));
             }
             WarpgateEvent::Welcomed(_) | WarpgateEvent::ProbeDone { .. } => {}
         }

@@ -16,7 +16,7 @@ use super::failure::Failure;
 use super::live::{Live, Notice};
 use super::{EdgeState, Orders, Shared};
 use crate::backoff::Backoff;
-use crate::limits::{DIAL_BACKOFF, DIAL_STABLE_AFTER, RENEWAL_PAUSE_MIN};
+use crate::limits::{CLOCK_LOOK_EVERY, DIAL_BACKOFF, DIAL_STABLE_AFTER, RENEWAL_PAUSE_MIN};
 use crate::output::Event;
 
 /// One edge's supervisor.
@@ -100,7 +100,7 @@ impl Supervisor {
     async fn stay(&mut self) -> Turn {
         loop {
             let replace_in = self.current.as_ref().map_or(Duration::ZERO, |live| {
-                live.replace_at.since(self.shared.clock.now()).max(RENEWAL_PAUSE_MIN)
+                live.replace_at.since(self.shared.clock.now()).clamp(RENEWAL_PAUSE_MIN, CLOCK_LOOK_EVERY)
             });
             tokio::select! {
                 notice = next_notice(self.current.as_mut()) => match notice {

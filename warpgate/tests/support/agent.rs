@@ -1,0 +1,142 @@
+//! A warpgate under test: the whole agent, in this process, with what it prints captured.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use mezusphere_model::Clock;
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use warpgate::agent::{self, Config};
+use warpgate::exit::Exit;
+use warpgate::output::{Format, Reporter};
+use warpgate::state::StateDir;
+use warpgate::upstream::{Declared, Upstreams};
+
+use super::Platform;
+use super::edge::{Edge, Tunnel};
+
+#[derive(Clone, Default)]
+pub struct Printed(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Printed {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+pub struct Agent {
+    pub signals: watch::Sender<u32>,
+    pub task: JoinHandle<Exit>,
+    printed: Printed,
+    /// The connect service lives as long as the agent.
+    pub connect: Option<quinn::Endpoint>,
+}
+
+impl Agent {
+    /// Starts an agent with these upstreams.
+    pub fn start(platform: &Arc<Platform>, upstreams: &[String]) -> Self {
+        Self::start_with(platform, upstreams, |_| {})
+    }
+
+    pub fn start_with(
+        platform: &Arc<Platform>,
+        upstreams: &[String],
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
+        Self::start_at(platform, platform.clock(), upstreams, change)
+    }
+
+    /// Starts an agent on a machine with this clock.
+    pub fn start_at(
+        platform: &Arc<Platform>,
+        clock: Clock,
+        upstreams: &[String],
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
+        let connect = platform.connect_service();
+        let key = platform.key(connect.local_addr().unwrap());
+        let declared: Vec<Declared> = upstreams.iter().map(|text| text.parse().unwrap()).collect();
+        let mut config = Config {
+            key,
+            key_hint: "a91c".to_owned(),
+            upstreams: Upstreams::new(declared).unwrap(),
+            state: None,
+            health: None,
+            exit_on_failure: false,
+            hostname: "test".to_owned(),
+        };
+        change(&mut config);
+        let printed = Printed::default();
+        let (reporter, _console) =
+            Reporter::start(Format::Json, platform.clock(), printed.clone(), std::io::sink()).unwrap();
+        let (signals, counted) = watch::channel(0);
+        let task = tokio::spawn(agent::run(config, clock, platform.entropy.clone(), reporter, counted));
+        Self { signals, task, printed, connect: Some(connect) }
+    }
+
+    /// Everything it printed so far.
+    pub fn events(&self) -> Vec<Value> {
+        let bytes = self.printed.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    pub fn named(&self, name: &str) -> Vec<Value> {
+        self.events().into_iter().filter(|event| event["event"] == name).collect()
+    }
+
+    /// The first event of this name, once it is there.
+    pub async fn event(&self, name: &str) -> Value {
+        super::until(name, || !self.named(name).is_empty()).await;
+        self.named(name).remove(0)
+    }
+
+    pub fn signal(&self) {
+        self.signals.send_modify(|count| *count += 1);
+    }
+
+    /// How it ended.
+    pub async fn exit(&mut self) -> Exit {
+        tokio::time::timeout(std::time::Duration::from_secs(45), &mut self.task).await.unwrap().unwrap()
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// One platform, one edge, one agent, one tunnel between them.
+pub struct Scene {
+    pub platform: Arc<Platform>,
+    pub edge: Edge,
+    pub agent: Agent,
+    pub tunnel: Arc<Tunnel>,
+}
+
+impl Scene {
+    pub async fn with_upstream(upstream: SocketAddr) -> Self {
+        Self::on(Platform::new(), upstream).await
+    }
+
+    pub async fn on(platform: Arc<Platform>, upstream: SocketAddr) -> Self {
+        let edge = Edge::start(&platform);
+        let agent = Agent::start(&platform, &[upstream.to_string()]);
+        let tunnel = edge.tunnel(1).await;
+        // Until then the warpgate's own probe of the upstream may come in between.
+        agent.event("ready").await;
+        Self { platform, edge, agent, tunnel }
+    }
+}
+
+pub fn state(path: &Path) -> StateDir {
+    StateDir::open(path).unwrap()
+}

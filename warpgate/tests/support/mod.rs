@@ -1,0 +1,341 @@
+//! A platform for tests: a CA, a connect service, and edges that do what the test says, honest or not.
+//!
+//! Everything the warpgate meets here is real except the deciding: real QUIC, real certificates, real frames.
+
+#![allow(dead_code, unreachable_pub, reason = "each test binary includes it and uses a part")]
+#![allow(clippy::missing_panics_doc, clippy::missing_errors_doc, missing_docs, reason = "tests")]
+
+pub mod agent;
+pub mod edge;
+pub mod upstream;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use mezusphere_model::bundle::{Bundle, EdgeAddress, SignedBundle};
+use mezusphere_model::clock::ManualClock;
+use mezusphere_model::connection_key::ConnectionKey;
+use mezusphere_model::id::{
+    ApiKeyId, ControlId, DirectoryId, EdgeId, EnvironmentId, OrganizationId, ProjectId, RouteId, WarpgateId,
+};
+use mezusphere_model::identity::{Assurance, Identity, Method, Subject};
+use mezusphere_model::route::{AuthMode, PathMatch, Requirement, RouteDoc, RouteTimeouts, SiteDoc};
+use mezusphere_model::slug::{Name, Slug};
+use mezusphere_model::token::{ApiKeyToken, Token};
+use mezusphere_model::{Clock, Entropy, Host, Timestamp};
+use mezusphere_pki::tls::connect_server_config;
+use mezusphere_pki::{
+    CurrentIdentity, CurrentTrust, Issuing, NodeIdentity, NodeKey, Role, Root, SpiffeName, Trust, TrustDomain,
+};
+use quinn::crypto::rustls::QuicServerConfig;
+use tunnel_proto::assertion::{self, Audience, Claims};
+use tunnel_proto::connect::{Decoder, Enrolled, Refusal, Reply, Request, frame};
+use tunnel_proto::jws::{Jwk, SigningKey};
+
+pub const HOST: &str = "shop.localhost";
+pub const START: Timestamp = Timestamp::from_seconds(1_800_000_000);
+
+/// What the connect service does with a request; `None`: what control would do.
+pub type Twist = Box<dyn Fn(&Request) -> Option<Reply> + Send + Sync>;
+
+/// An installation with one environment.
+pub struct Platform {
+    pub hand: ManualClock,
+    pub entropy: Entropy,
+    pub root: Root,
+    pub issuing: Issuing,
+    pub ttl: Duration,
+    pub assertion_key: SigningKey,
+    pub audience: Audience,
+    pub site: Mutex<SiteDoc>,
+    pub edges: Mutex<Vec<EdgeAddress>>,
+    pub denied: Mutex<Vec<String>>,
+    pub twist: Mutex<Option<Twist>>,
+    pub enrolled: AtomicUsize,
+    pub polled: AtomicUsize,
+    /// Added to what control's clock shows, in seconds.
+    pub control_ahead_s: AtomicU64,
+    control: NodeIdentity,
+    domain: TrustDomain,
+}
+
+pub fn route(id: u128, path: &str, auth: AuthMode) -> RouteDoc {
+    RouteDoc {
+        min_reader: 1,
+        id: RouteId::from_bits(id),
+        path: PathMatch::parse(path).unwrap(),
+        methods: Vec::new(),
+        auth,
+        require: Requirement::default(),
+        upstream: Slug::parse("default").unwrap(),
+        timeouts: RouteTimeouts::default(),
+    }
+}
+
+pub fn name(text: &str) -> Name {
+    Name::parse(text).unwrap()
+}
+
+impl Platform {
+    pub fn new() -> Arc<Self> {
+        Self::with_ttl(Duration::from_secs(24 * 3600))
+    }
+
+    pub fn with_ttl(ttl: Duration) -> Arc<Self> {
+        let entropy = Entropy::counting();
+        let hand = ManualClock::at(START);
+        let domain = TrustDomain::parse("mezu.test").unwrap();
+        let root = Root::create(&domain, START, &entropy).unwrap();
+        let issuing = Issuing::create(&root, START, &entropy).unwrap();
+        let (project, environment) = (ProjectId::random(&entropy), EnvironmentId::random(&entropy));
+        let site = SiteDoc {
+            min_reader: 1,
+            organization: OrganizationId::random(&entropy),
+            project,
+            environment,
+            project_slug: Slug::parse("shop").unwrap(),
+            environment_slug: Slug::parse("production").unwrap(),
+            display_name: "Shop".to_owned(),
+            directory: DirectoryId::random(&entropy),
+            hosts: vec![Host::parse(HOST).unwrap()],
+            routes: vec![
+                route(1, "/*", AuthMode::Public),
+                route(2, "/private/*", AuthMode::Required),
+                RouteDoc {
+                    require: Requirement { any_role: vec![name("customer")], ..Requirement::default() },
+                    ..route(3, "/customers/*", AuthMode::Required)
+                },
+                RouteDoc {
+                    upstream: Slug::parse("elsewhere").unwrap(),
+                    ..route(4, "/elsewhere", AuthMode::Public)
+                },
+                route(5, "/maybe/*", AuthMode::Optional),
+            ],
+            revision: 1,
+        };
+        let control_id = ControlId::random(&entropy);
+        // Control's own leaf outlives the test's clock games.
+        let control =
+            leaf(&issuing, &domain, Role::Control(control_id), START, Duration::from_secs(24 * 3600));
+        let assertion_key = SigningKey::from_pkcs8(NodeKey::generate().unwrap().pkcs8_der()).unwrap();
+        Arc::new(Self {
+            hand,
+            entropy,
+            root,
+            issuing,
+            ttl,
+            assertion_key,
+            audience: Audience { project, environment },
+            site: Mutex::new(site),
+            edges: Mutex::new(Vec::new()),
+            denied: Mutex::new(Vec::new()),
+            twist: Mutex::new(None),
+            enrolled: AtomicUsize::new(0),
+            polled: AtomicUsize::new(0),
+            control_ahead_s: AtomicU64::new(0),
+            control,
+            domain,
+        })
+    }
+
+    pub fn clock(&self) -> Clock {
+        self.hand.clock()
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.clock().now()
+    }
+
+    pub fn trust(&self) -> CurrentTrust {
+        CurrentTrust::new(Trust::new(self.domain.clone(), vec![self.root.certificate().clone()], []).unwrap())
+    }
+
+    /// A certificate for `role` from now on.
+    pub fn leaf(&self, role: Role) -> NodeIdentity {
+        leaf(&self.issuing, &self.domain, role, self.now(), self.ttl)
+    }
+
+    pub fn bundle(&self) -> Bundle {
+        Bundle {
+            min_reader: 1,
+            site: self.site.lock().unwrap().clone(),
+            issued_at: self.now(),
+            trust_domain: self.domain.to_string(),
+            roots_pem: vec![self.root.certificate_pem()],
+            assertion_jwks: Jwk::write_set(&[self.assertion_key.public().clone()]),
+            edges: self.edges.lock().unwrap().clone(),
+            denied: self.denied.lock().unwrap().clone(),
+            origin: format!("https://{HOST}:8443"),
+            login_host: Host::parse("login.mezu.localhost").unwrap(),
+        }
+    }
+
+    pub fn signed_bundle(&self) -> SignedBundle {
+        self.sign_as_control(&self.bundle())
+    }
+
+    pub fn sign_as_control(&self, bundle: &Bundle) -> SignedBundle {
+        self.sign(bundle, &self.control)
+    }
+
+    /// `bundle` signed by `signer`, whoever that is.
+    pub fn sign(&self, bundle: &Bundle, signer: &NodeIdentity) -> SignedBundle {
+        let key = SigningKey::from_pkcs8(signer.key().pkcs8_der()).unwrap();
+        tunnel_proto::bundle::sign(bundle, &key, signer.chain()).unwrap()
+    }
+
+    /// Changes the site and publishes it as the next revision.
+    pub fn publish(&self, change: impl FnOnce(&mut SiteDoc)) -> SignedBundle {
+        {
+            let mut site = self.site.lock().unwrap();
+            change(&mut site);
+            site.revision += 1;
+        }
+        self.signed_bundle()
+    }
+
+    pub fn identity(&self, roles: &[&str]) -> Identity {
+        Identity {
+            subject: Subject::User(mezusphere_model::id::UserId::from_bits(77)),
+            session: Some(mezusphere_model::id::SessionId::from_bits(5)),
+            email: "zoe@example.com".to_owned(),
+            name: "Zoë".to_owned(),
+            roles: roles.iter().map(|role| name(role)).collect(),
+            permissions: vec![name("orders:read")],
+            methods: vec![Method::Password],
+            assurance: Assurance::Aal1,
+            authenticated_at: START,
+            claims: std::collections::BTreeMap::default(),
+        }
+    }
+
+    pub fn claims(&self, roles: &[&str]) -> Claims {
+        Claims::from_identity(&self.identity(roles), &self.domain.uri(), self.audience, self.now())
+    }
+
+    pub fn assertion(&self, roles: &[&str]) -> bytes::Bytes {
+        self.sign_claims(&self.claims(roles))
+    }
+
+    pub fn sign_claims(&self, claims: &Claims) -> bytes::Bytes {
+        assertion::sign(&self.assertion_key, claims).unwrap().into()
+    }
+
+    pub fn key(&self, connect: SocketAddr) -> ConnectionKey {
+        ConnectionKey {
+            key: ApiKeyToken { id: ApiKeyId::from_bits(9), secret: Token::from_bytes([9; 32]) },
+            environment: self.audience.environment,
+            root: self.root.fingerprint(),
+            host: Host::parse("connect.mezu.localhost").unwrap(),
+            port: connect.port(),
+        }
+    }
+
+    /// Starts the connect service over QUIC; it ends with the returned endpoint.
+    pub fn connect_service(self: &Arc<Self>) -> quinn::Endpoint {
+        let identity = CurrentIdentity::new(self.leaf(Role::Edge(EdgeId::from_bits(1))));
+        let tls =
+            connect_server_config(&identity, &self.trust(), &self.clock(), &[tunnel_proto::CONNECT_ALPN])
+                .unwrap();
+        let endpoint = server(tls, 0);
+        let (platform, accepting) = (Arc::clone(self), endpoint.clone());
+        tokio::spawn(async move {
+            while let Some(incoming) = accepting.accept().await {
+                let platform = Arc::clone(&platform);
+                tokio::spawn(async move {
+                    let Ok(connection) = incoming.await else { return };
+                    while let Ok((mut send, mut receive)) = connection.accept_bi().await {
+                        let mut decoder = Decoder::new();
+                        while let Ok(Some(chunk)) = receive.read_chunk(65536, true).await {
+                            decoder.push(&chunk.bytes).unwrap();
+                        }
+                        let request = Request::from_json(&decoder.finish().unwrap()).unwrap();
+                        let reply = platform.answer(&request);
+                        send.write_all(&frame(&reply.to_json().unwrap()).unwrap()).await.unwrap();
+                        send.finish().unwrap();
+                    }
+                });
+            }
+        });
+        endpoint
+    }
+
+    pub fn answer(&self, request: &Request) -> Reply {
+        match request {
+            Request::Enroll(_) => self.enrolled.fetch_add(1, Ordering::SeqCst),
+            Request::Bundle(_) => self.polled.fetch_add(1, Ordering::SeqCst),
+        };
+        if let Some(reply) = self.twist.lock().unwrap().as_ref().and_then(|twist| twist(request)) {
+            return reply;
+        }
+        match request {
+            Request::Enroll(enroll) => {
+                let warpgate = enroll.instance.unwrap_or(WarpgateId::from_bits(0xabc));
+                let Audience { project, environment } = self.audience;
+                let name = SpiffeName::new(
+                    self.domain.clone(),
+                    Role::Warpgate { project, environment, id: warpgate },
+                );
+                let csr = BASE64.decode(&enroll.csr_der).unwrap();
+                let leaf = self.issuing.issue(&csr, &name, self.now(), self.ttl).unwrap();
+                let ahead = Duration::from_secs(self.control_ahead_s.load(Ordering::SeqCst));
+                Reply::Enrolled(Box::new(Enrolled {
+                    chain_pem: leaf.chain_pem(),
+                    roots_pem: vec![self.root.certificate_pem()],
+                    warpgate,
+                    spiffe: name.to_string(),
+                    not_after: leaf.not_after,
+                    control_time: self.now().after(ahead),
+                    bundle: self.signed_bundle(),
+                    account: "prod-web".to_owned(),
+                    project: Slug::parse("shop").unwrap(),
+                    environment: Slug::parse("production").unwrap(),
+                }))
+            }
+            Request::Bundle(query) => {
+                let newest = self.signed_bundle();
+                Reply::Bundle { bundle: (newest.revision > query.have_revision).then_some(newest) }
+            }
+        }
+    }
+}
+
+pub fn refusal(code: &str) -> Reply {
+    Reply::Refused(Refusal {
+        code: code.to_owned(),
+        message: format!("Refused: {code}."),
+        next: "Ask.".to_owned(),
+    })
+}
+
+fn leaf(issuing: &Issuing, domain: &TrustDomain, role: Role, now: Timestamp, ttl: Duration) -> NodeIdentity {
+    let key = NodeKey::generate().unwrap();
+    let name = SpiffeName::new(domain.clone(), role);
+    let leaf = issuing.issue(&key.csr_der().unwrap(), &name, now, ttl).unwrap();
+    NodeIdentity::new(leaf.chain, key).unwrap()
+}
+
+/// A QUIC server on a loopback port; 0 picks one.
+pub fn server(tls: rustls::ServerConfig, port: u16) -> quinn::Endpoint {
+    let crypto = QuicServerConfig::try_from(tls).unwrap();
+    let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+    let mut transport = quinn::TransportConfig::default();
+    transport.max_idle_timeout(Some(Duration::from_secs(30).try_into().unwrap()));
+    config.transport_config(Arc::new(transport));
+    quinn::Endpoint::server(config, (Ipv4Addr::LOCALHOST, port).into()).unwrap()
+}
+
+/// Waits for `done` to be true, at most ten seconds, looking every few milliseconds.
+pub async fn until(what: &str, mut done: impl FnMut() -> bool) {
+    for _ in 0..2000 {
+        if done() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("never happened: {what}");
+}
