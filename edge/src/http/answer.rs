@@ -34,15 +34,15 @@ pub(super) fn advertise(headers: &mut HeaderMap, alt_svc: &HeaderValue) {
 
 /// Refuses what no request may be on any protocol: more fields or a longer target than the limits, a tunnel to
 /// elsewhere. On h1 the limits were checked before parsing; the size of a field section is the codecs' to check.
-pub(super) fn judge<B>(request: &Request<B>) -> Result<(), Response<Body>> {
+pub(super) fn objection<B>(request: &Request<B>) -> Option<Response<Body>> {
     if request.headers().len() > REQUEST_FIELDS_MAX {
-        return Err(refusal(
+        return Some(refusal(
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             &format!("the request has more than {REQUEST_FIELDS_MAX} fields"),
         ));
     }
     if request.uri().path_and_query().is_some_and(|target| target.as_str().len() > REQUEST_TARGET_LEN_MAX) {
-        return Err(refusal(
+        return Some(refusal(
             StatusCode::URI_TOO_LONG,
             &format!("the request target is longer than {REQUEST_TARGET_LEN_MAX} octets"),
         ));
@@ -52,9 +52,9 @@ pub(super) fn judge<B>(request: &Request<B>) -> Result<(), Response<Body>> {
         response
             .headers_mut()
             .insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
-        return Err(response);
+        return Some(response);
     }
-    Ok(())
+    None
 }
 
 /// Readies a response for h2 or h3: no body where there must be none (RFC 9110 §6.4.1), a length where it is
@@ -144,14 +144,14 @@ mod tests {
     fn a_date_is_an_imf_fixdate_and_moves_with_the_clock() {
         let hand = ManualClock::at(Timestamp::from_seconds(784_111_777));
         let dates = Dates::new(hand.clock());
-        let dated = || {
+        let fresh = || {
             let mut headers = HeaderMap::new();
             dates.add(&mut headers);
             headers.remove(DATE).unwrap()
         };
-        assert_eq!(dated(), "Sun, 06 Nov 1994 08:49:37 GMT"); // the example of RFC 9110 §5.6.7
+        assert_eq!(fresh(), "Sun, 06 Nov 1994 08:49:37 GMT"); // the example of RFC 9110 §5.6.7
         hand.advance(std::time::Duration::from_secs(1));
-        assert_eq!(dated(), "Sun, 06 Nov 1994 08:49:38 GMT");
+        assert_eq!(fresh(), "Sun, 06 Nov 1994 08:49:38 GMT");
         let mut headers = HeaderMap::new();
         headers.insert(DATE, HeaderValue::from_static("the upstream's"));
         dates.add(&mut headers);
@@ -165,10 +165,10 @@ mod tests {
             for _ in 0..fields {
                 request = request.header("x", "y");
             }
-            judge(&request.body(()).unwrap()).map_err(|refusal| refusal.status().as_u16())
+            objection(&request.body(()).unwrap()).map(|refusal| refusal.status().as_u16())
         };
-        assert_eq!(request(REQUEST_TARGET_LEN_MAX, REQUEST_FIELDS_MAX), Ok(()));
-        assert_eq!(request(REQUEST_TARGET_LEN_MAX + 1, 1), Err(414));
-        assert_eq!(request(1, REQUEST_FIELDS_MAX + 1), Err(431));
+        assert_eq!(request(REQUEST_TARGET_LEN_MAX, REQUEST_FIELDS_MAX), None);
+        assert_eq!(request(REQUEST_TARGET_LEN_MAX + 1, 1), Some(414));
+        assert_eq!(request(1, REQUEST_FIELDS_MAX + 1), Some(431));
     }
 }

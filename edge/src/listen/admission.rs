@@ -36,7 +36,7 @@ pub struct Place {
 }
 
 /// What counts as one address: an IPv4 address, or the /64 that a host or home owns in IPv6 (RFC 6177).
-type Key = [u8; 8];
+type Key = u64;
 
 impl Admission {
     /// Nobody is there yet.
@@ -94,14 +94,10 @@ impl Drop for Place {
 fn key(address: IpAddr) -> Key {
     match address.to_canonical() {
         IpAddr::V4(address) => {
-            let [a, b, c, d] = address.octets();
             // No /64 of the internet begins with 0.
-            [0, 0, 0, 0, a, b, c, d]
+            u64::from(address.to_bits())
         }
-        IpAddr::V6(address) => {
-            let [a, b, c, d, e, f, g, h, ..] = address.octets();
-            [a, b, c, d, e, f, g, h]
-        }
+        IpAddr::V6(address) => u64::try_from(address.to_bits() >> 64).unwrap_or(u64::MAX),
     }
 }
 

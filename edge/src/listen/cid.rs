@@ -54,7 +54,9 @@ impl ConnectionIdGenerator for PlacedCids {
     /// A packet for another place came here by mistake, or is made up: no stateless reset is spent on it.
     fn validate(&self, id: &ConnectionId) -> Result<(), InvalidCid> {
         match &id[..] {
-            [generation, core, ..] if *generation == self.place.generation && *core == self.place.core => Ok(()),
+            [generation, core, ..] if *generation == self.place.generation && *core == self.place.core => {
+                Ok(())
+            }
             _ => Err(InvalidCid),
         }
     }

@@ -54,7 +54,7 @@ impl Refusal {
     /// The TLS alert that says so (RFC 8446 §6.2).
     pub const fn alert(self) -> u8 {
         match self {
-            Self::NoProtocol => 120,                            // no_application_protocol
+            Self::NoProtocol => 120,                             // no_application_protocol
             Self::NoServerName | Self::UnknownServerName => 112, // unrecognized_name
         }
     }
@@ -71,14 +71,11 @@ pub fn decide<'a>(
     certificates: &CertificateTable,
     platform: &Platform,
 ) -> Destination {
-    let offers = Offers::read(alpn);
-    match carrier {
-        Carrier::Quic if offers.tunnel => return Destination::Tunnel,
-        Carrier::Tcp | Carrier::Quic if offers.connect => return Destination::Connect,
-        Carrier::Quic if offers.h3 => {}
-        // A client that says nothing of ALPN on TCP speaks HTTP/1.1 (RFC 9110 §4.2.2 knows no ALPN).
-        Carrier::Tcp if offers.h1_or_h2 || offers.none => {}
-        Carrier::Tcp | Carrier::Quic => return Destination::Refuse(Refusal::NoProtocol),
+    match speech(carrier, alpn) {
+        Some(Speech::Tunnel) => return Destination::Tunnel,
+        Some(Speech::Connect) => return Destination::Connect,
+        Some(Speech::Public) => {}
+        None => return Destination::Refuse(Refusal::NoProtocol),
     }
     let Some(name) = server_name else { return Destination::Refuse(Refusal::NoServerName) };
     if !certificates.covers(name) {
@@ -90,31 +87,29 @@ pub fn decide<'a>(
     }
 }
 
-/// Which of our protocols a client offers.
-#[derive(Default)]
-struct Offers {
-    none: bool,
-    h1_or_h2: bool,
-    h3: bool,
-    tunnel: bool,
-    connect: bool,
+/// What a client offers to speak, the most particular last.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Speech {
+    Public,
+    Connect,
+    Tunnel,
 }
 
-impl Offers {
-    fn read<'a>(alpn: impl Iterator<Item = &'a [u8]>) -> Self {
-        let mut offers = Self { none: true, ..Self::default() };
-        for protocol in alpn {
-            offers.none = false;
-            match protocol {
-                ALPN_H1 | ALPN_H2 => offers.h1_or_h2 = true,
-                ALPN_H3 => offers.h3 = true,
-                tunnel_proto::ALPN => offers.tunnel = true,
-                tunnel_proto::CONNECT_ALPN => offers.connect = true,
-                _ => {}
-            }
-        }
-        offers
+fn speech<'a>(carrier: Carrier, alpn: impl Iterator<Item = &'a [u8]>) -> Option<Speech> {
+    let mut most = None;
+    let mut is_silent = true;
+    for protocol in alpn {
+        is_silent = false;
+        let offered = match (carrier, protocol) {
+            (Carrier::Quic, tunnel_proto::ALPN) => Some(Speech::Tunnel),
+            (_, tunnel_proto::CONNECT_ALPN) => Some(Speech::Connect),
+            (Carrier::Quic, ALPN_H3) | (Carrier::Tcp, ALPN_H1 | ALPN_H2) => Some(Speech::Public),
+            _ => None,
+        };
+        most = most.max(offered);
     }
+    // A client that says nothing of ALPN on TCP speaks HTTP/1.1; on QUIC it must (RFC 9001 §8.1).
+    if is_silent && carrier == Carrier::Tcp { Some(Speech::Public) } else { most }
 }
 
 #[cfg(test)]
@@ -123,13 +118,14 @@ mod tests {
 
     #[test]
     fn the_hello_decides() {
+        type Row<'a> = (Carrier, Option<&'a str>, &'a [&'a [u8]], Destination);
         let platform = Platform::development(8443).unwrap();
         let certificates = CertificateTable::covering(&["*.localhost", "login.mezu.localhost"]);
         let (tunnel, connect) = (tunnel_proto::ALPN, tunnel_proto::CONNECT_ALPN);
         let login = Destination::Platform(PlatformHost::Login);
         let no_protocol = Destination::Refuse(Refusal::NoProtocol);
         let unknown = Destination::Refuse(Refusal::UnknownServerName);
-        let rows: &[(Carrier, Option<&str>, &[&[u8]], Destination)] = &[
+        let rows: &[Row<'_>] = &[
             (Carrier::Tcp, Some("shop.localhost"), &[b"h2", b"http/1.1"], Destination::Site),
             (Carrier::Tcp, Some("shop.localhost"), &[], Destination::Site),
             (Carrier::Quic, Some("shop.localhost"), &[b"h3"], Destination::Site),

@@ -50,7 +50,8 @@ impl Edge {
         };
         let mut first = Some(First { udp: sockets.udp, plain, followed });
         for listener in sockets.tcp {
-            let worker = Worker::start(edge.workers.len(), &edge.drain, Arc::clone(&shared), listener, first.take())?;
+            let worker =
+                Worker::start(edge.workers.len(), &edge.drain, Arc::clone(&shared), listener, first.take())?;
             edge.workers.push(worker);
         }
         info!(edge = %id, %address, plain_http = ?plain_address, workers = edge.workers.len(), "Edge started");

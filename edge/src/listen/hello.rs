@@ -90,7 +90,7 @@ fn read_body(body: &[u8]) -> Option<Hello> {
         let data = extensions.vec16()?;
         match kind {
             EXTENSION_SERVER_NAME if !std::mem::replace(&mut seen_name, true) => {
-                hello.server_name = read_server_name(data)?;
+                hello.server_name = read_server_name(data)?.0;
             }
             EXTENSION_ALPN if !std::mem::replace(&mut seen_alpn, true) => hello.alpn = read_alpn(data)?,
             // An extension comes once (RFC 8446 §4.2); two of these could be read in two ways.
@@ -101,7 +101,10 @@ fn read_body(body: &[u8]) -> Option<Hello> {
     Some(hello)
 }
 
-fn read_server_name(data: &[u8]) -> Option<Option<String>> {
+/// A DNS name, or none where an address stands for it.
+struct ServerName(Option<String>);
+
+fn read_server_name(data: &[u8]) -> Option<ServerName> {
     let mut data = Reader(data);
     let mut list = Reader(data.vec16()?);
     if !data.is_empty() || list.is_empty() {
@@ -117,9 +120,9 @@ fn read_server_name(data: &[u8]) -> Option<Option<String>> {
     // The same reading as rustls: a DNS name, or an address that counts as no name.
     match rustls_pki_types::ServerName::try_from(name).ok()? {
         rustls_pki_types::ServerName::DnsName(name) => {
-            Some(Some(name.as_ref().trim_end_matches('.').to_ascii_lowercase()))
+            Some(ServerName(Some(name.as_ref().trim_end_matches('.').to_ascii_lowercase())))
         }
-        _ => Some(None),
+        _ => Some(ServerName(None)),
     }
 }
 

@@ -9,6 +9,7 @@
 
 pub mod admission;
 pub mod cid;
+pub mod counters;
 pub mod decide;
 pub mod drain;
 pub mod edge;

@@ -145,8 +145,11 @@ fn location<B>(host: &Host, port: u16, request: &Request<B>) -> Option<HeaderVal
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     // `OPTIONS *` has no place to go to.
     let target = if target.starts_with('/') { target } else { "/" };
-    let location =
-        if port == 443 { format!("https://{host}{target}") } else { format!("https://{host}:{port}{target}") };
+    let location = if port == 443 {
+        format!("https://{host}{target}")
+    } else {
+        format!("https://{host}:{port}{target}")
+    };
     HeaderValue::try_from(location).ok()
 }
 
@@ -175,7 +178,11 @@ mod tests {
         for (port, authority, target, expected) in rows {
             let request = Request::options(target).header(HOST, authority).body(()).unwrap();
             let location = host(&request).and_then(|host| location(&host, port, &request));
-            assert_eq!(location.as_ref().map(|value| value.to_str().unwrap()), expected, "{authority} {target}");
+            assert_eq!(
+                location.as_ref().map(|value| value.to_str().unwrap()),
+                expected,
+                "{authority} {target}"
+            );
         }
         let two = Request::get("/").header(HOST, "a.example").header(HOST, "b.example").body(()).unwrap();
         assert_eq!(host(&two), None);

@@ -18,6 +18,7 @@ use tracing::debug;
 
 use super::admission::{Admission, Place};
 use super::cid::PlacedCids;
+use super::counters::Counters;
 use super::decide::ALPN_H3;
 use super::drain::Drain;
 use super::select::SelectingServerConfig;
@@ -53,7 +54,7 @@ const INCOMING_LEN_TOTAL_MAX: u64 = 8 * 1024 * 1024;
 /// [`Limits::handshakes`]: spoofed addresses then cost us no cryptography.
 const VALIDATE_FROM_PERCENT: usize = 25;
 
-/// Closing code for a connection that HTTP/3 does not know yet: H3_EXCESSIVE_LOAD.
+/// Closing code for a connection that HTTP/3 does not know yet: `H3_EXCESSIVE_LOAD`.
 const EXCESSIVE_LOAD: VarInt = VarInt::from_u32(0x107);
 
 /// Closing code at the end of a relayed connect message, and when the edge goes: no error.
@@ -81,6 +82,7 @@ pub(super) struct QuicPort<H, T> {
     pub(super) link: Arc<dyn ControlLink>,
     pub(super) certificates: PublicCertificates,
     pub(super) admission: Arc<Admission>,
+    pub(super) counters: Arc<Counters>,
     pub(super) limits: Limits,
     pub(super) drain: Drain,
     /// Handshakes under way; [`Limits::handshakes`].
@@ -144,10 +146,12 @@ impl<H: Handle, T: Tunnels> QuicPort<H, T> {
     fn take(self: &Arc<Self>, incoming: Incoming) {
         let under_way = self.handshakes.load(Ordering::Relaxed);
         if under_way >= self.limits.handshakes || self.admission.total() >= self.limits.connections {
+            self.counters.busy.inc();
             return incoming.refuse();
         }
         let is_pressed = under_way >= self.limits.handshakes * VALIDATE_FROM_PERCENT / 100;
         if is_pressed && !incoming.remote_address_validated() && incoming.may_retry() {
+            self.counters.retried.inc();
             if let Err(error) = incoming.retry() {
                 error.into_incoming().refuse();
             }
@@ -160,8 +164,14 @@ impl<H: Handle, T: Tunnels> QuicPort<H, T> {
             // Dropping the handshake at the time-out closes the connection.
             let connection = match timeout(port.limits.handshake, connecting).await {
                 Ok(Ok(connection)) => connection,
-                Ok(Err(error)) => return debug!(%error, "A QUIC handshake failed"),
-                Err(_) => return debug!("A QUIC handshake took too long"),
+                Ok(Err(error)) => {
+                    port.counters.quic_failed.inc();
+                    return debug!(%error, "A QUIC handshake failed");
+                }
+                Err(_) => {
+                    port.counters.quic_failed.inc();
+                    return debug!("A QUIC handshake took too long");
+                }
             };
             drop(handshake);
             port.serve(connection).await;
@@ -172,11 +182,18 @@ impl<H: Handle, T: Tunnels> QuicPort<H, T> {
         let negotiated = connection.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
         let Some(negotiated) = negotiated else { return };
         match negotiated.protocol.as_deref() {
-            Some(tunnel_proto::ALPN) => self.tunnels.accept(connection).await,
-            Some(tunnel_proto::CONNECT_ALPN) => self.relay(&connection).await,
+            Some(tunnel_proto::ALPN) => {
+                self.counters.tunnel.inc();
+                self.tunnels.accept(connection).await;
+            }
+            Some(tunnel_proto::CONNECT_ALPN) => {
+                self.counters.connect.inc();
+                self.relay(&connection).await;
+            }
             Some(ALPN_H3) => match self.admission.admit(connection.remote_address().ip()) {
                 Ok(place) => self.public(connection, negotiated.server_name, place).await,
                 Err(full) => {
+                    self.counters.full(full);
                     debug!(%full, client = %connection.remote_address(), "A connection was refused");
                     connection.close(EXCESSIVE_LOAD, b"too many connections");
                 }
@@ -187,22 +204,24 @@ impl<H: Handle, T: Tunnels> QuicPort<H, T> {
     }
 
     async fn public(&self, connection: Connection, server_name: Option<String>, place: Place) {
-        let sni: Option<Arc<str>> = server_name.map(|name| name.trim_end_matches('.').to_ascii_lowercase().into());
-        let certificate =
-            sni.as_deref().and_then(|name| self.certificates.table().names(name).cloned()).unwrap_or_default();
-        let info = ConnectionInfo {
-            client: connection.remote_address(),
-            protocol: Protocol::H3,
-            sni,
-            certificate,
-        };
+        let sni: Option<Arc<str>> =
+            server_name.map(|name| name.trim_end_matches('.').to_ascii_lowercase().into());
+        let certificate = sni
+            .as_deref()
+            .and_then(|name| self.certificates.table().names(name).cloned())
+            .unwrap_or_default();
+        let info =
+            ConnectionInfo { client: connection.remote_address(), protocol: Protocol::H3, sni, certificate };
+        self.counters.h3.inc();
         h3::serve(connection, Arc::clone(&self.service), info).await;
         drop(place);
     }
 
     async fn relay(&self, connection: &Connection) {
         let from = connection.remote_address();
-        let Ok(Ok((send, recv))) = timeout(self.limits.request_head, connection.accept_bi()).await else { return };
+        let Ok(Ok((send, recv))) = timeout(self.limits.request_head, connection.accept_bi()).await else {
+            return;
+        };
         match tunnel::connect::serve_stream(&*self.link, from, recv, send).await {
             // The client closes when it has read the reply; the connection's idle time-out bounds the wait.
             Ok(()) => {

@@ -16,6 +16,7 @@ use quinn_proto::transport_parameters::TransportParameters;
 use quinn_proto::{ConnectionId, Side, TransportError, TransportErrorCode};
 use tracing::debug;
 
+use super::counters::Counters;
 use super::decide::{Carrier, Destination, decide};
 use super::hello;
 use crate::tls::PublicCertificates;
@@ -35,12 +36,18 @@ pub struct SelectingServerConfig {
     configs: QuicConfigs,
     certificates: PublicCertificates,
     platform: Platform,
+    counters: Arc<Counters>,
 }
 
 impl SelectingServerConfig {
     /// Chooses among `configs`; `certificates` and `platform` say which names are served.
-    pub fn new(configs: QuicConfigs, certificates: PublicCertificates, platform: Platform) -> Self {
-        Self { configs, certificates, platform }
+    pub fn new(
+        configs: QuicConfigs,
+        certificates: PublicCertificates,
+        platform: Platform,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Self { configs, certificates, platform, counters }
     }
 
     fn choose(&self, hello: &hello::Hello) -> Result<&Arc<QuicServerConfig>, TransportError> {
@@ -57,6 +64,7 @@ impl SelectingServerConfig {
             Destination::Connect => Ok(&self.configs.connect),
             Destination::Refuse(refusal) => {
                 debug!(%refusal, "A QUIC handshake was refused");
+                self.counters.refused(refusal);
                 Err(alert(refusal.alert(), &refusal))
             }
         }
@@ -103,13 +111,11 @@ impl Deferred {
 
 impl Session for Deferred {
     fn initial_keys(&self, dst_cid: &ConnectionId, side: Side) -> Keys {
-        match self.chosen() {
-            Some(session) => session.initial_keys(dst_cid, side),
-            None => {
-                let public = Arc::clone(&self.config.configs.public);
-                public.start_session(self.version, &self.params).initial_keys(dst_cid, side)
-            }
+        if let Some(session) = self.chosen() {
+            return session.initial_keys(dst_cid, side);
         }
+        let public = Arc::clone(&self.config.configs.public);
+        public.start_session(self.version, &self.params).initial_keys(dst_cid, side)
     }
 
     fn handshake_data(&self) -> Option<Box<dyn Any>> {

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use super::admission::Admission;
 use super::certificates;
 use super::cid::{Place, PlacedCids};
+use super::counters::Counters;
 use super::decide::{ALPN_H1, ALPN_H2, ALPN_H3};
 use super::drain::Drain;
 use super::plain::PlainPort;
@@ -35,6 +36,7 @@ pub(super) struct Shared {
     public_port: u16,
     drain: Drain,
     admission: Arc<Admission>,
+    counters: Arc<Counters>,
     certificates: PublicCertificates,
     tls: Tls,
     link: Arc<dyn ControlLink>,
@@ -59,7 +61,8 @@ impl Tls {
     fn new(parts: &EdgeParts, certificates: &PublicCertificates) -> Result<Self, StartError> {
         let (identity, trust, clock) = (&parts.identity, &parts.trust, &parts.clock);
         let resolver = || Arc::new(certificates.clone());
-        let public_tcp = public_server_config(resolver(), clock, &[ALPN_H2, ALPN_H1]).map_err(failed("public"))?;
+        let public_tcp =
+            public_server_config(resolver(), clock, &[ALPN_H2, ALPN_H1]).map_err(failed("public"))?;
         let public_quic = public_server_config(resolver(), clock, &[ALPN_H3]).map_err(failed("public"))?;
         let tunnel =
             tunnel_server_config(identity, trust, clock, &[tunnel_proto::ALPN]).map_err(failed("tunnel"))?;
@@ -93,8 +96,7 @@ impl Shared {
         let certificates = PublicCertificates::default();
         let tls = Tls::new(&parts, &certificates)?;
         let EdgeParts { replica, identity, trust, link, platform, clock, entropy, metrics } = parts;
-        let followed =
-            certificates::Follower::new(Arc::clone(&replica), certificates.clone(), clock.clone());
+        let followed = certificates::Follower::new(Arc::clone(&replica), certificates.clone(), clock.clone());
         let view = View::open(replica, Arc::clone(&link), clock.clone());
         let tunnels = Arc::new(Registry::new());
         let acceptor = tunnel::Acceptor::new(AcceptorParts {
@@ -108,6 +110,7 @@ impl Shared {
             clock: clock.clone(),
             drain: drain.clone(),
         });
+        let counters = Arc::new(Counters::new(&metrics));
         let server = request::Server::new(ServerParts {
             hosts: config.platform.clone(),
             view: Arc::clone(&view),
@@ -121,6 +124,7 @@ impl Shared {
         let shared = Self {
             public_port,
             admission: Admission::new(&config.limits),
+            counters,
             config,
             drain,
             certificates,
@@ -163,6 +167,7 @@ impl Shared {
             public: Arc::clone(&self.tls.public_tcp),
             connect: Arc::clone(&self.tls.connect),
             admission: Arc::clone(&self.admission),
+            counters: Arc::clone(&self.counters),
             limits: self.config.limits.clone(),
             drain: self.drain.clone(),
             handshakes: Semaphore::new(self.config.limits.handshakes),
@@ -192,8 +197,12 @@ impl First {
             tunnel: Arc::clone(&shared.tls.tunnel_quic),
             connect: Arc::clone(&shared.tls.connect_quic),
         };
-        let select =
-            SelectingServerConfig::new(configs, shared.certificates.clone(), shared.config.platform.clone());
+        let select = SelectingServerConfig::new(
+            configs,
+            shared.certificates.clone(),
+            shared.config.platform.clone(),
+            Arc::clone(&shared.counters),
+        );
         let entropy = shared.entropy.clone();
         let cids = move || PlacedCids::new(Place::default(), entropy.clone());
         let endpoint = quic::endpoint(self.udp, select, cids)?;
@@ -204,6 +213,7 @@ impl First {
             certificates: shared.certificates.clone(),
             // The two halves of the port count for themselves: a flood on one leaves the other open.
             admission: Admission::new(&shared.config.limits),
+            counters: Arc::clone(&shared.counters),
             limits: shared.config.limits.clone(),
             drain: shared.drain.clone(),
             handshakes: Arc::default(),

@@ -35,17 +35,15 @@ pub(super) struct PublicSockets {
 impl PublicSockets {
     pub(super) fn open(address: SocketAddr, workers: NonZeroUsize) -> Result<Self, StartError> {
         let tries = if address.port() == 0 { FREE_PORT_TRIES } else { 1 };
-        let mut last = None;
-        for _ in 0..tries {
-            match Self::open_once(address, workers) {
-                Err(StartError::Listen { source, .. }) if source.kind() == io::ErrorKind::AddrInUse => {
-                    last = Some(source);
-                }
-                done => return done,
+        let mut opened = Self::open_once(address, workers);
+        for _ in 1..tries {
+            match &opened {
+                Err(StartError::Listen { source, .. }) if source.kind() == io::ErrorKind::AddrInUse => {}
+                _ => break,
             }
+            opened = Self::open_once(address, workers);
         }
-        let source = last.unwrap_or_else(|| io::ErrorKind::AddrInUse.into());
-        Err(StartError::Listen { protocol: "TCP and UDP", address, source })
+        opened
     }
 
     fn open_once(address: SocketAddr, workers: NonZeroUsize) -> Result<Self, StartError> {
@@ -136,7 +134,8 @@ mod tests {
     #[test]
     fn a_taken_port_is_an_error_and_names_its_protocol() {
         let first = PublicSockets::open("127.0.0.1:0".parse().unwrap(), TWO).unwrap();
-        let Err(StartError::Listen { protocol, address, .. }) = PublicSockets::open(first.address, TWO) else {
+        let Err(StartError::Listen { protocol, address, .. }) = PublicSockets::open(first.address, TWO)
+        else {
             panic!("a second edge took the port of the first");
         };
         assert_eq!((protocol, address), ("TCP", first.address));

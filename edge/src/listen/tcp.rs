@@ -20,6 +20,7 @@ use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 use tracing::{debug, warn};
 
 use super::admission::{Admission, Place};
+use super::counters::Counters;
 use super::decide::{ALPN_H2, Carrier, Destination, decide};
 use super::drain::Drain;
 use super::socket;
@@ -43,6 +44,7 @@ pub(super) struct TcpPort<H> {
     /// For warpgates that enrol.
     pub(super) connect: Arc<ServerConfig>,
     pub(super) admission: Arc<Admission>,
+    pub(super) counters: Arc<Counters>,
     pub(super) limits: Limits,
     pub(super) drain: Drain,
     /// Handshakes under way; [`Limits::handshakes`].
@@ -89,7 +91,10 @@ impl<H: Handle> TcpPort<H> {
                 let port = Arc::clone(self);
                 self.drain.spawn(async move { port.serve(stream, client, place).await });
             }
-            Err(full) => debug!(%full, %client, "A connection was refused"),
+            Err(full) => {
+                self.counters.full(full);
+                debug!(%full, %client, "A connection was refused");
+            }
         }
     }
 
@@ -102,18 +107,29 @@ impl<H: Handle> TcpPort<H> {
         let stream = match timeout_at(begun + self.limits.handshake, self.handshake(stream, begun)).await {
             Ok(Ok(Some(stream))) => stream,
             Ok(Ok(None)) => return,
-            Ok(Err(error)) => return debug!(%error, %client, "A TLS handshake failed"),
-            Err(_) => return debug!(%client, "A TLS handshake took too long"),
+            Ok(Err(error)) => {
+                self.counters.tcp_failed.inc();
+                return debug!(%error, %client, "A TLS handshake failed");
+            }
+            Err(_) => {
+                self.counters.tcp_failed.inc();
+                return debug!(%client, "A TLS handshake took too long");
+            }
         };
         // The decision was a hint; what was negotiated counts.
         let (_, session) = stream.get_ref();
         match session.alpn_protocol() {
-            Some(tunnel_proto::CONNECT_ALPN) => self.relay(stream, client).await,
+            Some(tunnel_proto::CONNECT_ALPN) => {
+                self.counters.connect.inc();
+                self.relay(stream, client).await;
+            }
             Some(ALPN_H2) => {
+                self.counters.h2.inc();
                 let info = self.info(&stream, client, Protocol::H2);
                 h2::serve(stream, Arc::clone(&self.service), info).await;
             }
             _ => {
+                self.counters.h1.inc();
                 let info = self.info(&stream, client, Protocol::H1);
                 h1::serve(stream, Arc::clone(&self.service), info).await;
             }
@@ -135,6 +151,7 @@ impl<H: Handle> TcpPort<H> {
             // `decide` never says tunnel on TCP; a refusal is the safe answer if it did.
             Destination::Tunnel => return Ok(None),
             Destination::Refuse(refusal) => {
+                self.counters.refused(refusal);
                 debug!(%refusal, "A TLS handshake was refused");
                 refuse(start.io, refusal.alert()).await?;
                 return Ok(None);
@@ -159,8 +176,10 @@ impl<H: Handle> TcpPort<H> {
     ) -> ConnectionInfo {
         let name = stream.get_ref().1.server_name();
         let sni: Option<Arc<str>> = name.map(|name| name.trim_end_matches('.').to_ascii_lowercase().into());
-        let certificate =
-            sni.as_deref().and_then(|name| self.certificates.table().names(name).cloned()).unwrap_or_default();
+        let certificate = sni
+            .as_deref()
+            .and_then(|name| self.certificates.table().names(name).cloned())
+            .unwrap_or_default();
         ConnectionInfo { client, protocol, sni, certificate }
     }
 
@@ -198,7 +217,8 @@ pub(super) struct Paced<T> {
 impl<T> Paced<T> {
     fn watch<V>(&mut self, cx: &mut Context<'_>, poll: Poll<io::Result<V>>) -> Poll<io::Result<V>> {
         self.stall.watch(cx, poll).map(|result| {
-            result.unwrap_or_else(|| Err(io::Error::new(io::ErrorKind::TimedOut, "the client stopped reading")))
+            result
+                .unwrap_or_else(|| Err(io::Error::new(io::ErrorKind::TimedOut, "the client stopped reading")))
         })
     }
 }

@@ -263,7 +263,10 @@ impl<T: AsyncRead + Unpin> AsyncRead for Guard<T> {
                 State::Ended if this.verdict.get().is_some() => ready!(this.poll_discard(cx))? == 0,
                 State::Ended => true,
                 State::Broken => {
-                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, BodyError::Malformed)));
+                    return Poll::Ready(Err(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        BodyError::Malformed,
+                    )));
                 }
                 State::Head(_) if !this.partial.is_empty() => ready!(this.poll_partial(cx))?,
                 State::Head(_) | State::Body(_) => ready!(this.poll_direct(cx, buf))?,

@@ -220,13 +220,14 @@ fn split_field(line: &[u8]) -> Result<(&[u8], &[u8]), Violation> {
         return Err(Violation::FieldName);
     }
     // No early exit: so written, the compiler looks at many octets at once.
-    let is_bad =
-        value.iter().fold(false, |bad, byte| bad | ((*byte < b' ' && *byte != b'\t') | (*byte == 0x7f)));
-    match is_bad {
-        false => Ok((name, trim(value))),
+    let bad = value.iter().fold(0, |bad, byte| {
+        bad | (u8::from(*byte < b' ') & u8::from(*byte != b'\t')) | u8::from(*byte == 0x7f)
+    });
+    match bad {
+        0 => Ok((name, trim(value))),
         // A CR here is one without its LF.
-        true if value.contains(&b'\r') => Err(Violation::LineEnd),
-        true => Err(Violation::FieldValue),
+        _ if value.contains(&b'\r') => Err(Violation::LineEnd),
+        _ => Err(Violation::FieldValue),
     }
 }
 

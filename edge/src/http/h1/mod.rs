@@ -84,9 +84,9 @@ struct Exchange<H> {
 
 impl<H: Handle> Exchange<H> {
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
-        let mut response = match self.judge(&request) {
-            Ok(()) => self.service.handler.handle(request.map(body), &self.info).await,
-            Err(mut refusal) => {
+        let mut response = match self.objection(&request) {
+            None => self.service.handler.handle(request.map(body), &self.info).await,
+            Some(mut refusal) => {
                 refusal.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 refusal
             }
@@ -95,11 +95,11 @@ impl<H: Handle> Exchange<H> {
         response
     }
 
-    fn judge(&self, request: &Request<Incoming>) -> Result<(), Response<Body>> {
+    fn objection(&self, request: &Request<Incoming>) -> Option<Response<Body>> {
         if let Some(violation) = self.verdict.get().filter(|_| request.method() == PLACEHOLDER_METHOD) {
-            return Err(answer::refusal(violation.status(), &violation.to_string()));
+            return Some(answer::refusal(violation.status(), &violation.to_string()));
         }
-        answer::judge(request)
+        answer::objection(request)
     }
 }
 

@@ -124,8 +124,8 @@ fn a_body_ends_where_its_framing_says() {
         (Framing::Length(3), b"abcGET", 3),
         (Framing::Chunked, b"0\r\n\r\nGET", 5),
         (Framing::Chunked, b"3\r\nabc\r\n0\r\n\r\nGET", 13),
-        (Framing::Chunked, b"a;x=\"y\"\r\n0123456789\r\n00\r\n\r\nGET", 26),
-        (Framing::Chunked, b"0\r\nx-sum: 1\r\ny:\r\n\r\nGET", 20),
+        (Framing::Chunked, b"a;x=\"y\"\r\n0123456789\r\n00\r\n\r\nGET", 27),
+        (Framing::Chunked, b"0\r\nx-sum: 1\r\ny:\r\n\r\nGET", 19),
         (Framing::Chunked, b"1\r\n\r\r\n0\r\n\r\n\r\n", 11),
     ];
     for (framing, bytes, len) in rows {
@@ -206,7 +206,7 @@ proptest! {
 
     #[test]
     fn r24_no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), piece in 1_usize..50) {
-        let _: Result<_, Violation> = scan(&bytes);
-        let _: Result<_, usize> = follow(Framing::Chunked, &bytes, piece);
+        scan(&bytes).ok();
+        follow(Framing::Chunked, &bytes, piece).ok();
     }
 }

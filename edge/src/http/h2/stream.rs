@@ -23,13 +23,13 @@ pub(super) async fn serve<H: Handle>(
     info: &ConnectionInfo,
 ) {
     let is_head = request.method() == Method::HEAD;
-    let response = match answer::judge(&request) {
-        Ok(()) => {
+    let response = match answer::objection(&request) {
+        None => {
             let request = received(request, service.limits.stall);
             let answer = service.handler.handle(request, info);
             unless(answer, |cx| respond.poll_reset(cx).is_ready()).await
         }
-        Err(refusal) => Some(refusal),
+        refusal => refusal,
     };
     let Some(mut response) = response else { return };
     answer::advertise(response.headers_mut(), &service.alt_svc);

@@ -96,9 +96,10 @@ impl H3Body {
 
     fn failed(&mut self, error: &StreamError) -> BodyError {
         self.state = State::End;
-        match error {
-            StreamError::StreamError { .. } | StreamError::HeaderTooBig { .. } => BodyError::Malformed,
-            _ => BodyError::Gone,
+        if let StreamError::StreamError { .. } | StreamError::HeaderTooBig { .. } = error {
+            BodyError::Malformed
+        } else {
+            BodyError::Gone
         }
     }
 }
@@ -116,12 +117,12 @@ impl http_body::Body for H3Body {
         }
         let this = &mut *self;
         let poll = this.poll(cx);
-        this.stall.watch(cx, poll).map(|frame| match frame {
-            Some(frame) => frame.map(|frame| frame.map_err(BoxError::from)),
-            None => {
+        this.stall.watch(cx, poll).map(|frame| {
+            let frame = frame.unwrap_or_else(|| {
                 this.state = State::End;
-                Some(Err(BodyError::Stalled.into()))
-            }
+                Some(Err(BodyError::Stalled))
+            });
+            frame.map(|frame| frame.map_err(BoxError::from))
         })
     }
 

@@ -21,7 +21,8 @@ const HEADER_LEN_MAX: usize = 16;
 
 const DATA: u64 = 0x0;
 const HEADERS: u64 = 0x1;
-/// CANCEL_PUSH, SETTINGS, PUSH_PROMISE, GOAWAY, MAX_PUSH_ID, and the types HTTP/2 had, which are errors in HTTP/3.
+/// The other frames with a meaning (`CANCEL_PUSH`, `SETTINGS`, `PUSH_PROMISE`, `GOAWAY`, `MAX_PUSH_ID`), and the
+/// types HTTP/2 had, which are errors in HTTP/3.
 const KNOWN: [u64; 9] = [0x3, 0x4, 0x5, 0x7, 0xd, 0x2, 0x6, 0x8, 0x9];
 const CONTROL_STREAM: u64 = 0x0;
 
@@ -35,7 +36,7 @@ pub struct FrameTooLong {
     pub len: u64,
 }
 
-/// One stream's gate: octets in with [`Gate::push`], permitted octets out with [`Gate::next`].
+/// One stream's gate: octets in with [`Gate::push`], permitted octets out with [`Gate::pop`].
 #[derive(Debug)]
 pub struct Gate {
     state: State,
@@ -73,7 +74,7 @@ impl Gate {
         Self { state, input: Bytes::new(), partial: BytesMut::new() }
     }
 
-    /// Takes what arrived; to be called when [`Gate::next`] had no more.
+    /// Takes what arrived; to be called when [`Gate::pop`] had no more.
     pub fn push(&mut self, input: Bytes) {
         self.input = if self.partial.is_empty() {
             input
@@ -88,7 +89,7 @@ impl Gate {
     ///
     /// # Errors
     /// [`FrameTooLong`]: the connection is to be closed.
-    pub fn next(&mut self) -> Result<Option<Bytes>, FrameTooLong> {
+    pub fn pop(&mut self) -> Result<Option<Bytes>, FrameTooLong> {
         while !self.input.is_empty() {
             match self.state {
                 State::Open => return Ok(Some(std::mem::take(&mut self.input))),
@@ -187,7 +188,7 @@ mod tests {
         let mut out = Vec::new();
         for chunk in bytes.chunks(piece) {
             gate.push(Bytes::copy_from_slice(chunk));
-            while let Some(octets) = gate.next()? {
+            while let Some(octets) = gate.pop()? {
                 out.extend_from_slice(&octets);
             }
         }

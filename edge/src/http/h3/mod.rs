@@ -45,7 +45,9 @@ async fn drive<H: Handle>(
     builder.max_field_section_size(REQUEST_HEAD_LEN_MAX as u64);
     let Ok(h3) = timeout(service.limits.handshake, builder.build(adapter)).await else { return Ok(()) };
     let mut h3 = h3?;
-    let mut exchanges = FuturesUnordered::new();
+    let begin =
+        |(resolver, handle)| AssertUnwindSafe(stream::serve(resolver, handle, service, info)).catch_unwind();
+    let mut exchanges: FuturesUnordered<_> = std::iter::empty().map(&begin).collect();
     let mut draining = service.drain.draining();
     // Set when the client was told that the edge leaves.
     let mut leave_at: Option<Pin<Box<Sleep>>> = None;
@@ -53,15 +55,14 @@ async fn drive<H: Handle>(
         tokio::select! {
             biased;
             Some(end) = exchanges.next() => {
-                if matches!(end, Err(_)) {
+                if end.is_err() {
                     error!("A request's task panicked");
                 }
             }
             resolver = h3.accept() => {
                 let Some(resolver) = resolver? else { break };
                 let Some(handle) = accepted.take() else { continue };
-                let exchange = stream::serve(resolver, handle, service, info);
-                exchanges.push(AssertUnwindSafe(exchange).catch_unwind());
+                exchanges.push(begin((resolver, handle)));
             }
             () = &mut draining, if leave_at.is_none() => {
                 // The first stream that is not served: all that were accepted are.

@@ -1,5 +1,5 @@
 //! What h3 needs of QUIC, on quinn. Takes the place of h3-quinn 0.0.10 for three reasons: a client's
-//! STOP_SENDING must end a request that is still being worked on; a stream dropped half-way must be reset and
+//! `STOP_SENDING` must end a request that is still being worked on; a stream dropped half-way must be reset and
 //! never look finished; and every stream passes a [`Gate`].
 
 use std::future::Future;
@@ -20,7 +20,7 @@ type Streams<T> = Pin<Box<dyn Stream<Item = Result<T, ConnectionError>> + Send +
 
 /// A connection, as h3 sees it.
 pub(super) struct Connection {
-    connection: quinn::Connection,
+    inner: quinn::Connection,
     bidirectional: Streams<(quinn::SendStream, quinn::RecvStream)>,
     unidirectional: Streams<quinn::RecvStream>,
     accepted: Accepted,
@@ -76,7 +76,7 @@ impl Connection {
         let accepted = Accepted::default();
         let this = Self {
             opener: Opener { connection: connection.clone(), opening: None },
-            connection,
+            inner: connection,
             bidirectional: Box::pin(bidirectional),
             unidirectional: Box::pin(unidirectional),
             accepted: accepted.clone(),
@@ -95,12 +95,18 @@ impl<B: Buf> quic::Connection<B> for Connection {
     type RecvStream = RecvStream;
     type OpenStreams = Opener;
 
-    fn poll_accept_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<RecvStream, ConnectionErrorIncoming>> {
+    fn poll_accept_recv(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<RecvStream, ConnectionErrorIncoming>> {
         next(&mut self.unidirectional, cx)
-            .map_ok(|stream| RecvStream::new(stream, Gate::unidirectional(), &self.connection))
+            .map_ok(|stream| RecvStream::new(stream, Gate::unidirectional(), &self.inner))
     }
 
-    fn poll_accept_bidi(&mut self, cx: &mut Context<'_>) -> Poll<Result<Self::BidiStream, ConnectionErrorIncoming>> {
+    fn poll_accept_bidi(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Self::BidiStream, ConnectionErrorIncoming>> {
         let (send, recv) = ready!(next(&mut self.bidirectional, cx))?;
         let stopped = send.stopped();
         let is_guarded = Arc::new(AtomicBool::new(false));
@@ -110,12 +116,12 @@ impl<B: Buf> quic::Connection<B> for Connection {
         });
         Poll::Ready(Ok(BidiStream {
             send: SendStream::new(send, Some(is_guarded)),
-            recv: RecvStream::new(recv, Gate::request(), &self.connection),
+            recv: RecvStream::new(recv, Gate::request(), &self.inner),
         }))
     }
 
     fn opener(&self) -> Opener {
-        Opener { connection: self.connection.clone(), opening: None }
+        Opener { connection: self.inner.clone(), opening: None }
     }
 }
 
@@ -249,7 +255,7 @@ impl quic::RecvStream for RecvStream {
 
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
         loop {
-            if let Some(octets) = self.gate.next().map_err(|error| self.too_long(error))? {
+            if let Some(octets) = self.gate.pop().map_err(|error| self.too_long(error))? {
                 return Poll::Ready(Ok(Some(octets)));
             }
             // Cancel safe: nothing is lost with a future that is dropped while it waits.
@@ -306,7 +312,8 @@ impl<B: Buf> quic::SendStream<B> for SendStream<B> {
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
         if let Some(data) = &mut self.writing {
             while data.has_remaining() {
-                let written = ready!(Pin::new(&mut self.stream).poll_write(cx, data.chunk())).map_err(write_error)?;
+                let written =
+                    ready!(Pin::new(&mut self.stream).poll_write(cx, data.chunk())).map_err(write_error)?;
                 data.advance(written);
             }
         }
@@ -316,7 +323,9 @@ impl<B: Buf> quic::SendStream<B> for SendStream<B> {
 
     fn send_data<D: Into<WriteBuf<B>>>(&mut self, data: D) -> Result<(), StreamErrorIncoming> {
         if self.writing.is_some() {
-            return Err(StreamErrorIncoming::Unknown("a frame was sent before the last one was written".into()));
+            return Err(StreamErrorIncoming::Unknown(
+                "a frame was sent before the last one was written".into(),
+            ));
         }
         self.writing = Some(data.into());
         Ok(())

@@ -39,25 +39,25 @@ pub(super) async fn serve<H: Handle>(
     service: &Service<H>,
     info: &ConnectionInfo,
 ) {
-    let (request, mut stream) = match timeout(service.limits.request_head, resolver.resolve_request()).await {
-        Ok(Ok(resolved)) => resolved,
+    let (request, mut both) = match timeout(service.limits.request_head, resolver.resolve_request()).await {
+        Ok(Ok(whole)) => whole,
         Ok(Err(error)) => return debug!(%error, "An HTTP/3 request could not be read"),
         Err(_) => return debug!("An HTTP/3 request head took too long"),
     };
     handle.guard();
     let is_head = request.method() == Method::HEAD;
     let Ok(length) = well_formed(request.headers()) else {
-        return stream.stop_stream(Code::H3_MESSAGE_ERROR);
+        return both.stop_stream(Code::H3_MESSAGE_ERROR);
     };
-    let (mut send, recv) = stream.split();
-    let response = match answer::judge(&request) {
-        Ok(()) => {
-            let Some(request) = received(request, recv, length, service).await else {
+    let (mut send, body) = both.split();
+    let response = match answer::objection(&request) {
+        None => {
+            let Some(request) = received(request, body, length, service).await else {
                 return send.stop_stream(Code::H3_MESSAGE_ERROR);
             };
             unless(service.handler.handle(request, info), |cx| handle.poll_over(cx).is_ready()).await
         }
-        Err(refusal) => Some(refusal),
+        refusal => refusal,
     };
     let Some(response) = response else { return };
     let (head, body) = answer::head_and_body(response, is_head, &service.date);
@@ -92,7 +92,12 @@ fn digits(value: &HeaderValue) -> Option<u64> {
 }
 
 /// The request with its body; `None` if the body is known to be malformed.
-async fn received<H>(request: Request<()>, recv: Recv, length: Option<u64>, service: &Service<H>) -> Option<Request<Body>> {
+async fn received<H>(
+    request: Request<()>,
+    recv: Recv,
+    length: Option<u64>,
+    service: &Service<H>,
+) -> Option<Request<Body>> {
     let mut recv = Some((recv, Stall::new(service.limits.stall)));
     let body = poll_fn(|cx| {
         let begun = recv.take().map(|(recv, stall)| H3Body::begin(cx, recv, length, stall));
@@ -150,7 +155,8 @@ mod tests {
 
     #[test]
     fn r08_fields_of_h1_connections_make_a_request_malformed() {
-        let rows: [(&[(&'static str, &'static str)], Result<Option<u64>, ()>); 12] = [
+        type Fields = &'static [(&'static str, &'static str)];
+        let rows: [(Fields, Result<Option<u64>, ()>); 12] = [
             (&[("accept", "*/*")], Ok(None)),
             (&[("te", "trailers")], Ok(None)),
             (&[("content-length", "12")], Ok(Some(12))),

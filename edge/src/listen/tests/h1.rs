@@ -54,7 +54,10 @@ async fn requests_are_answered_in_order_on_one_connection() {
     )
     .await;
     assert_eq!(statuses(&answers), [200, 200, 200, 204, 200], "{answers}");
-    assert!(answers.contains("GET /seen?q=1 h1 Some(\"shop.localhost\")\nhost: shop.localhost\nx-ray: 7\n"), "{answers}");
+    assert!(
+        answers.contains("GET /seen?q=1 h1 Some(\"shop.localhost\")\nhost: shop.localhost\nx-ray: 7\n"),
+        "{answers}"
+    );
     assert!(answers.contains("\r\n\r\nbodyHTTP/1.1"), "{answers}");
     assert!(answers.contains("chunked\r\n0\r\nx-sum: 9\r\n"), "{answers}");
     assert!(answers.contains("alt-svc: h3=\":8443\"; ma=86400\r\n"), "{answers}");
@@ -80,8 +83,14 @@ async fn a_head_may_come_octet_by_octet() {
 async fn r07_an_ambiguous_request_is_refused_and_what_follows_never_runs() {
     let rig = Rig::start();
     let rows: [(&str, u16); 22] = [
-        ("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
-        ("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n", 400),
+        (
+            "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            400,
+        ),
+        (
+            "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+            400,
+        ),
         ("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello", 400),
         ("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello", 400),
         ("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5, 5\r\n\r\nhello", 400),
@@ -90,7 +99,10 @@ async fn r07_an_ambiguous_request_is_refused_and_what_follows_never_runs() {
         ("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400),
         ("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\n\r\n", 400),
         ("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 400),
-        ("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: x\r\n\r\n0\r\n\r\n", 400),
+        (
+            "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: x\r\n\r\n0\r\n\r\n",
+            400,
+        ),
         ("POST /echo HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
         ("GET /canary HTTP/1.1\r\nHost: a\r\nX: a\r\n b\r\n\r\n", 400),
         ("GET /canary HTTP/1.1\nHost: a\n\n", 400),
@@ -105,10 +117,15 @@ async fn r07_an_ambiguous_request_is_refused_and_what_follows_never_runs() {
     ];
     for (request, status) in rows {
         // Once after a good request, because what comes before must still be answered, and first.
-        let answers = send(&rig, format!("GET / HTTP/1.1\r\nHost: a\r\n\r\n{request}{CANARY}{CANARY}").as_bytes()).await;
+        let answers =
+            send(&rig, format!("GET / HTTP/1.1\r\nHost: a\r\n\r\n{request}{CANARY}{CANARY}").as_bytes())
+                .await;
         assert_eq!(statuses(&answers), [200, status], "{request:?}\n{answers}");
         assert!(answers.to_lowercase().contains("connection: close"), "{request:?}\n{answers}");
-        assert!(answers.ends_with('\n') && answers.contains(&format!("\r\n\r\n{status} ")), "{request:?}\n{answers}");
+        assert!(
+            answers.ends_with('\n') && answers.contains(&format!("\r\n\r\n{status} ")),
+            "{request:?}\n{answers}"
+        );
         // And cut in two, the way a slow sender would.
         let mut stream = connect(&rig).await;
         let (first, second) = request.split_at(request.len() / 2);
@@ -154,7 +171,8 @@ async fn r07_a_body_nobody_read_is_not_taken_for_requests() {
     let rig = Rig::start();
     let body = CANARY.repeat(3);
     let head = format!("POST /early HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len());
-    let answers = send(&rig, format!("{head}{body}GET / HTTP/1.1\r\nConnection: close\r\n\r\n").as_bytes()).await;
+    let answers =
+        send(&rig, format!("{head}{body}GET / HTTP/1.1\r\nConnection: close\r\n\r\n").as_bytes()).await;
     assert!(matches!(statuses(&answers)[..], [200] | [200, 200]), "drained or closed: {answers}");
     let early = rig.upstream.requests();
     assert_eq!(early, statuses(&answers).len());
@@ -176,7 +194,11 @@ async fn r23_limits_of_a_head_have_their_own_statuses() {
         assert_eq!(statuses(&answers), [status], "{}…\n{answers}", &request[..30]);
     }
     assert_eq!(rig.upstream.requests(), 0);
-    let edge = format!("GET /{} HTTP/1.1\r\n{}Connection: close\r\n\r\n", "a".repeat(8 * 1024 - 1), "a: b\r\n".repeat(99));
+    let edge = format!(
+        "GET /{} HTTP/1.1\r\n{}Connection: close\r\n\r\n",
+        "a".repeat(8 * 1024 - 1),
+        "a: b\r\n".repeat(99)
+    );
     assert_eq!(statuses(&send(&rig, edge.as_bytes()).await), [200], "exactly at the limits");
     rig.end().await;
 }

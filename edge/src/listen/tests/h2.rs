@@ -3,9 +3,9 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 
-use ::http::{Request, StatusCode};
 use ::h2::client::SendRequest;
 use ::h2::{Reason, RecvStream};
+use ::http::{Request, StatusCode};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -266,7 +266,8 @@ async fn outcome(rig: &Rig, frames: &[u8]) -> String {
 #[tokio::test]
 async fn r08_a_malformed_request_never_reaches_the_request_path() {
     let rig = Rig::start();
-    let good: &[(&str, &str)] = &[(":method", "POST"), (":scheme", "https"), (":authority", HOST), (":path", "/seen")];
+    let good: &[(&str, &str)] =
+        &[(":method", "POST"), (":scheme", "https"), (":authority", HOST), (":path", "/seen")];
     let with = |extra: &[(&str, &str)]| {
         let block = fields(&[good, extra].concat());
         [frame(1, END_HEADERS, 1, &block), frame(0, END_STREAM, 1, b"body")].concat()
@@ -313,7 +314,8 @@ async fn r23_floods_end_the_connection() {
     let rapid: Vec<u8> = (0..2000_u32)
         .flat_map(|n| {
             let stream = 2 * n + 1;
-            [frame(1, END_HEADERS | END_STREAM, stream, &head), frame(3, 0, stream, &8_u32.to_be_bytes())].concat()
+            [frame(1, END_HEADERS | END_STREAM, stream, &head), frame(3, 0, stream, &8_u32.to_be_bytes())]
+                .concat()
         })
         .collect();
     let empty = [frame(1, END_HEADERS, 1, &head), frame(0, 0, 1, b"").repeat(20_000)].concat();
@@ -327,7 +329,8 @@ async fn r23_floods_end_the_connection() {
             stream.read_to_end(&mut rest).await.map(|_| rest)
         };
         // A reset counts as the end as well.
-        let rest = timeout(SOON, sent).await.unwrap_or_else(|_| panic!("{what} was let go on")).unwrap_or_default();
+        let rest =
+            timeout(SOON, sent).await.unwrap_or_else(|_| panic!("{what} was let go on")).unwrap_or_default();
         drop(rest);
     }
     let (mut client, _driver) = connect(&rig).await;

@@ -8,6 +8,7 @@ mod h2;
 mod h3;
 mod tls;
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::pin::Pin;
@@ -23,8 +24,8 @@ use http_body_util::BodyExt as _;
 use mezusphere_model::document::CertificateDoc;
 use mezusphere_model::id::{EdgeId, EnvironmentId, ProjectId, WarpgateId};
 use mezusphere_model::link::{
-    Activity, Answer, ControlLink, Credential, DenialCount, FoundSession, IssuedAssertion, LinkError, RedeemCode,
-    Redeemed, TunnelReport,
+    Activity, Answer, ControlLink, Credential, DenialCount, FoundSession, IssuedAssertion, LinkError,
+    RedeemCode, Redeemed, TunnelReport,
 };
 use mezusphere_model::token::Token;
 use mezusphere_model::{Clock, Entropy, Platform};
@@ -40,6 +41,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::admission::Admission;
 use super::cid::{Place, PlacedCids};
+use super::counters::Counters;
 use super::decide::{ALPN_H1, ALPN_H2, ALPN_H3};
 use super::drain::Drain;
 use super::quic::{self, QuicPort};
@@ -63,6 +65,7 @@ struct Rig {
     upstream: Arc<Upstream>,
     trust: TestTrust,
     endpoint: quinn::Endpoint,
+    counters: Arc<Counters>,
 }
 
 /// The authorities of a test.
@@ -74,9 +77,11 @@ struct TestTrust {
 
 impl TestTrust {
     fn new(clock: &Clock) -> Self {
+        // One for all, so that two authorities never share a serial number and with it a name.
+        static ENTROPY: std::sync::LazyLock<Entropy> = std::sync::LazyLock::new(Entropy::counting);
         let domain = TrustDomain::parse("test.internal").unwrap();
-        let root = Root::create(&domain, clock.now(), &Entropy::counting()).unwrap();
-        let issuing = Issuing::create(&root, clock.now(), &Entropy::counting()).unwrap();
+        let root = Root::create(&domain, clock.now(), &ENTROPY).unwrap();
+        let issuing = Issuing::create(&root, clock.now(), &ENTROPY).unwrap();
         Self { root, issuing, domain }
     }
 
@@ -117,7 +122,10 @@ impl TestTrust {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "certificates made here are checked against the real time by rustls")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "certificates made here are checked against the real time by rustls"
+)]
 fn now() -> Clock {
     Clock::new(std::time::SystemTime::now)
 }
@@ -151,20 +159,35 @@ impl Rig {
         let resolver = || Arc::new(certificates.clone());
         let tcp = public_server_config(resolver(), &clock, &[ALPN_H2, ALPN_H1]).unwrap();
         let h3 = public_server_config(resolver(), &clock, &[ALPN_H3]).unwrap();
-        let tunnel = tunnel_server_config(&identity, &trust.current(), &clock, &[tunnel_proto::ALPN]).unwrap();
-        let connect =
-            Arc::new(connect_server_config(&identity, &trust.current(), &clock, &[tunnel_proto::CONNECT_ALPN]).unwrap());
+        let tunnel =
+            tunnel_server_config(&identity, &trust.current(), &clock, &[tunnel_proto::ALPN]).unwrap();
+        let connect = Arc::new(
+            connect_server_config(&identity, &trust.current(), &clock, &[tunnel_proto::CONNECT_ALPN])
+                .unwrap(),
+        );
         let configs = QuicConfigs {
             public: Arc::new(QuicServerConfig::try_from(h3).unwrap()),
             tunnel: Arc::new(QuicServerConfig::try_from(tunnel).unwrap()),
             connect: Arc::new(QuicServerConfig::try_from(Arc::clone(&connect)).unwrap()),
         };
         let upstream = Arc::new(Upstream::default());
-        let service =
-            Arc::new(Service::new(Arc::clone(&upstream), limits.clone(), platform.port, clock.clone(), drain.clone()));
-        let select = SelectingServerConfig::new(configs, certificates.clone(), platform.clone());
+        let service = Arc::new(Service::new(
+            Arc::clone(&upstream),
+            limits.clone(),
+            platform.port,
+            clock.clone(),
+            drain.clone(),
+        ));
+        let counters = Arc::new(Counters::new(&mezusphere_telemetry::Metrics::new("test")));
+        let select = SelectingServerConfig::new(
+            configs,
+            certificates.clone(),
+            platform.clone(),
+            Arc::clone(&counters),
+        );
         let endpoint =
-            quic::endpoint(sockets.udp, select, || PlacedCids::new(Place::default(), Entropy::counting())).unwrap();
+            quic::endpoint(sockets.udp, select, || PlacedCids::new(Place::default(), Entropy::counting()))
+                .unwrap();
         let link: Arc<dyn ControlLink> = Arc::new(EchoLink);
         let quic = Arc::new(QuicPort {
             service: Arc::clone(&service),
@@ -172,6 +195,7 @@ impl Rig {
             link: Arc::clone(&link),
             certificates: certificates.clone(),
             admission: Admission::new(&limits),
+            counters: Arc::clone(&counters),
             limits: limits.clone(),
             drain: drain.clone(),
             handshakes: Arc::default(),
@@ -185,6 +209,7 @@ impl Rig {
             public: Arc::new(tcp),
             connect,
             admission: Admission::new(&limits),
+            counters: Arc::clone(&counters),
             handshakes: Semaphore::new(limits.handshakes),
             limits,
             drain: drain.clone(),
@@ -192,7 +217,7 @@ impl Rig {
         for listener in sockets.tcp {
             drain.spawn(Arc::clone(&tcp).accept(listener));
         }
-        Self { address: sockets.address, drain, upstream, trust, endpoint }
+        Self { address: sockets.address, drain, upstream, trust, endpoint, counters }
     }
 
     /// Ends the port and waits for every task of it.
@@ -267,7 +292,7 @@ impl Upstream {
                     connection.sni
                 );
                 for (name, value) in request.headers() {
-                    text.push_str(&format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes())));
+                    writeln!(text, "{name}: {}", String::from_utf8_lossy(value.as_bytes())).unwrap();
                 }
                 Response::new(parts(text.into(), None))
             }
@@ -335,7 +360,10 @@ impl http_body::Body for Frames {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         Poll::Ready(self.0.pop_front().map(Ok))
     }
 }
@@ -367,7 +395,10 @@ impl http_body::Body for Breaks {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         Poll::Ready(Some(self.0.take().map(Frame::data).ok_or_else(|| "the upstream broke off".into())))
     }
 }
@@ -377,8 +408,13 @@ struct ClosesTunnels;
 
 impl quic::Tunnels for ClosesTunnels {
     async fn accept(&self, connection: quinn::Connection) {
-        let chain = connection.peer_identity().and_then(|chain| chain.downcast::<Vec<CertificateDer<'static>>>().ok());
-        connection.close(quinn::VarInt::from_u32(u32::try_from(chain.map_or(0, |chain| chain.len())).unwrap()), b"");
+        let chain = connection
+            .peer_identity()
+            .and_then(|chain| chain.downcast::<Vec<CertificateDer<'static>>>().ok());
+        connection.close(
+            quinn::VarInt::from_u32(u32::try_from(chain.map_or(0, |chain| chain.len())).unwrap()),
+            b"",
+        );
     }
 }
 
@@ -421,7 +457,8 @@ impl ControlLink for EchoLink {
 
 /// A TLS client configuration that trusts the test's root.
 fn client_tls(trust: &TestTrust, alpn: &[&[u8]]) -> rustls::ClientConfig {
-    let mut config = rustls::ClientConfig::builder().with_root_certificates(trust.roots()).with_no_client_auth();
+    let mut config =
+        rustls::ClientConfig::builder().with_root_certificates(trust.roots()).with_no_client_auth();
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     config
 }
