@@ -20,10 +20,10 @@ pub const RETAINED_ENTRIES: u64 = 10_000;
 const PRUNE_AFTER: u64 = 1_000;
 
 /// How long a used or expired hand-off code is remembered, so that a second use is told from an unknown code.
-const CODES_REMEMBERED: Duration = Duration::from_secs(10 * 60);
+const CODES_REMEMBERED: Duration = Duration::from_mins(10);
 
 /// How long dead keys, certificates and warpgates stay in lists.
-const DEAD_REMEMBERED: Duration = Duration::from_secs(30 * 24 * 3600);
+const DEAD_REMEMBERED: Duration = Duration::from_hours(30 * 24);
 
 /// Removes a batch of what is over; returns how many rows, so that the caller repeats until 0.
 ///

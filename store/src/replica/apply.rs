@@ -28,7 +28,7 @@ const STEP: usize = 64;
 const FLUSH_AFTER: Duration = Duration::from_millis(200);
 
 /// The time of the last contact is written this often while nothing else is.
-const CONTACT_EVERY: Duration = Duration::from_secs(60);
+const CONTACT_EVERY: Duration = Duration::from_mins(1);
 
 /// Something to do, and where to say how it went.
 pub(super) enum Op {

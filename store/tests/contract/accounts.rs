@@ -100,11 +100,11 @@ async fn r21_a_revoked_key_leaves_the_feed_and_only_its_hash_was_ever_there() {
         };
         assert_eq!(count().await, 1);
         let mut second = db.key_row(&a, account);
-        second.expires_at = Some(db.now().after(Duration::from_secs(60)));
+        second.expires_at = Some(db.now().after(Duration::from_mins(1)));
         second.environment = Some(a.environment);
         write(&db.primary, async |tx| api_key::insert(tx, &second).await).await.unwrap();
         assert_eq!(count().await, 2);
-        db.hand.advance(Duration::from_secs(60));
+        db.hand.advance(Duration::from_mins(1));
         assert_eq!(count().await, 1, "expired");
         write(&db.primary, async |tx| api_key::revoke(tx, a.project, key.id).await).await.unwrap();
         assert_eq!(count().await, 0);

@@ -15,7 +15,7 @@ fn entry(organization: OrganizationId, n: u32) -> AuditEntry {
         actor: "local".to_owned(),
         action: "project.create".to_owned(),
         target: format!("thing-{n}"),
-        address: (n % 2 == 0).then(|| "192.0.2.1".to_owned()),
+        address: n.is_multiple_of(2).then(|| "192.0.2.1".to_owned()),
         detail: json!({"n": n, "name": "é \"quoted\"", "a": [1, null]}),
     }
 }

@@ -110,7 +110,7 @@ async fn a_change_that_is_rolled_back_is_not_published() {
 async fn of_several_versions_in_one_change_the_last_is_published() {
     on_each(async |db: Store| {
         let p = partition(1);
-        let (_, published) = db
+        let ((), published) = db
             .primary
             .write_published(async |tx| {
                 tx.publish(p, &document(1))?;
@@ -165,7 +165,7 @@ async fn concurrent_writers_never_publish_out_of_order() {
                 tokio::spawn(async move {
                     for n in 0..each {
                         let id = writer * 1000 + n;
-                        let (_, published) = primary
+                        let ((), published) = primary
                             .write_published(async |tx| {
                                 // Named in an order of their own; locked in one.
                                 let (first, second) = if n % 2 == 0 { (1, 2) } else { (2, 1) };

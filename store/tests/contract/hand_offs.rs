@@ -28,7 +28,7 @@ async fn code(db: &Store, tenant: &Tenant) -> (HandOffRow, Token) {
         state_hash: "state".to_owned(),
         return_to: "/orders?page=2".to_owned(),
         created_at: db.now(),
-        expires_at: db.now().after(Duration::from_secs(60)),
+        expires_at: db.now().after(Duration::from_mins(1)),
     };
     write(&db.primary, async |tx| hand_off::insert(tx, &row).await).await.unwrap();
     (row, code)
@@ -93,7 +93,7 @@ async fn a_code_ends_after_its_time_and_with_its_sign_in() {
         let (row, orphan) = code(&db, &b).await;
         write(&db.primary, async |tx| sign_in::end(tx, b.directory, row.sign_in).await).await.unwrap();
         assert_eq!(redeem(&db, &orphan, &b.host, "state").await, Redemption::Unknown);
-        db.hand.advance(Duration::from_secs(60));
+        db.hand.advance(Duration::from_mins(1));
         assert_eq!(redeem(&db, &late, &a.host, "state").await, Redemption::Expired);
     })
     .await;
@@ -111,7 +111,7 @@ async fn r17_a_one_time_link_is_taken_once_and_the_newest_counts() {
             directory: a.directory,
             user,
             created_at: db.now(),
-            expires_at: db.now().after(Duration::from_secs(1800)),
+            expires_at: db.now().after(Duration::from_mins(30)),
         };
         let (old, new) = (Token::random(&db.entropy), Token::random(&db.entropy));
         for token in [&old, &new] {
@@ -143,7 +143,7 @@ async fn r17_a_one_time_link_is_taken_once_and_the_newest_counts() {
 
         let row = link(&old);
         write(&db.primary, async |tx| one_time_link::insert(tx, &row).await).await.unwrap();
-        db.hand.advance(Duration::from_secs(1800));
+        db.hand.advance(Duration::from_mins(30));
         let late = db.primary.write(async |tx| one_time_link::take(tx, &old.hash(), &first_sign_in).await);
         assert_eq!(late.await.unwrap(), None);
     })
@@ -160,7 +160,7 @@ async fn a_link_for_a_user_of_another_directory_is_refused() {
             directory: b.directory,
             user: db.user(&a, "ann@example.org").await,
             created_at: db.now(),
-            expires_at: db.now().after(Duration::from_secs(1800)),
+            expires_at: db.now().after(Duration::from_mins(30)),
         };
         let refused = write(&db.primary, async |tx| one_time_link::insert(tx, &row).await).await;
         assert_eq!(refused, Err(WriteError::NotFound { what: "user" }));

@@ -1,6 +1,11 @@
 //! What every database must do: each test runs on a fresh one of every engine in [`ENGINES`].
 //!
 //! Another database joins by adding a row there and an arm to [`Engine::fresh`].
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "the helpers of a test fail as the test does: by a panic"
+)]
 
 #[path = "../support/mod.rs"]
 mod support;

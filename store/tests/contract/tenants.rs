@@ -386,7 +386,7 @@ fn hand_off_row(
         state_hash: "state".to_owned(),
         return_to: "/".to_owned(),
         created_at: at,
-        expires_at: at.after(std::time::Duration::from_secs(60)),
+        expires_at: at.after(std::time::Duration::from_mins(1)),
     }
 }
 

@@ -141,7 +141,7 @@ async fn r22_a_warpgate_and_its_tunnels_belong_to_one_environment_for_ever() {
             agent: "0.1.0".to_owned(),
             created_at: db.now(),
             enrolled_at: db.now(),
-            not_after: db.now().after(Duration::from_secs(3600)),
+            not_after: db.now().after(Duration::from_hours(1)),
         };
         write(&db.primary, async |tx| warpgate::put(tx, &row).await).await.unwrap();
         let stolen = WarpgateRow { project: b.project, environment: b.environment, ..row.clone() };
@@ -186,7 +186,10 @@ async fn r22_a_warpgate_and_its_tunnels_belong_to_one_environment_for_ever() {
                 assert_eq!(warpgate::get(tx, a.project, row.id).await?, Some(newer.clone()));
                 assert_eq!(warpgate::get(tx, b.project, row.id).await?, None);
                 let page = PageRequest::first();
-                assert_eq!(warpgate::list(tx, a.project, a.environment, &page).await?.rows, [newer.clone()]);
+                assert_eq!(
+                    warpgate::list(tx, a.project, a.environment, &page).await?.rows,
+                    std::slice::from_ref(&newer)
+                );
                 Ok::<_, StoreError>(())
             })
             .await
@@ -203,7 +206,7 @@ async fn issued_certificates_are_listed_newest_first() {
             name: format!("spiffe://t/edge/{}", n % 2),
             project: None,
             not_before: db.now(),
-            not_after: db.now().after(Duration::from_secs(60)),
+            not_after: db.now().after(Duration::from_mins(1)),
             issued_at: db.now().after(Duration::from_secs(u64::from(n / 3))),
         };
         for n in 0..10 {
@@ -287,7 +290,7 @@ async fn what_is_over_is_pruned_and_leaves_the_feed() {
             }
         };
         assert_eq!(prune_all().await, 0, "nothing is over yet");
-        db.hand.advance(Duration::from_secs(8 * 3600));
+        db.hand.advance(Duration::from_hours(8));
         let (young, _) = db.session(&a, ann, sign).await;
         assert_eq!(prune_all().await, 3, "two sessions and a revocation");
         assert_eq!(published(&db.primary, p, &DocumentKey::revocation(ended)).await, None);
@@ -295,7 +298,7 @@ async fn what_is_over_is_pruned_and_leaves_the_feed() {
         assert!(published(&db.primary, p, &DocumentKey::session(&young.token_hash)).await.is_some());
         assert!(published(&db.primary, p, &DocumentKey::principal(Subject::User(ann))).await.is_some());
         assert_eq!(published(&db.primary, p, &DocumentKey::principal(Subject::User(bob))).await, None);
-        db.hand.advance(Duration::from_secs(31 * 24 * 3600));
+        db.hand.advance(Duration::from_hours(31 * 24));
         assert_eq!(prune_all().await, 4, "a session, two sign-ins, a key");
         db.primary
             .read(async |tx| {

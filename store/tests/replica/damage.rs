@@ -115,7 +115,9 @@ async fn a_deleted_file_is_mended() {
         let db = closed_copy().await;
         let data = data(&dir_of(&db));
         if name == "snap" {
-            snapshots(&data).into_iter().for_each(|path| fs::remove_file(path).unwrap());
+            for path in snapshots(&data) {
+                fs::remove_file(path).unwrap();
+            }
         } else {
             fs::remove_file(data.join(name)).unwrap();
         }

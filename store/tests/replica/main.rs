@@ -1,4 +1,9 @@
 //! The replica, following a real primary in the same process.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "the helpers of a test fail as the test does: by a panic"
+)]
 
 #[path = "../support/mod.rs"]
 mod support;

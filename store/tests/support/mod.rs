@@ -1,6 +1,7 @@
 //! What the store's tests share: a seal, a world of two tenants to put rows into, and documents.
 #![allow(dead_code, reason = "each test program uses its own part")]
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use mezusphere_model::id::{
     SignInId, UserId,
 };
 use mezusphere_model::identity::{Assurance, Method};
-use mezusphere_model::route::{AuthMode, PathMatch, RouteDoc};
+use mezusphere_model::route::{AuthMode, PathMatch, Requirement, RouteDoc, RouteTimeouts};
 use mezusphere_model::seal::{Seal, UnsealError};
 use mezusphere_model::session::SessionDoc;
 use mezusphere_model::slug::{Name, Slug};
@@ -192,7 +193,7 @@ impl Store {
             assurance: Assurance::Aal1,
             authenticated_at: at,
             created_at: at,
-            expires_at: at.after(Duration::from_secs(24 * 3600)),
+            expires_at: at.after(Duration::from_hours(24)),
             idle_s_max: 3600,
             seen_at: at,
             address: "192.0.2.1".to_owned(),
@@ -222,7 +223,7 @@ impl Store {
             assurance: Assurance::Aal1,
             authenticated_at: at,
             issued_at: at,
-            expires_at: at.after(Duration::from_secs(8 * 3600)),
+            expires_at: at.after(Duration::from_hours(8)),
             idle_s_max: 1800,
             seen_at: at,
         };
@@ -290,9 +291,9 @@ impl Store {
             path: PathMatch::parse(path).unwrap(),
             methods: Vec::new(),
             auth: AuthMode::Required,
-            require: Default::default(),
+            require: Requirement::default(),
             upstream: Slug::parse("default").unwrap(),
-            timeouts: Default::default(),
+            timeouts: RouteTimeouts::default(),
         }
     }
 }
@@ -315,7 +316,7 @@ pub(crate) fn user_row(id: UserId, directory: DirectoryId, email: &str, at: Time
         email_verified_at: None,
         name: email.to_owned(),
         status: Status::Active,
-        claims: Default::default(),
+        claims: BTreeMap::default(),
         version: 1,
         sessions_valid_from: Timestamp::default(),
         signed_in_at: None,

@@ -1,0 +1,230 @@
+//! The store's figures: transactions per second, how fast a change reaches a copy, what a look-up costs.
+//!
+//! `cargo bench -p mezusphere-store --all-features` prints them; they are for people, nothing is checked here.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    clippy::cast_precision_loss,
+    reason = "a program of its own that measures: it fails by a panic, prints, and reads the clock"
+)]
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mezusphere_model::document::Partition;
+use mezusphere_model::id::UserId;
+use mezusphere_model::identity::Subject;
+use mezusphere_model::token::TokenHash;
+use mezusphere_store::Replica;
+use mezusphere_store::feed::FeedSource as _;
+use mezusphere_store::primary::role::RoleRow;
+use mezusphere_store::primary::{role, session, user};
+use mezusphere_store::replica::Changed;
+
+use support::{Store, Tenant, name, seal, user_row, write};
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() {
+    println!("memory at the start: {} MiB", resident_mib());
+    writes().await;
+    propagation().await;
+    for count in [1_000, 20_000, 100_000] {
+        lookups(count).await;
+    }
+    role_change(5_000).await;
+}
+
+/// Resident memory of this process.
+fn resident_mib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+}
+
+fn quantile(sorted: &[Duration], at: f64) -> Duration {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index below the length")]
+    let index = ((sorted.len() - 1) as f64 * at) as usize;
+    sorted[index]
+}
+
+async fn add_user(db: &Store, tenant: &Tenant, n: usize) {
+    let id = UserId::random(&db.entropy);
+    let row = user_row(id, tenant.directory, &format!("user{n}@example.org"), db.now());
+    write(&db.primary, async |tx| user::insert(tx, &row).await).await.unwrap();
+}
+
+async fn writes() {
+    let db = Arc::new(Store::sqlite().await);
+    let tenant = db.tenant("shop").await;
+    let (begun, count) = (Instant::now(), 1000);
+    for n in 0..count {
+        add_user(&db, &tenant, n).await;
+    }
+    println!("write transactions, one after another: {:.0}/s", count as f64 / begun.elapsed().as_secs_f64());
+    let begun = Instant::now();
+    let tasks: Vec<_> = (0..16)
+        .map(|writer| {
+            let (db, tenant) = (Arc::clone(&db), tenant.clone());
+            tokio::spawn(async move {
+                for n in 0..100 {
+                    add_user(&db, &tenant, 10_000 + writer * 1000 + n).await;
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    println!("write transactions, 16 at once: {:.0}/s", 1600.0 / begun.elapsed().as_secs_f64());
+    let begun = Instant::now();
+    for n in 0..1000 {
+        let email = format!("user{n}@example.org");
+        db.primary.read(async |tx| user::find(tx, tenant.directory, &email).await).await.unwrap().unwrap();
+    }
+    println!("read transactions, one after another: {:.0}/s", 1000.0 / begun.elapsed().as_secs_f64());
+    println!("memory with the primary open: {} MiB", resident_mib());
+}
+
+async fn propagation() {
+    let db = Store::sqlite().await;
+    let tenant = db.tenant("shop").await;
+    let user = db.user(&tenant, "ann@example.org").await;
+    let (sign_in, _) = db.sign_in(&tenant, user).await;
+    let replica = Arc::new(Replica::open(&db.dir.path().join("replica"), db.hand.clock(), seal()).unwrap());
+    let follower = replica.follow(Arc::new(db.primary.clone()), "edg".to_owned(), db.entropy.clone());
+    follower.caught_up().await;
+    let mut changes = replica.subscribe();
+    let (mut commits, mut arrivals) = (Vec::new(), Vec::new());
+    for _ in 0..1000 {
+        let (doc, _) = db.session_doc(&tenant, user, sign_in);
+        let begun = Instant::now();
+        write(&db.primary, async |tx| session::insert(tx, &doc).await).await.unwrap();
+        commits.push(begun.elapsed());
+        let committed = Instant::now();
+        while replica.session(&doc.token_hash).unwrap().is_none() {
+            assert!(matches!(changes.changed().await, Changed::Keys(_)));
+        }
+        arrivals.push(committed.elapsed());
+    }
+    commits.sort();
+    arrivals.sort();
+    let show = |what: &str, times: &[Duration]| {
+        println!("{what}: p50 {:?}, p99 {:?}", quantile(times, 0.5), quantile(times, 0.99));
+    };
+    show("commit of a session, published", &commits);
+    show("from there until the replica has it", &arrivals);
+    println!("memory with primary and replica open: {} MiB", resident_mib());
+}
+
+async fn lookups(count: usize) {
+    let db = Store::sqlite().await;
+    let tenant = db.tenant("shop").await;
+    let user = db.user(&tenant, "ann@example.org").await;
+    let (sign_in, _) = db.sign_in(&tenant, user).await;
+    let mut hashes: Vec<TokenHash> = Vec::with_capacity(count);
+    while hashes.len() < count {
+        let docs: Vec<_> = (0..1000.min(count)).map(|_| db.session_doc(&tenant, user, sign_in).0).collect();
+        write(&db.primary, async |tx| {
+            for doc in &docs {
+                session::insert(tx, doc).await?;
+            }
+            Ok(())
+        })
+        .await
+        .unwrap();
+        hashes.extend(docs.iter().map(|doc| doc.token_hash));
+    }
+    let dir = db.dir.path().join("replica");
+    let replica = Arc::new(Replica::open(&dir, db.hand.clock(), seal()).unwrap());
+    let begun = Instant::now();
+    let follower = replica.follow(Arc::new(db.primary.clone()), "edg".to_owned(), db.entropy.clone());
+    follower.caught_up().await;
+    println!("{count} sessions fetched in {:?}, memory {} MiB", begun.elapsed(), resident_mib());
+    let hot = &hashes[..1000];
+    let rounds = 100;
+    for _ in 0..2 {
+        hot.iter().for_each(|hash| assert!(replica.session(hash).unwrap().is_some()));
+    }
+    let begun = Instant::now();
+    for _ in 0..rounds {
+        hot.iter().for_each(|hash| assert!(replica.session(hash).unwrap().is_some()));
+    }
+    println!("  look-up of a hot session: {:?}", begun.elapsed() / (rounds * 1000));
+    let begun = Instant::now();
+    for _ in 0..rounds {
+        hot.iter().for_each(|_| {
+            assert!(replica.principal(tenant.project, Subject::User(user)).unwrap().is_some());
+        });
+    }
+    println!("  look-up of a principal: {:?}", begun.elapsed() / (rounds * 1000));
+    let mut cold: Vec<_> = (0..2000)
+        .map(|n| {
+            let hash = &hashes[n * 7919 % hashes.len()];
+            let begun = Instant::now();
+            assert!(replica.session(hash).unwrap().is_some());
+            begun.elapsed()
+        })
+        .collect();
+    cold.sort();
+    println!("  scattered over all: p50 {:?}, p99 {:?}", quantile(&cold, 0.5), quantile(&cold, 0.99));
+    follower.stop().await;
+    drop(replica);
+    let begun = Instant::now();
+    let replica = Replica::open(&dir, db.hand.clock(), seal()).unwrap();
+    println!("  opened and checked in {:?}, {} MiB on disk", begun.elapsed(), disk_mib(&dir));
+    assert!(replica.revision(Partition::Project(tenant.project)) > 0);
+}
+
+fn disk_mib(dir: &std::path::Path) -> u64 {
+    let mut total = 0;
+    let mut folders = vec![dir.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            if entry.path().is_dir() {
+                folders.push(entry.path());
+            } else {
+                total += entry.metadata().unwrap().len();
+            }
+        }
+    }
+    total / 1024 / 1024
+}
+
+async fn role_change(holders: usize) {
+    let db = Store::sqlite().await;
+    let tenant = db.tenant("shop").await;
+    let customer = name("customer");
+    let row = RoleRow {
+        project: tenant.project,
+        name: customer.clone(),
+        description: String::new(),
+        permissions: Vec::new(),
+        created_at: db.now(),
+    };
+    write(&db.primary, async |tx| role::insert(tx, &row).await).await.unwrap();
+    for n in 0..holders {
+        let id = db.user(&tenant, &format!("user{n}@example.org")).await;
+        let (row, _) = db.sign_in_row(&tenant, id);
+        let (doc, _) = db.session_doc(&tenant, id, row.id);
+        write(&db.primary, async |tx| {
+            mezusphere_store::primary::sign_in::insert(tx, &row).await?;
+            session::insert(tx, &doc).await?;
+            role::grant(tx, tenant.project, Subject::User(id), &customer).await
+        })
+        .await
+        .unwrap();
+    }
+    let begun = Instant::now();
+    let permissions = [name("orders:read")];
+    write(&db.primary, async |tx| role::update(tx, tenant.project, &customer, "", &permissions).await)
+        .await
+        .unwrap();
+    println!("permissions of a role {holders} signed-in users hold, changed in {:?}", begun.elapsed());
+    drop(db.primary.heads().await.unwrap());
+}
