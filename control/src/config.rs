@@ -7,13 +7,13 @@ use std::time::Duration;
 use mezusphere_model::Platform;
 
 /// Shortest life of a leaf certificate. Below it, clock skew and renewal have no room; tests use exactly this.
-pub const LEAF_TTL_MIN: Duration = Duration::from_secs(60);
+pub const LEAF_TTL_MIN: Duration = Duration::from_mins(1);
 
 /// Longest life of a leaf certificate (R20).
-pub const LEAF_TTL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+pub const LEAF_TTL_MAX: Duration = Duration::from_hours(24);
 
 /// Life of an assertion (design §6): what a warpgate accepts from an edge cut off from control.
-pub const ASSERTION_TTL: Duration = Duration::from_secs(30 * 60);
+pub const ASSERTION_TTL: Duration = Duration::from_mins(30);
 
 /// How control is set up.
 #[derive(Clone, Debug)]
@@ -73,7 +73,7 @@ pub struct SessionLimits {
 impl Default for SessionLimits {
     /// 12 hours, and 2 hours without a request: a working day, and a long lunch.
     fn default() -> Self {
-        Self { absolute: Duration::from_secs(12 * 60 * 60), idle: Duration::from_secs(2 * 60 * 60) }
+        Self { absolute: Duration::from_hours(12), idle: Duration::from_hours(2) }
     }
 }
 

@@ -13,8 +13,6 @@ use mezusphere_model::bundle::SignedBundle;
 use mezusphere_model::id::{EnvironmentId, WarpgateId};
 use mezusphere_model::token::ApiKeyToken;
 use mezusphere_pki::authority::IssueError;
-use mezusphere_pki::lifetime::skew_allowance;
-use mezusphere_pki::{IssuedLeaf, Role, SpiffeName};
 use mezusphere_store::primary::audit::AuditEntry;
 use mezusphere_store::primary::environment::{self, EnvironmentRow};
 use mezusphere_store::primary::project::{self, ProjectRow};
@@ -23,15 +21,16 @@ use mezusphere_store::primary::{ReadTx, Tx, api_key, site};
 use mezusphere_store::{StoreError, WriteError};
 use tunnel_proto::connect::{BundleQuery, Enroll, Enrolled, Refusal, Reply, Request, refusal};
 
+use crate::config::LEAF_TTL_MIN;
 use crate::node::note_issued;
 use crate::use_case::api_key::CONNECT;
-use crate::{OpenError, Shared};
+use crate::{Shared, eviction};
 
 /// Longest name of a machine or an agent that is kept, in characters; a DNS name has at most 253.
 const WORDS_LEN_MAX: usize = 253;
 
 /// How stale `last used` of a key may be before it is written again: a bundle poll is no reason for a write.
-const USED_GRANULARITY: Duration = Duration::from_secs(60);
+const USED_GRANULARITY: Duration = Duration::from_mins(1);
 
 /// What an agent's version starts with.
 const AGENT: &str = "warpgate/";
@@ -50,8 +49,6 @@ enum ConnectRefused {
     OtherEnvironment,
     #[error("there is no such environment in the key's project")]
     NoEnvironment,
-    #[error("this machine's clock is {0} s off control's")]
-    ClockSkew(u64),
     #[error("{0} is too old for this installation")]
     TooOld(String),
     #[error("the certificate request is not base64")]
@@ -62,8 +59,6 @@ enum ConnectRefused {
     ForeignInstance,
     #[error("the environment has no bundle yet")]
     NoBundle,
-    #[error(transparent)]
-    Open(#[from] OpenError),
     #[error(transparent)]
     Write(#[from] WriteError),
 }
@@ -95,9 +90,6 @@ impl From<ConnectRefused> for Refusal {
                 refusal::ENVIRONMENT_UNKNOWN,
                 "it may have been deleted; create a connection key for another one",
             ),
-            ConnectRefused::ClockSkew(_) => {
-                (refusal::CLOCK_SKEW, "set this machine's clock (timedatectl set-ntp true) and start again")
-            }
             ConnectRefused::TooOld(_) => {
                 (refusal::AGENT_TOO_OLD, "install the warpgate that belongs to this installation")
             }
@@ -107,10 +99,7 @@ impl From<ConnectRefused> for Refusal {
             ConnectRefused::ForeignInstance => {
                 (refusal::KEY_SCOPE, "remove this warpgate's state directory to enrol it anew")
             }
-            ConnectRefused::NoBundle
-            | ConnectRefused::Issue(_)
-            | ConnectRefused::Open(_)
-            | ConnectRefused::Write(_) => {
+            ConnectRefused::NoBundle | ConnectRefused::Issue(_) | ConnectRefused::Write(_) => {
                 tracing::error!(error = %why, "A warpgate could not be served");
                 let message = "something broke in control".to_owned();
                 let next = "try again; if it stays, look at the server's log".to_owned();
@@ -150,10 +139,11 @@ impl Shared {
         self.primary
             .write(async |tx| {
                 let (key, project, environment) = admit(tx, &ask.key, ask.environment).await?;
-                let id = ask.instance.unwrap_or_else(|| WarpgateId::random(&self.entropy));
+                let id = self.instance(tx, &environment, ask.instance).await?;
                 let known = warpgate::get(tx, project.id, id).await?;
-                let leaf = self.issue(&csr, id, &environment, tx.now())?;
-                let name = self.warpgate_name(id, &environment)?;
+                let name = self.warpgate_name(project.id, environment.id, id);
+                let now = tx.now();
+                let leaf = self.keys.issuing.issue(&csr, &name, now, self.life(&key, now))?;
                 note_issued(tx, &leaf, &name).await?;
                 put(tx, &key, &environment, id, &ask, leaf.not_after).await?;
                 api_key::used(tx, project.id, key.key.id, tx.now()).await?;
@@ -187,30 +177,27 @@ impl Shared {
             .await
     }
 
-    fn issue(
+    /// Which instance it is from now on: the one it was, unless edges refuse that name; a machine that enrols anew
+    /// with a good key gets a new one, so that the certificate that was taken away stays worthless.
+    async fn instance(
         &self,
-        csr: &[u8],
-        id: WarpgateId,
+        tx: &mut ReadTx,
         environment: &EnvironmentRow,
-        now: Timestamp,
-    ) -> Result<IssuedLeaf, ConnectRefused> {
-        let name = self.warpgate_name(id, environment)?;
-        Ok(self.keys.issuing.issue(csr, &name, now, self.config.leaf_ttl)?)
-    }
-
-    fn warpgate_name(&self, id: WarpgateId, environment: &EnvironmentRow) -> Result<SpiffeName, OpenError> {
-        let role = Role::Warpgate { project: environment.project, environment: environment.id, id };
-        Ok(SpiffeName::new(self.installation.trust_domain()?, role))
-    }
-
-    /// A clock that is off by more than a leaf is dated back would make every certificate look too young or too old.
-    fn check_clock(&self, theirs: Option<Timestamp>, now: Timestamp) -> Result<(), ConnectRefused> {
-        let Some(theirs) = theirs else { return Ok(()) };
-        let off = theirs.since(now).max(now.since(theirs));
-        if off > skew_allowance(self.config.leaf_ttl) {
-            return Err(ConnectRefused::ClockSkew(off.as_secs()));
+        asked: Option<WarpgateId>,
+    ) -> Result<WarpgateId, StoreError> {
+        if let Some(id) = asked {
+            let name = self.warpgate_name(environment.project, environment.id, id).to_string();
+            if !eviction::denied(tx).await?.contains(&name) {
+                return Ok(id);
+            }
         }
-        Ok(())
+        Ok(WarpgateId::random(&self.entropy))
+    }
+
+    /// Life of a leaf: as configured, but not beyond the key it was got with.
+    fn life(&self, key: &VerifiedKey, now: Timestamp) -> Duration {
+        let left = key.key.expires_at.map_or(Duration::MAX, |end| end.since(now));
+        self.config.leaf_ttl.min(left).max(LEAF_TTL_MIN)
     }
 
     async fn newer_bundle(&self, ask: BundleQuery) -> Result<Option<SignedBundle>, ConnectRefused> {

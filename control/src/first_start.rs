@@ -24,7 +24,7 @@ use mezusphere_store::primary::secret::{self, SecretState};
 use mezusphere_store::primary::{Primary, ReadTx, Tx, password, setting};
 use zeroize::Zeroizing;
 
-use crate::installation::{Installation, OPERATORS, OWN_ORGANIZATION, SETTING, secret_name};
+use crate::installation::{Installation, OPERATORS, OWN_ORGANIZATION, ROOTS_SETTING, SETTING, secret_name};
 use crate::{ControlConfig, OpenError};
 
 /// What somebody must have been granted to count as the installation's owner.
@@ -165,6 +165,8 @@ async fn keys(
     ] {
         secret::add(tx, name, SecretState::Current, value).await?;
     }
+    // Beside the sealed key, so that the key may be taken offline: it is needed only to make an issuing CA.
+    setting::put(tx, ROOTS_SETTING, &[root.certificate_pem()]).await?;
     Ok(())
 }
 

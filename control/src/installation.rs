@@ -7,9 +7,10 @@ use mezusphere_model::id::{ControlId, DirectoryId, EdgeId, OrganizationId, Proje
 use mezusphere_model::seal::Seal;
 use mezusphere_model::token::CookieKey;
 use mezusphere_model::{Entropy, Platform};
-use mezusphere_pki::{Issuing, Root};
+use mezusphere_pki::Issuing;
+use mezusphere_pki::trust::{certificates_from_pem, root_fingerprint};
 use mezusphere_store::primary::secret::SecretRow;
-use mezusphere_store::primary::{ReadTx, StoreError, secret};
+use mezusphere_store::primary::{ReadTx, StoreError, secret, setting};
 use serde::{Deserialize, Serialize};
 use tunnel_proto::jws::{Jwk, SigningKey};
 use zeroize::Zeroizing;
@@ -19,9 +20,13 @@ use crate::OpenError;
 /// Name of the setting that holds [`Installation`]; its presence says that the first start is over.
 pub(crate) const SETTING: &str = "installation";
 
+/// Name of the setting that holds the root certificates, PEM, newest first: all are trusted, the first is the pin of
+/// new connection keys.
+pub(crate) const ROOTS_SETTING: &str = "ca/roots";
+
 /// Names of the installation's sealed secrets.
 pub(crate) mod secret_name {
-    /// The root CA; every version is trusted, the current one is the pin of new connection keys.
+    /// The root CA with its key; needed only to make an issuing CA.
     pub(crate) const ROOT: &str = "ca/root";
     /// The issuing CA.
     pub(crate) const ISSUING: &str = "ca/issuing";
@@ -103,11 +108,9 @@ fn unopened(why: StoreError) -> OpenError {
 impl Keys {
     /// Opens all of them.
     pub(crate) async fn load(tx: &mut ReadTx, seal: &dyn Seal, entropy: &Entropy) -> Result<Self, OpenError> {
-        let current = need(tx, secret_name::ROOT).await?;
-        let mut roots_pem = Vec::new();
-        for row in secret::list(tx, secret_name::ROOT).await.map_err(unopened)? {
-            roots_pem.push(Root::open(&row.value, seal)?.certificate_pem());
-        }
+        let roots_pem: Vec<String> = setting::get(tx, ROOTS_SETTING).await?.unwrap_or_default();
+        let damaged = || OpenError::KeyDamaged(ROOTS_SETTING);
+        let current = certificates_from_pem(roots_pem.first().ok_or_else(damaged)?).map_err(|_| damaged())?;
         let issuing = Issuing::open(&need(tx, secret_name::ISSUING).await?.value, seal, entropy)?;
         let (mut public, mut assertion) = (Vec::new(), None);
         let current_assertion = need(tx, secret_name::ASSERTION).await?.version;
@@ -129,7 +132,7 @@ impl Keys {
         let form = form.value.as_slice().try_into().map_err(|_| OpenError::KeyDamaged(secret_name::FORM))?;
         Ok(Self {
             roots_pem,
-            root_sha256: Root::open(&current.value, seal)?.fingerprint(),
+            root_sha256: root_fingerprint(current.first().ok_or_else(damaged)?),
             issuing,
             assertion: assertion.ok_or(OpenError::KeyMissing(secret_name::ASSERTION))?,
             assertion_jwks: Jwk::write_set(&public),

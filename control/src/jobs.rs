@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 use crate::{OpenError, Shared, node};
 
 /// Between two removals of what is over.
-const PRUNE_EVERY: Duration = Duration::from_secs(60);
+const PRUNE_EVERY: Duration = Duration::from_mins(1);
 
 /// Between two looks at public certificates, which live for months.
-const CERTIFICATES_EVERY: Duration = Duration::from_secs(60 * 60);
+const CERTIFICATES_EVERY: Duration = Duration::from_hours(1);
 
 /// Longest sleep, so that a wall clock that was set is noticed.
 const SLEEP_MAX: Duration = Duration::from_secs(30);
@@ -126,6 +126,10 @@ impl Work {
             self.certificates_at = Instant::now() + CERTIFICATES_EVERY;
             if let Err(why) = shared.renew_certificates().await {
                 tracing::error!(error = %why, "Public certificates could not be renewed");
+            }
+            // Drops the names of evicted warpgates whose certificates have ended.
+            if let Err(why) = shared.primary.write(async |tx| shared.publish_platform(tx).await).await {
+                tracing::error!(error = %why, "The platform document could not be published");
             }
         }
     }

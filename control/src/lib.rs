@@ -17,6 +17,7 @@ mod certificate;
 mod config;
 mod connect;
 mod control;
+mod eviction;
 mod first_start;
 mod installation;
 mod jobs;

@@ -27,7 +27,7 @@ macro_rules! codes {
     ($($name:ident = $code:literal, $status:literal, $title:literal, $next:literal;)*) => {
         $(
             #[doc = $title]
-            pub const $name: Code = Code { code: $code, status: $status, title: $title, next: $next };
+            pub(crate) const $name: Code = Code { code: $code, status: $status, title: $title, next: $next };
         )*
 
         /// Every code of control, for the documentation and its test.
@@ -84,8 +84,6 @@ codes! {
         "choose a longer, less common one";
     SCOPE_INVALID = "scope.invalid", 422, "A scope cannot be used",
         "use connect, request, or permissions of the admin API such as routes:write";
-    CLOCK_SKEW = "clock.skew", 400, "The clocks are too far apart",
-        "set this machine's clock (timedatectl set-ntp true) and try again";
     ENVIRONMENT_UNKNOWN = "environment.unknown", 404, "There is no such environment for this key",
         "create a connection key for the environment and use that one";
     AGENT_TOO_OLD = "agent.too_old", 400, "This warpgate is too old",

@@ -15,7 +15,7 @@ use mezusphere_store::{StoreError, WriteError};
 use tunnel_proto::bundle::MintError;
 
 use crate::node::{hex, sha256};
-use crate::{OpenError, Shared};
+use crate::{OpenError, Shared, eviction};
 
 /// Name of the setting that says which platform document is published: SHA-256 of its JSON.
 const PLATFORM_SETTING: &str = "published/platform";
@@ -70,8 +70,8 @@ impl Shared {
         let nodes = self.nodes(tx).await?;
         let bundle = self.bundle(site, nodes, tx.now())?;
         let signer = self.signer.load();
-        let signed = tunnel_proto::bundle::sign(&bundle, &signer.key, signer.identity.chain())?;
-        site::publish_bundle(tx, project, &signed).await?;
+        let bundle = tunnel_proto::bundle::sign(&bundle, &signer.key, signer.identity.chain())?;
+        site::publish_bundle(tx, project, &bundle).await?;
         Ok(revision)
     }
 
@@ -125,7 +125,8 @@ impl Shared {
 
     /// Publishes the platform document if what is published is another one.
     pub(crate) async fn publish_platform(&self, tx: &mut Tx) -> Result<(), PublishError> {
-        let denied = self.nodes(tx).await?.denied;
+        let mut denied = self.nodes(tx).await?.denied;
+        denied.extend(eviction::denied(tx).await?);
         let doc = self.keys.platform_doc(&self.config.platform, &self.installation.trust_domain, denied);
         let digest = hex(&sha256(&json(&doc)?));
         if setting::get::<String>(tx, PLATFORM_SETTING).await?.as_ref() == Some(&digest) {

@@ -13,7 +13,7 @@ pub const SLUG_LEN_MAX: usize = 40;
 /// Longest role or permission name, in characters.
 pub const NAME_LEN_MAX: usize = 64;
 
-/// Words that would collide with platform hosts or read as ours.
+/// Words that would collide with platform hosts or read as ours, as the name of an organization or project.
 const RESERVED: [&str; 14] = [
     "admin",
     "api",
@@ -47,7 +47,7 @@ pub enum SlugError {
     /// Starts or ends with a hyphen, or has two in a row (`--` separates project and environment).
     #[error("put single hyphens between letters or digits, not at the ends and not two in a row")]
     Hyphen,
-    /// A platform name, or one that starts with `xn`.
+    /// A platform name where one may not stand ([`Slug::check_free`]), or one that starts with `xn`.
     #[error("this name is reserved by the platform")]
     Reserved,
 }
@@ -64,10 +64,16 @@ impl Slug {
         if text.starts_with('-') || text.ends_with('-') || text.contains("--") {
             return Err(SlugError::Hyphen);
         }
-        if text.starts_with("xn") || RESERVED.contains(&text) {
+        if text.starts_with("xn") {
             return Err(SlugError::Reserved);
         }
         Ok(Self(text.to_owned()))
+    }
+
+    /// Whether it may name an organization or a project, whose name stands in host names: not if it is a word of the
+    /// platform. An upstream may well be called `api`.
+    pub fn check_free(&self) -> Result<(), SlugError> {
+        if RESERVED.contains(&self.as_str()) { Err(SlugError::Reserved) } else { Ok(()) }
     }
 
     /// The name.
@@ -148,11 +154,12 @@ mod tests {
             ("-a", SlugError::Hyphen),
             ("a--b", SlugError::Hyphen),
             ("xn-a", SlugError::Reserved),
-            ("login", SlugError::Reserved),
         ];
         for (text, why) in rows {
             assert_eq!(Slug::parse(text), Err(why), "{text:?}");
         }
+        assert_eq!(Slug::parse("login").unwrap().check_free(), Err(SlugError::Reserved));
+        assert_eq!(Slug::parse("shop").unwrap().check_free(), Ok(()));
     }
 
     #[test]

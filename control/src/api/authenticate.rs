@@ -19,7 +19,7 @@ use crate::caller::{Caller, Permission, Who};
 use crate::problem::{self, Refusal};
 
 /// How stale `last used` of a key may be before it is written again: most requests read only.
-const USED_GRANULARITY: std::time::Duration = std::time::Duration::from_secs(60);
+const USED_GRANULARITY: std::time::Duration = std::time::Duration::from_mins(1);
 
 /// What the door-keeper needs.
 #[derive(Clone)]

@@ -25,7 +25,10 @@ async fn in_development_each_endpoint_gets_a_certificate_of_its_own() {
     let world = World::new().await;
     let platform = certificates(&world, Partition::Platform).await;
     assert_eq!(platform.len(), 1);
-    assert_eq!(platform[0].names, ["console.mezu.localhost", "login.mezu.localhost", "connect.mezu.localhost"]);
+    assert_eq!(
+        platform[0].names,
+        ["console.mezu.localhost", "login.mezu.localhost", "connect.mezu.localhost"]
+    );
     let project = world.project("shop").await;
     world.post("/projects/shop/environments", json!({ "slug": "staging" })).await.ok();
     let own = certificates(&world, Partition::Project(project)).await;
@@ -82,7 +85,7 @@ fn files(dir: &std::path::Path, names: &[&str]) -> PublicCertificate {
     let root = Root::create(&domain, BEGIN, &entropy()).unwrap();
     let issuing = Issuing::create(&root, BEGIN, &entropy()).unwrap();
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-    let issued = issuing.issue_public(&names, BEGIN, Duration::from_secs(24 * 3600)).unwrap();
+    let issued = issuing.issue_public(&names, BEGIN, Duration::from_hours(24)).unwrap();
     let (chain, key) = (dir.join("chain.pem"), dir.join("key.pem"));
     std::fs::write(&chain, issued.chain_pem).unwrap();
     std::fs::write(&key, issued.key_pem.as_bytes()).unwrap();
@@ -118,7 +121,9 @@ async fn files_that_cannot_serve_the_platform_are_refused_by_name() {
     };
     let other = dir.path().join("other");
     std::fs::create_dir(&other).unwrap();
-    let PublicCertificate::Files { key: foreign, .. } = files(&other, &["a.example"]) else { panic!("files") };
+    let PublicCertificate::Files { key: foreign, .. } = files(&other, &["a.example"]) else {
+        panic!("files")
+    };
     let rows = [
         (chain.clone(), key.clone(), "does not name login.mezu.localhost"),
         (chain.clone(), foreign, "the files are not a pair"),

@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::Permission::{self, *};
+use crate::Permission::{
+    self, AuditRead, EnvironmentsWrite, InstallationRead, InstallationWrite, KeysRead, KeysWrite,
+    ProjectsRead, ProjectsWrite, RolesWrite, RoutesRead, RoutesWrite, UsersRead, UsersWrite, WarpgatesRead,
+};
 use crate::api::endpoints;
 
 /// What an endpoint asks for, and a body that it would take.
@@ -103,7 +106,8 @@ async fn tenant(world: &World, organization: &str, project: &str) -> Names {
     let inner = format!("{front}/environments/{environment}");
     let host = format!("www.{project}.example");
     world.post(&format!("{inner}/hosts"), json!({ "host": host })).await.ok();
-    let route = world.post(&format!("{inner}/routes"), json!({ "path": "/*", "auth": "required" })).await.ok();
+    let route =
+        world.post(&format!("{inner}/routes"), json!({ "path": "/*", "auth": "required" })).await.ok();
     let user = world.post(&format!("{front}/users"), json!({ "email": "ada@shop.example" })).await.ok();
     let role = format!("role-of-{project}");
     world.local(Method::PUT, &format!("{front}/roles/{role}"), Some(json!({}))).await.ok();
@@ -156,7 +160,9 @@ fn fill(path: &str, names: &Names) -> String {
 
 /// An answer without the names that were asked for.
 fn anonymous(got: &Got, names: &Names) -> String {
-    names.values().fold(format!("{} {}", got.status, got.body), |text, name| text.replace(name.as_str(), "NAME"))
+    names
+        .values()
+        .fold(format!("{} {}", got.status, got.body), |text, name| text.replace(name.as_str(), "NAME"))
 }
 
 fn body(row: &Value) -> Option<Value> {
@@ -190,18 +196,22 @@ async fn r22_every_endpoint_answers_a_foreign_name_as_an_unknown_one() {
             if CREATING.contains(&endpoint) && foreign == ["role"] {
                 continue;
             }
-            let mixed = |from: &Names| {
-                let pick = |(place, name): (&&'static str, &String)| {
+            let pick = |from: &Names| {
+                let name = |(place, name): (&&'static str, &String)| {
                     let name = if foreign.contains(place) { from[place].clone() } else { name.clone() };
                     (*place, name)
                 };
-                own.iter().map(pick).collect::<Names>()
+                own.iter().map(name).collect::<Names>()
             };
-            let (foreign_names, ghost_names) = (mixed(&theirs), mixed(&ghosts()));
+            let (foreign_names, ghost_names) = (pick(&theirs), pick(&ghosts()));
             let got = world.by_key(&key, method.clone(), &fill(path, &foreign_names), body(&row)).await;
             got.refused(404, "object.not_found");
             let ghost = world.by_key(&key, method.clone(), &fill(path, &ghost_names), body(&row)).await;
-            assert_eq!(anonymous(&got, &foreign_names), anonymous(&ghost, &ghost_names), "{endpoint} {foreign:?}");
+            assert_eq!(
+                anonymous(&got, &foreign_names),
+                anonymous(&ghost, &ghost_names),
+                "{endpoint} {foreign:?}"
+            );
             asked += 1;
         }
     }

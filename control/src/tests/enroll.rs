@@ -68,8 +68,7 @@ async fn a_warpgate_with_a_connection_key_gets_its_certificate_and_bundle() {
     assert_eq!(identity.name().to_string(), done.spiffe);
     let expected = Role::Warpgate { project, environment: key.environment, id: done.warpgate };
     assert_eq!(identity.name().role, expected);
-    let trust =
-        Trust::from_pem("mezu.localhost", done.roots_pem.iter().map(String::as_str), []).unwrap();
+    let trust = Trust::from_pem("mezu.localhost", done.roots_pem.iter().map(String::as_str), []).unwrap();
     verify_peer(identity.chain(), &trust, BEGIN, ExpectedRole::AnyWarpgate).unwrap();
 
     let listed = world.get("/projects/shop/warpgates").await.ok();
@@ -156,11 +155,90 @@ async fn r22_an_instance_of_another_environment_is_not_taken_over() {
     world.project("shop").await;
     world.post("/projects/shop/environments", json!({ "slug": "staging" })).await.ok();
     let (production, _) = connection_key(&world, json!({ "scopes": ["connect"] })).await;
-    let (staging, _) = connection_key(&world, json!({ "scopes": ["connect"], "environment": "staging" })).await;
+    let (staging, _) =
+        connection_key(&world, json!({ "scopes": ["connect"], "environment": "staging" })).await;
     let node = NodeKey::generate().unwrap();
     let first = enrolled(ask(&world, &Request::Enroll(enroll(&production, &node))).await);
     let thief = Enroll { instance: Some(first.warpgate), ..enroll(&staging, &node) };
     assert_eq!(refused(ask(&world, &Request::Enroll(thief)).await).code, "key.scope");
+}
+
+/// SPIFFE URIs that edges refuse now.
+async fn denied(world: &World) -> Vec<String> {
+    let documents = world.documents(Partition::Platform).await;
+    documents
+        .into_iter()
+        .find_map(|document| match document {
+            Document::Platform(doc) => Some(doc.denied),
+            _ => None,
+        })
+        .expect("a platform document")
+}
+
+#[tokio::test]
+async fn r21_a_revoked_key_ends_the_tunnels_of_its_warpgates_and_of_no_others() {
+    let world = World::new().await;
+    world.project("shop").await;
+    let (first, first_id) = connection_key(&world, json!({ "scopes": ["connect"] })).await;
+    let (second, _) = connection_key(&world, json!({ "scopes": ["connect"] })).await;
+    let node = NodeKey::generate().unwrap();
+    let lost = enrolled(ask(&world, &Request::Enroll(enroll(&first, &node))).await);
+    let kept = enrolled(ask(&world, &Request::Enroll(enroll(&second, &node))).await);
+    assert_eq!(denied(&world).await, [""; 0]);
+    world.delete(&format!("/projects/shop/api-keys/{first_id}")).await.ok();
+    assert_eq!(denied(&world).await, [lost.spiffe.as_str()]);
+    // The machine comes back with a good key: under another name, so that its old certificate stays worthless.
+    let back = Enroll { instance: Some(lost.warpgate), ..enroll(&second, &node) };
+    let back = enrolled(ask(&world, &Request::Enroll(back)).await);
+    assert_ne!(back.warpgate, lost.warpgate);
+    let same = Enroll { instance: Some(kept.warpgate), ..enroll(&second, &node) };
+    assert_eq!(enrolled(ask(&world, &Request::Enroll(same)).await).warpgate, kept.warpgate);
+    // The name is forgotten when its last certificate has ended.
+    world.advance(24 * 3600);
+    world
+        .control
+        .shared
+        .primary
+        .write(async |tx| world.control.shared.publish_platform(tx).await)
+        .await
+        .unwrap();
+    assert_eq!(denied(&world).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn r21_deleting_account_environment_or_project_ends_tunnels_too() {
+    let world = World::new().await;
+    world.project("shop").await;
+    world.post("/projects/shop/environments", json!({ "slug": "staging" })).await.ok();
+    world.post("/projects/shop/service-accounts", json!({ "name": "robot" })).await.ok();
+    let mut names = Vec::new();
+    for body in [
+        json!({ "scopes": ["connect"], "account": "robot" }),
+        json!({ "scopes": ["connect"], "environment": "staging" }),
+        json!({ "scopes": ["connect"] }),
+    ] {
+        let (key, _) = connection_key(&world, body).await;
+        names.push(
+            enrolled(ask(&world, &Request::Enroll(enroll(&key, &NodeKey::generate().unwrap()))).await).spiffe,
+        );
+    }
+    for (gone, path) in
+        ["/projects/shop/service-accounts/robot", "/projects/shop/environments/staging", "/projects/shop"]
+            .into_iter()
+            .enumerate()
+    {
+        world.delete(path).await.ok();
+        assert_eq!(denied(&world).await, names[..=gone], "{path}");
+    }
+}
+
+#[tokio::test]
+async fn r21_a_certificate_does_not_outlive_the_key_it_was_got_with() {
+    let world = World::new().await;
+    world.project("shop").await;
+    let (key, _) = connection_key(&world, json!({ "scopes": ["connect"], "expires_in_s": 600 })).await;
+    let done = enrolled(ask(&world, &Request::Enroll(enroll(&key, &NodeKey::generate().unwrap()))).await);
+    assert_eq!(done.not_after, BEGIN.after(Duration::from_mins(10)));
 }
 
 #[tokio::test]
@@ -208,7 +286,9 @@ async fn a_tunnel_is_listed_while_it_is_up_and_not_after_a_restart() {
         connected,
         at,
     };
-    let connected = async |world: &World| world.get("/projects/shop/warpgates").await.ok()["items"][0]["connected"].clone();
+    let connected = async |world: &World| {
+        world.get("/projects/shop/warpgates").await.ok()["items"][0]["connected"].clone()
+    };
     let link = world.control.link();
     link.tunnel(report(true, BEGIN)).await.unwrap();
     assert_eq!(connected(&world).await, true);
@@ -216,9 +296,13 @@ async fn a_tunnel_is_listed_while_it_is_up_and_not_after_a_restart() {
     assert_eq!(connected(&world).await, false);
     link.tunnel(report(true, BEGIN.after(Duration::from_secs(9)))).await.unwrap();
     assert_eq!(connected(&world).await, true);
-    let elsewhere = TunnelReport { environment: EnvironmentId::random(&world.entropy), ..report(true, BEGIN) };
+    let elsewhere =
+        TunnelReport { environment: EnvironmentId::random(&world.entropy), ..report(true, BEGIN) };
     assert!(link.tunnel(elsewhere).await.is_err());
-    let foreign = TunnelReport { warpgate: done.spiffe.replace(&done.warpgate.to_string(), &WarpgateId::from_bits(1).to_string()), ..report(true, BEGIN) };
+    let foreign = TunnelReport {
+        warpgate: done.spiffe.replace(&done.warpgate.to_string(), &WarpgateId::from_bits(1).to_string()),
+        ..report(true, BEGIN)
+    };
     assert!(link.tunnel(foreign).await.is_err());
     drop(link);
     let world = world.restart(development()).await;

@@ -29,9 +29,9 @@ fn opened(world: &World, signed: &mezusphere_model::bundle::SignedBundle) -> Bun
         let chain: Vec<_> = chain.iter().cloned().map(Into::into).collect();
         verify_peer(&chain, &trust, now, ExpectedRole::AnyControl)?;
         // The leaf that was judged is this node's, so its key is the one the signature must be of.
-        let signer = world.control.shared.signer.load();
-        assert_eq!(chain[0], signer.identity.chain()[0]);
-        Ok::<_, PeerError>(signer.key.public().key.clone())
+        let node = world.control.shared.signer.load();
+        assert_eq!(chain[0], node.identity.chain()[0]);
+        Ok::<_, PeerError>(node.key.public().key.clone())
     })
     .unwrap()
 }
@@ -52,8 +52,16 @@ async fn every_change_to_an_environment_raises_site_and_bundle_together() {
     let one = format!("{routes}/{id}");
     let steps = [
         (Method::PATCH, one.clone(), Some(json!({ "auth": "public" }))),
-        (Method::PUT, "/projects/shop/environments/production/route-order".to_owned(), Some(json!({ "routes": [id] }))),
-        (Method::POST, "/projects/shop/environments/production/hosts".to_owned(), Some(json!({ "host": "shop.example" }))),
+        (
+            Method::PUT,
+            "/projects/shop/environments/production/route-order".to_owned(),
+            Some(json!({ "routes": [id] })),
+        ),
+        (
+            Method::POST,
+            "/projects/shop/environments/production/hosts".to_owned(),
+            Some(json!({ "host": "shop.example" })),
+        ),
         (Method::DELETE, "/projects/shop/environments/production/hosts/shop.example".to_owned(), None),
         (Method::PATCH, "/projects/shop".to_owned(), Some(json!({ "name": "The shop" }))),
         (Method::DELETE, one, None),
@@ -103,7 +111,10 @@ async fn r21_a_revoked_key_leaves_the_feed() {
 async fn r12_a_change_of_a_role_raises_the_principal_of_who_holds_it() {
     let world = World::new().await;
     let project = world.project("shop").await;
-    world.local(Method::PUT, "/projects/shop/roles/reader", Some(json!({ "permissions": ["orders:read"] }))).await.ok();
+    world
+        .local(Method::PUT, "/projects/shop/roles/reader", Some(json!({ "permissions": ["orders:read"] })))
+        .await
+        .ok();
     world.post("/projects/shop/service-accounts", json!({ "name": "robot", "roles": ["reader"] })).await.ok();
     world.post("/projects/shop/api-keys", json!({ "account": "robot", "scopes": ["request"] })).await.ok();
     let principal = async || {
@@ -139,7 +150,7 @@ async fn a_deleted_project_leaves_nothing_on_the_feed() {
 
 #[tokio::test]
 async fn bundles_are_signed_anew_before_their_signer_ends() {
-    let world = World::with(ControlConfig { leaf_ttl: Duration::from_secs(60), ..development() }).await;
+    let world = World::with(ControlConfig { leaf_ttl: Duration::from_mins(1), ..development() }).await;
     let project = world.project("shop").await;
     let (site, _) = published(&world, project).await;
     let jobs = world.control.start_jobs();
@@ -154,10 +165,10 @@ async fn bundles_are_signed_anew_before_their_signer_ends() {
             }
         }
     };
-    let bundle = tokio::time::timeout(Duration::from_secs(60), renewed).await.expect("bundles signed anew");
+    let bundle = tokio::time::timeout(Duration::from_mins(1), renewed).await.expect("bundles signed anew");
     assert_eq!(bundle.issued_at, world.hand.clock().now());
     jobs.stop().await;
-    let world = world.restart(ControlConfig { leaf_ttl: Duration::from_secs(60), ..development() }).await;
+    let world = world.restart(ControlConfig { leaf_ttl: Duration::from_mins(1), ..development() }).await;
     let (after, _) = published(&world, project).await;
     assert_eq!(after.revision, bundle.site.revision, "a restart with a good signer signs nothing anew");
 }

@@ -64,7 +64,10 @@ impl Got {
     /// A text in the body.
     #[track_caller]
     fn text(&self, pointer: &str) -> &str {
-        self.body.pointer(pointer).and_then(Value::as_str).unwrap_or_else(|| panic!("no {pointer} in {}", self.body))
+        self.body
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or_else(|| panic!("no {pointer} in {}", self.body))
     }
 
     /// Asserts a refusal with this status and code, which says what and what next.
@@ -184,8 +187,7 @@ async fn open(
     master: u8,
 ) -> Result<(Control, Primary), OpenError> {
     let seal = sealer(master);
-    let primary =
-        Primary::open_sqlite(dir, hand.clock(), entropy.clone(), Arc::clone(&seal)).await.unwrap();
+    let primary = Primary::open_sqlite(dir, hand.clock(), entropy.clone(), Arc::clone(&seal)).await.unwrap();
     let control = Control::open(config, primary.clone(), seal, hand.clock(), entropy.clone()).await?;
     Ok((control, primary))
 }
@@ -208,6 +210,7 @@ async fn send(router: axum::Router, request: Request<Body>) -> Got {
 async fn read(response: http::Response<Body>) -> Got {
     let (parts, body) = response.into_parts();
     let bytes = body.collect().await.unwrap().to_bytes();
-    let body = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap_or(Value::Null) };
+    let body =
+        if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap_or(Value::Null) };
     Got { status: parts.status.as_u16(), body, headers: parts.headers }
 }

@@ -16,7 +16,8 @@ async fn an_organization_owns_projects() {
     assert_eq!(slugs, ["acme", "default"]);
     assert_eq!(world.get("/organizations/acme").await.ok()["id"], made["id"]);
     let audit = world.get("/organizations/acme/audit").await.ok();
-    let actions: Vec<_> = audit["items"].as_array().unwrap().iter().map(|row| row["action"].clone()).collect();
+    let actions: Vec<_> =
+        audit["items"].as_array().unwrap().iter().map(|row| row["action"].clone()).collect();
     assert_eq!(actions, ["environment.create", "project.create", "organization.create"]);
 }
 
@@ -51,9 +52,16 @@ async fn an_environment_has_its_own_endpoint_and_hosts() {
     let added = world.post(hosts, json!({ "host": "Staging.Shop.Example." })).await.ok();
     assert_eq!(added["host"], "staging.shop.example");
     let listed = world.get(hosts).await.ok();
-    let rows: Vec<_> =
-        listed["items"].as_array().unwrap().iter().map(|row| (row["host"].clone(), row["endpoint"].clone())).collect();
-    assert_eq!(rows, [(json!("shop--staging.localhost"), json!(true)), (json!("staging.shop.example"), json!(false))]);
+    let rows: Vec<_> = listed["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| (row["host"].clone(), row["endpoint"].clone()))
+        .collect();
+    assert_eq!(
+        rows,
+        [(json!("shop--staging.localhost"), json!(true)), (json!("staging.shop.example"), json!(false))]
+    );
     world.delete(&format!("{hosts}/staging.shop.example")).await.ok();
     assert_eq!(world.delete("/projects/shop/environments/staging").await.status, 204);
     let left = world.get("/projects/shop/environments").await.ok();
@@ -80,7 +88,8 @@ async fn a_route_is_added_shown_changed_ordered_and_removed() {
     let one = format!("{routes}/{id}");
     assert_eq!(world.get(&one).await.ok(), *route);
 
-    let second = world.post(routes, json!({ "path": "~/v[0-9]+/.*", "auth": "public", "position": 0 })).await.ok();
+    let second =
+        world.post(routes, json!({ "path": "~/v[0-9]+/.*", "auth": "public", "position": 0 })).await.ok();
     assert_eq!(second["route"]["position"], 0);
     let order = async || {
         let listed = world.get(routes).await.ok();
@@ -91,7 +100,8 @@ async fn a_route_is_added_shown_changed_ordered_and_removed() {
     world.local(Method::PUT, "/projects/shop/environments/production/route-order", Some(turned)).await.ok();
     assert_eq!(order().await, [json!(id), second["route"]["id"].clone()]);
 
-    let changed = world.local(Method::PATCH, &one, Some(json!({ "path": "/v2/*", "timeouts": { "idle_ms": 1000 } })));
+    let changed =
+        world.local(Method::PATCH, &one, Some(json!({ "path": "/v2/*", "timeouts": { "idle_ms": 1000 } })));
     let changed = changed.await.ok();
     assert_eq!(changed["route"]["path"], "/v2/*");
     assert_eq!(changed["route"]["require"]["any_role"], json!(["customer"]), "what is not named stays");
@@ -105,10 +115,15 @@ async fn a_route_is_added_shown_changed_ordered_and_removed() {
 async fn a_user_lives_from_creation_to_deletion() {
     let world = World::new().await;
     world.project("shop").await;
-    let role = world.local(Method::PUT, "/projects/shop/roles/customer", Some(json!({ "permissions": ["b", "a", "a"] })));
+    let role = world.local(
+        Method::PUT,
+        "/projects/shop/roles/customer",
+        Some(json!({ "permissions": ["b", "a", "a"] })),
+    );
     assert_eq!(role.await.ok()["permissions"], json!(["a", "b"]));
     let users = "/projects/shop/users";
-    let asked = json!({ "email": "Ada@shop.example", "name": "Ada", "password": PASSWORD, "roles": ["customer"] });
+    let asked =
+        json!({ "email": "Ada@shop.example", "name": "Ada", "password": PASSWORD, "roles": ["customer"] });
     let made = world.post(users, asked).await.ok();
     assert_eq!(made["roles"], json!(["customer"]));
     assert_eq!((made["status"].as_str(), made["has_password"].as_bool()), (Some("active"), Some(true)));
@@ -125,10 +140,18 @@ async fn a_user_lives_from_creation_to_deletion() {
     assert_eq!(world.delete(&one).await.status, 204);
     world.get(&one).await.refused(404, "object.not_found");
     let audit = world.get("/projects/shop/audit?limit=6").await.ok();
-    let actions: Vec<_> = audit["items"].as_array().unwrap().iter().map(|row| row["action"].as_str().unwrap()).collect();
+    let actions: Vec<_> =
+        audit["items"].as_array().unwrap().iter().map(|row| row["action"].as_str().unwrap()).collect();
     assert_eq!(
         actions,
-        ["user.delete", "user.set_password", "user.set_roles", "user.activate", "user.suspend", "user.create"]
+        [
+            "user.delete",
+            "user.set_password",
+            "user.set_roles",
+            "user.activate",
+            "user.suspend",
+            "user.create"
+        ]
     );
     assert!(!audit.to_string().contains("battery"), "no password in the audit log");
 }
@@ -150,7 +173,10 @@ async fn a_list_comes_in_pages() {
             None => break,
         }
     }
-    assert_eq!(seen, ["a@shop.example", "b@shop.example", "c@shop.example", "d@shop.example", "e@shop.example"]);
+    assert_eq!(
+        seen,
+        ["a@shop.example", "b@shop.example", "c@shop.example", "d@shop.example", "e@shop.example"]
+    );
 }
 
 #[tokio::test]
@@ -180,6 +206,7 @@ async fn r21_a_rotation_keeps_two_live_keys_until_the_first_is_revoked() {
     let keys = "/projects/shop/api-keys";
     let first = world.post(keys, json!({ "scopes": ["routes:read"] })).await.ok();
     let id = first["key"]["id"].as_str().unwrap();
+    world.advance(1);
     let second = world.post(&format!("{keys}/{id}/rotate"), json!({ "expires_in_s": 3600 })).await.ok();
     assert_eq!(second["key"]["scopes"], json!(["routes:read"]));
     let third = world.post(&format!("{keys}/{id}/rotate"), json!({})).await;
@@ -196,7 +223,8 @@ async fn r21_a_rotation_keeps_two_live_keys_until_the_first_is_revoked() {
     try_it(&second).await.ok();
     world.advance(3600);
     try_it(&second).await.refused(401, "key.expired");
-    let states: Vec<_> = world.get(keys).await.ok()["items"].as_array().unwrap().iter().map(|k| k["state"].clone()).collect();
+    let states: Vec<_> =
+        world.get(keys).await.ok()["items"].as_array().unwrap().iter().map(|k| k["state"].clone()).collect();
     assert_eq!(states, ["expired", "revoked"], "newest first");
 }
 
@@ -223,7 +251,10 @@ async fn an_operator_gets_a_new_sign_in_link_by_address() {
     let world = World::new().await;
     let made = world.post("/operators/operator@mezu.localhost/sign-in-link", json!({})).await.ok();
     assert!(made["url"].as_str().unwrap().starts_with("https://login.mezu.localhost:8443/first-sign-in/"));
-    world.post("/operators/nobody@mezu.localhost/sign-in-link", json!({})).await.refused(404, "object.not_found");
+    world
+        .post("/operators/nobody@mezu.localhost/sign-in-link", json!({}))
+        .await
+        .refused(404, "object.not_found");
 }
 
 #[tokio::test]
@@ -240,7 +271,12 @@ async fn r18_every_answer_of_the_api_carries_the_security_headers() {
     let world = World::new().await;
     for path in ["/installation", "/nothing", "/projects/none"] {
         let got = world.get(path).await;
-        for name in ["strict-transport-security", "content-security-policy", "x-content-type-options", "cache-control"] {
+        for name in [
+            "strict-transport-security",
+            "content-security-policy",
+            "x-content-type-options",
+            "cache-control",
+        ] {
             assert!(got.headers.contains_key(name), "{name} of {path}");
         }
     }

@@ -78,7 +78,8 @@ async fn a_start_with_another_master_key_says_so_and_changes_nothing() {
 async fn a_configuration_that_cannot_work_is_refused_in_one_sentence() {
     let dir = tempfile::tempdir().unwrap();
     let hand = ManualClock::at(BEGIN);
-    let missing = PublicCertificate::Files { chain: PathBuf::from("/nowhere.pem"), key: PathBuf::from("/no.key") };
+    let missing =
+        PublicCertificate::Files { chain: PathBuf::from("/nowhere.pem"), key: PathBuf::from("/no.key") };
     let rows = [
         (
             ControlConfig { leaf_ttl: Duration::from_secs(59), ..development() },

@@ -16,10 +16,10 @@ use mezusphere_store::primary::service_account::{self, ServiceAccountRow};
 use mezusphere_store::primary::{PageRequest, ReadTx, Tx};
 
 use super::{Paging, scope, service_account as accounts};
-use crate::Shared;
 use crate::api::types::{ApiKey, ApiKeyState, CreateApiKey, CreatedApiKey, Page, RotateApiKey};
 use crate::caller::{Caller, Grant, Permission};
 use crate::problem::{self, Refusal};
+use crate::{Shared, eviction};
 
 /// Scope of a connection key: run a warpgate. Stands alone.
 pub(crate) const CONNECT: &str = "connect";
@@ -134,12 +134,11 @@ pub(crate) async fn create(
                 }
                 (false, _) => None,
             };
-            let account = match &request.account {
-                Some(name) => scope::service_account(tx, &project, name).await?,
-                None => {
-                    let name = default_account(environment.as_ref().map(|row| &row.slug))?;
-                    find_or_insert(tx, shared, &grant, &project, &name).await?
-                }
+            let account = if let Some(name) = &request.account {
+                scope::service_account(tx, &project, name).await?
+            } else {
+                let name = default_account(environment.as_ref().map(|row| &row.slug))?;
+                find_or_insert(tx, shared, &grant, &project, &name).await?
             };
             let new = NewKey {
                 scopes: request.scopes,
@@ -270,7 +269,7 @@ pub(super) fn finish(
         "environment": made.row.environment,
         "expires_at": made.row.expires_at.map(|at| at.to_string()),
     });
-    scope::audit(tx, grant, project, action, made.row.id, detail);
+    scope::audit(tx, grant, project, action, &made.row.id, detail);
     let secret = match made.row.environment {
         Some(environment) => connection_key(shared, &made, environment)?,
         None => made.token.reveal(),
@@ -292,7 +291,8 @@ fn connection_key(shared: &Shared, made: &CreatedKey, environment: EnvironmentId
     Ok(key.reveal())
 }
 
-/// Takes a key back: the API refuses it at once, edges within seconds (R21).
+/// Takes a key back: the API refuses it at once, edges within seconds, and the tunnels of warpgates that enrolled
+/// with it end (R21).
 pub(crate) async fn revoke(
     shared: &Shared,
     caller: &Caller,
@@ -306,7 +306,9 @@ pub(crate) async fn revoke(
             let project = scope::project(tx, &grant, project).await?;
             let (row, _) = find(tx, &project, key).await?;
             keys::revoke_key(tx, project.id, row.id).await?;
-            scope::audit(tx, &grant, &project, "api_key.revoke", row.id, serde_json::Value::Null);
+            let enrolled = eviction::warpgates(tx, project.id, None, |gate| gate.key == row.id).await?;
+            shared.evict(tx, &enrolled).await?;
+            scope::audit(tx, &grant, &project, "api_key.revoke", &row.id, serde_json::Value::Null);
             Ok(())
         })
         .await

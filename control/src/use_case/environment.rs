@@ -9,11 +9,11 @@ use mezusphere_store::primary::project::ProjectRow;
 use mezusphere_store::primary::{ReadTx, Tx};
 
 use super::scope;
-use crate::Shared;
 use crate::api::types::{CreateEnvironment, Environment, Page};
 use crate::caller::{Caller, Grant, Permission};
 use crate::certificate;
 use crate::problem::{self, Refusal};
+use crate::{Shared, eviction};
 
 /// A slug that cannot be one.
 pub(crate) fn bad_slug(why: SlugError) -> Refusal {
@@ -129,11 +129,11 @@ pub(crate) async fn insert(
     certificate::add_host(tx, shared, project.id, &endpoint).await?;
     row.site_revision = shared.publish_site(tx, project.id, row.id).await?;
     let detail = serde_json::json!({ "slug": row.slug, "endpoint": endpoint });
-    scope::audit(tx, grant, project, "environment.create", row.id, detail);
+    scope::audit(tx, grant, project, "environment.create", &row.id, detail);
     Ok(row)
 }
 
-/// Removes one with its hosts, routes and warpgates.
+/// Removes one with its hosts, routes and warpgates, whose tunnels end.
 pub(crate) async fn delete(
     shared: &Shared,
     caller: &Caller,
@@ -153,9 +153,11 @@ pub(crate) async fn delete(
             for host in host::list(tx, project.id, row.id).await? {
                 certificate::remove_host(tx, project.id, &host.host)?;
             }
+            let enrolled = eviction::warpgates(tx, project.id, Some(row.id), |_| true).await?;
             environment::delete(tx, project.id, row.id).await?;
+            shared.evict(tx, &enrolled).await?;
             let detail = serde_json::json!({ "slug": row.slug });
-            scope::audit(tx, &grant, &project, "environment.delete", row.id, detail);
+            scope::audit(tx, &grant, &project, "environment.delete", &row.id, detail);
             Ok(())
         })
         .await

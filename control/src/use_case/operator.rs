@@ -59,7 +59,7 @@ pub(crate) async fn sign_in_link(
             let now = tx.now();
             let token =
                 first_sign_in::create_link(tx, &shared.entropy, project.directory, row.id, now).await?;
-            scope::audit(tx, &grant, &project, "operator.sign_in_link", row.id, serde_json::Value::Null);
+            scope::audit(tx, &grant, &project, "operator.sign_in_link", &row.id, serde_json::Value::Null);
             let url = link_url(&shared.config, &first_sign_in::path(&token)).map_err(|why| {
                 tracing::error!(error = %why, "A sign-in link cannot be written");
                 Refusal::new(&problem::INTERNAL, "the link cannot be written")

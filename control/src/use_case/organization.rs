@@ -5,6 +5,7 @@ use mezusphere_store::primary::PageRequest;
 use mezusphere_store::primary::audit::AuditEntry;
 use mezusphere_store::primary::organization::{self, OrganizationRow};
 
+use super::environment::bad_slug;
 use super::{Paging, scope};
 use crate::Shared;
 use crate::api::types::{CreateOrganization, Organization, Page};
@@ -48,6 +49,7 @@ pub(crate) async fn create(
     request: CreateOrganization,
 ) -> Result<Organization, Refusal> {
     let grant = caller.allow(Permission::InstallationWrite)?;
+    request.slug.check_free().map_err(bad_slug)?;
     let name = match &request.name {
         Some(name) => mezusphere_identity::account::check_name(name)?.to_owned(),
         None => request.slug.to_string(),

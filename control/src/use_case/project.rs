@@ -6,14 +6,14 @@ use mezusphere_model::slug::Slug;
 use mezusphere_store::primary::directory::{self, DirectoryRow};
 use mezusphere_store::primary::project::{self, ProjectRow};
 use mezusphere_store::primary::{
-    PageRequest, Paged, ReadTx, environment as environments, organization, user,
+    PageRequest, Paged, ReadTx, Taken, WriteError, environment as environments, organization, user,
 };
 
 use super::{Paging, environment, scope};
-use crate::Shared;
 use crate::api::types::{CreateProject, Directory, Page, Project, UpdateProject};
 use crate::caller::{Caller, Permission, Reach};
 use crate::problem::{self, Refusal};
+use crate::{Shared, eviction};
 
 async fn view(tx: &mut ReadTx, shared: &Shared, row: ProjectRow) -> Result<Project, Refusal> {
     let mut list = Vec::new();
@@ -78,6 +78,7 @@ pub(crate) async fn create(
     if grant.reach() != Reach::Installation {
         return Err(crate::caller::Forbidden { permission: Permission::InstallationWrite }.into());
     }
+    request.slug.check_free().map_err(environment::bad_slug)?;
     let name = match &request.name {
         Some(name) => mezusphere_identity::account::check_name(name)?.to_owned(),
         None => request.slug.to_string(),
@@ -92,6 +93,10 @@ pub(crate) async fn create(
                     .await?
                     .ok_or_else(|| scope::not_found("organization", ""))?,
             };
+            // Asked before its directory of the same name is added, so that the refusal speaks of the project.
+            if project::find(tx, &request.slug).await?.is_some() {
+                return Err(WriteError::Conflict { what: Taken::ProjectSlug }.into());
+            }
             let now = tx.now();
             let row = ProjectRow {
                 id: ProjectId::random(&shared.entropy),
@@ -114,7 +119,7 @@ pub(crate) async fn create(
             .await?;
             project::insert(tx, &row).await?;
             let detail = serde_json::json!({ "slug": row.slug });
-            scope::audit(tx, &grant, &row, "project.create", row.id, detail);
+            scope::audit(tx, &grant, &row, "project.create", &row.id, detail);
             environment::insert(tx, shared, &grant, &row, production).await?;
             view(tx, shared, row).await
         })
@@ -139,13 +144,13 @@ pub(crate) async fn update(
             for environment in environments::list(tx, row.id).await? {
                 shared.publish_site(tx, row.id, environment.id).await?;
             }
-            scope::audit(tx, &grant, &row, "project.rename", row.id, serde_json::json!({ "name": new }));
+            scope::audit(tx, &grant, &row, "project.rename", &row.id, serde_json::json!({ "name": new }));
             view(tx, shared, row).await
         })
         .await
 }
 
-/// Removes it with all it owns. Tunnels of its warpgates end when their edges hear of it.
+/// Removes it with all it owns. Tunnels of its warpgates end.
 pub(crate) async fn delete(shared: &Shared, caller: &Caller, name: &str) -> Result<(), Refusal> {
     let grant = caller.allow(Permission::ProjectsWrite)?;
     shared
@@ -158,9 +163,11 @@ pub(crate) async fn delete(shared: &Shared, caller: &Caller, name: &str) -> Resu
                     Refusal::new(&problem::IN_USE, detail).with_next("delete single operators instead")
                 );
             }
+            let enrolled = eviction::warpgates(tx, row.id, None, |_| true).await?;
             project::delete(tx, row.organization, row.id).await?;
+            shared.evict(tx, &enrolled).await?;
             let detail = serde_json::json!({ "slug": row.slug });
-            scope::audit(tx, &grant, &row, "project.delete", row.id, detail);
+            scope::audit(tx, &grant, &row, "project.delete", &row.id, detail);
             Ok(())
         })
         .await

@@ -64,19 +64,16 @@ pub(crate) async fn put(
         .write(async |tx| {
             let project = scope::project(tx, &grant, project).await?;
             let detail = serde_json::json!({ "permissions": permissions });
-            let row = match role::get(tx, project.id, &name).await? {
-                Some(mut row) => {
-                    role::update(tx, project.id, &name, &row.description, &permissions).await?;
-                    row.permissions = permissions;
-                    row
-                }
-                None => {
-                    let description = String::new();
-                    let row =
-                        RoleRow { project: project.id, name, description, permissions, created_at: tx.now() };
-                    role::insert(tx, &row).await?;
-                    row
-                }
+            let row = if let Some(mut row) = role::get(tx, project.id, &name).await? {
+                role::update(tx, project.id, &name, &row.description, &permissions).await?;
+                row.permissions = permissions;
+                row
+            } else {
+                let description = String::new();
+                let row =
+                    RoleRow { project: project.id, name, description, permissions, created_at: tx.now() };
+                role::insert(tx, &row).await?;
+                row
             };
             scope::audit(tx, &grant, &project, "role.set", &row.name, detail);
             Ok(view(row))

@@ -98,7 +98,7 @@ pub(crate) fn audit(
     grant: &Grant,
     project: &ProjectRow,
     action: &str,
-    target: impl ToString,
+    target: &impl ToString,
     detail: Value,
 ) {
     tx.audit(AuditEntry {

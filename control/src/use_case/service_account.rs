@@ -10,10 +10,10 @@ use mezusphere_store::primary::{PageRequest, ReadTx, Tx, role};
 
 use super::user::give_roles;
 use super::{Paging, scope};
-use crate::Shared;
 use crate::api::types::{CreateServiceAccount, Page, ServiceAccount, SetRoles};
 use crate::caller::{Caller, Grant, Permission};
 use crate::problem::Refusal;
+use crate::{Shared, eviction};
 
 async fn view(
     tx: &mut ReadTx,
@@ -102,7 +102,7 @@ pub(super) async fn insert(
     };
     service_account::insert(tx, &row).await?;
     let detail = serde_json::json!({ "name": name });
-    scope::audit(tx, grant, project, "service_account.create", row.id, detail);
+    scope::audit(tx, grant, project, "service_account.create", &row.id, detail);
     Ok(row)
 }
 
@@ -122,13 +122,13 @@ pub(crate) async fn set_roles(
             let row = scope::service_account(tx, &project, name).await?;
             give_roles(tx, &project, Subject::ServiceAccount(row.id), &request.roles).await?;
             let detail = serde_json::json!({ "roles": request.roles });
-            scope::audit(tx, &grant, &project, "service_account.set_roles", row.id, detail);
+            scope::audit(tx, &grant, &project, "service_account.set_roles", &row.id, detail);
             view(tx, &project, row).await
         })
         .await
 }
 
-/// Deletes it with its keys.
+/// Deletes it with its keys; tunnels of warpgates that enrolled with them end (R21).
 pub(crate) async fn delete(
     shared: &Shared,
     caller: &Caller,
@@ -141,9 +141,11 @@ pub(crate) async fn delete(
         .write(async |tx| {
             let project = scope::project(tx, &grant, project).await?;
             let row = scope::service_account(tx, &project, name).await?;
+            let enrolled = eviction::warpgates(tx, project.id, None, |gate| gate.account == row.id).await?;
             service_account::delete(tx, project.id, row.id).await?;
+            shared.evict(tx, &enrolled).await?;
             let detail = serde_json::json!({ "name": row.name });
-            scope::audit(tx, &grant, &project, "service_account.delete", row.id, detail);
+            scope::audit(tx, &grant, &project, "service_account.delete", &row.id, detail);
             Ok(())
         })
         .await

@@ -104,7 +104,7 @@ pub(crate) async fn create(
             let row = account::create(tx, &shared.entropy, now, new).await?;
             give_roles(tx, &project, Subject::User(row.id), &request.roles).await?;
             let detail = serde_json::json!({ "roles": request.roles });
-            scope::audit(tx, &grant, &project, "user.create", row.id, detail);
+            scope::audit(tx, &grant, &project, "user.create", &row.id, detail);
             view(tx, &project, row).await
         })
         .await
@@ -162,7 +162,7 @@ pub(crate) async fn set_password(
             let project = scope::project(tx, &grant, project).await?;
             let row = scope::user(tx, &project, name).await?;
             account::set_password(tx, project.directory, row.id, hash).await?;
-            scope::audit(tx, &grant, &project, "user.set_password", row.id, serde_json::Value::Null);
+            scope::audit(tx, &grant, &project, "user.set_password", &row.id, serde_json::Value::Null);
             view(tx, &project, row).await
         })
         .await
@@ -184,7 +184,7 @@ pub(crate) async fn set_roles(
             let row = scope::user(tx, &project, name).await?;
             give_roles(tx, &project, Subject::User(row.id), &request.roles).await?;
             let detail = serde_json::json!({ "roles": request.roles });
-            scope::audit(tx, &grant, &project, "user.set_roles", row.id, detail);
+            scope::audit(tx, &grant, &project, "user.set_roles", &row.id, detail);
             view(tx, &project, row).await
         })
         .await
@@ -225,7 +225,7 @@ async fn set_status(
             let project = scope::project(tx, &grant, project).await?;
             let mut row = scope::user(tx, &project, name).await?;
             account::set_status(tx, project.directory, row.id, status).await?;
-            scope::audit(tx, &grant, &project, action, row.id, serde_json::Value::Null);
+            scope::audit(tx, &grant, &project, action, &row.id, serde_json::Value::Null);
             row.status = status;
             view(tx, &project, row).await
         })
@@ -246,7 +246,7 @@ pub(crate) async fn delete(
             let project = scope::project(tx, &grant, project).await?;
             let row = scope::user(tx, &project, name).await?;
             user::delete(tx, project.directory, row.id).await?;
-            scope::audit(tx, &grant, &project, "user.delete", row.id, serde_json::Value::Null);
+            scope::audit(tx, &grant, &project, "user.delete", &row.id, serde_json::Value::Null);
             Ok(())
         })
         .await

@@ -12,7 +12,6 @@ mod route;
 mod user;
 mod warpgate;
 
-use mezusphere_model::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use account::{
@@ -75,9 +74,4 @@ pub struct Problem {
     pub detail: String,
     /// What to do next.
     pub next: String,
-}
-
-/// A moment as RFC 3339 text in UTC, to the second.
-pub(crate) fn time_text(at: Timestamp) -> String {
-    at.to_string()
 }

@@ -154,7 +154,7 @@ pub(crate) async fn add(
             }
             shared.publish_site(tx, project.id, environment.id).await?;
             let detail = summary(&doc);
-            scope::audit(tx, &grant, &project, "route.add", doc.id, detail);
+            scope::audit(tx, &grant, &project, "route.add", &doc.id, detail);
             answer(tx, shared, &project, &environment, row).await
         })
         .await
@@ -196,7 +196,7 @@ pub(crate) async fn update(
             route::update(tx, project.id, &doc).await?;
             shared.publish_site(tx, project.id, environment.id).await?;
             let detail = serde_json::json!({ "before": summary(&row.doc), "after": summary(&doc) });
-            scope::audit(tx, &grant, &project, "route.update", doc.id, detail);
+            scope::audit(tx, &grant, &project, "route.update", &doc.id, detail);
             row.doc = doc;
             answer(tx, shared, &project, &environment, row).await
         })
@@ -228,7 +228,7 @@ pub(crate) async fn order(
             route::reorder(tx, project.id, environment.id, &request.routes).await?;
             shared.publish_site(tx, project.id, environment.id).await?;
             let detail = serde_json::json!({ "routes": request.routes });
-            scope::audit(tx, &grant, &project, "route.order", environment.id, detail);
+            scope::audit(tx, &grant, &project, "route.order", &environment.id, detail);
             let rows = route::list(tx, project.id, environment.id).await?;
             Ok(Page { items: rows.into_iter().map(view).collect(), next: None })
         })
@@ -252,7 +252,7 @@ pub(crate) async fn remove(
             let row = find(tx, &project, &environment, name).await?;
             route::delete(tx, project.id, row.doc.id).await?;
             shared.publish_site(tx, project.id, environment.id).await?;
-            scope::audit(tx, &grant, &project, "route.remove", row.doc.id, summary(&row.doc));
+            scope::audit(tx, &grant, &project, "route.remove", &row.doc.id, summary(&row.doc));
             Ok(())
         })
         .await

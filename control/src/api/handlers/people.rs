@@ -1,0 +1,118 @@
+//! Users and roles.
+
+use axum::Extension;
+use axum::extract::{Path, State};
+
+use super::{Asking, Control, Done, GONE, Gone, One, Two, created, ok};
+use crate::api::body::Body;
+use crate::api::types as t;
+use crate::use_case::{Paging, project, role, user};
+
+pub(in crate::api) async fn directory(
+    State(s): Control,
+    Extension(c): Asking,
+    Path(name): One,
+) -> Done<t::Directory> {
+    project::directory(&s, &c, &name).await.map(ok)
+}
+
+pub(in crate::api) async fn list_users(
+    State(s): Control,
+    Extension(c): Asking,
+    Path(project): One,
+    paging: Paging,
+) -> Done<t::Page<t::User>> {
+    user::list(&s, &c, &project, paging).await.map(ok)
+}
+
+pub(in crate::api) async fn create_user(
+    State(s): Control,
+    Extension(c): Asking,
+    Path(project): One,
+    Body(request): Body<t::CreateUser>,
+) -> Done<t::User> {
+    user::create(&s, &c, &project, request).await.map(created)
+}
+
+pub(in crate::api) async fn show_user(
+    State(s): Control,
+    Extension(c): Asking,
+    Path((project, name)): Two,
+) -> Done<t::User> {
+    user::show(&s, &c, &project, &name).await.map(ok)
+}
+
+pub(in crate::api) async fn delete_user(
+    State(s): Control,
+    Extension(c): Asking,
+    Path((project, name)): Two,
+) -> Gone {
+    user::delete(&s, &c, &project, &name).await.map(|()| GONE)
+}
+
+pub(in crate::api) async fn suspend_user(
+    State(s): Control,
+    Extension(c): Asking,
+    Path((project, name)): Two,
+) -> Done<t::User> {
+    user::suspend(&s, &c, &project, &name).await.map(ok)
+}
+
+pub(in crate::api) async fn activate_user(
+    State(s): Control,
+    Extension(c): Asking,
+    Path((project, name)): Two,
+) -> Done<t::User> {
+    user::activate(&s, &c, &project, &name).await.map(ok)
+}
+
+pub(in crate::api) async fn set_password(
+    State(s): Control,
+    Extension(c): Asking,
+    Path((project, name)): Two,
+    Body(request): Body<t::SetPassword>,
+) -> Done<t::User> {
+    user::set_password(&s, &c, &project, &name, request).await.map(ok)
+}
+
+pub(in crate::api) async fn set_user_roles(
+    State(s): Control,
+    Extension(c): Asking,
+    Path((project, name)): Two,
+    Body(request): Body<t::SetRoles>,
+) -> Done<t::User> {
+    user::set_roles(&s, &c, &project, &name, &request).await.map(ok)
+}
+
+pub(in crate::api) async fn list_roles(
+    State(s): Control,
+    Extension(c): Asking,
+    Path(project): One,
+) -> Done<t::Page<t::Role>> {
+    role::list(&s, &c, &project).await.map(ok)
+}
+
+pub(in crate::api) async fn show_role(
+    State(s): Control,
+    Extension(c): Asking,
+    Path((project, name)): Two,
+) -> Done<t::Role> {
+    role::show(&s, &c, &project, &name).await.map(ok)
+}
+
+pub(in crate::api) async fn put_role(
+    State(s): Control,
+    Extension(c): Asking,
+    Path((project, name)): Two,
+    Body(request): Body<t::PutRole>,
+) -> Done<t::Role> {
+    role::put(&s, &c, &project, &name, request).await.map(ok)
+}
+
+pub(in crate::api) async fn delete_role(
+    State(s): Control,
+    Extension(c): Asking,
+    Path((project, name)): Two,
+) -> Gone {
+    role::delete(&s, &c, &project, &name).await.map(|()| GONE)
+}
