@@ -22,7 +22,7 @@ impl Backoff {
     }
 
     /// How long to wait after one more failure.
-    pub fn next(&mut self) -> Duration {
+    pub fn wait(&mut self) -> Duration {
         let bound =
             self.first.saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(u32::MAX)).min(self.last);
         self.failures = self.failures.saturating_add(1);
@@ -40,7 +40,7 @@ impl Backoff {
 pub fn jittered(every: Duration, entropy: &Entropy) -> Duration {
     let fifth = every / 5;
     let spread = u64::try_from(fifth.as_micros()).unwrap_or(u64::MAX).saturating_mul(2);
-    every - fifth + Duration::from_micros(entropy.below(spread.saturating_add(1)))
+    every.saturating_sub(fifth) + Duration::from_micros(entropy.below(spread.saturating_add(1)))
 }
 
 #[cfg(test)]
@@ -54,12 +54,12 @@ mod tests {
         for _ in 0..50 {
             let mut backoff = Backoff::new(limits, Entropy::counting());
             for bound_ms in [250_u64, 500, 1000, 2000, 4000, 5000, 5000] {
-                let wait = backoff.next();
+                let wait = backoff.wait();
                 assert!(wait <= Duration::from_millis(bound_ms), "{wait:?}");
                 seen_long |= wait > Duration::from_millis(250);
             }
             backoff.reset();
-            assert!(backoff.next() <= Duration::from_millis(250));
+            assert!(backoff.wait() <= Duration::from_millis(250));
         }
         assert!(seen_long, "later waits do grow");
     }
@@ -69,7 +69,7 @@ mod tests {
         let mut backoff =
             Backoff::new((Duration::from_secs(1), Duration::from_secs(30)), Entropy::counting());
         for _ in 0..200 {
-            assert!(backoff.next() <= Duration::from_secs(30));
+            assert!(backoff.wait() <= Duration::from_secs(30));
         }
     }
 
@@ -77,7 +77,7 @@ mod tests {
     fn jitter_stays_within_a_fifth() {
         let entropy = Entropy::counting();
         for _ in 0..100 {
-            let wait = jittered(Duration::from_secs(60), &entropy);
+            let wait = jittered(Duration::from_mins(1), &entropy);
             assert!((Duration::from_secs(48)..=Duration::from_secs(72)).contains(&wait), "{wait:?}");
         }
     }

@@ -165,11 +165,11 @@ impl Bundles {
         if bundle.site.revision == before.revision() && bundle.issued_at <= before.issued_at {
             return Ok(Offered::Known); // the same content, signed earlier
         }
-        let trust = trust_of(&bundle)?;
-        let trusted = build(bundle, Some(&before))?;
-        let revision = trusted.revision();
-        self.trust.replace(trust);
-        self.current.store(Arc::new(trusted));
+        let roots = trust_of(&bundle)?;
+        let newer = build(bundle, Some(&before))?;
+        let revision = newer.revision();
+        self.trust.replace(roots);
+        self.current.store(Arc::new(newer));
         self.signed.store(Arc::new(signed));
         self.revision.send_replace(revision);
         Ok(Offered::Taken { before })
@@ -206,14 +206,14 @@ impl Bundles {
 }
 
 fn open(signed: &SignedBundle, trust: &Trust, at: Timestamp) -> Result<Bundle, Rejected> {
-    let signer = |chain: &[Vec<u8>]| -> Result<PublicKey, SignerError> {
+    let judge = |chain: &[Vec<u8>]| -> Result<PublicKey, SignerError> {
         let chain: Vec<_> = chain.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
         verify_peer(&chain, trust, at, ExpectedRole::AnyControl)?;
         let leaf = chain.first().ok_or(SignerError::Key)?;
         let leaf = rustls::server::ParsedCertificate::try_from(leaf).map_err(|_| SignerError::Key)?;
         PublicKey::from_spki_der(&leaf.subject_public_key_info()).map_err(|_| SignerError::Key)
     };
-    Ok(tunnel_proto::bundle::open(signed, signer)?)
+    Ok(tunnel_proto::bundle::open(signed, judge)?)
 }
 
 fn trust_of(bundle: &Bundle) -> Result<Trust, TrustError> {
@@ -221,12 +221,12 @@ fn trust_of(bundle: &Bundle) -> Result<Trust, TrustError> {
     Trust::from_pem(&bundle.trust_domain, roots, bundle.denied.iter().cloned())
 }
 
-fn build(bundle: Bundle, before: Option<&Trusted>) -> Result<Trusted, PatternError> {
+fn build(bundle: Bundle, former: Option<&Trusted>) -> Result<Trusted, PatternError> {
     let assertion_keys = Jwk::read_set(&bundle.assertion_jwks);
-    let keys_generation = match before {
+    let keys_generation = match former {
         None => 0,
-        Some(before) if before.assertion_keys == assertion_keys => before.keys_generation,
-        Some(before) => before.keys_generation + 1,
+        Some(former) if former.assertion_keys == assertion_keys => former.keys_generation,
+        Some(former) => former.keys_generation + 1,
     };
     let authority = bundle.origin.split_once("://").map_or(bundle.origin.as_str(), |(_, rest)| rest);
     let origin_host = authority.split(':').next().and_then(|host| Host::parse(host).ok());

@@ -30,7 +30,7 @@ pub const CONTROL_BACKOFF: (Duration, Duration) = (Duration::from_millis(500), D
 
 /// How often the connect service is asked for a newer bundle, ± a fifth. Edges relay new ones within a
 /// second; this is for the case that every edge is silent or lies.
-pub const BUNDLE_POLL_EVERY: Duration = Duration::from_secs(60);
+pub const BUNDLE_POLL_EVERY: Duration = Duration::from_mins(1);
 
 /// When an edge says that our key is gone, control is asked this soon.
 pub const DOUBT_PAUSE: Duration = Duration::from_secs(1);
@@ -46,19 +46,19 @@ pub const REVISION_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// How far this machine's clock may differ from control's, at most; a quarter of the certificate's life if
 /// that is less (design §9).
-pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(300);
+pub const CLOCK_SKEW_MAX: Duration = Duration::from_mins(5);
 
 /// First and longest wait before an edge is dialled again (design §5).
 pub const DIAL_BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 
 /// A tunnel that lasted this long counts as good: the back-off starts over.
-pub const DIAL_STABLE_AFTER: Duration = Duration::from_secs(60);
+pub const DIAL_STABLE_AFTER: Duration = Duration::from_mins(1);
 
 /// Longest wait an edge can impose with `retry_after`.
-pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
+pub const RETRY_AFTER_MAX: Duration = Duration::from_mins(10);
 
 /// How long an edge that said "do not retry" is left alone, unless a new bundle or certificate comes.
-pub const DO_NOT_RETRY_FOR: Duration = Duration::from_secs(600);
+pub const DO_NOT_RETRY_FOR: Duration = Duration::from_mins(10);
 
 /// How long an address may be silent when it is dialled. With the longest back-off and the pauses between
 /// first packets, a healed path is found within the 6 s of design §10.
@@ -99,7 +99,7 @@ pub const SOCKET_BUFFER_LEN: usize = 4 * 1024 * 1024;
 pub const CONTROL_QUEUE_MAX: usize = 1024;
 
 /// How long a replaced tunnel may finish its exchanges, unless its certificate ends sooner.
-pub const REPLACED_GRACE_MAX: Duration = Duration::from_secs(3600);
+pub const REPLACED_GRACE_MAX: Duration = Duration::from_hours(1);
 
 /// A replaced tunnel is closed this long before its certificate ends, so that the edge never has to cut it.
 pub const CERTIFICATE_MARGIN: Duration = Duration::from_secs(2);
@@ -158,7 +158,7 @@ pub const DRAIN_FLUSH_MAX: Duration = Duration::from_secs(2);
 pub const OUTPUT_QUEUE_MAX: usize = 256;
 
 /// The same failure again within this time is counted, not printed.
-pub const FOLD_FOR: Duration = Duration::from_secs(300);
+pub const FOLD_FOR: Duration = Duration::from_mins(5);
 
 /// Most different failures that are folded at once.
 pub const FOLD_KINDS_MAX: usize = 64;

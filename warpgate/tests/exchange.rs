@@ -1,5 +1,7 @@
 //! Exchanges from an edge through the whole warpgate to real upstreams: what arrives, and what comes back.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails may panic")]
+
 mod support;
 
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! An edge that lies. Whatever it says, the upstream sees only what control allows (R6).
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails may panic")]
+
 mod support;
 
 use std::time::Duration;
@@ -16,6 +18,10 @@ use support::upstream::{self, OK};
 use support::{Platform, route};
 use tunnel_proto::assertion::{self, Audience, Claims};
 use tunnel_proto::codes::ResetCode;
+use tunnel_proto::exchange::FailureCode::{
+    AssertionInvalid, Denied, RequestMalformed, UnknownPrincipal, UnknownRevision, UnknownRoute,
+    UnknownUpstream,
+};
 use tunnel_proto::exchange::{Encoder, FailureCode, IdentityRef, RequestHead};
 use tunnel_proto::jws::SigningKey;
 
@@ -34,9 +40,9 @@ async fn r06_nothing_an_edge_makes_up_reaches_the_upstream() {
     let platform = &scene.platform;
     let before = seen.requests().len();
 
-    let forger = SigningKey::from_pkcs8(NodeKey::generate().unwrap().pkcs8_der()).unwrap();
+    let forging = SigningKey::from_pkcs8(NodeKey::generate().unwrap().pkcs8_der()).unwrap();
     let claims = platform.claims(&["customer"]);
-    let forged = Bytes::from(assertion::sign(&forger, &claims).unwrap());
+    let forged = Bytes::from(assertion::sign(&forging, &claims).unwrap());
     // The key id of the real key over the forger's signature.
     let real = platform.sign_claims(&claims);
     let parts =
@@ -62,10 +68,6 @@ async fn r06_nothing_an_edge_makes_up_reaches_the_upstream() {
         RequestHead { identity: full(platform.assertion(&["visitor"])), ..head("GET", "/customers/1", 3) };
     let optional = RequestHead { identity: full(forged.clone()), ..head("GET", "/maybe/x", 5) };
 
-    use FailureCode::{
-        AssertionInvalid, Denied, RequestMalformed, UnknownPrincipal, UnknownRevision, UnknownRoute,
-        UnknownUpstream,
-    };
     let rows: Vec<(&str, RequestHead, FailureCode)> = vec![
         ("no assertion", private(IdentityRef::None), Denied),
         ("forged by another key", private(full(forged.clone())), AssertionInvalid),
@@ -123,11 +125,11 @@ async fn r06_a_remembered_identity_ends_with_its_assertion() {
     assert_eq!(scene.tunnel.get(&private(full(scene.platform.assertion(&[])))).await.status.unwrap(), 200);
     assert_eq!(scene.tunnel.get(&private(IdentityRef::Known(1))).await.status.unwrap(), 200);
     let before = seen.requests().len();
-    scene.platform.hand.advance(Duration::from_secs(31 * 60));
+    scene.platform.hand.advance(Duration::from_mins(31));
     let expired = scene.tunnel.get(&private(IdentityRef::Known(1))).await.failure.unwrap();
-    assert_eq!(expired.code, FailureCode::AssertionInvalid);
+    assert_eq!(expired.code, AssertionInvalid);
     let again = scene.tunnel.get(&private(IdentityRef::Known(1))).await.failure.unwrap();
-    assert_eq!(again.code, FailureCode::UnknownPrincipal, "and is forgotten");
+    assert_eq!(again.code, UnknownPrincipal, "and is forgotten");
     assert_eq!(seen.requests().len(), before);
 }
 
@@ -155,9 +157,9 @@ async fn r06_identities_do_not_outlive_the_keys_they_were_verified_with() {
     bundle.assertion_jwks = tunnel_proto::jws::Jwk::write_set(&[other.public().clone()]);
     scene.tunnel.order(Order::Bundle(scene.platform.sign_as_control(&bundle))).await;
     let known = RequestHead { revision: 2, ..private(IdentityRef::Known(1)) };
-    assert_eq!(scene.tunnel.get(&known).await.failure.unwrap().code, FailureCode::UnknownPrincipal);
+    assert_eq!(scene.tunnel.get(&known).await.failure.unwrap().code, UnknownPrincipal);
     let again = RequestHead { revision: 2, ..private(full(old)) };
-    assert_eq!(scene.tunnel.get(&again).await.failure.unwrap().code, FailureCode::AssertionInvalid);
+    assert_eq!(scene.tunnel.get(&again).await.failure.unwrap().code, AssertionInvalid);
 }
 
 #[tokio::test]
@@ -172,7 +174,7 @@ async fn r06_only_control_can_publish_a_bundle_and_never_an_older_one() {
     opened(&mut bundle.site);
     bundle.site.revision = 9;
     // Signed with an edge's own certificate: the right CA, the wrong role.
-    let by_edge = platform.sign(&bundle, &scene.edge.identity.get());
+    let by_edge = Platform::sign(&bundle, &scene.edge.identity.get());
     scene.tunnel.order(Order::Bundle(by_edge)).await;
     // Signed by the control of another installation.
     let stranger = Platform::new();
@@ -187,7 +189,7 @@ async fn r06_only_control_can_publish_a_bundle_and_never_an_older_one() {
     other.site.revision = 9;
     scene.tunnel.order(Order::Bundle(platform.sign_as_control(&other))).await;
     let head = RequestHead { revision: 9, ..private(IdentityRef::None) };
-    assert_eq!(scene.tunnel.get(&head).await.failure.unwrap().code, FailureCode::UnknownRevision);
+    assert_eq!(scene.tunnel.get(&head).await.failure.unwrap().code, UnknownRevision);
 
     // A newer one of control, and then the older one again.
     let old = platform.signed_bundle();
@@ -196,7 +198,7 @@ async fn r06_only_control_can_publish_a_bundle_and_never_an_older_one() {
     scene.agent.event("routes_changed").await;
     scene.tunnel.order(Order::Bundle(old)).await;
     let removed = RequestHead { revision: 1, ..support::edge::head("GET", "/", 1) };
-    assert_eq!(scene.tunnel.get(&removed).await.failure.unwrap().code, FailureCode::UnknownRoute);
+    assert_eq!(scene.tunnel.get(&removed).await.failure.unwrap().code, UnknownRoute);
 }
 
 #[tokio::test]
@@ -228,7 +230,7 @@ async fn r06_a_route_this_version_cannot_read_is_closed() {
     let scene = Scene::on(platform, address).await;
     let before = seen.requests().len();
     let failure = scene.tunnel.get(&head("GET", "/strict/x", 6)).await.failure.unwrap();
-    assert_eq!(failure.code, FailureCode::UnknownRoute);
+    assert_eq!(failure.code, UnknownRoute);
     assert_eq!(seen.requests().len(), before);
 }
 
@@ -247,7 +249,7 @@ async fn r07_a_length_that_lies_cannot_smuggle_a_second_request() {
     // Announced, and nothing follows: the upstream would take the next request for the body.
     for lengths in [&["5"][..], &["5", "5"], &["-1"], &["+5"], &["5, 5"], &["0x5"], &[""]] {
         let failure = scene.tunnel.get(&with_lengths(lengths)).await.failure.unwrap();
-        assert_eq!(failure.code, FailureCode::RequestMalformed, "{lengths:?}");
+        assert_eq!(failure.code, RequestMalformed, "{lengths:?}");
     }
     assert_eq!(seen.requests().len(), before);
     // A body longer or shorter than announced: what is over never arrives, and the connection is not used again.

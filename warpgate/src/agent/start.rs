@@ -51,7 +51,7 @@ pub(super) async fn start(agent: &mut Agent, service: &ConnectService) -> Result
         if failure.is_final || agent.config.exit_on_failure {
             return Err(agent.fail_with(&failure));
         }
-        let wait = backoff.next();
+        let wait = backoff.wait();
         tell_failure(agent, service, &failure, wait);
         tokio::select! {
             () = sleep(wait) => {}

@@ -17,6 +17,13 @@ use warpgate::output::{Event, Format, Reporter, Style};
 use warpgate::state::StateDir;
 use warpgate::upstream::{DEFAULT_URL, Declared, Upstreams};
 
+const UPSTREAM_HELP: &str = "Where requests go; may be repeated [default: http://127.0.0.1:8080]";
+
+const UPSTREAM_LONG_HELP: &str = "Where requests go; may be repeated [default: http://127.0.0.1:8080]
+
+Routes name an upstream; the one without a name is `default`. Examples: 3000, 127.0.0.1:3000,
+docs=http://docs.internal:8081.";
+
 /// What `warpgate connect --help` says after the options.
 fn after_help() -> String {
     format!(
@@ -42,7 +49,7 @@ pub(super) struct Connect {
     /// The connection key, or - to read it from standard input
     ///
     /// A key on the command line can be read by other users of this machine for a moment, until warpgate has
-    /// started itself over without it. For services use --key-file or WARPGATE_KEY.
+    /// started itself over without it. For services use --key-file or `WARPGATE_KEY`.
     #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
     key: Option<String>,
 
@@ -50,11 +57,7 @@ pub(super) struct Connect {
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
 
-    /// Where requests go: [NAME=]URL; may be repeated [default: http://127.0.0.1:8080]
-    ///
-    /// Routes name an upstream; the one without a name is `default`. Examples: 3000, 127.0.0.1:3000,
-    /// docs=http://docs.internal:8081.
-    #[arg(long = "upstream", value_name = "[NAME=]URL")]
+    #[arg(long = "upstream", value_name = "[NAME=]URL", help = UPSTREAM_HELP, long_help = UPSTREAM_LONG_HELP)]
     upstreams: Vec<Declared>,
 
     /// Keep certificate and key here, so that a restart needs no control plane [default: in memory only]
@@ -108,8 +111,7 @@ impl Connect {
             exit
         };
         if let Some(filter) = &self.log {
-            let config =
-                LogConfig { filter: filter.clone(), format: LogFormat::Text, ..LogConfig::default() };
+            let config = LogConfig { filter: filter.clone(), format: LogFormat::Text };
             if let Err(why) = mezusphere_telemetry::log::init(&config) {
                 return fail(
                     Exit::Usage,

@@ -146,13 +146,13 @@ mod tests {
 
     #[test]
     fn a_wrong_clock_is_named_with_its_direction() {
-        let day_ahead = ConnectFailure::clock_skew(26 * 3_600_000, Duration::from_secs(300));
+        let day_ahead = ConnectFailure::clock_skew(26 * 3_600_000, Duration::from_mins(5));
         assert_eq!(
             day_ahead.message,
             "this machine's clock is 26 h ahead of the control plane's; at most 5 min is possible"
         );
         assert_eq!(day_ahead.exit, Exit::ClockSkew);
-        let behind = ConnectFailure::clock_skew(-400_000, Duration::from_secs(300));
+        let behind = ConnectFailure::clock_skew(-400_000, Duration::from_mins(5));
         assert!(behind.message.contains("6 min behind"), "{}", behind.message);
         let expired = ConnectFailure::alert(45, true, Timestamp::from_seconds(0));
         assert!(expired.message.contains("clock says 1970-01-01T00:00:00Z"), "{}", expired.message);

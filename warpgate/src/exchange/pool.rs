@@ -83,11 +83,6 @@ impl Pool {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.retain(|kept| kept.since.elapsed() < POOL_IDLE_FOR && !kept.sender.is_closed());
     }
-
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.idle.lock().unwrap().len()
-    }
 }
 
 impl std::fmt::Debug for Pool {

@@ -64,7 +64,7 @@ impl Principals {
                     known.remember(*slot, Arc::clone(&verified))
                 };
                 if remembered {
-                    drop(self.acknowledge.try_send(*slot));
+                    let (Ok(()) | Err(_)) = self.acknowledge.try_send(*slot);
                 }
                 Ok(Some(verified))
             }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
@@ -88,15 +88,14 @@ async fn pass_informational(
 async fn pass_body(body: &mut Incoming, to: &mut ToEdge, activity: &Activity) -> Result<(), Ended> {
     let mut head_sent = false;
     loop {
-        let frame = match body.frame().now_or_never() {
-            Some(frame) => frame,
-            None => {
-                if !to.encoder.is_empty() {
-                    to.flush(NOTHING).await.map_err(Ended::Edge)?;
-                    head_sent = true;
-                }
-                body.frame().await
+        let frame = if let Some(frame) = body.frame().now_or_never() {
+            frame
+        } else {
+            if !to.encoder.is_empty() {
+                to.flush(NOTHING).await.map_err(Ended::Edge)?;
+                head_sent = true;
             }
+            body.frame().await
         };
         activity.touch();
         let frame = match frame {
@@ -193,11 +192,11 @@ fn keep_own_cookies(headers: &mut HeaderMap, trusted: &Trusted) {
     if headers.get_all(header::SET_COOKIE).iter().all(allowed) {
         return;
     }
-    const SET_COOKIE: HeaderName = header::SET_COOKIE;
-    let kept: Vec<_> = headers.get_all(SET_COOKIE).iter().filter(|value| allowed(value)).cloned().collect();
-    headers.remove(SET_COOKIE);
+    let kept: Vec<_> =
+        headers.get_all(header::SET_COOKIE).iter().filter(|value| allowed(value)).cloned().collect();
+    headers.remove(header::SET_COOKIE);
     for value in kept {
-        headers.append(SET_COOKIE, value);
+        headers.append(header::SET_COOKIE, value);
     }
 }
 

@@ -153,11 +153,6 @@ impl Upstream {
         });
         Ok(Lease::new(sender, task.abort_handle()))
     }
-
-    #[cfg(test)]
-    pub(super) fn idle_connections(&self) -> usize {
-        self.pool.len()
-    }
 }
 
 /// Why there is no connection.

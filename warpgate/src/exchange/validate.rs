@@ -11,7 +11,6 @@ use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Uri};
-use mezusphere_model::id::RequestId;
 use mezusphere_model::path::RequestPath;
 use mezusphere_model::policy;
 use mezusphere_model::route::{AuthMode, RouteDoc, RouteTimeouts};
@@ -26,7 +25,6 @@ use crate::bundle::Trusted;
 /// A request that may go to its upstream, exactly as it goes there.
 #[derive(Debug)]
 pub(crate) struct Validated {
-    id: RequestId,
     upstream: Arc<Upstream>,
     method: Method,
     uri: Uri,
@@ -48,10 +46,6 @@ pub(crate) enum BodyLength {
 }
 
 impl Validated {
-    pub(crate) fn id(&self) -> RequestId {
-        self.id
-    }
-
     pub(crate) fn upstream(&self) -> &Arc<Upstream> {
         &self.upstream
     }
@@ -85,11 +79,6 @@ impl Validated {
     /// Its header fields, taken out: they are sent once.
     pub(crate) fn take_headers(&mut self) -> HeaderMap {
         std::mem::take(&mut self.headers)
-    }
-
-    /// Its header fields, copied: in case they have to be sent again.
-    pub(crate) fn copy_headers(&self) -> HeaderMap {
-        self.headers.clone()
     }
 }
 
@@ -131,13 +120,12 @@ pub(crate) async fn validate(
         )
     })?;
 
-    let RequestHead { request, client, scheme, authority, method, target, mut headers, .. } = head;
+    let RequestHead { client, scheme, authority, method, target, mut headers, .. } = head;
     headers::strip_request(&mut headers);
     let length = body_length(&mut headers, &method, end)?;
     set_forwarding(&mut headers, client, scheme, &authority)?;
     set_identity(&mut headers, caller.as_deref());
     Ok(Validated {
-        id: request,
         upstream: Arc::clone(upstream),
         uri: uri(target)?,
         method,

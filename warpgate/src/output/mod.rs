@@ -206,10 +206,10 @@ pub(crate) mod tests {
 
     #[test]
     fn output_that_stands_still_stops_nobody_and_what_is_lost_is_counted() {
-        struct Stuck(std::sync::mpsc::Receiver<()>, Captured);
+        struct Stuck(Receiver<()>, Captured);
         impl Write for Stuck {
             fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-                drop(self.0.recv()); // until the test lets go
+                let (Ok(()) | Err(_)) = self.0.recv(); // until the test lets go
                 self.1.write(bytes)
             }
             fn flush(&mut self) -> std::io::Result<()> {

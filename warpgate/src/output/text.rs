@@ -63,6 +63,7 @@ pub(super) fn render(event: &Event, style: Style) -> String {
         }
         Event::EdgeFailed { name, code, message, next, retry_ms, repeats, .. } => {
             let again = match retry_ms {
+                Some(0) => "trying again".to_owned(),
                 Some(wait) => format!("next try in {}", brief(Duration::from_millis(*wait))),
                 None => "not tried again until the environment or the certificate changes".to_owned(),
             };

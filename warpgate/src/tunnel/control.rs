@@ -42,20 +42,22 @@ impl Control {
             tokio::select! {
                 biased;
                 // Read first: a late wake-up must not count as the peer's silence.
-                read = self.receive.read_chunk(READ_LEN, true), if !self.ended => match read {
-                    Ok(Some(chunk)) => self.session.handle_bytes(Instant::now().into_std(), chunk.bytes),
-                    Ok(None) | Err(_) => {
+                read = self.receive.read_chunk(READ_LEN, true), if !self.ended => {
+                    if let Ok(Some(chunk)) = read {
+                        self.session.handle_bytes(Instant::now().into_std(), chunk.bytes);
+                    } else {
                         self.ended = true;
                         self.session.handle_end_of_stream();
                     }
-                },
-                written = self.send.write(&self.outgoing), if !self.outgoing.is_empty() => match written {
-                    Ok(octets) => self.outgoing.advance(octets),
-                    Err(_) => {
+                }
+                written = self.send.write(&self.outgoing), if !self.outgoing.is_empty() => {
+                    if let Ok(octets) = written {
+                        self.outgoing.advance(octets);
+                    } else {
                         self.outgoing.clear();
                         self.session.handle_end_of_stream();
                     }
-                },
+                }
                 () = sleep => self.session.handle_timeout(Instant::now().into_std()),
             }
         }

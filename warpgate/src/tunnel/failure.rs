@@ -41,7 +41,7 @@ impl Failure {
 
     /// How long to wait before the next try, and whether a change of bundle or certificate should end the wait.
     pub(super) fn wait(&self, backoff: &mut Backoff) -> (Duration, bool) {
-        let soon = backoff.next();
+        let soon = backoff.wait();
         match self.again {
             Again::Soon => (soon, false),
             Again::After(least) => (least.min(RETRY_AFTER_MAX).saturating_add(soon), true),

@@ -57,7 +57,7 @@ impl Live {
         let (notices_out, notices) = mpsc::channel(COMMANDS_MAX);
         let now = shared.clock.now();
         // A quarter of what is left, at most ten minutes, is enough to dial again several times.
-        let ahead = (tunnel.ends_at.since(now) / 4).min(Duration::from_secs(600));
+        let ahead = (tunnel.ends_at.since(now) / 4).min(Duration::from_mins(10));
         let replace_at = tunnel.ends_at.before(ahead);
         let task = tokio::spawn(run(tunnel, shared, commands_in, notices_out));
         Self { replace_at, since: Instant::now(), commands, notices, _task: AbortOnDropHandle::new(task) }
@@ -139,10 +139,11 @@ impl State {
             let wake = self.next_look();
             let drained = drained(&self.exchanges, &self.tunnel.connection, self.draining);
             tokio::select! {
-                event = self.tunnel.control.next() => match self.on_event(event, notices).await {
-                    Some(end) => return end,
-                    None => continue,
-                },
+                event = self.tunnel.control.next() => {
+                    if let Some(end) = self.on_event(event, notices) {
+                        return end;
+                    }
+                }
                 Some(slot) = acknowledged.recv() => {
                     self.tunnel.control.session.principal_known(slot);
                 }
@@ -169,7 +170,7 @@ impl State {
         }
     }
 
-    async fn on_event(
+    fn on_event(
         &mut self,
         event: WarpgateEvent,
         notices: &mpsc::Sender<Notice>,

@@ -189,11 +189,11 @@ fn follow_bundle(shared: &Arc<Shared>, running: &mut HashMap<EdgeId, Supervised>
         stays
     });
     for edge in &trusted.edges {
-        if !running.contains_key(&edge.id) {
+        running.entry(edge.id).or_insert_with(|| {
             let (orders, taken) = watch::channel(Orders::Stay);
             shared.set_state(edge.id, EdgeState::Dialling);
             tasks.spawn(Supervisor::new(Arc::clone(shared), edge.clone(), taken).run());
-            running.insert(edge.id, Supervised { address: edge.clone(), orders });
-        }
+            Supervised { address: edge.clone(), orders }
+        });
     }
 }

@@ -3,6 +3,7 @@
 //! A replacement is made before the old tunnel is let go, and the old one finishes what it began, so
 //! that a renewal drops no request.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,7 +86,7 @@ impl Supervisor {
         self.shared.tell(Event::EdgeConnected {
             edge: self.edge.id.to_string(),
             name: self.edge.name.clone(),
-            remote: tunnel.connection.remote_address().to_string(),
+            remote: shown(tunnel.connection.remote_address()),
             rtt_us: u64::try_from(tunnel.connection.rtt().as_micros()).unwrap_or(u64::MAX),
             replaced,
         });
@@ -112,7 +113,7 @@ impl Supervisor {
                         self.shared.tell(self.left(text));
                         self.set_aside();
                         self.shared.set_state(self.edge.id, EdgeState::Failed);
-                        let wait = self.backoff.next();
+                        let wait = self.backoff.wait();
                         return self.pause(wait, false).await;
                     }
                     Notice::Ended(failure) => {
@@ -222,6 +223,11 @@ impl Supervisor {
             repeats,
         });
     }
+}
+
+/// An address as people write it: the socket speaks IPv4 in IPv6 form.
+fn shown(address: SocketAddr) -> String {
+    SocketAddr::new(address.ip().to_canonical(), address.port()).to_string()
 }
 
 /// What the tunnel tells; never, without one.

@@ -177,7 +177,7 @@ async fn drive(
                             tunnels.lock().unwrap().push(Arc::clone(&tunnel));
                         }
                         Greeting::WelcomeAs(other) => {
-                            session.welcome(*other, "test", SessionLimits::default())
+                            session.welcome(*other, "test", SessionLimits::default());
                         }
                         Greeting::Refuse(refused) => session.refuse(refused.clone()),
                         Greeting::Silence => {}
@@ -193,7 +193,7 @@ async fn drive(
                         encoder.probe(nonce);
                         let answer = raw_exchange(&connection, encoder.take()).await;
                         if answer.complete {
-                            drop(done.send((nonce, start.elapsed())).await);
+                            done.send((nonce, start.elapsed())).await.ok();
                         }
                     });
                 }
@@ -216,9 +216,8 @@ async fn drive(
                 break;
             }
         }
-        let due = session
-            .poll_timeout()
-            .map_or_else(|| Instant::now() + Duration::from_secs(60), Instant::from_std);
+        let due =
+            session.poll_timeout().map_or_else(|| Instant::now() + Duration::from_mins(1), Instant::from_std);
         tokio::select! {
             read = receive.read_chunk(65536, true) => match read {
                 Ok(Some(chunk)) => session.handle_bytes(Instant::now().into_std(), chunk.bytes),

@@ -82,7 +82,7 @@ pub fn name(text: &str) -> Name {
 
 impl Platform {
     pub fn new() -> Arc<Self> {
-        Self::with_ttl(Duration::from_secs(24 * 3600))
+        Self::with_ttl(Duration::from_hours(24))
     }
 
     pub fn with_ttl(ttl: Duration) -> Arc<Self> {
@@ -119,8 +119,7 @@ impl Platform {
         };
         let control_id = ControlId::random(&entropy);
         // Control's own leaf outlives the test's clock games.
-        let control =
-            leaf(&issuing, &domain, Role::Control(control_id), START, Duration::from_secs(24 * 3600));
+        let control = leaf(&issuing, &domain, Role::Control(control_id), START, Duration::from_hours(24));
         let assertion_key = SigningKey::from_pkcs8(NodeKey::generate().unwrap().pkcs8_der()).unwrap();
         Arc::new(Self {
             hand,
@@ -179,11 +178,11 @@ impl Platform {
     }
 
     pub fn sign_as_control(&self, bundle: &Bundle) -> SignedBundle {
-        self.sign(bundle, &self.control)
+        Self::sign(bundle, &self.control)
     }
 
     /// `bundle` signed by `signer`, whoever that is.
-    pub fn sign(&self, bundle: &Bundle, signer: &NodeIdentity) -> SignedBundle {
+    pub fn sign(bundle: &Bundle, signer: &NodeIdentity) -> SignedBundle {
         let key = SigningKey::from_pkcs8(signer.key().pkcs8_der()).unwrap();
         tunnel_proto::bundle::sign(bundle, &key, signer.chain()).unwrap()
     }
@@ -198,7 +197,7 @@ impl Platform {
         self.signed_bundle()
     }
 
-    pub fn identity(&self, roles: &[&str]) -> Identity {
+    pub fn identity(roles: &[&str]) -> Identity {
         Identity {
             subject: Subject::User(mezusphere_model::id::UserId::from_bits(77)),
             session: Some(mezusphere_model::id::SessionId::from_bits(5)),
@@ -214,7 +213,7 @@ impl Platform {
     }
 
     pub fn claims(&self, roles: &[&str]) -> Claims {
-        Claims::from_identity(&self.identity(roles), &self.domain.uri(), self.audience, self.now())
+        Claims::from_identity(&Self::identity(roles), &self.domain.uri(), self.audience, self.now())
     }
 
     pub fn assertion(&self, roles: &[&str]) -> bytes::Bytes {
