@@ -1,7 +1,8 @@
 //! An edge: its ports, its threads, and how it ends.
 //!
 //! Each worker takes TCP connections on its own listener and keeps them; worker 0 also drives the UDP endpoint,
-//! with every tunnel on it, the plain-HTTP listener, and the tasks that keep the edge's knowledge fresh.
+//! with every tunnel on it, and the plain-HTTP listener. One thread more keeps the edge's knowledge fresh, because
+//! that reads the disk.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use tracing::{info, warn};
 use super::drain::Drain;
 use super::shared::{First, Shared};
 use super::socket::{self, PublicSockets};
-use super::worker::Worker;
+use super::worker::{End, Worker};
 use crate::config::{EdgeConfig, EdgeParts, StartError};
 use crate::tunnel::Registry;
 
@@ -45,17 +46,29 @@ impl Edge {
             address,
             plain: plain_address,
             drain,
-            workers: Vec::with_capacity(sockets.tcp.len()),
+            workers: Vec::with_capacity(sockets.tcp.len() + 1),
             tunnels: Arc::clone(&shared.tunnels),
         };
-        let mut first = Some(First { udp: sockets.udp, plain, followed });
-        for listener in sockets.tcp {
-            let worker =
-                Worker::start(edge.workers.len(), &edge.drain, Arc::clone(&shared), listener, first.take())?;
-            edge.workers.push(worker);
+        edge.begin("edge-background".to_owned(), {
+            let shared = Arc::clone(&shared);
+            move || Ok(shared.follow(followed))
+        })?;
+        let mut first = Some(First { udp: sockets.udp, plain });
+        for (index, listener) in sockets.tcp.into_iter().enumerate() {
+            let (shared, first) = (Arc::clone(&shared), first.take());
+            edge.begin(format!("edge-{index}"), move || shared.begin(listener, first))?;
         }
-        info!(edge = %id, %address, plain_http = ?plain_address, workers = edge.workers.len(), "Edge started");
+        info!(edge = %id, %address, plain_http = ?plain_address, "Edge started");
         Ok(edge)
+    }
+
+    fn begin(
+        &mut self,
+        name: String,
+        begin: impl FnOnce() -> Result<End, StartError> + Send + 'static,
+    ) -> Result<(), StartError> {
+        self.workers.push(Worker::start(name, &self.drain, begin)?);
+        Ok(())
     }
 
     /// Where clients and warpgates arrive.

@@ -23,6 +23,7 @@ use super::plain::PlainPort;
 use super::quic::{self, QuicPort};
 use super::select::{QuicConfigs, SelectingServerConfig};
 use super::tcp::TcpPort;
+use super::worker::End;
 use crate::config::{EdgeConfig, EdgeParts, StartError};
 use crate::http::Service;
 use crate::request::{self, ServerParts};
@@ -156,9 +157,9 @@ impl Shared {
         self: Arc<Self>,
         listener: TcpListener,
         first: Option<First>,
-    ) -> Result<Option<Kept>, StartError> {
+    ) -> Result<End, StartError> {
         let service = self.service();
-        let kept = first.map(|first| first.begin(&self, &service)).transpose()?;
+        let endpoint = first.map(|first| first.begin(&self, &service)).transpose()?;
         let port = Arc::new(TcpPort {
             service,
             link: Arc::clone(&self.link),
@@ -173,7 +174,20 @@ impl Shared {
             handshakes: Semaphore::new(self.config.limits.handshakes),
         });
         self.drain.spawn(port.accept(listener));
-        Ok(kept)
+        Ok(Box::pin(async move {
+            if let Some(endpoint) = endpoint {
+                quic::close(&endpoint).await;
+            }
+        }))
+    }
+
+    /// Begins the tasks that keep the edge's knowledge fresh and report what it saw.
+    pub(super) fn follow(&self, certificates: certificates::Follower) -> End {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(self.view.follow());
+        tasks.spawn(self.server.background());
+        tasks.spawn(certificates.run());
+        Box::pin(async move { tasks.shutdown().await })
     }
 }
 
@@ -181,17 +195,10 @@ impl Shared {
 pub(super) struct First {
     pub(super) udp: UdpSocket,
     pub(super) plain: Option<TcpListener>,
-    pub(super) followed: certificates::Follower,
-}
-
-/// What worker 0 keeps until the end: the endpoint, and tasks that must outlive the last request.
-pub(super) struct Kept {
-    endpoint: Endpoint,
-    background: JoinSet<()>,
 }
 
 impl First {
-    fn begin(self, shared: &Shared, service: &Arc<Service<request::Server>>) -> Result<Kept, StartError> {
+    fn begin(self, shared: &Shared, service: &Arc<Service<request::Server>>) -> Result<Endpoint, StartError> {
         let configs = QuicConfigs {
             public: Arc::clone(&shared.tls.public_quic),
             tunnel: Arc::clone(&shared.tls.tunnel_quic),
@@ -228,18 +235,6 @@ impl First {
             });
             shared.drain.spawn(plain.accept(listener));
         }
-        let mut background = JoinSet::new();
-        background.spawn(shared.view.follow());
-        background.spawn(shared.server.background());
-        background.spawn(self.followed.run());
-        Ok(Kept { endpoint, background })
-    }
-}
-
-impl Kept {
-    /// Ends it: the last thing on worker 0.
-    pub(super) async fn end(mut self) {
-        quic::close(&self.endpoint).await;
-        self.background.shutdown().await;
+        Ok(endpoint)
     }
 }
