@@ -215,7 +215,7 @@ impl Writer<'_> {
     }
 
     fn remove(&mut self, partition: Partition) -> Result<(), ApplyError> {
-        self.shared.set_position(partition, None);
+        self.shared.forget_position(partition);
         self.snapshots.remove(&partition);
         let mut batch = Staging::new(self.shared, partition);
         batch.remove_position();

@@ -55,8 +55,9 @@ struct Shared {
     disk: Disk,
     seal: Arc<dyn Seal>,
     clock: Clock,
-    /// How far each partition has come; missing while one is fetched anew.
-    positions: RwLock<HashMap<Partition, Position>>,
+    /// How far each partition has come; `None` while one is fetched anew. What it still holds is read meanwhile: each
+    /// document in it was true not long ago, and a site that vanished for a moment would be an outage.
+    positions: RwLock<HashMap<Partition, Option<Position>>>,
     /// When the copy was last known to be up to date, in microseconds; [`NEVER`] if it never was.
     contact: AtomicI64,
     teller: Teller,
@@ -116,15 +117,17 @@ impl Drop for Replica {
 
 impl Shared {
     fn position(&self, partition: Partition) -> Option<Position> {
-        self.positions.read().unwrap_or_else(PoisonError::into_inner).get(&partition).copied()
+        self.positions.read().unwrap_or_else(PoisonError::into_inner).get(&partition).copied().flatten()
     }
 
+    /// Where a partition stands; `None`: it is being fetched anew.
     fn set_position(&self, partition: Partition, position: Option<Position>) {
-        let mut positions = self.positions.write().unwrap_or_else(PoisonError::into_inner);
-        match position {
-            Some(position) => positions.insert(partition, position),
-            None => positions.remove(&partition),
-        };
+        self.positions.write().unwrap_or_else(PoisonError::into_inner).insert(partition, position);
+    }
+
+    /// A partition is gone.
+    fn forget_position(&self, partition: Partition) {
+        self.positions.write().unwrap_or_else(PoisonError::into_inner).remove(&partition);
     }
 
     fn damage(&self) -> MutexGuard<'_, Damage> {

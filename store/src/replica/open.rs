@@ -64,7 +64,9 @@ impl Replica {
             disk,
             seal,
             clock,
-            positions: RwLock::new(checked.positions),
+            positions: RwLock::new(
+                checked.positions.into_iter().map(|(at, position)| (at, Some(position))).collect(),
+            ),
             contact: AtomicI64::new(checked.contact),
             teller: Teller::new(),
             damage: Mutex::new(Damage::default()),

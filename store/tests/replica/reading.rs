@@ -244,3 +244,20 @@ async fn r12_a_suspension_is_read_from_the_copy() {
     let who = copy.replica.principal(a.project, Subject::User(ann)).unwrap().unwrap();
     assert_eq!((who.status, who.version), (Status::Suspended, 2));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_listener_is_told_of_can_be_listed_at_once() {
+    let db = Store::sqlite().await;
+    let copy = copy_of(&db).await;
+    let mut changes = copy.replica.subscribe();
+    for n in 0..40_u128 {
+        // A partition nobody has seen before comes as a snapshot, not as a change.
+        let partition = Partition::Project(mezusphere_model::id::ProjectId::from_bits(1000 + n));
+        let name = format!("shop-{n}.example");
+        let doc = Document::Certificate(certificate(&name, "key"));
+        db.primary.write(async |tx| tx.publish(partition, &doc)).await.unwrap();
+        within(changes.changed()).await;
+        let listed = copy.replica.certificates().unwrap();
+        assert!(listed.iter().any(|(at, doc)| *at == partition && doc.names == [name.clone()]), "{name}");
+    }
+}
