@@ -256,7 +256,7 @@ async fn what_a_listener_is_told_of_can_be_listed_at_once() {
         let name = format!("shop-{n}.example");
         let doc = Document::Certificate(certificate(&name, "key"));
         db.primary.write(async |tx| tx.publish(partition, &doc)).await.unwrap();
-        within(changes.changed()).await;
+        crate::within(changes.changed()).await;
         let listed = copy.replica.certificates().unwrap();
         assert!(listed.iter().any(|(at, doc)| *at == partition && doc.names == [name.clone()]), "{name}");
     }
