@@ -34,10 +34,12 @@ fn a_plain_path_has_one_reading() {
 
 #[test]
 fn r02_a_path_that_servers_read_differently_has_all_their_readings() {
-    let rows: [(&str, &[&str]); 24] = [
+    let rows: [(&str, &[&str]); 26] = [
         // Escaped slashes.
         ("/a%2fb", &["/a%2Fb", "/a/b"]),
         ("/a%2Fb", &["/a%2Fb", "/a/b"]),
+        ("/a%2f%2561", &["/a%2F%61", "/a/%61", "/a/a"]),
+        ("/a%2f%252e%252e", &["/a%2F%2e%2e", "/a/%2e%2e", "/a/..", "/"]),
         // Escaped backslashes.
         ("/a%5cb", &["/a\\b", "/a/b"]),
         ("/a/..%5cb", &["/a/..\\b", "/a/../b", "/b"]),

@@ -70,8 +70,8 @@ impl<K: Hash + Eq + Clone> Sent<K> {
 
     /// The warpgate remembers `slot`. One that was never sent, or is forgotten here, changes nothing.
     pub fn acknowledge(&mut self, slot: u64) {
-        let Some(key) = self.waiting.remove(&slot) else { return };
-        if let Some(told) = self.slots.peek_mut(&key).filter(|told| told.slot == slot) {
+        // A slot that was forgotten or replaced waits no longer, so what is found is this very slot.
+        if let Some(told) = self.waiting.remove(&slot).and_then(|key| self.slots.peek_mut(&key)) {
             told.known = true;
         }
     }

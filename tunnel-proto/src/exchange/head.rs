@@ -116,7 +116,7 @@ pub enum Event {
     },
     /// A 1xx head; a final one follows.
     Informational(ResponseHead),
-    /// The final head, or 101.
+    /// The final head, or 101, which makes sense only to an owner that asked for an upgrade.
     Response {
         /// Its head.
         head: ResponseHead,

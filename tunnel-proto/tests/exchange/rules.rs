@@ -155,6 +155,35 @@ fn every_frame_has_its_place() {
 }
 
 #[test]
+fn r07_a_stream_that_ends_inside_a_frame_is_cut_even_after_the_message() {
+    let whole = encode(&[Event::Request { head: Box::new(small_head()), end: true }], &[]);
+    for tail in [&[0x3f][..], &[0x3f, 5], &[0x3f, 5, 1, 2], &[0x7f]] {
+        let bytes = Bytes::from([&whole[..], tail].concat());
+        assert_eq!(decode(Decoder::requests(), &bytes, &[]).unwrap().1, Err(Truncated), "{tail:?}");
+    }
+    let bytes = Bytes::from([&whole[..], &[0x3f, 2, 1, 2]].concat());
+    assert_eq!(decode(Decoder::requests(), &bytes, &[]).unwrap().1, Ok(()), "an unknown frame, whole");
+}
+
+#[test]
+fn r23_more_fields_than_the_limit_are_refused_however_small() {
+    let trailers = |count: u16| {
+        let payload = [&(0x4000 | count).to_be_bytes()[..], &[1, 0].repeat(count.into())].concat();
+        let begin = encode(&[Event::Response { head: ok_head(), end: false }], &[]);
+        let len = u32::try_from(payload.len()).unwrap() | 0x8000_0000;
+        Bytes::from([&begin[..], &[0x05], &len.to_be_bytes(), &payload].concat())
+    };
+    let most = u16::try_from(FIELDS_MAX).unwrap();
+    assert!(decode(Decoder::responses(), &trailers(most), &[]).is_ok());
+    for count in [most + 1, 0x3fff] {
+        assert_eq!(
+            decode(Decoder::responses(), &trailers(count), &[]),
+            Err(DecodeError::Malformed("TRAILERS"))
+        );
+    }
+}
+
+#[test]
 fn an_error_stays() {
     let mut decoder = Decoder::requests();
     decoder.push(Bytes::from_static(&[0, 1, 1]));
