@@ -16,7 +16,7 @@ pub(super) type End = Pin<Box<dyn Future<Output = ()>>>;
 /// A worker's thread. Ends when the drain has finished.
 pub(super) struct Worker {
     /// Resolves when the thread is about to end, so that joining it does not block.
-    ended: oneshot::Receiver<()>,
+    over: oneshot::Receiver<()>,
     thread: JoinHandle<()>,
 }
 
@@ -29,34 +29,34 @@ impl Worker {
     ) -> Result<Self, StartError> {
         let runtime =
             Builder::new_current_thread().enable_io().enable_time().build().map_err(StartError::Worker)?;
-        let (done, ended) = oneshot::channel();
-        let (begun, has_begun) = sync_channel(1);
+        let (ending, over) = oneshot::channel();
+        let (tell, told) = sync_channel(1);
         let drain = drain.clone();
         let run = move || {
             runtime.block_on(async {
                 // Whoever starts the worker waits for exactly this.
                 match begin() {
                     Ok(end) => {
-                        drop(begun.send(Ok(())));
+                        drop(tell.send(Ok(())));
                         drain.finished().await;
                         end.await;
                     }
-                    Err(error) => drop(begun.send(Err(error))),
+                    Err(error) => drop(tell.send(Err(error))),
                 }
             });
             drop(runtime);
             // Nobody listens if the edge was dropped instead of drained.
-            done.send(()).ok();
+            ending.send(()).ok();
         };
         let thread = std::thread::Builder::new().name(name).spawn(run).map_err(StartError::Worker)?;
-        has_begun.recv().map_err(|_| StartError::Worker(std::io::ErrorKind::Other.into()))??;
-        Ok(Self { ended, thread })
+        told.recv().map_err(|_| StartError::Worker(std::io::ErrorKind::Other.into()))??;
+        Ok(Self { over, thread })
     }
 
     /// Waits for the thread's end.
     pub(super) async fn join(self) {
         // An error is a thread that panicked, which is an end as well.
-        drop(self.ended.await);
+        drop(self.over.await);
         drop(self.thread.join());
     }
 }

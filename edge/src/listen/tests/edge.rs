@@ -198,10 +198,10 @@ async fn plain_http_leads_known_hosts_to_https_and_nobody_else_anywhere() {
     let get = ask(format!("GET /a?b=c HTTP/1.1\r\nHost: {HOST}:80\r\nConnection: close\r\n\r\n")).await;
     assert!(get.starts_with("HTTP/1.1 301"), "{get}");
     assert!(get.contains(&format!("location: https://{HOST}:{port}/a?b=c\r\n")), "{get}");
-    let post =
+    let other =
         ask(format!("POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"))
             .await;
-    assert!(post.starts_with("HTTP/1.1 308"), "{post}");
+    assert!(other.starts_with("HTTP/1.1 308"), "{other}");
     for unknown in ["Host: evil.example\r\n", "", "Host: shop.localhost\r\nHost: evil.example\r\n"] {
         let answer = ask(format!("GET / HTTP/1.1\r\n{unknown}Connection: close\r\n\r\n")).await;
         assert!(answer.starts_with("HTTP/1.1 404") && !answer.contains("location"), "{answer}");
