@@ -17,9 +17,9 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use sled::{Db, IVec};
 
-/// Memory for pages, in bytes. sled's default is 1 GiB; an idle node must fit 64 MiB in all. About 10 000 sessions
-/// stay hot in it; the edge keeps decoded ones in front.
-const CACHE_LEN: u64 = 8 * 1024 * 1024;
+/// Memory for pages, in bytes, filled only as there is data: a node with few sessions stays far below it. sled's default
+/// is 1 GiB. About 40 000 sessions stay hot in it; the edge keeps decoded ones in front.
+const CACHE_LEN: u64 = 32 * 1024 * 1024;
 
 const DAMAGED: &str = "damaged";
 
