@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use mezusphere_identity::account::{self, AccountError, Email, NewUser};
 use mezusphere_identity::flow::first_sign_in;
 use mezusphere_model::Entropy;
+use mezusphere_model::host::HostError;
 use mezusphere_model::id::{ControlId, DirectoryId, EdgeId, OrganizationId, ProjectId, UserId};
 use mezusphere_model::platform::PlatformHost;
 use mezusphere_model::seal::Seal;
@@ -205,7 +206,7 @@ pub(crate) async fn sign_in_link(
 }
 
 /// `path` on the login host.
-pub(crate) fn link_url(config: &ControlConfig, path: &str) -> Result<String, OpenError> {
+pub(crate) fn link_url(config: &ControlConfig, path: &str) -> Result<String, HostError> {
     let login = config.platform.host(PlatformHost::Login)?;
     Ok(format!("{}{path}", config.platform.origin(&login)))
 }

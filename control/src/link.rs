@@ -27,6 +27,9 @@ use mezusphere_model::identity::Subject;
 use crate::Shared;
 use crate::assertion::{AssertionRefused, live_session};
 
+/// Longest reason code of a denial, in characters; ours are half as long.
+const REASON_LEN_MAX: usize = 64;
+
 /// The link of an edge in the same process.
 #[derive(Clone, Debug)]
 pub(crate) struct Link(pub(crate) Arc<Shared>);
@@ -195,12 +198,17 @@ impl Link {
                 tx.audit(AuditEntry {
                     organization: row.organization,
                     project: Some(row.id),
-                    actor: denial.subject.clone().unwrap_or_else(|| "anonymous".to_owned()),
+                    // An edge's word names users and accounts, nobody else: it cannot put an operator's name here.
+                    actor: denial
+                        .subject
+                        .as_deref()
+                        .and_then(|text| text.parse::<Subject>().ok())
+                        .map_or_else(|| "anonymous".to_owned(), |subject| subject.to_string()),
                     action: "request.denied".to_owned(),
                     target: denial.route.to_string(),
                     address: None,
                     detail: serde_json::json!({
-                        "reason": denial.reason,
+                        "reason": reason(&denial.reason),
                         "count": denial.count,
                         "last": denial.last.to_string(),
                         "last_request": denial.last_request,
@@ -251,6 +259,11 @@ impl Link {
             Err(why) => Err(refused("tunnel.unknown", why)),
         }
     }
+}
+
+/// A reason code as an edge wrote it, fit for the log.
+fn reason(code: &str) -> String {
+    code.chars().filter(|c| c.is_ascii_alphanumeric() || "._-".contains(*c)).take(REASON_LEN_MAX).collect()
 }
 
 /// Ends the session that the client held on this host before, if it was one of this project and host (R11).

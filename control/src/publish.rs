@@ -145,7 +145,6 @@ impl Shared {
         let context = serde_json::json!([
             self.signer.load().fingerprint,
             self.config.platform,
-            self.certificates.names(&self.config.platform),
             self.installation.trust_domain,
             self.keys.roots_pem,
             self.keys.assertion_jwks,

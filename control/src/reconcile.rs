@@ -1,5 +1,6 @@
-//! Bringing what is published into line with how control is set up now: another port, domain, edge address,
-//! public certificate or signing certificate changes every environment's bundle.
+//! Bringing what is published into line with how control is set up now: another port, domain, edge address or
+//! signing certificate changes every environment's bundle, another public certificate changes which hosts need one
+//! of their own.
 //!
 //! Goes project by project, each in its own transaction, and notes at the end that all is done; cut short, it
 //! begins anew at the next start or renewal.
@@ -8,13 +9,16 @@ use mezusphere_model::id::ProjectId;
 use mezusphere_store::primary::environment::EnvironmentRow;
 use mezusphere_store::primary::host::{self, HostKind, HostRow};
 use mezusphere_store::primary::project::{self, ProjectRow};
-use mezusphere_store::primary::{PageRequest, Tx, environment, setting};
+use mezusphere_store::primary::{PageRequest, ReadTx, Tx, environment, setting};
 
 use crate::certificate;
 use crate::{OpenError, Shared};
 
 /// Name of the setting that says under which context every bundle is signed.
-const SETTING: &str = "published/bundles";
+const BUNDLES_SETTING: &str = "published/bundles";
+
+/// Name of the setting that says which names the platform certificate had when hosts were given their own.
+const CERTIFICATES_SETTING: &str = "published/certificates";
 
 /// How far [`Shared::reconcile`] went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,34 +27,58 @@ pub(crate) struct Reconciled {
     pub(crate) bundles: usize,
 }
 
+/// What has changed since everything was last brought into line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Drift {
+    /// What goes into every bundle; `None`: the same as before.
+    bundles: Option<String>,
+    /// What the platform certificate covers; `None`: the same as before.
+    certificates: Option<Vec<String>>,
+}
+
 impl Shared {
     /// Signs every bundle anew if something that goes into all of them has changed, moves endpoints to the
     /// applications domain of now, and gives every host the certificate it needs.
     pub(crate) async fn reconcile(&self) -> Result<Reconciled, OpenError> {
-        let (known, context) = self
-            .primary
-            .read(async |tx| {
-                let known: Option<String> = setting::get(tx, SETTING).await?;
-                Ok::<_, OpenError>((known, self.bundle_context(tx).await?))
-            })
-            .await?;
+        let drift = self.primary.read(async |tx| self.drift(tx).await).await?;
         let mut done = Reconciled::default();
-        if known.as_ref() == Some(&context) {
+        if drift.bundles.is_none() && drift.certificates.is_none() {
             return Ok(done);
         }
         let mut page = PageRequest::first();
         loop {
             let found = self.primary.read(async |tx| project::list_all(tx, &page).await).await?;
             for project in found.rows {
-                done.bundles += self.reconcile_project(&project).await?;
+                done.bundles += self.reconcile_project(&project, &drift).await?;
             }
             match found.next {
                 Some(next) => page = PageRequest::after(next),
                 None => break,
             }
         }
-        self.primary.write(async |tx| setting::put(tx, SETTING, &context).await).await?;
+        self.primary
+            .write(async |tx| {
+                if let Some(context) = &drift.bundles {
+                    setting::put(tx, BUNDLES_SETTING, context).await?;
+                }
+                if let Some(names) = &drift.certificates {
+                    setting::put(tx, CERTIFICATES_SETTING, names).await?;
+                }
+                Ok::<_, OpenError>(())
+            })
+            .await?;
         Ok(done)
+    }
+
+    async fn drift(&self, tx: &mut ReadTx) -> Result<Drift, OpenError> {
+        let known: Option<String> = setting::get(tx, BUNDLES_SETTING).await?;
+        let context = self.bundle_context(tx).await?;
+        let covered: Option<Vec<String>> = setting::get(tx, CERTIFICATES_SETTING).await?;
+        let names = self.certificates.names(&self.config.platform);
+        Ok(Drift {
+            bundles: (known.as_ref() != Some(&context)).then_some(context),
+            certificates: (covered.as_ref() != Some(&names)).then_some(names),
+        })
     }
 
     /// Gives each host whose own certificate ends soon a new one, and the platform's hosts likewise.
@@ -100,17 +128,22 @@ impl Shared {
             .await
     }
 
-    async fn reconcile_project(&self, project: &ProjectRow) -> Result<usize, OpenError> {
+    async fn reconcile_project(&self, project: &ProjectRow, drift: &Drift) -> Result<usize, OpenError> {
         self.primary
             .write(async |tx| {
                 let mut bundles = 0;
                 for environment in environment::list(tx, project.id).await? {
                     self.move_endpoint(tx, project, &environment).await?;
-                    for row in host::list(tx, project.id, environment.id).await? {
-                        certificate::add_host(tx, self, project.id, &row.host).await?;
+                    if drift.certificates.is_some() {
+                        for row in host::list(tx, project.id, environment.id).await? {
+                            certificate::add_host(tx, self, project.id, &row.host).await?;
+                        }
                     }
-                    self.publish_site(tx, project.id, environment.id).await?;
-                    bundles += 1;
+                    // An endpoint moves only with the platform, which is part of every bundle.
+                    if drift.bundles.is_some() {
+                        self.publish_site(tx, project.id, environment.id).await?;
+                        bundles += 1;
+                    }
                 }
                 Ok::<_, OpenError>(bundles)
             })
@@ -132,6 +165,7 @@ impl Shared {
         }
         host::delete(tx, project.id, &old.host).await?;
         certificate::remove_host(tx, project.id, &old.host)?;
+        certificate::add_host(tx, self, project.id, &wanted).await?;
         host::insert(tx, &HostRow { host: wanted, ..old.clone() }).await?;
         Ok(())
     }

@@ -131,6 +131,7 @@ fn people(endpoints: Endpoints) -> Endpoints {
         .add(DELETE, USER, UsersWrite, h::delete_user)
         .add(POST, "/projects/{project}/users/{user}/suspend", UsersWrite, h::suspend_user)
         .add(POST, "/projects/{project}/users/{user}/activate", UsersWrite, h::activate_user)
+        .add(POST, "/projects/{project}/users/{user}/sign-in-link", UsersWrite, h::user_link)
         .add(PUT, "/projects/{project}/users/{user}/password", UsersWrite, h::set_password)
         .add(PUT, "/projects/{project}/users/{user}/roles", UsersWrite, h::set_user_roles)
         .add(GET, "/projects/{project}/roles", UsersRead, h::list_roles)

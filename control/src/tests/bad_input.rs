@@ -223,6 +223,11 @@ async fn a_request_that_is_not_json_or_too_large_or_misplaced_is_told_so() {
     got.refused(400, "request.invalid");
     let got = send(Method::GET, "/api/v1/projects?lmit=5", json, Body::empty()).await;
     got.refused(400, "request.invalid");
+    world.project("shop").await;
+    for list in ["audit", "projects/shop/audit", "projects/shop/warpgates"] {
+        let got = send(Method::GET, &format!("/api/v1/{list}?after=nonsense"), json, Body::empty()).await;
+        got.refused(400, "request.invalid");
+    }
 }
 
 #[tokio::test]

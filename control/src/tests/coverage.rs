@@ -55,6 +55,7 @@ fn rows() -> Vec<Row> {
         ("DELETE", PROJECT, "/users/{user}", Some(UsersWrite), none.clone()),
         ("POST", PROJECT, "/users/{user}/suspend", Some(UsersWrite), none.clone()),
         ("POST", PROJECT, "/users/{user}/activate", Some(UsersWrite), none.clone()),
+        ("POST", PROJECT, "/users/{user}/sign-in-link", Some(UsersWrite), none.clone()),
         ("PUT", PROJECT, "/users/{user}/password", Some(UsersWrite), json!({ "password": PASSWORD })),
         ("PUT", PROJECT, "/users/{user}/roles", Some(UsersWrite), json!({ "roles": [] })),
         ("GET", PROJECT, "/roles", Some(UsersRead), none.clone()),

@@ -153,6 +153,7 @@ async fn bundles_are_signed_anew_before_their_signer_ends() {
     let world = World::with(ControlConfig { leaf_ttl: Duration::from_mins(1), ..development() }).await;
     let project = world.project("shop").await;
     let (site, _) = published(&world, project).await;
+    let before = world.documents(Partition::Project(project)).await;
     let jobs = world.control.start_jobs();
     let mut wake = world.primary.wake();
     world.advance(40); // past half-life ±10 %
@@ -169,6 +170,9 @@ async fn bundles_are_signed_anew_before_their_signer_ends() {
     assert_eq!(bundle.issued_at, world.hand.clock().now());
     jobs.stop().await;
     let world = world.restart(ControlConfig { leaf_ttl: Duration::from_mins(1), ..development() }).await;
+    let certificates = world.documents(Partition::Project(project)).await;
+    let certificate = certificates.iter().find(|document| matches!(document, Document::Certificate(_)));
+    assert_eq!(certificate, before.iter().find(|document| matches!(document, Document::Certificate(_))));
     let (after, _) = published(&world, project).await;
     assert_eq!(after.revision, bundle.site.revision, "a restart with a good signer signs nothing anew");
 }

@@ -131,6 +131,8 @@ async fn a_user_lives_from_creation_to_deletion() {
     let by_email = world.get(&format!("{users}/ada@shop.example")).await.ok();
     assert_eq!(by_email, made, "by e-mail in any case as by id");
     let one = format!("{users}/{}", made["id"].as_str().unwrap());
+    let link = world.post(&format!("{one}/sign-in-link"), json!({})).await.ok();
+    assert!(link["url"].as_str().unwrap().contains("/first-sign-in/"));
     assert_eq!(world.post(&format!("{one}/suspend"), json!({})).await.ok()["status"], "suspended");
     assert_eq!(world.post(&format!("{one}/activate"), json!({})).await.ok()["status"], "active");
     let roles = world.local(Method::PUT, &format!("{one}/roles"), Some(json!({ "roles": [] }))).await.ok();
@@ -139,7 +141,7 @@ async fn a_user_lives_from_creation_to_deletion() {
     world.local(Method::PUT, &format!("{one}/password"), Some(password)).await.ok();
     assert_eq!(world.delete(&one).await.status, 204);
     world.get(&one).await.refused(404, "object.not_found");
-    let audit = world.get("/projects/shop/audit?limit=6").await.ok();
+    let audit = world.get("/projects/shop/audit?limit=7").await.ok();
     let actions: Vec<_> =
         audit["items"].as_array().unwrap().iter().map(|row| row["action"].as_str().unwrap()).collect();
     assert_eq!(
@@ -150,6 +152,7 @@ async fn a_user_lives_from_creation_to_deletion() {
             "user.set_roles",
             "user.activate",
             "user.suspend",
+            "user.sign_in_link",
             "user.create"
         ]
     );

@@ -345,7 +345,15 @@ async fn r25_denials_are_one_audit_entry_each_however_often_they_came() {
         last_request: mezusphere_model::id::RequestId::random(&world.entropy),
     };
     let ghost = DenialCount { project: ProjectId::random(&world.entropy), ..denial.clone() };
-    link.denials(vec![denial.clone(), ghost]).await.unwrap();
+    let forged = DenialCount {
+        subject: Some("local".to_owned()),
+        reason: "x\n\u{1b}[31m".repeat(100),
+        ..denial.clone()
+    };
+    link.denials(vec![forged, denial.clone(), ghost]).await.unwrap();
+    let two = world.get("/projects/shop/audit?limit=2").await.ok();
+    assert_eq!(two["items"][1]["actor"], "anonymous", "an edge cannot write in an operator's name");
+    assert_eq!(two["items"][1]["detail"]["reason"], "x31m".repeat(16));
     let audit = world.get("/projects/shop/audit?limit=1").await.ok();
     assert_eq!(audit["items"][0]["action"], "request.denied");
     assert_eq!(audit["items"][0]["detail"]["count"], 5_000);

@@ -8,7 +8,7 @@ use super::{Paging, scope};
 use crate::Shared;
 use crate::api::types::{AuditEntry, Page};
 use crate::caller::{Caller, Permission, Reach};
-use crate::problem::Refusal;
+use crate::problem::{self, Refusal};
 
 /// Entries of an organization's log read for one page of a project's, so that a project where nothing happens does
 /// not make one request read the whole log; the page may then be short, and its cursor goes on.
@@ -35,6 +35,7 @@ pub(crate) async fn list(
     paging: Paging,
 ) -> Result<Page<AuditEntry>, Refusal> {
     let grant = caller.allow(Permission::AuditRead)?;
+    check_cursor(&paging)?;
     shared
         .primary
         .read(async |tx| {
@@ -63,6 +64,7 @@ pub(crate) async fn list_project(
     paging: Paging,
 ) -> Result<Page<AuditEntry>, Refusal> {
     let grant = caller.allow(Permission::AuditRead)?;
+    check_cursor(&paging)?;
     shared
         .primary
         .read(async |tx| {
@@ -70,6 +72,14 @@ pub(crate) async fn list_project(
             of_project(tx, project.organization, project.id, paging).await
         })
         .await
+}
+
+/// A cursor of the log is a number of an entry.
+fn check_cursor(paging: &Paging) -> Result<(), Refusal> {
+    match paging.after.as_deref().map(str::parse::<u64>) {
+        None | Some(Ok(_)) => Ok(()),
+        Some(Err(_)) => Err(problem::bad_cursor()),
+    }
 }
 
 async fn of_project(

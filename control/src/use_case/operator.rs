@@ -1,6 +1,5 @@
 //! Operators: the people who administer the installation, and the keys their scripts use.
 
-use mezusphere_identity::flow::first_sign_in;
 use mezusphere_identity::service_account::{self as keys, NewKey};
 use mezusphere_model::slug::{Name, Slug};
 use mezusphere_store::primary::operator::{self, Scope};
@@ -9,10 +8,10 @@ use mezusphere_store::primary::{ReadTx, password, user};
 
 use super::api_key::{find_or_insert, finish, life};
 use super::scope;
+use super::user::link as user_link;
 use crate::Shared;
 use crate::api::types::{CreateOperatorKey, CreatedApiKey, Operator, Page, SignInLink};
 use crate::caller::{Caller, Permission};
-use crate::first_start::link_url;
 use crate::problem::{self, Refusal};
 
 /// Who has been granted the installation. There are few, so they come in one page.
@@ -56,15 +55,8 @@ pub(crate) async fn sign_in_link(
             let project = own_project(tx, shared).await?;
             let row =
                 scope::user(tx, &project, name).await.map_err(|_| scope::not_found("operator", name))?;
-            let now = tx.now();
-            let token =
-                first_sign_in::create_link(tx, &shared.entropy, project.directory, row.id, now).await?;
             scope::audit(tx, &grant, &project, "operator.sign_in_link", &row.id, serde_json::Value::Null);
-            let url = link_url(&shared.config, &first_sign_in::path(&token)).map_err(|why| {
-                tracing::error!(error = %why, "A sign-in link cannot be written");
-                Refusal::new(&problem::INTERNAL, "the link cannot be written")
-            })?;
-            Ok(SignInLink { url, expires_at: now.after(first_sign_in::LINK_TTL).to_string() })
+            user_link(tx, shared, &row).await
         })
         .await
 }

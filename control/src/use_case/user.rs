@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mezusphere_identity::account::{self, Email, NewUser};
 use mezusphere_identity::factor::password::{Password, PasswordHash, PasswordTooLong};
+use mezusphere_identity::flow::first_sign_in;
 use mezusphere_model::document::Status;
 use mezusphere_model::identity::Subject;
 use mezusphere_model::slug::Name;
@@ -13,9 +14,11 @@ use mezusphere_store::primary::{PageRequest, ReadTx, Tx, password, role};
 
 use super::{Paging, scope};
 use crate::Shared;
-use crate::api::types::{CreateUser, Page, SetPassword, SetRoles, User, UserStatus};
+use crate::api::types::{CreateUser, Page, SetPassword, SetRoles, SignInLink, User, UserStatus};
 use crate::caller::{Caller, Permission};
+use crate::first_start::link_url;
 use crate::problem::{self, Refusal};
+use crate::publish::PublishError;
 
 async fn view(tx: &mut ReadTx, project: &ProjectRow, row: UserRow) -> Result<User, Refusal> {
     let has_password = password::get(tx, row.directory, row.id).await?.is_some();
@@ -137,6 +140,34 @@ pub(super) async fn give_roles(
         role::revoke(tx, project.id, subject, name).await?;
     }
     Ok(())
+}
+
+/// Makes a one-time link with which a user sets a password and signs in, so that nobody else has to choose it; older
+/// ones stop working.
+pub(crate) async fn sign_in_link(
+    shared: &Shared,
+    caller: &Caller,
+    project: &str,
+    name: &str,
+) -> Result<SignInLink, Refusal> {
+    let grant = caller.allow(Permission::UsersWrite)?;
+    shared
+        .primary
+        .write(async |tx| {
+            let project = scope::project(tx, &grant, project).await?;
+            let row = scope::user(tx, &project, name).await?;
+            scope::audit(tx, &grant, &project, "user.sign_in_link", &row.id, serde_json::Value::Null);
+            link(tx, shared, &row).await
+        })
+        .await
+}
+
+/// A one-time link for a user.
+pub(super) async fn link(tx: &mut Tx, shared: &Shared, row: &UserRow) -> Result<SignInLink, Refusal> {
+    let now = tx.now();
+    let token = first_sign_in::create_link(tx, &shared.entropy, row.directory, row.id, now).await?;
+    let url = link_url(&shared.config, &first_sign_in::path(&token)).map_err(PublishError::from)?;
+    Ok(SignInLink { url, expires_at: now.after(first_sign_in::LINK_TTL).to_string() })
 }
 
 /// Sets a user's password. Every sign-in and session of theirs ends (R12).

@@ -66,6 +66,14 @@ pub(in crate::api) async fn activate_user(
     user::activate(&s, &c, &project, &name).await.map(ok)
 }
 
+pub(in crate::api) async fn user_link(
+    State(s): Control,
+    Extension(c): Asking,
+    Path((project, name)): Two,
+) -> Done<t::SignInLink> {
+    user::sign_in_link(&s, &c, &project, &name).await.map(created)
+}
+
 pub(in crate::api) async fn set_password(
     State(s): Control,
     Extension(c): Asking,
