@@ -60,9 +60,13 @@ impl Upstream {
         Ok(Self { address, log, server })
     }
 
-    /// Every request so far.
+    /// Every request so far, but for a warpgate's own look whether anybody is here (`HEAD /`, once at its start).
     pub fn seen(&self) -> Vec<Seen> {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let looks = |seen: &Seen| {
+            seen.method == "HEAD" && seen.all("user-agent").iter().any(|a| a.starts_with("warpgate/"))
+        };
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.iter().filter(|seen| !looks(seen)).cloned().collect()
     }
 
     /// The requests for a path, whatever their query.

@@ -56,11 +56,12 @@ pub(crate) fn refuse(refusal: &Refusal, asker: Asker<'_>) -> Own {
         _ if asker.wants == Wants::Page => page(refusal, &told, asker),
         _ => problem(refusal, &told, asker),
     };
+    let status = response.status();
     let headers = response.headers_mut();
     match refusal {
         Refusal::SignIn(_, way) => {
             set(headers, header::SET_COOKIE, &way.set_cookie);
-            if told.status == StatusCode::UNAUTHORIZED {
+            if status == StatusCode::UNAUTHORIZED {
                 set(headers, header::WWW_AUTHENTICATE, "Bearer");
             }
         }
@@ -72,7 +73,7 @@ pub(crate) fn refuse(refusal: &Refusal, asker: Asker<'_>) -> Own {
         }
         Refusal::OwnMethod(allow) => set(headers, header::ALLOW, allow),
         Refusal::TooMany(wait) => set(headers, header::RETRY_AFTER, &seconds_up(*wait).to_string()),
-        _ if told.status == StatusCode::SERVICE_UNAVAILABLE => {
+        _ if status == StatusCode::SERVICE_UNAVAILABLE => {
             set(headers, header::RETRY_AFTER, &RETRY_AFTER_S.to_string());
         }
         _ => {}
@@ -115,7 +116,8 @@ fn own(status: StatusCode, kind: &'static str, body: String, asker: Asker<'_>) -
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(len));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    // Not `no-referrer`: with it browsers send `Origin: null` with our own sign-out form (Fetch §3.5).
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     set(headers, REQUEST_ID, &asker.request.to_string());
     response
 }

@@ -39,8 +39,7 @@ async fn a_killed_server_keeps_every_acknowledged_write() -> Result<()> {
         }
     }
     let audit = node.admin(&["audit", "list", "--project", "shop"]).await?;
-    let created =
-        audit.as_array().into_iter().flatten().filter(|e| e["action"] == "user.created").count();
+    let created = audit.as_array().into_iter().flatten().filter(|e| e["action"] == "user.create").count();
     assert!(created >= acknowledged.len(), "{created} of {} are in the audit log", acknowledged.len());
     Ok(())
 }

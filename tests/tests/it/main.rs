@@ -2,7 +2,10 @@
 //!
 //! One binary, so that it links once. Each module is a promise of the product.
 
-#![expect(clippy::indexing_slicing, reason = "a test that indexes what is not there has failed, and says where")]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a test that indexes what is not there has failed, and says where"
+)]
 
 mod bad_input;
 mod browser;
