@@ -28,6 +28,16 @@ pub const DOCUMENT_LEN_MAX: usize = 2 * 1024 * 1024;
 /// Commits a slow listener may fall behind before it is told that anything may have changed.
 const WAKE_BACKLOG_MAX: usize = 256;
 
+/// Kinds of documents that hold keys.
+#[cfg(any(feature = "primary", feature = "replica"))]
+const KINDS_WITH_KEYS: [&str; 2] = ["platform", "certificate"];
+
+/// Whether a document filed under this key holds keys: it is sealed wherever it is written.
+#[cfg(any(feature = "primary", feature = "replica"))]
+pub(crate) fn holds_keys(key: &str) -> bool {
+    KINDS_WITH_KEYS.contains(&key.split('/').next().unwrap_or_default())
+}
+
 /// Which life of the database a revision belongs to; restoring a backup begins a new one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -14,10 +14,7 @@ use super::error::StoreError;
 use super::secret;
 use super::tx::{Inner, PUBLISH_MAX, Tx};
 use super::value::args;
-use crate::feed::{DOCUMENT_LEN_MAX, Digest};
-
-/// Kinds of documents that hold keys and are sealed wherever they are written.
-pub(super) const SEALED_KINDS: [&str; 2] = ["platform", "certificate"];
+use crate::feed::{DOCUMENT_LEN_MAX, Digest, holds_keys};
 
 /// What a transaction will write at its end.
 #[derive(Default)]
@@ -253,7 +250,7 @@ impl super::ReadTx {
         body: Option<String>,
     ) -> (Option<String>, Option<Vec<u8>>) {
         match body {
-            Some(body) if is_sealed(key) => {
+            Some(body) if holds_keys(key.as_str()) => {
                 (None, Some(self.seal.seal(&context(partition, key), body.as_bytes())))
             }
             other => (other, None),
@@ -277,11 +274,6 @@ impl super::ReadTx {
             }
         }
     }
-}
-
-fn is_sealed(key: &DocumentKey) -> bool {
-    let kind = key.as_str().split('/').next().unwrap_or_default();
-    SEALED_KINDS.contains(&kind)
 }
 
 fn context(partition: Partition, key: &DocumentKey) -> String {

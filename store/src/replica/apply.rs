@@ -12,17 +12,17 @@ use mezusphere_model::document::{DocumentKey, Partition};
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
-use super::change::ChangedKey;
+use super::Shared;
 use super::disk::{Disk, DiskError};
 use super::record::{self, Content, Position};
-use super::{Shared, record::Staged};
+use super::stage::Staging;
 use crate::feed::{Cursor, Entry, SnapshotPage};
 
 /// Orders that may wait. The follower waits for each answer before it sends the next, so more than a few are a fault.
 pub(super) const QUEUE_LEN: usize = 8;
 
 /// Documents in one batch: readers wait well under a millisecond for it.
-const STEP: usize = 64;
+const STEP: usize = 32;
 
 /// What was applied is written to the disk this much later at most. Losing it in a crash costs fetching it again.
 const FLUSH_AFTER: Duration = Duration::from_millis(200);
@@ -250,120 +250,6 @@ impl Writer<'_> {
 fn answer(reply: Reply, result: Result<(), ApplyError>) {
     if reply.send(result).is_err() {
         tracing::debug!("Nobody waits for what was applied any more");
-    }
-}
-
-/// A batch in the making: what it writes, what that changes, and how the fingerprint moves.
-struct Staging<'s> {
-    shared: &'s Shared,
-    partition: Partition,
-    batch: sled::Batch,
-    /// What the batch has written so far, so that a second entry for a key sees the first.
-    written: HashMap<Vec<u8>, Option<Vec<u8>>>,
-    changed: Vec<ChangedKey>,
-}
-
-impl<'s> Staging<'s> {
-    fn new(shared: &'s Shared, partition: Partition) -> Self {
-        Self {
-            shared,
-            partition,
-            batch: sled::Batch::default(),
-            written: HashMap::new(),
-            changed: Vec::new(),
-        }
-    }
-
-    /// Writes or removes a document, and its index entry.
-    fn stage(
-        &mut self,
-        key: &DocumentKey,
-        body: Option<&str>,
-        content: &mut Content,
-    ) -> Result<(), DiskError> {
-        if let Some(index) = record::index_key(key.as_str()) {
-            self.stage_index(index, body.is_some(), content)?;
-        }
-        let place = record::document_key(self.partition, key.as_str());
-        let old = self.value(&place)?;
-        let new = match body {
-            None => None,
-            Some(body) => {
-                match record::stage(&*self.shared.seal, &place, key.as_str(), body, old.as_deref()) {
-                    Staged::Same => return Ok(()),
-                    Staged::New(value) => Some(value),
-                }
-            }
-        };
-        if old.is_some() || new.is_some() {
-            self.changed.push(ChangedKey { partition: self.partition, key: key.clone() });
-            self.put(place, old, new, content);
-        }
-        Ok(())
-    }
-
-    fn stage_index(&mut self, index: Vec<u8>, present: bool, content: &mut Content) -> Result<(), DiskError> {
-        let new = present.then(|| record::write_index(&index, self.partition));
-        let old = self.value(&index)?;
-        let pointed = old.as_ref().map(|old| record::read_index(&index, old));
-        let ours = pointed == Some(Ok(self.partition));
-        let another = matches!(pointed, Some(Ok(_))) && !ours;
-        if old != new && (present || !another) {
-            // Another partition's entry was never in our fingerprint, and a damaged one is missing from it for good.
-            self.put(index, old.filter(|_| ours), new, content);
-        }
-        Ok(())
-    }
-
-    /// Adds a document and its index entry, as they will be, to a fingerprint.
-    fn count(&self, key: &DocumentKey, content: &mut Content) -> Result<(), DiskError> {
-        let place = record::document_key(self.partition, key.as_str());
-        for place in [Some(place), record::index_key(key.as_str())].into_iter().flatten() {
-            if let Some(value) = self.value(&place)? {
-                content.add(&place, &value);
-            }
-        }
-        Ok(())
-    }
-
-    fn value(&self, place: &[u8]) -> Result<Option<Vec<u8>>, DiskError> {
-        match self.written.get(place) {
-            Some(value) => Ok(value.clone()),
-            None => Ok(self.shared.disk.get(place)?.map(|value| value.to_vec())),
-        }
-    }
-
-    fn put(&mut self, place: Vec<u8>, old: Option<Vec<u8>>, new: Option<Vec<u8>>, content: &mut Content) {
-        if let Some(old) = old {
-            content.remove(&place, &old);
-        }
-        match &new {
-            Some(new) => {
-                content.add(&place, new);
-                self.batch.insert(place.as_slice(), new.as_slice());
-            }
-            None => self.batch.remove(place.as_slice()),
-        }
-        self.written.insert(place, new);
-    }
-
-    fn write_position(&mut self, position: &Position) {
-        let key = record::cursor_key(self.partition);
-        self.batch.insert(key.as_slice(), position.write(&key));
-    }
-
-    fn remove_position(&mut self) {
-        self.batch.remove(record::cursor_key(self.partition));
-    }
-
-    /// Applies the batch, then lets readers know.
-    fn commit(self, position: Option<Position>) -> Result<(), DiskError> {
-        self.shared.disk.apply(self.batch)?;
-        if position.is_some() {
-            self.shared.set_position(self.partition, position);
-        }
-        self.shared.teller.keys(self.changed);
-        Ok(())
     }
 }
 

@@ -15,6 +15,9 @@ mod follow;
 mod open;
 mod read;
 mod record;
+mod stage;
+#[cfg(all(test, feature = "primary"))]
+mod tests;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -12,14 +12,11 @@ use mezusphere_model::document::{DocumentKey, Partition};
 use mezusphere_model::id::{OrganizationId, ProjectId};
 use mezusphere_model::seal::Seal;
 
-use crate::feed::{Cursor, Digest, Epoch};
+use crate::feed::{Cursor, Digest, Epoch, holds_keys};
 
 const VERSION: u8 = 1;
 const SEALED: u8 = 1;
 const HEADER_LEN: usize = 6;
-
-/// Kinds of documents that hold keys.
-const SEALED_KINDS: [&str; 2] = ["platform", "certificate"];
 
 /// Kinds of documents that are found without knowing their partition.
 const INDEXED_KINDS: [&str; 2] = ["session", "api-key"];
@@ -140,7 +137,7 @@ pub(super) fn stage(seal: &dyn Seal, key: &[u8], document: &str, body: &str, old
 
 /// Writes a document, sealed if its kind holds keys.
 fn write_document(seal: &dyn Seal, key: &[u8], document: &str, body: &str) -> Vec<u8> {
-    if is_sealed(document) {
+    if holds_keys(document) {
         frame(key, SEALED, &seal.seal(&context(document), body.as_bytes()))
     } else {
         frame(key, 0, body.as_bytes())
@@ -156,17 +153,13 @@ pub(super) fn read_document<T>(
     then: impl FnOnce(&[u8]) -> T,
 ) -> Result<T, BadRecord> {
     match unframe(key, value)? {
-        (0, payload) if !is_sealed(document) => Ok(then(payload)),
-        (SEALED, payload) if is_sealed(document) => {
+        (0, payload) if !holds_keys(document) => Ok(then(payload)),
+        (SEALED, payload) if holds_keys(document) => {
             let opened = seal.open(&context(document), payload).map_err(|_| BadRecord)?;
             Ok(then(&opened))
         }
         _ => Err(BadRecord),
     }
-}
-
-fn is_sealed(document: &str) -> bool {
-    SEALED_KINDS.contains(&document.split('/').next().unwrap_or_default())
 }
 
 fn context(document: &str) -> String {

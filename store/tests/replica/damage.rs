@@ -55,7 +55,10 @@ async fn mends(db: &Store, what: &str) {
             for n in 0..DOCUMENTS {
                 let there = replica.revocation(PROJECT, sign_in(n)).unwrap().is_some();
                 let then = n < revision && DOCUMENTS + n >= revision;
-                assert_eq!(there, then, "{what}: document {n} of a copy that calls itself whole at {revision}");
+                assert_eq!(
+                    there, then,
+                    "{what}: document {n} of a copy that calls itself whole at {revision}"
+                );
             }
         } else {
             let back =
