@@ -32,7 +32,7 @@ impl Answer {
                 let mut response = Response::new(());
                 *response.status_mut() = status;
                 *response.headers_mut() = headers;
-                (response.into_parts().0, Source::Upstream(body))
+                (response.into_parts().0, Source::Upstream(Box::new(body)))
             }
             Self::Platform(response) => {
                 let (parts, body) = response.into_parts();
@@ -53,7 +53,7 @@ impl Answer {
 
 /// Where a body comes from.
 enum Source {
-    Upstream(Download),
+    Upstream(Box<Download>),
     Platform(Body),
     Own(Bytes),
 }
@@ -61,7 +61,7 @@ enum Source {
 impl Source {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self {
-            Self::Upstream(body) => Pin::new(body).poll_frame(cx),
+            Self::Upstream(body) => Pin::new(&mut **body).poll_frame(cx),
             Self::Platform(body) => Pin::new(body).poll_frame(cx),
             Self::Own(body) if body.is_empty() => Poll::Ready(None),
             Self::Own(body) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(body))))),

@@ -81,7 +81,7 @@ pub(crate) fn read(
     if fields.next().is_some() {
         return Err(AuthorityError::NotOne);
     }
-    let target = uri.authority().map(|authority| authority.as_str());
+    let target = uri.authority().map(::http::uri::Authority::as_str);
     let authority = match (target, field) {
         // RFC 9112 §3.2: a request without Host is malformed, whatever its target says.
         (_, None) if connection.protocol == Protocol::H1 => return Err(AuthorityError::NotOne),

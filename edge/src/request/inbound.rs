@@ -113,12 +113,12 @@ pub(crate) enum PresentedKey {
 }
 
 /// Strips a request for an application host.
-pub(crate) fn strip<'a>(
-    ask: &'a Ask,
+pub(crate) fn strip(
+    ask: &Ask,
     address: Address,
     mut headers: HeaderMap,
     body: Body,
-) -> Result<Inbound<'a>, Refusal> {
+) -> Result<Inbound<'_>, Refusal> {
     let cookies = cookie::take(&mut headers);
     let key = take_key(&mut headers);
     tunnel_proto::headers::strip_request(&mut headers);

@@ -26,6 +26,7 @@ mod refusal;
 mod respond;
 mod route;
 mod sign_in;
+mod told;
 mod wants;
 
 use std::future::Future;

@@ -174,9 +174,8 @@ async fn sign_out(inbound: Inbound<'_>, parts: &ServerParts) -> Result<Own, Refu
     }
     let hash = token.hash();
     match control(parts.link.sign_out(token)).await {
-        Ok(()) => parts.view.end_session(hash),
-        // Control does not know the session: then there is nothing left to end.
-        Err(LinkError::Refused(_)) => parts.view.end_session(hash),
+        // Refused: control does not know the session, so there is nothing left to end.
+        Ok(()) | Err(LinkError::Refused(_)) => parts.view.end_session(hash),
         Err(LinkError::Away) => return Err(Refusal::ControlAway),
     }
     Ok(signed_out(ask, &address.authority))

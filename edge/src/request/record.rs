@@ -141,7 +141,7 @@ impl Recorder {
             match sent.unwrap_or(Err(LinkError::Away)) {
                 Ok(()) => batch.clear(),
                 Err(LinkError::Away) => {
-                    tracing::debug!(count = batch.len(), "Denials were not reported; they are kept")
+                    tracing::debug!(count = batch.len(), "Denials were not reported; they are kept");
                 }
                 Err(LinkError::Refused(why)) => {
                     tracing::warn!(why, count = batch.len(), "Denials were not reported");

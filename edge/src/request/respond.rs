@@ -1,4 +1,5 @@
-//! Turns refusals into answers: the one place that knows statuses, words and headers.
+//! Turns refusals into answers: what form they take and which headers go with them.
+//! What each says is in [`super::told`].
 //!
 //! People get a page, programs `application/problem+json` (RFC 9457); both carry the stable code, the hop where
 //! it stopped and the request's id. Nothing here tells a stranger anything about a tenant, and the reason of a
@@ -6,17 +7,15 @@
 
 use std::time::Duration;
 
+use super::refusal::{KeyWhy, Refusal};
+use super::told::{Told, tell};
+use super::wants::Wants;
+use crate::page::{self, ErrorPage, Hop, Link};
 use ::http::header::{self, HeaderName, HeaderValue};
 use ::http::{Method, Response, StatusCode};
 use askama::Template;
 use bytes::Bytes;
 use mezusphere_model::id::RequestId;
-use tunnel_proto::codes::FailureCode;
-
-use super::authority::AuthorityError;
-use super::refusal::{CallbackWhy, KeyWhy, Refusal};
-use super::wants::Wants;
-use crate::page::{self, ErrorPage, Hop, Link};
 
 /// An answer the edge makes itself; never large.
 pub(crate) type Own = Response<Bytes>;
@@ -37,15 +36,6 @@ pub(crate) struct Asker<'a> {
     pub(crate) method: &'a Method,
     /// What the client can show.
     pub(crate) wants: Wants,
-}
-
-/// What is told of a refusal.
-struct Told<'a> {
-    status: StatusCode,
-    title: &'static str,
-    detail: std::borrow::Cow<'a, str>,
-    next: &'static str,
-    hop: Option<Hop>,
 }
 
 /// Answers a refused request.
@@ -181,272 +171,13 @@ fn seconds_up(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 
-const ASK_AGAIN: &str = "Try again in a moment.";
-const CHECK_ADDRESS: &str = "Check the address.";
-const TELL_OWNER: &str =
-    "If it stays so, tell whoever runs this application, with the code and the request below.";
-
-/// What each refusal says. Statuses are here and nowhere else.
-fn tell(refusal: &Refusal) -> Told<'_> {
-    let told = |status, title, detail: &'static str, next, hop| Told {
-        status,
-        title,
-        detail: detail.into(),
-        next,
-        hop,
-    };
-    let client = |status, title, detail, next| told(status, title, detail, next, None);
-    let edge = |detail, next| {
-        told(StatusCode::SERVICE_UNAVAILABLE, "Not available right now", detail, next, Some(Hop::Edge))
-    };
-    match refusal {
-        Refusal::Authority(AuthorityError::Misdirected) => client(
-            StatusCode::MISDIRECTED_REQUEST,
-            "Wrong connection",
-            "This connection was opened for another host.",
-            "Open a new connection to the host you want.",
-        ),
-        Refusal::Authority(why) => said(StatusCode::BAD_REQUEST, "Bad request", why, CHECK_ADDRESS),
-        Refusal::Path(why) => said(StatusCode::BAD_REQUEST, "Bad request", why, CHECK_ADDRESS),
-        Refusal::AmbiguousPath => client(
-            StatusCode::BAD_REQUEST,
-            "Bad request",
-            "This path can be read in more than one way.",
-            "Write it without encoded slashes, dots and empty segments.",
-        ),
-        Refusal::Method | Refusal::OwnMethod(_) => client(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "Method not allowed",
-            "This address does not take requests of this method.",
-            CHECK_ADDRESS,
-        ),
-        Refusal::ExtendedConnect => client(
-            StatusCode::NOT_IMPLEMENTED,
-            "Not implemented",
-            "This edge does not open other protocols inside HTTP.",
-            "Use plain requests.",
-        ),
-        Refusal::TooLarge => client(
-            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            "Too large",
-            "The request's head is larger than can be passed on.",
-            "Send fewer or shorter fields; clearing this site's cookies often helps.",
-        ),
-        Refusal::Body => client(
-            StatusCode::BAD_REQUEST,
-            "Bad request",
-            "The body does not match what the head said of it.",
-            "Send it again, whole.",
-        ),
-        Refusal::UnknownHost => client(
-            StatusCode::NOT_FOUND,
-            "Nothing here",
-            "Nothing is published under this name.",
-            CHECK_ADDRESS,
-        ),
-        Refusal::NoRoute => {
-            client(StatusCode::NOT_FOUND, "Not found", "There is nothing at this address.", CHECK_ADDRESS)
-        }
-        Refusal::SignIn(..) => client(
-            StatusCode::UNAUTHORIZED,
-            "Sign in first",
-            "This address is for people and programs that are signed in.",
-            "Sign in, then try again.",
-        ),
-        Refusal::Key(_) => client(
-            StatusCode::UNAUTHORIZED,
-            "API key refused",
-            "This API key is not good here.",
-            "Check that it is whole, has not expired, belongs to this project and may call its routes.",
-        ),
-        Refusal::Denied(why, _) => said(
-            StatusCode::FORBIDDEN,
-            "No access",
-            why,
-            "Ask whoever runs this application for access, or sign in with another account.",
-        ),
-        Refusal::Forged => client(
-            StatusCode::FORBIDDEN,
-            "Not accepted",
-            "This form was not sent from this site.",
-            "Open the page again and send the form from there.",
-        ),
-        Refusal::Callback(CallbackWhy::NoState) => client(
-            StatusCode::BAD_REQUEST,
-            "Sign-in not finished",
-            "This browser has not begun a sign-in, or began it too long ago.",
-            "Start again; allow cookies for this site.",
-        ),
-        Refusal::Callback(CallbackWhy::NoCode | CallbackWhy::Spent) => client(
-            StatusCode::BAD_REQUEST,
-            "Sign-in not finished",
-            "This sign-in was finished already, or took too long.",
-            "Start again.",
-        ),
-        Refusal::TooMany(_) => client(
-            StatusCode::TOO_MANY_REQUESTS,
-            "Too many requests",
-            "There were too many sign-in attempts from your address.",
-            "Wait a little, then try again.",
-        ),
-        Refusal::ControlRefused => told(
-            StatusCode::FORBIDDEN,
-            "Session ended",
-            "Your session is no longer good.",
-            "Sign in again.",
-            None,
-        ),
-        Refusal::Stale => edge(
-            "This edge has been cut off for so long that it can no longer tell who may pass.",
-            "Public pages go on. Try again later; whoever runs this installation sees the reason in the log.",
-        ),
-        Refusal::Replica => edge("This edge cannot read its own records.", TELL_OWNER),
-        Refusal::ControlAway => edge("Your session could not be confirmed just now.", ASK_AGAIN),
-        Refusal::Starting => edge("This edge has just started and knows nothing yet.", ASK_AGAIN),
-        Refusal::TooNew => edge("This edge is too old for this address.", TELL_OWNER),
-        Refusal::NoTunnel => told(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "Application not connected",
-            "The application's warpgate is not connected.",
-            TELL_OWNER,
-            Some(Hop::Warpgate),
-        ),
-        Refusal::NoUpstream => told(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "Application not connected",
-            "No connected warpgate reaches this part of the application.",
-            TELL_OWNER,
-            Some(Hop::Warpgate),
-        ),
-        Refusal::TunnelBusy => told(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "Too busy",
-            "The application's warpgate has as many requests as it takes.",
-            ASK_AGAIN,
-            Some(Hop::Warpgate),
-        ),
-        Refusal::TunnelLost => told(
-            StatusCode::BAD_GATEWAY,
-            "Connection lost",
-            "The connection to the application's warpgate broke before an answer came.",
-            "The request may or may not have been carried out. Check before you send it again.",
-            Some(Hop::Warpgate),
-        ),
-        Refusal::TunnelProtocol => told(
-            StatusCode::BAD_GATEWAY,
-            "Bad answer",
-            "The application's warpgate answered something that makes no sense.",
-            TELL_OWNER,
-            Some(Hop::Warpgate),
-        ),
-        Refusal::HeadTimeout => told(
-            StatusCode::GATEWAY_TIMEOUT,
-            "No answer in time",
-            "The application did not answer in time.",
-            "The request may have been carried out. Check before you send it again.",
-            Some(Hop::Upstream),
-        ),
-        Refusal::BodyTimeout => client(
-            StatusCode::REQUEST_TIMEOUT,
-            "Too slow",
-            "The rest of the request did not come in time.",
-            "Send it again.",
-        ),
-        Refusal::Warpgate(code) => tell_failure(*code),
-        Refusal::Internal => told(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "Something broke",
-            "This edge made a mistake.",
-            TELL_OWNER,
-            Some(Hop::Edge),
-        ),
-    }
-}
-
-/// What a warpgate's failure says.
-fn tell_failure(code: FailureCode) -> Told<'static> {
-    let (status, title, detail, next, hop) = match code {
-        FailureCode::UpstreamRefused | FailureCode::UpstreamUnresolved => (
-            StatusCode::BAD_GATEWAY,
-            "Application not running",
-            "The application cannot be reached from its warpgate.",
-            TELL_OWNER,
-            Hop::Upstream,
-        ),
-        FailureCode::UpstreamConnectTimeout => (
-            StatusCode::GATEWAY_TIMEOUT,
-            "Application not reachable",
-            "The application could not be reached in time.",
-            TELL_OWNER,
-            Hop::Upstream,
-        ),
-        FailureCode::UpstreamTimeout => (
-            StatusCode::GATEWAY_TIMEOUT,
-            "No answer in time",
-            "The application did not answer in time.",
-            "The request may have been carried out. Check before you send it again.",
-            Hop::Upstream,
-        ),
-        FailureCode::UpstreamClosed | FailureCode::UpstreamMalformed | FailureCode::UpstreamTls => (
-            StatusCode::BAD_GATEWAY,
-            "Bad answer",
-            "The application broke off, or answered something that makes no sense.",
-            TELL_OWNER,
-            Hop::Upstream,
-        ),
-        FailureCode::Denied => (
-            StatusCode::FORBIDDEN,
-            "No access",
-            "The application's warpgate does not let this request through.",
-            "Ask whoever runs this application for access.",
-            Hop::Warpgate,
-        ),
-        FailureCode::RequestMalformed => (
-            StatusCode::BAD_REQUEST,
-            "Bad request",
-            "The application's warpgate does not pass on requests like this one.",
-            CHECK_ADDRESS,
-            Hop::Warpgate,
-        ),
-        FailureCode::Draining | FailureCode::Overloaded => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "Too busy",
-            "The application's warpgate takes no more requests just now.",
-            ASK_AGAIN,
-            Hop::Warpgate,
-        ),
-        FailureCode::Internal
-        | FailureCode::UnknownUpstream
-        | FailureCode::UnknownRoute
-        | FailureCode::UnknownRevision
-        | FailureCode::UnknownPrincipal
-        | FailureCode::AssertionInvalid => (
-            StatusCode::BAD_GATEWAY,
-            "Not passed on",
-            "The edge and the application's warpgate do not agree on this request.",
-            "Try again in a moment; they may be about to agree.",
-            Hop::Warpgate,
-        ),
-    };
-    Told { status, title, detail: detail.into(), next, hop: Some(hop) }
-}
-
-/// A refusal of the client's request whose own words say what is wrong.
-fn said<'a>(status: StatusCode, title: &'static str, why: &impl ToString, next: &'static str) -> Told<'a> {
-    let mut detail = why.to_string();
-    if let Some(first) = detail.get_mut(..1) {
-        first.make_ascii_uppercase();
-    }
-    detail.push('.');
-    Told { status, title, detail: detail.into(), next, hop: None }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::refusal::{SignInWay, SignInWhy};
     use super::*;
     use mezusphere_model::policy::Denial;
     use mezusphere_model::slug::Name;
+    use tunnel_proto::codes::FailureCode;
 
     fn asker(method: &Method, wants: Wants) -> Asker<'_> {
         Asker { request: RequestId::from_bits(7), method, wants }

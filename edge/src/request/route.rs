@@ -25,7 +25,7 @@ pub(crate) fn site(address: &Address, view: &View) -> Result<Arc<Site>, Refusal>
 }
 
 /// Finds the route of a request.
-pub(crate) fn find<'a>(inbound: Inbound<'a>, site: Arc<Site>) -> Result<Routed<'a>, Refusal> {
+pub(crate) fn find(inbound: Inbound<'_>, site: Arc<Site>) -> Result<Routed<'_>, Refusal> {
     let found = site.find(&inbound.address.path, inbound.ask.method.as_str());
     let route = Arc::clone(found.map_err(|why| match why {
         NoRoute::NotFound => Refusal::NoRoute,

@@ -171,7 +171,11 @@ impl Control<'_> {
                 Ok(()) = bundles.changed() => self.relay_bundle(),
                 Ok(()) = platform.changed() => {}
                 () = self.parts.drain.draining(), if !draining => self.leave(DRAIN_GRACE),
-                () = finished(tunnel.as_deref()), if draining => return CloseCode::Done,
+                // Not before the warpgate was told.
+                () = finished(tunnel.as_deref()), if draining && outgoing.is_empty() => {
+                    self.last_words(&mut send, outgoing).await;
+                    return CloseCode::Done;
+                }
                 () = replaced(tunnel.as_deref()) => return self.give_way().await,
             }
         }
@@ -346,9 +350,8 @@ async fn sleep_until(at: Option<tokio::time::Instant>) {
 }
 
 async fn finished(tunnel: Option<&Tunnel>) {
-    match tunnel {
-        Some(tunnel) => tunnel.finished().await,
-        None => {}
+    if let Some(tunnel) = tunnel {
+        tunnel.finished().await;
     }
 }
 

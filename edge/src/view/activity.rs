@@ -91,7 +91,7 @@ impl SeenSessions {
 
     /// Forgets sessions that no decoded caller refers to and whose news control has had for an hour.
     pub(crate) fn sweep(&self, now: Timestamp) {
-        let old = now.before(Duration::from_secs(3600)).as_micros();
+        let old = now.before(Duration::from_hours(1)).as_micros();
         self.sessions
             .retain(|_, seen| Arc::strong_count(seen) > 1 || seen.last.load(Ordering::Relaxed) > old);
     }

@@ -40,7 +40,7 @@ pub(crate) struct Caller {
     /// What they presented.
     pub(crate) holder: Holder,
     /// The assertion that travels with their requests.
-    pub(crate) assertion: AssertionSlot,
+    pub(crate) assertion: Arc<AssertionSlot>,
     /// The only project it is good for.
     project: ProjectId,
     /// Of every document this was decoded from.
@@ -90,7 +90,7 @@ impl Caller {
         };
         let project = session.project;
         let holder = Holder::Session(session, seen);
-        Some(Self { identity, holder, assertion: AssertionSlot::default(), project, flags, until })
+        Some(Self { identity, holder, assertion: Arc::default(), project, flags, until })
     }
 
     /// The holder of an API key in `environment`; `None` if its account is not active.
@@ -122,7 +122,19 @@ impl Caller {
         };
         let project = key.project;
         let holder = Holder::ApiKey(key, environment);
-        Some(Self { identity, holder, assertion: AssertionSlot::default(), project, flags, until: None })
+        Some(Self { identity, holder, assertion: Arc::default(), project, flags, until: None })
+    }
+
+    /// The same caller decoded anew: what was signed for the old one says the same of this one, unless who they
+    /// are has changed.
+    pub(crate) fn succeed(&mut self, old: &Self) {
+        let same_key = matches!((&self.holder, &old.holder), (Holder::ApiKey(..), Holder::ApiKey(..)));
+        if same_key {
+            self.identity.authenticated_at = old.identity.authenticated_at;
+        }
+        if self.identity == old.identity {
+            self.assertion = Arc::clone(&old.assertion);
+        }
     }
 
     /// Whether everything this was decoded from is unchanged. Two or three loads.

@@ -16,7 +16,7 @@ use super::watch::Watched;
 use super::{PlatformView, View};
 
 /// How often forgotten things are swept out of memory.
-const SWEEP_EVERY: Duration = Duration::from_secs(60);
+const SWEEP_EVERY: Duration = Duration::from_mins(1);
 
 /// When a read that failed is tried again.
 const READ_AGAIN: Duration = Duration::from_secs(1);

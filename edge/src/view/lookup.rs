@@ -33,13 +33,13 @@ pub(super) const CALLERS_MAX: usize = 65_536;
 const EVICTED_AT_ONCE: usize = 256;
 
 /// A caller that is not seen for this long is decoded anew when it comes back.
-const CALLER_IDLE: Duration = Duration::from_secs(15 * 60);
+const CALLER_IDLE: Duration = Duration::from_mins(15);
 
 /// Tokens remembered as good for nothing. Only authentic ones get here, so strangers cannot fill it.
 const ABSENT_MAX: usize = 65_536;
 
 /// How long "there is no such session" is remembered; a token never comes to life later.
-const ABSENT_FOR: Duration = Duration::from_secs(60);
+const ABSENT_FOR: Duration = Duration::from_mins(1);
 
 /// How long "control is away" is remembered for one token.
 const AWAY_FOR: Duration = Duration::from_secs(1);
@@ -105,11 +105,14 @@ pub(super) enum CallerKey {
     ApiKey(ApiKeyId, EnvironmentId),
 }
 
+/// A question to control under way, with its answer for all who wait.
+type Question = OnceCell<Result<Arc<Caller>, NoCaller>>;
+
 /// Decoded callers, and what is known not to be one.
 pub(super) struct Lookups {
     callers: DashMap<CallerKey, Arc<Caller>>,
     absent: DashMap<TokenHash, (NoCaller, Timestamp)>,
-    questions: DashMap<TokenHash, Arc<OnceCell<Result<Arc<Caller>, NoCaller>>>>,
+    questions: DashMap<TokenHash, Arc<Question>>,
     asking: Semaphore,
     budget: Budget,
 }
@@ -130,7 +133,11 @@ impl Lookups {
         caller.is_current(now).then(|| Arc::clone(&caller))
     }
 
-    fn remember(&self, key: CallerKey, caller: &Arc<Caller>) {
+    fn remember(&self, key: CallerKey, mut caller: Caller) -> Arc<Caller> {
+        if let Some(old) = self.callers.get(&key) {
+            caller.succeed(&old);
+        }
+        let caller = Arc::new(caller);
         if self.callers.len() >= CALLERS_MAX {
             let some: Vec<CallerKey> =
                 self.callers.iter().take(EVICTED_AT_ONCE).map(|entry| *entry.key()).collect();
@@ -138,7 +145,8 @@ impl Lookups {
                 self.callers.remove(&key);
             }
         }
-        self.callers.insert(key, Arc::clone(caller));
+        self.callers.insert(key, Arc::clone(&caller));
+        caller
     }
 
     fn absent(&self, hash: &TokenHash, now: Timestamp) -> Option<NoCaller> {
@@ -190,23 +198,14 @@ impl View {
     ) -> Result<Arc<Caller>, NoKey> {
         let now = self.clock.now();
         let place = CallerKey::ApiKey(key.id, environment);
-        let known = self.lookups.caller(&place, now);
-        let is_new = known.is_none();
-        let caller = match known {
-            Some(caller) => caller,
-            None => self.read_api_key(key.id, environment, now)?,
-        };
-        let Holder::ApiKey(doc, _) = &caller.holder else { return Err(NoKey::Unknown) };
-        if doc.secret_hash != key.secret.hash() {
-            return Err(NoKey::Unknown);
+        if let Some(caller) = self.lookups.caller(&place, now) {
+            check_key(&caller, key)?;
+            return Ok(caller);
         }
-        if !doc.scopes.iter().map(Name::as_str).any(|scope| scope == REQUEST_SCOPE) {
-            return Err(NoKey::Scope);
-        }
-        if is_new {
-            self.lookups.remember(place, &caller);
-        }
-        Ok(caller)
+        // Remembered only once the secret was right, so that guessing fills nothing.
+        let caller = self.read_api_key(key.id, environment, now)?;
+        check_key(&caller, key)?;
+        Ok(self.lookups.remember(place, caller))
     }
 
     /// The same caller as the documents have it now, without asking control; `None` if it is over. For
@@ -227,7 +226,9 @@ impl View {
                 }
                 self.decode_session(hash).ok().flatten()
             }
-            Holder::ApiKey(key, environment) => self.read_api_key(key.id, *environment, now).ok(),
+            Holder::ApiKey(key, environment) => {
+                self.read_api_key(key.id, *environment, now).ok().map(Arc::new)
+            }
         }
     }
 
@@ -286,9 +287,7 @@ impl View {
         let principal = self.documents.principal(project, user)?.ok_or(NoCaller::Ended)?;
         let seen = self.seen.of(&session);
         let caller = Caller::of_session(session, principal, seen, flags, None).ok_or(NoCaller::Ended)?;
-        let caller = Arc::new(caller);
-        self.lookups.remember(CallerKey::Session(hash), &caller);
-        Ok(Some(caller))
+        Ok(Some(self.lookups.remember(CallerKey::Session(hash), caller)))
     }
 
     fn flags_of_session(&self, session: &SessionDoc, own: Arc<Flag>) -> Box<[Arc<Flag>]> {
@@ -346,25 +345,33 @@ impl View {
         let until = Some(self.clock.now().after(AHEAD_FOR));
         let seen = self.seen.of(&session);
         let caller = Caller::of_session(session, newer.unwrap_or(principal), seen, flags, until);
-        let caller = Arc::new(caller.ok_or(NoCaller::Ended)?);
-        self.lookups.remember(CallerKey::Session(hash), &caller);
-        Ok(caller)
+        Ok(self.lookups.remember(CallerKey::Session(hash), caller.ok_or(NoCaller::Ended)?))
     }
 
-    /// Decodes an API key from the replica. Remembered only by who has checked the secret, so that guessing
-    /// fills nothing.
+    /// Decodes an API key from the replica.
     fn read_api_key(
         &self,
         id: ApiKeyId,
         environment: EnvironmentId,
         now: Timestamp,
-    ) -> Result<Arc<Caller>, NoKey> {
+    ) -> Result<Caller, NoKey> {
         let flag = self.watches.watch(Watched::ApiKey(id));
         let key = self.documents.api_key(id)?.ok_or(NoKey::Unknown)?;
         let subject = Subject::ServiceAccount(key.account);
         let account = self.watches.watch(Watched::Principal(key.project, subject));
         let principal = self.documents.principal(key.project, subject)?.ok_or(NoKey::Inactive)?;
         let flags: Box<[Arc<Flag>]> = Box::new([flag, account]);
-        Caller::of_api_key(key, environment, principal, flags, now).map(Arc::new).ok_or(NoKey::Inactive)
+        Caller::of_api_key(key, environment, principal, flags, now).ok_or(NoKey::Inactive)
+    }
+}
+
+/// Whether `key` is the one behind `caller`, and may call routes.
+fn check_key(caller: &Caller, key: &ApiKeyToken) -> Result<(), NoKey> {
+    match &caller.holder {
+        Holder::ApiKey(doc, _) if doc.secret_hash == key.secret.hash() => {
+            let scopes = doc.scopes.iter().map(Name::as_str);
+            if scopes.into_iter().any(|scope| scope == REQUEST_SCOPE) { Ok(()) } else { Err(NoKey::Scope) }
+        }
+        Holder::ApiKey(..) | Holder::Session(..) => Err(NoKey::Unknown),
     }
 }

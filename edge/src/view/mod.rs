@@ -42,7 +42,7 @@ use self::watch::Watches;
 pub use self::caller::PrincipalKey as Principal;
 
 /// Without contact to the feed for this long, an edge no longer decides who may pass protected routes (design §6).
-pub const STALE_AFTER: Duration = Duration::from_secs(15 * 60);
+pub const STALE_AFTER: Duration = Duration::from_mins(15);
 
 /// Everything the edge knows, ready to be decided on. One per edge, shared by all workers.
 pub struct View {

@@ -110,9 +110,9 @@ impl Download {
     /// A response without a body, whatever its head says of one (RFC 9110 §6.4.1). `end`: nothing follows the head.
     pub(super) fn none(mut reader: Reader, upload: Upload, end: bool, idle: Duration) -> Self {
         if end {
-            reader.end()
+            reader.end();
         } else {
-            reader.stop(ResetCode::NotNeeded)
+            reader.stop(ResetCode::NotNeeded);
         }
         Self {
             reader,
@@ -151,13 +151,11 @@ impl Download {
 
     fn add(&mut self, data: Bytes) {
         if let Some(left) = &mut self.left {
-            match left.checked_sub(u64::try_from(data.len()).unwrap_or(u64::MAX)) {
-                Some(rest) => *left = rest,
-                None => {
-                    self.reader.stop(ResetCode::Protocol);
-                    return self.fail(Broken::Length);
-                }
-            }
+            let Some(rest) = left.checked_sub(u64::try_from(data.len()).unwrap_or(u64::MAX)) else {
+                self.reader.stop(ResetCode::Protocol);
+                return self.fail(Broken::Length);
+            };
+            *left = rest;
         }
         if self.piece.is_empty() && self.joined.is_empty() {
             self.piece = data;

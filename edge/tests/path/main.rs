@@ -1,0 +1,15 @@
+//! The edge's request path and tunnels, end to end: requests as the listeners hand them over, a real QUIC connection to a
+//! warpgate that behaves as each test wants, and a control and a replica that can fail.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+mod documents;
+mod link;
+mod warpgate;
+mod world;
+
+mod forwarding;
+mod refusing;
+mod signing_in;
+mod trying_again;
+mod tunnels;

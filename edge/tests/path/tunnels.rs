@@ -1,0 +1,242 @@
+//! What a tunnel lives and dies by.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::BodyExt as _;
+use mezusphere_model::bundle::SignedBundle;
+use mezusphere_model::document::{Document, Partition, PlatformDoc};
+use mezusphere_model::id::WarpgateId;
+use mezusphere_model::slug::Slug;
+use tokio::sync::Notify;
+use tunnel_proto::codes::{CloseCode, ResetCode};
+use tunnel_proto::control::{SessionEnd, WarpgateEvent};
+
+use crate::warpgate::{Exchange, Tell};
+use crate::world::{ENVIRONMENT, PROJECT, SOON, World, code, get, get_as, read};
+
+async fn ok(exchange: Exchange) {
+    exchange.respond(200, &[], b"ok").await;
+}
+
+fn close_code(error: &quinn::ConnectionError) -> CloseCode {
+    match error {
+        quinn::ConnectionError::ApplicationClosed(close) => {
+            CloseCode::from_number(close.error_code.into_inner())
+        }
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn a_probe_goes_all_the_way_and_back() {
+    let (world, mut warpgate) = World::with_warpgate(ok).await;
+    warpgate.tell.send(Tell::Probe(7)).unwrap();
+    let done = warpgate.event(|event| matches!(event, WarpgateEvent::ProbeDone { .. })).await;
+    assert!(matches!(done, WarpgateEvent::ProbeDone { nonce: 7, .. }));
+    drop(world);
+}
+
+#[tokio::test]
+async fn a_bundle_is_relayed_when_it_changes() {
+    let (world, mut warpgate) = World::with_warpgate(ok).await;
+    for revision in [3, 4] {
+        let bundle = SignedBundle { environment: ENVIRONMENT, revision, jws: format!("jws {revision}") };
+        world.documents.publish(Partition::Project(PROJECT), Document::Bundle(bundle.clone()));
+        let relayed = WarpgateEvent::Bundle(bundle);
+        warpgate.event(|event| *event == relayed).await;
+    }
+    // One that is older than what was relayed is not.
+    let old = SignedBundle { environment: ENVIRONMENT, revision: 2, jws: "old".to_owned() };
+    world.documents.publish(Partition::Project(PROJECT), Document::Bundle(old));
+    let newest = SignedBundle { environment: ENVIRONMENT, revision: 5, jws: "new".to_owned() };
+    world.documents.publish(Partition::Project(PROJECT), Document::Bundle(newest.clone()));
+    warpgate.event(|event| *event == WarpgateEvent::Bundle(newest.clone())).await;
+    // And one that connects later gets it at once.
+    let mut second = world.warpgate(7, ok).await;
+    second.event(|event| *event == WarpgateEvent::Bundle(newest.clone())).await;
+}
+
+#[tokio::test]
+async fn the_newer_connection_of_an_instance_takes_the_place_of_the_older() {
+    let (go, world) = (Arc::new(Notify::new()), World::new());
+    let wait = Arc::clone(&go);
+    let old = world
+        .warpgate(6, move |exchange: Exchange| {
+            let wait = Arc::clone(&wait);
+            async move {
+                wait.notified().await;
+                exchange.respond(200, &[], b"old").await;
+            }
+        })
+        .await;
+    let running = world.send(get("/public/running"));
+    let replaced = async {
+        while old.seen().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let new = world.warpgate(6, |exchange: Exchange| exchange.respond(200, &[], b"new")).await;
+        assert_eq!(world.tunnels.len(), 1);
+        assert_eq!(read(world.send(get("/public/x")).await).await.2, b"new");
+        go.notify_one();
+        new
+    };
+    let (answer, _new) = tokio::join!(running, replaced);
+    assert_eq!(read(answer).await.2, b"old", "what ran on the older one finished");
+    let closed = tokio::time::timeout(SOON, old.connection.closed()).await.unwrap();
+    assert_eq!(close_code(&closed), CloseCode::Replaced);
+}
+
+#[tokio::test]
+async fn r20_an_evicted_warpgate_is_cut_off_at_once_and_told_not_to_return() {
+    let (world, mut warpgate) = World::with_warpgate(ok).await;
+    assert_eq!(world.send(get("/public/x")).await.status(), 200);
+    let platform = world.view.platform().unwrap();
+    let uri = format!(
+        "spiffe://mezu.example/project/{PROJECT}/env/{ENVIRONMENT}/warpgate/{}",
+        WarpgateId::from_bits(6)
+    );
+    let denied = PlatformDoc { denied: vec![uri], ..platform.doc.clone() };
+    world.documents.publish(Partition::Platform, Document::Platform(denied));
+    let end = tokio::time::timeout(SOON, warpgate.ended()).await.unwrap();
+    assert!(matches!(end, SessionEnd::Refused(refused) if refused.do_not_retry));
+    let closed = tokio::time::timeout(SOON, warpgate.connection.closed()).await.unwrap();
+    assert_eq!(close_code(&closed), CloseCode::Evicted);
+    assert_eq!(code(world.send(get("/public/x")).await).await.0, 503);
+}
+
+#[tokio::test]
+async fn r20_a_tunnel_ends_with_the_certificate_it_was_made_with() {
+    let (world, mut warpgate) = World::with_warpgate(ok).await;
+    assert_eq!(world.send(get("/public/x")).await.status(), 200);
+    world.hand.advance(Duration::from_secs(24 * 3600 - 10));
+    // Told before it ends, so that it can be connected anew by then.
+    warpgate.event(|event| matches!(event, WarpgateEvent::Draining { .. })).await;
+    let closed = tokio::time::timeout(SOON, warpgate.connection.closed()).await.unwrap();
+    assert_eq!(close_code(&closed), CloseCode::Done, "nothing was running");
+    assert_eq!(code(world.send(get("/public/x")).await).await.0, 503);
+}
+
+#[tokio::test]
+async fn r22_a_warpgate_gets_its_own_environments_requests_only() {
+    let (world, warpgate) = World::with_warpgate(ok).await;
+    let (session, principal, token) = world.session(crate::world::OTHER_PROJECT, crate::world::BLOG, &[]);
+    world.documents.publish(Partition::Project(session.project), Document::Principal(principal.clone()));
+    world.documents.publish(Partition::Project(session.project), Document::Session(session.clone()));
+    world.known_to_control(&session, &principal);
+    world.settle().await;
+    let cookie = world.cookie(&token, 1);
+    let target = format!("https://{}/", crate::world::BLOG);
+    let request =
+        crate::world::request(::http::Method::GET, &target, &[("cookie", &cookie)], crate::world::empty());
+    assert_eq!(code(world.send(request).await).await, (503, "edge.no_tunnel".to_owned()));
+    assert!(warpgate.seen().is_empty());
+}
+
+#[tokio::test]
+async fn upstreams_that_are_withdrawn_get_no_request() {
+    let (world, warpgate) = World::with_warpgate(ok).await;
+    warpgate.tell.send(Tell::Withdraw(Slug::parse("default").unwrap())).unwrap();
+    while world.send(get("/public/x")).await.status() == 200 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(code(world.send(get("/public/x")).await).await, (503, "edge.no_upstream".to_owned()));
+}
+
+#[tokio::test]
+async fn a_warpgate_that_drains_gets_no_new_request() {
+    let (world, warpgate) = World::with_warpgate(ok).await;
+    warpgate.tell.send(Tell::Drain).unwrap();
+    while !world.tunnels.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(code(world.send(get("/public/x")).await).await, (503, "edge.no_tunnel".to_owned()));
+}
+
+#[tokio::test]
+async fn an_edge_that_drains_finishes_what_runs_and_says_so() {
+    let go = Arc::new(Notify::new());
+    let wait = Arc::clone(&go);
+    let (world, mut warpgate) = World::with_warpgate(move |exchange: Exchange| {
+        let wait = Arc::clone(&wait);
+        async move {
+            wait.notified().await;
+            exchange.respond(200, &[], b"done").await;
+        }
+    })
+    .await;
+    let running = world.send(get("/public/x"));
+    let drained = async {
+        while warpgate.seen().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        world.drain.begin();
+        warpgate.event(|event| matches!(event, WarpgateEvent::Draining { .. })).await;
+        go.notify_one();
+    };
+    let (answer, ()) = tokio::join!(running, drained);
+    assert_eq!(read(answer).await.2, b"done");
+    let closed = tokio::time::timeout(SOON, warpgate.connection.closed()).await.unwrap();
+    assert_eq!(close_code(&closed), CloseCode::Done);
+}
+
+#[tokio::test]
+async fn a_warpgate_that_falls_silent_is_noticed_within_six_seconds() {
+    let (world, warpgate) = World::with_warpgate(ok).await;
+    let begun = std::time::Instant::now();
+    // Its connection lives on, but its control task has stopped.
+    let connection = warpgate.connection.clone();
+    let (log, kept) = (Arc::clone(&warpgate.log), warpgate.connection.clone());
+    drop((warpgate, log));
+    let closed = tokio::time::timeout(SOON, connection.closed()).await.unwrap();
+    assert!(matches!(close_code(&closed), CloseCode::Silent | CloseCode::Done), "{closed}");
+    assert!(begun.elapsed() < Duration::from_secs(6));
+    drop((kept, world));
+}
+
+#[tokio::test]
+async fn control_hears_of_tunnels_that_come_and_go() {
+    let (world, warpgate) = World::with_warpgate(ok).await;
+    let reported = || world.link.tunnels.lock().unwrap().last().cloned();
+    while reported().is_none_or(|report| !report.connected) {
+        tokio::task::yield_now().await;
+    }
+    let report = reported().unwrap();
+    assert_eq!((report.environment, report.agent.as_str()), (ENVIRONMENT, "warpgate/test"));
+    assert_eq!(report.upstreams, ["default"]);
+    warpgate.vanish();
+    while reported().is_none_or(|report| report.connected) {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn r12_a_response_under_way_ends_with_its_session() {
+    let told = Arc::new(std::sync::Mutex::new(None));
+    let teller = Arc::clone(&told);
+    let (world, _warpgate) = World::with_warpgate(move |mut exchange: Exchange| {
+        let teller = Arc::clone(&teller);
+        async move {
+            exchange.begin(200, &[]).await;
+            exchange.data(bytes::Bytes::from_static(b"event 1\n")).await;
+            *teller.lock().unwrap() = Some(exchange.stopped().await);
+        }
+    })
+    .await;
+    let cookie = world.sign_in(&["customer"]);
+    world.settle().await;
+    let mut body = world.send(get_as("/customer/events", &cookie)).await.into_body();
+    assert!(body.frame().await.unwrap().is_ok());
+    let text = cookie.split_once('=').unwrap().1.split('.').next().unwrap();
+    let hash = mezusphere_model::token::Token::parse(text).unwrap().hash();
+    let key = mezusphere_model::document::DocumentKey::session(&hash);
+    world.documents.retract(Partition::Project(PROJECT), key);
+    let begun = std::time::Instant::now();
+    let end = tokio::time::timeout(SOON, body.frame()).await.unwrap();
+    assert!(end.unwrap().is_err(), "a cut, not a clean end");
+    assert!(begun.elapsed() < Duration::from_secs(2));
+    while told.lock().unwrap().is_none() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(*told.lock().unwrap(), Some(ResetCode::Denied));
+}

@@ -1,0 +1,453 @@
+//! An edge for tests without its listeners: the request path and the tunnels as they are, real QUIC between edge and warpgate,
+//! a replica and a control that a test holds in its hands, and a clock that stands still.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::http::header::{COOKIE, HOST};
+use ::http::{HeaderMap, Method, Request, Response, StatusCode};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use mezusphere_edge::http::{Body, ConnectionInfo, Protocol};
+use mezusphere_edge::listen::drain::Drain;
+use mezusphere_edge::request::{Server, ServerParts};
+use mezusphere_edge::tls::CertificateNames;
+use mezusphere_edge::tunnel::{Acceptor, AcceptorParts, Registry};
+use mezusphere_edge::view::View;
+use mezusphere_model::clock::ManualClock;
+use mezusphere_model::document::{ApiKeyDoc, Document, Partition, PlatformDoc, PrincipalDoc, Status};
+use mezusphere_model::id::{
+    ApiKeyId, DirectoryId, EdgeId, EnvironmentId, OrganizationId, ProjectId, RouteId, ServiceAccountId,
+    SessionId, SignInId, UserId, WarpgateId,
+};
+use mezusphere_model::identity::{Assurance, Identity, Method as SignInMethod, Subject};
+use mezusphere_model::link::FoundSession;
+use mezusphere_model::route::{AuthMode, PathMatch, Requirement, RouteDoc, RouteTimeouts, SiteDoc};
+use mezusphere_model::session::SessionDoc;
+use mezusphere_model::slug::{Name, Slug};
+use mezusphere_model::token::{ApiKeyToken, CookieKey, SessionCookie, Token};
+use mezusphere_model::{Entropy, Host, Platform, Timestamp};
+use mezusphere_pki::lifetime::LEAF_TTL;
+use mezusphere_pki::{
+    CurrentIdentity, CurrentTrust, EDGE_DNS_NAME, Issuing, NodeIdentity, NodeKey, Role, Root, SpiffeName,
+    Trust, TrustDomain, tls,
+};
+use mezusphere_telemetry::Metrics;
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use tunnel_proto::jws::{Jwk, SigningKey};
+
+use crate::documents::FakeDocuments;
+use crate::link::FakeLink;
+use crate::warpgate::{Exchange, Warpgate};
+
+pub(crate) const BEGIN: Timestamp = Timestamp::from_seconds(1_800_000_000);
+pub(crate) const PROJECT: ProjectId = ProjectId::from_bits(4);
+pub(crate) const ENVIRONMENT: EnvironmentId = EnvironmentId::from_bits(5);
+pub(crate) const OTHER_PROJECT: ProjectId = ProjectId::from_bits(14);
+pub(crate) const OTHER_ENVIRONMENT: EnvironmentId = EnvironmentId::from_bits(15);
+pub(crate) const USER: UserId = UserId::from_bits(20);
+pub(crate) const ACCOUNT: ServiceAccountId = ServiceAccountId::from_bits(21);
+pub(crate) const SIGN_IN: SignInId = SignInId::from_bits(22);
+pub(crate) const SHOP: &str = "shop.localhost";
+pub(crate) const BLOG: &str = "blog.localhost";
+const EDGE: EdgeId = EdgeId::from_bits(1);
+
+/// Longest a test waits for what must come.
+pub(crate) const SOON: Duration = Duration::from_secs(10);
+
+pub(crate) struct World {
+    pub(crate) hand: ManualClock,
+    pub(crate) documents: Arc<FakeDocuments>,
+    pub(crate) link: Arc<FakeLink>,
+    pub(crate) view: Arc<View>,
+    pub(crate) server: Server,
+    pub(crate) tunnels: Arc<Registry>,
+    pub(crate) drain: Drain,
+    pub(crate) cookie_key: CookieKey,
+    pub(crate) entropy: Entropy,
+    address: SocketAddr,
+    issuing: Issuing,
+    domain: TrustDomain,
+    trust: CurrentTrust,
+    keys: Vec<Jwk>,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let entropy = Entropy::counting();
+        let hand = ManualClock::at(BEGIN);
+        let clock = hand.clock();
+        let domain = TrustDomain::parse("mezu.example").unwrap();
+        let root = Root::create(&domain, BEGIN, &entropy).unwrap();
+        let issuing = Issuing::create(&root, BEGIN, &entropy).unwrap();
+        let trust =
+            CurrentTrust::new(Trust::new(domain.clone(), vec![root.certificate().clone()], []).unwrap());
+        let identity = CurrentIdentity::new(issue(&issuing, &domain, Role::Edge(EDGE), LEAF_TTL));
+        let signing = SigningKey::from_pkcs8(NodeKey::generate().unwrap().pkcs8_der()).unwrap();
+        let keys = vec![signing.public().clone()];
+        let cookie_key = CookieKey::random(&entropy);
+        let documents = Arc::new(FakeDocuments::new());
+        let platform = PlatformDoc {
+            platform: Platform::development(8443).unwrap(),
+            trust_domain: "mezu.example".to_owned(),
+            roots_pem: vec![root.certificate_pem()],
+            cookie_keys: vec![cookie_key.clone()],
+            assertion_jwks: Jwk::write_set(&keys),
+            denied: Vec::new(),
+        };
+        documents.publish(Partition::Platform, Document::Platform(platform));
+        documents.publish(Partition::Project(PROJECT), Document::Site(Box::new(shop())));
+        documents.publish(Partition::Project(OTHER_PROJECT), Document::Site(Box::new(blog())));
+        let link = Arc::new(FakeLink::new(signing, clock.clone()));
+        let view = View::open(Arc::clone(&documents) as _, Arc::clone(&link) as _, clock.clone());
+        let (tunnels, drain) = (Arc::new(Registry::new()), Drain::new());
+        let acceptor = Acceptor::new(AcceptorParts {
+            edge: EDGE,
+            region: "test".to_owned(),
+            identity: identity.clone(),
+            trust: trust.clone(),
+            view: Arc::clone(&view),
+            tunnels: Arc::clone(&tunnels),
+            link: Arc::clone(&link) as _,
+            clock: clock.clone(),
+            drain: drain.clone(),
+        });
+        let server = Server::new(ServerParts {
+            hosts: Platform::development(8443).unwrap(),
+            view: Arc::clone(&view),
+            tunnels: Arc::clone(&tunnels),
+            link: Arc::clone(&link) as _,
+            platform: tower::util::BoxCloneSyncService::new(tower::service_fn(platform_answer)),
+            clock: clock.clone(),
+            entropy: entropy.clone(),
+            metrics: Metrics::new("test"),
+        });
+        tokio::spawn(view.follow());
+        tokio::spawn(server.background());
+        let config = tls::tunnel_server_config(&identity, &trust, &clock, &[tunnel_proto::ALPN]).unwrap();
+        let config = QuicServerConfig::try_from(config).unwrap();
+        let mut config = quinn::ServerConfig::with_crypto(Arc::new(config));
+        Arc::get_mut(&mut config.transport)
+            .unwrap()
+            .stream_receive_window(quinn::VarInt::from_u32(512 * 1024));
+        let endpoint = quinn::Endpoint::server(config, (Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let address = endpoint.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Some(incoming) = endpoint.accept().await {
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    if let Ok(connection) = incoming.await {
+                        acceptor.accept(connection).await;
+                    }
+                });
+            }
+        });
+        Self {
+            hand,
+            documents,
+            link,
+            view,
+            server,
+            tunnels,
+            drain,
+            cookie_key,
+            entropy,
+            address,
+            issuing,
+            domain,
+            trust,
+            keys,
+        }
+    }
+
+    /// A world with one warpgate, which answers with `handler`.
+    pub(crate) async fn with_warpgate<F>(
+        handler: impl Fn(Exchange) -> F + Send + Sync + 'static,
+    ) -> (Self, Warpgate)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let world = Self::new();
+        let warpgate = world.warpgate(6, handler).await;
+        (world, warpgate)
+    }
+
+    /// One more warpgate of the shop.
+    pub(crate) async fn warpgate<F>(
+        &self,
+        id: u128,
+        handler: impl Fn(Exchange) -> F + Send + Sync + 'static,
+    ) -> Warpgate
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let id = WarpgateId::from_bits(id);
+        let connection = self.dial(id, LEAF_TTL).await;
+        Warpgate::start(connection, id, self.keys.clone(), self.hand.clock(), handler).welcomed().await
+    }
+
+    /// A connection of a warpgate that has said nothing yet.
+    pub(crate) async fn dial(&self, id: WarpgateId, ttl: Duration) -> quinn::Connection {
+        let role = Role::Warpgate { project: PROJECT, environment: ENVIRONMENT, id };
+        let identity = CurrentIdentity::new(issue(&self.issuing, &self.domain, role, ttl));
+        let clock = self.hand.clock();
+        let config =
+            tls::tunnel_client_config(&identity, &self.trust, EDGE, &clock, &[tunnel_proto::ALPN]).unwrap();
+        let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(config).unwrap()));
+        let mut transport = quinn::TransportConfig::default();
+        transport.max_concurrent_bidi_streams(quinn::VarInt::from_u32(1024));
+        transport.stream_receive_window(quinn::VarInt::from_u32(512 * 1024));
+        config.transport_config(Arc::new(transport));
+        let mut endpoint = quinn::Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        endpoint.set_default_client_config(config);
+        endpoint.connect(self.address, EDGE_DNS_NAME).unwrap().await.unwrap()
+    }
+
+    /// Somebody signed in on a host, with the text of their session cookie.
+    pub(crate) fn sign_in(&self, roles: &[&str]) -> String {
+        let (session, principal, token) = self.session(PROJECT, SHOP, roles);
+        self.documents.publish(Partition::Project(session.project), Document::Principal(principal.clone()));
+        self.documents.publish(Partition::Project(session.project), Document::Session(session.clone()));
+        self.known_to_control(&session, &principal);
+        self.cookie(&token, 1)
+    }
+
+    /// Lets control know a session.
+    pub(crate) fn known_to_control(&self, session: &SessionDoc, principal: &PrincipalDoc) {
+        let identity = Identity {
+            subject: principal.subject,
+            session: Some(session.id),
+            email: principal.email.clone(),
+            name: principal.name.clone(),
+            roles: principal.roles.clone(),
+            permissions: principal.permissions.clone(),
+            methods: session.methods.clone(),
+            assurance: session.assurance,
+            authenticated_at: session.authenticated_at,
+            claims: principal.claims.clone(),
+        };
+        let found = FoundSession { session: session.clone(), principal: principal.clone() };
+        self.link.sessions.lock().unwrap().insert(session.token_hash, (found, identity));
+    }
+
+    /// A session that nobody knows of yet.
+    pub(crate) fn session(
+        &self,
+        project: ProjectId,
+        host: &str,
+        roles: &[&str],
+    ) -> (SessionDoc, PrincipalDoc, Token) {
+        let token = Token::random(&self.entropy);
+        let session = SessionDoc {
+            id: SessionId::random(&self.entropy),
+            token_hash: token.hash(),
+            sign_in: SIGN_IN,
+            user: USER,
+            project,
+            host: Host::parse(host).unwrap(),
+            methods: vec![SignInMethod::Password],
+            assurance: Assurance::Aal1,
+            authenticated_at: BEGIN,
+            issued_at: BEGIN,
+            expires_at: BEGIN.after(Duration::from_hours(12)),
+            idle_s_max: 3600,
+            seen_at: BEGIN,
+        };
+        (session, principal(Subject::User(USER), project, roles), token)
+    }
+
+    pub(crate) fn cookie(&self, token: &Token, born_at: u64) -> String {
+        let cookie = SessionCookie { token: token.clone(), born_at };
+        format!("{}={}", SessionCookie::NAME, cookie.write(&self.cookie_key))
+    }
+
+    /// An API key of the shop's service account.
+    pub(crate) fn api_key(&self, change: impl FnOnce(&mut ApiKeyDoc)) -> String {
+        let key = ApiKeyToken { id: ApiKeyId::random(&self.entropy), secret: Token::random(&self.entropy) };
+        let mut doc = ApiKeyDoc {
+            id: key.id,
+            secret_hash: key.secret.hash(),
+            account: ACCOUNT,
+            project: PROJECT,
+            scopes: vec![name("request")],
+            environment: None,
+            expires_at: None,
+        };
+        change(&mut doc);
+        let project = doc.project;
+        let subject = Subject::ServiceAccount(ACCOUNT);
+        let principal = principal(subject, project, &["customer"]);
+        self.documents.publish(Partition::Project(project), Document::Principal(principal));
+        self.documents.publish(Partition::Project(project), Document::ApiKey(doc));
+        key.reveal()
+    }
+
+    /// Answers a request as the listeners would hand it over on HTTP/2, on a connection that was opened for the shop.
+    pub(crate) async fn send(&self, request: Request<Body>) -> Response<Body> {
+        self.send_on(request, Protocol::H2).await
+    }
+
+    pub(crate) async fn send_on(&self, request: Request<Body>, protocol: Protocol) -> Response<Body> {
+        let info = ConnectionInfo {
+            client: "192.0.2.7:5555".parse().unwrap(),
+            protocol,
+            sni: Some(SHOP.into()),
+            certificate: Arc::new(CertificateNames::new(["*.localhost", "*.mezu.localhost"])),
+        };
+        tokio::time::timeout(SOON, self.server.handle(request, &info)).await.unwrap()
+    }
+
+    /// Lets what was published take effect.
+    pub(crate) async fn settle(&self) {
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+async fn platform_answer(request: Request<Body>) -> Result<Response<Body>, std::convert::Infallible> {
+    let client = request.extensions().get::<mezusphere_model::link::ClientAddress>().unwrap().0;
+    let host = request.headers().get(HOST).unwrap().to_str().unwrap();
+    let forwarded = request.headers().contains_key("x-forwarded-for");
+    let told = format!("{} {host} {client} {forwarded}", request.uri());
+    Ok(Response::new(full(told)))
+}
+
+fn issue(issuing: &Issuing, domain: &TrustDomain, role: Role, ttl: Duration) -> NodeIdentity {
+    let key = NodeKey::generate().unwrap();
+    let name = SpiffeName::new(domain.clone(), role);
+    let leaf = issuing.issue(&key.csr_der().unwrap(), &name, BEGIN, ttl).unwrap();
+    NodeIdentity::new(leaf.chain, key).unwrap()
+}
+
+pub(crate) fn name(text: &str) -> Name {
+    Name::parse(text).unwrap()
+}
+
+pub(crate) fn principal(subject: Subject, project: ProjectId, roles: &[&str]) -> PrincipalDoc {
+    PrincipalDoc {
+        subject,
+        project,
+        status: Status::Active,
+        email: if matches!(subject, Subject::User(_)) {
+            "zoe@shop.example".to_owned()
+        } else {
+            String::new()
+        },
+        name: "Zoë".to_owned(),
+        roles: roles.iter().map(|role| name(role)).collect(),
+        permissions: Vec::new(),
+        claims: std::collections::BTreeMap::default(),
+        version: 1,
+        sessions_valid_from: Timestamp::default(),
+    }
+}
+
+pub(crate) fn identity_of_key(now: Timestamp) -> Identity {
+    Identity {
+        subject: Subject::ServiceAccount(ACCOUNT),
+        session: None,
+        email: String::new(),
+        name: "Zoë".to_owned(),
+        roles: vec![name("customer")],
+        permissions: vec![name("request")],
+        methods: vec![SignInMethod::ApiKey],
+        assurance: Assurance::Aal1,
+        authenticated_at: now,
+        claims: std::collections::BTreeMap::default(),
+    }
+}
+
+pub(crate) fn route(n: u128, path: &str, auth: AuthMode) -> RouteDoc {
+    RouteDoc {
+        min_reader: 1,
+        id: RouteId::from_bits(n),
+        path: PathMatch::parse(path).unwrap(),
+        methods: Vec::new(),
+        auth,
+        require: Requirement::default(),
+        upstream: Slug::parse("default").unwrap(),
+        timeouts: RouteTimeouts::default(),
+    }
+}
+
+pub(crate) fn shop() -> SiteDoc {
+    let mut customers = route(3, "/customer/*", AuthMode::Required);
+    customers.require.any_role = vec![name("customer")];
+    let mut hasty = route(4, "/hasty/*", AuthMode::Public);
+    hasty.timeouts = RouteTimeouts { connect_ms: 200, head_ms: 200, idle_ms: 200 };
+    let mut elsewhere = route(5, "/elsewhere/*", AuthMode::Public);
+    elsewhere.upstream = Slug::parse("other").unwrap();
+    SiteDoc {
+        min_reader: 1,
+        organization: OrganizationId::from_bits(3),
+        project: PROJECT,
+        environment: ENVIRONMENT,
+        project_slug: Slug::parse("shop").unwrap(),
+        environment_slug: Slug::parse("production").unwrap(),
+        display_name: "The Secret Shop".to_owned(),
+        directory: DirectoryId::from_bits(7),
+        hosts: vec![Host::parse(SHOP).unwrap()],
+        routes: vec![
+            route(1, "/*", AuthMode::Required),
+            route(2, "/public/*", AuthMode::Public),
+            customers,
+            hasty,
+            elsewhere,
+            route(6, "/optional/*", AuthMode::Optional),
+        ],
+        revision: 9,
+    }
+}
+
+fn blog() -> SiteDoc {
+    SiteDoc {
+        project: OTHER_PROJECT,
+        environment: OTHER_ENVIRONMENT,
+        project_slug: Slug::parse("blog").unwrap(),
+        hosts: vec![Host::parse(BLOG).unwrap()],
+        routes: vec![route(11, "/*", AuthMode::Required)],
+        ..shop()
+    }
+}
+
+pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
+    Body::new(Full::new(bytes.into()).map_err(|never| match never {}))
+}
+
+pub(crate) fn empty() -> Body {
+    full(Bytes::new())
+}
+
+/// A request for the shop.
+pub(crate) fn get(path: &str) -> Request<Body> {
+    request(Method::GET, path, &[], empty())
+}
+
+pub(crate) fn get_as(path: &str, cookie: &str) -> Request<Body> {
+    request(Method::GET, path, &[(COOKIE.as_str(), cookie)], empty())
+}
+
+pub(crate) fn request(method: Method, path: &str, fields: &[(&str, &str)], body: Body) -> Request<Body> {
+    let target = if path.starts_with('/') { format!("https://{SHOP}:8443{path}") } else { path.to_owned() };
+    let mut request = Request::builder().method(method).uri(target);
+    for (name, value) in fields {
+        request = request.header(*name, *value);
+    }
+    request.body(body).unwrap()
+}
+
+/// Status, headers and the whole body of a response.
+pub(crate) async fn read(response: Response<Body>) -> (StatusCode, HeaderMap, Vec<u8>) {
+    let (parts, body) = response.into_parts();
+    let body = tokio::time::timeout(SOON, body.collect()).await.unwrap().unwrap();
+    (parts.status, parts.headers, body.to_bytes().to_vec())
+}
+
+/// The stable code in a problem document.
+pub(crate) async fn code(response: Response<Body>) -> (u16, String) {
+    let (status, _, body) = read(response).await;
+    let document: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    (status.as_u16(), document["code"].as_str().unwrap().to_owned())
+}
