@@ -32,30 +32,80 @@ pub(super) fn advertise(headers: &mut HeaderMap, alt_svc: &HeaderValue) {
     headers.insert(ALT_SVC, alt_svc.clone());
 }
 
+/// A kind of refusal this layer makes, with its status, its stable code and what to do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Breach {
+    /// The request breaks the protocol's rules.
+    Malformed,
+    /// Its version is not spoken here.
+    Version,
+    /// Its target is too long.
+    TargetTooLong,
+    /// Its head is too large.
+    HeadTooLarge,
+    /// Its head took too long.
+    HeadTooSlow,
+    /// It wants to be connected to somewhere else.
+    Connect,
+}
+
+impl Breach {
+    const fn status(self) -> StatusCode {
+        match self {
+            Self::Malformed => StatusCode::BAD_REQUEST,
+            Self::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            Self::TargetTooLong => StatusCode::URI_TOO_LONG,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::HeadTooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
+        }
+    }
+
+    /// Listed in `docs/errors.md`.
+    const fn code(self) -> &'static str {
+        match self {
+            Self::Malformed => "edge.malformed",
+            Self::Version => "edge.http_version",
+            Self::TargetTooLong => "edge.target_too_long",
+            Self::HeadTooLarge => "edge.too_large",
+            Self::HeadTooSlow => "edge.head_too_slow",
+            Self::Connect => "edge.method",
+        }
+    }
+
+    const fn next(self) -> &'static str {
+        match self {
+            Self::Malformed => "mend the client, or the proxy in front of it",
+            Self::Version => "speak HTTP/1.1, HTTP/2 or HTTP/3",
+            Self::TargetTooLong => "send long parameters in a body",
+            Self::HeadTooLarge => "send fewer or shorter fields; in a browser, clear this site's cookies",
+            Self::HeadTooSlow => "send the request again",
+            Self::Connect => "ask the application itself",
+        }
+    }
+}
+
 /// Refuses what no request may be on any protocol: more fields or a longer target than the limits, a tunnel to
 /// elsewhere. On h1 the limits were checked before parsing; the size of a field section is the codecs' to check.
 pub(super) fn objection<B>(request: &Request<B>) -> Option<Response<Body>> {
     if request.headers().len() > REQUEST_FIELDS_MAX {
-        return Some(refusal(
-            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            &format!("the request has more than {REQUEST_FIELDS_MAX} fields"),
-        ));
+        let reason = format!("the request has more than {REQUEST_FIELDS_MAX} fields");
+        return Some(refusal(Breach::HeadTooLarge, &reason));
     }
     if request.uri().path_and_query().is_some_and(|target| target.as_str().len() > REQUEST_TARGET_LEN_MAX) {
-        return Some(refusal(
-            StatusCode::URI_TOO_LONG,
-            &format!("the request target is longer than {REQUEST_TARGET_LEN_MAX} octets"),
-        ));
+        let reason = format!("the request target is longer than {REQUEST_TARGET_LEN_MAX} octets");
+        return Some(refusal(Breach::TargetTooLong, &reason));
     }
     if request.method() == Method::CONNECT {
-        let mut response = refusal(StatusCode::METHOD_NOT_ALLOWED, "nothing is tunnelled through an edge");
-        response
-            .headers_mut()
-            .insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+        let mut response = refusal(Breach::Connect, "an edge connects nobody to elsewhere");
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(METHODS));
         return Some(response);
     }
     None
 }
+
+/// What `allow` says where CONNECT is refused; other methods are the routes' business.
+const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 /// Readies a response for h2 or h3: no body where there must be none (RFC 9110 §6.4.1), a length where it is
 /// known, a date, and nothing that belongs to h1 connections.
@@ -81,10 +131,13 @@ pub(super) fn head_and_body(
     (Response::from_parts(head, ()), body)
 }
 
-/// One calm line: what is wrong with the request. Such requests come from broken programs, never from browsers.
-pub(super) fn refusal(status: StatusCode, reason: &str) -> Response<Body> {
-    let line = format!("{} {}: {reason}\n", status.as_u16(), status.canonical_reason().unwrap_or_default());
-    let mut response = Response::new(body::text(line));
+/// Says what is wrong with a request, and what next. Such requests come from broken programs, hardly ever from a
+/// browser, so it is said in three lines of text.
+pub(super) fn refusal(breach: Breach, reason: &str) -> Response<Body> {
+    let (status, code, next) = (breach.status(), breach.code(), breach.next());
+    let phrase = status.canonical_reason().unwrap_or_default();
+    let lines = format!("{} {phrase}: {reason}\ncode: {code}\nnext: {next}\n", status.as_u16());
+    let mut response = Response::new(body::text(lines));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));

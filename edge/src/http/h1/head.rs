@@ -4,8 +4,6 @@
 //! hyper parses after this and is more lenient (a bare LF ends a line, equal `Content-Length` lines are folded
 //! into one): it only ever sees heads that passed here. Pure: bytes in, decisions out.
 
-use ::http::StatusCode;
-
 use crate::config::{REQUEST_FIELDS_MAX, REQUEST_HEAD_LEN_MAX, REQUEST_TARGET_LEN_MAX};
 
 /// Why a request is refused before it is parsed.
@@ -56,19 +54,6 @@ pub enum Violation {
     /// The head began and did not end in time.
     #[error("the request head took too long")]
     TooSlow,
-}
-
-impl Violation {
-    /// The status that answers it.
-    pub const fn status(self) -> StatusCode {
-        match self {
-            Self::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-            Self::TargetTooLong => StatusCode::URI_TOO_LONG,
-            Self::HeadTooLong | Self::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
-            _ => StatusCode::BAD_REQUEST,
-        }
-    }
 }
 
 /// How a body is delimited (RFC 9112 §6.3).

@@ -20,6 +20,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::debug;
 
 use self::guard::{Guard, PLACEHOLDER_METHOD, Verdict};
+use self::head::Violation;
+use super::answer::Breach;
 use super::body::H1Body;
 use super::{Body, ConnectionInfo, Handle, Service, answer, no_body};
 use crate::config::{Limits, REQUEST_HEAD_LEN_MAX};
@@ -97,9 +99,19 @@ impl<H: Handle> Exchange<H> {
 
     fn objection(&self, request: &Request<Incoming>) -> Option<Response<Body>> {
         if let Some(violation) = self.verdict.get().filter(|_| request.method() == PLACEHOLDER_METHOD) {
-            return Some(answer::refusal(violation.status(), &violation.to_string()));
+            return Some(answer::refusal(breach(violation), &violation.to_string()));
         }
         answer::objection(request)
+    }
+}
+
+fn breach(violation: Violation) -> Breach {
+    match violation {
+        Violation::Version => Breach::Version,
+        Violation::TargetTooLong => Breach::TargetTooLong,
+        Violation::HeadTooLong | Violation::TooManyFields => Breach::HeadTooLarge,
+        Violation::TooSlow => Breach::HeadTooSlow,
+        _ => Breach::Malformed,
     }
 }
 
