@@ -155,7 +155,7 @@ pub(crate) async fn add(
             shared.publish_site(tx, project.id, environment.id).await?;
             let detail = summary(&doc);
             scope::audit(tx, &grant, &project, "route.add", &doc.id, detail);
-            answer(tx, shared, &project, &environment, row).await
+            answer(tx, shared, &beside, row).await
         })
         .await
 }
@@ -198,7 +198,8 @@ pub(crate) async fn update(
             let detail = serde_json::json!({ "before": summary(&row.doc), "after": summary(&doc) });
             scope::audit(tx, &grant, &project, "route.update", &doc.id, detail);
             row.doc = doc;
-            answer(tx, shared, &project, &environment, row).await
+            let routes = route::list(tx, project.id, environment.id).await?;
+            answer(tx, shared, &routes, row).await
         })
         .await
 }
@@ -268,25 +269,23 @@ fn summary(doc: &RouteDoc) -> serde_json::Value {
     })
 }
 
-/// The route with its URL and what looks wrong about it.
+/// The route with its URL and what looks wrong about it among `routes`, the environment's.
 async fn answer(
     tx: &mut ReadTx,
     shared: &Shared,
-    project: &ProjectRow,
-    environment: &EnvironmentRow,
+    routes: &[RouteRow],
     row: RouteRow,
 ) -> Result<RouteAdded, Refusal> {
-    let known = role::list(tx, project.id).await?;
+    let known = role::list(tx, row.project).await?;
     let roles = known.iter().map(|role| role.name.clone()).collect();
     let permissions = known.iter().flat_map(|role| role.permissions.iter().cloned()).collect();
-    let beside: Vec<Draft> = route::list(tx, project.id, environment.id)
-        .await?
+    let beside: Vec<Draft> = routes
         .iter()
         .filter(|other| other.doc.id != row.doc.id)
         .map(|other| Draft::from(&other.doc))
         .collect();
     let warnings = Draft::from(&row.doc).warnings(&roles, &permissions, &beside);
-    let hosts = host::list(tx, project.id, environment.id).await?;
+    let hosts = host::list(tx, row.project, row.environment).await?;
     let url = hosts.first().map(|host| url(shared, &host.host, &row.doc.path)).unwrap_or_default();
     Ok(RouteAdded { route: view(row), url, warnings })
 }
