@@ -96,7 +96,9 @@ impl Wire {
     /// Lets `time` pass: delivers, wakes, gathers events.
     fn run(&mut self, time: Duration) {
         let until = self.now + time;
-        loop {
+        // A half that asks to be woken and then does nothing would hold the test for ever.
+        for step in 0.. {
+            assert!(step < 1_000_000, "time stands still");
             self.exchange();
             let arrivals =
                 [&self.to_edge, &self.to_gate].into_iter().filter_map(|lane| lane.front().map(|(at, _)| *at));
@@ -335,6 +337,21 @@ fn nothing_is_relayed_before_the_welcome() {
     wire.run(ms(100));
     assert_eq!(wire.gate_events, []);
     assert_eq!(wire.gate.ended(), None);
+}
+
+#[test]
+fn a_warpgate_is_welcomed_once() {
+    let mut wire = Wire::open();
+    wire.edge.welcome(EdgeId::from_bits(9), "again", SessionLimits::default());
+    assert_eq!(wire.edge.poll_transmit(), None);
+    // A peer that does say it twice is cut off.
+    let mut second = EdgeSession::new(wire.now);
+    second.handle_bytes(wire.now, WarpgateSession::new(wire.now, hello()).poll_transmit().unwrap());
+    assert!(matches!(second.poll_event(), Some(EdgeEvent::Hello(_))));
+    second.welcome(EdgeId::from_bits(9), "again", SessionLimits::default());
+    wire.gate.handle_bytes(wire.now, second.poll_transmit().unwrap());
+    wire.run(ms(1));
+    assert_eq!(wire.gate_end().unwrap().1, SessionEnd::Protocol("welcomed twice"));
 }
 
 #[test]
