@@ -1,6 +1,6 @@
 //! The admin API: JSON over the use cases, for the admin CLI (unix socket), scripts (API key) and, later, the Console.
 //!
-//! Every endpoint stands in one table ([`endpoints`]) from which the router is built, so that nothing is served that
+//! Every endpoint stands in one table (`endpoints`) from which the router is built, so that nothing is served that
 //! the authorization test does not know. Handlers read, call one use case, and write; they decide nothing.
 
 mod authenticate;
