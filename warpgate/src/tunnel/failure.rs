@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mezusphere_pki::PeerError;
 use mezusphere_pki::alert::{Sentence, alert_of_quic_error, own_error_sentence, peer_error_sentence};
 use quinn::{ConnectError, ConnectionError};
 use tunnel_proto::codes::CloseCode;
@@ -84,10 +85,14 @@ impl Failure {
         )
     }
 
-    pub(super) fn evicted() -> Self {
-        let mut failure = Self::new("tunnel.edge_evicted", "this edge was evicted by an operator", "");
-        failure.again = Again::NotUntilChange;
-        failure
+    /// The newest bundle does not trust the edge any more.
+    pub(super) fn untrusted(why: &PeerError) -> Self {
+        if let PeerError::Denied(_) = why {
+            let mut failure = Self::new("tunnel.edge_evicted", "this edge was evicted by an operator", "");
+            failure.again = Again::NotUntilChange;
+            return failure;
+        }
+        Self::new("tunnel.edge_untrusted", why.to_string(), "")
     }
 
     pub(super) fn certificate_ended() -> Self {

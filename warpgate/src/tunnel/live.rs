@@ -6,7 +6,7 @@ use std::time::Duration;
 use mezusphere_model::Timestamp;
 use quinn::{Connection, VarInt};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info};
 use tunnel_proto::codes::CloseCode;
@@ -102,6 +102,7 @@ async fn run(
         shared,
         tunnel,
         draining: None,
+        alone: false,
     };
     let (code, failure) = state.drive(&mut commands, &mut acknowledged, &notices).await;
     state.tunnel.connection.close(VarInt::from_u32(code.number()), b"");
@@ -114,8 +115,16 @@ struct State {
     exchanges: Arc<TunnelExchanges>,
     bundles: watch::Receiver<u64>,
     probe: Probe,
-    /// Since when no new exchanges are wanted.
-    draining: Option<Instant>,
+    draining: Option<Draining>,
+    /// The control stream is over, but what runs may go on.
+    alone: bool,
+}
+
+/// No new exchanges are wanted.
+#[derive(Clone, Copy)]
+struct Draining {
+    since: Instant,
+    until: Instant,
 }
 
 /// The probe that proves the whole way from the edge and back, once per tunnel.
@@ -138,8 +147,9 @@ impl State {
         loop {
             let wake = self.next_look();
             let drained = drained(&self.exchanges, &self.tunnel.connection, self.draining);
+            let connection = self.tunnel.connection.clone();
             tokio::select! {
-                event = self.tunnel.control.next() => {
+                event = self.tunnel.control.next(), if !self.alone => {
                     if let Some(end) = self.on_event(event, notices) {
                         return end;
                     }
@@ -152,12 +162,13 @@ impl State {
                     let trust = self.shared.gate.bundles.trust().get();
                     if let Err(why) = self.tunnel.judge(&trust, self.shared.clock.now()) {
                         info!(%why, "Edge no longer trusted");
-                        return (CloseCode::Evicted, Failure::evicted());
+                        return (CloseCode::Evicted, Failure::untrusted(&why));
                     }
                 }
                 () = drained => {
                     return (CloseCode::Done, Failure::from(&SessionEnd::GraceOver));
                 }
+                why = connection.closed(), if self.alone => return (CloseCode::Done, Failure::from(&why)),
                 () = sleep(wake) => {
                     if self.shared.clock.now() >= self.tunnel.ends_at {
                         return (CloseCode::CertificateEnded, Failure::certificate_ended());
@@ -185,6 +196,12 @@ impl State {
                 debug!(grace = ?until.saturating_duration_since(Instant::now().into_std()), "Edge drains");
                 drop(notices.try_send(Notice::EdgeDrains));
             }
+            // An edge that has another tunnel to us may say nothing more on this one, while exchanges still run.
+            WarpgateEvent::Ended(SessionEnd::Silent | SessionEnd::Left)
+                if self.draining.is_some() && self.tunnel.connection.close_reason().is_none() =>
+            {
+                self.alone = true;
+            }
             WarpgateEvent::Ended(end) => {
                 let connection = self.tunnel.connection.close_reason();
                 return Some((end.close_code(), Failure::of_session(&end, connection.as_ref())));
@@ -211,9 +228,10 @@ impl State {
     fn drain(&mut self, grace: Duration) {
         // The edge must never have to cut an exchange because a certificate ends.
         let left = self.tunnel.ends_at.since(self.shared.clock.now()).saturating_sub(CERTIFICATE_MARGIN);
-        self.draining.get_or_insert_with(Instant::now);
+        let (since, grace) = (Instant::now(), grace.min(left));
+        self.draining.get_or_insert(Draining { since, until: since + grace });
         self.exchanges.running.start_draining();
-        self.tunnel.control.session.drain(Instant::now().into_std(), grace.min(left));
+        self.tunnel.control.session.drain(since.into_std(), grace);
     }
 
     fn next_look(&self) -> Duration {
@@ -224,15 +242,18 @@ impl State {
 }
 
 /// Resolves when a tunnel that drains has nothing left to do; never for another.
-async fn drained(exchanges: &TunnelExchanges, connection: &Connection, since: Option<Instant>) {
-    let Some(since) = since else {
+async fn drained(exchanges: &TunnelExchanges, connection: &Connection, draining: Option<Draining>) {
+    let Some(Draining { since, until }) = draining else {
         return std::future::pending().await;
     };
     // An exchange that crossed Drain on the wire is on its way for a round trip at most.
     let (shortest, longest) = DRAIN_LATE_ARRIVALS;
     let settle = connection.rtt().saturating_mul(3).clamp(shortest, longest);
-    tokio::time::sleep_until(since + settle).await;
-    exchanges.running.idle().await;
+    sleep_until(since + settle).await;
+    tokio::select! {
+        () = exchanges.running.idle() => {}
+        () = sleep_until(until) => {}
+    }
 }
 
 /// Takes the streams the edge opens, each as a task of its own that ends with its stream.

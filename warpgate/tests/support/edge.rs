@@ -53,6 +53,8 @@ pub enum Order {
     Bundle(SignedBundle),
     Drain(Duration),
     Refuse(Refused),
+    /// Reads and writes nothing more on the control stream.
+    Mute,
 }
 
 /// What came back on an exchange.
@@ -227,6 +229,10 @@ async fn drive(
                 Order::Bundle(bundle) => session.send_bundle(bundle),
                 Order::Drain(grace) => session.drain(Instant::now().into_std(), grace),
                 Order::Refuse(refused) => session.refuse(refused),
+                Order::Mute => {
+                    connection.closed().await;
+                    return;
+                }
             },
             Some((nonce, rtt)) = probes.recv() => session.probe_done(nonce, rtt),
             () = tokio::time::sleep_until(due) => session.handle_timeout(Instant::now().into_std()),
