@@ -22,6 +22,7 @@ use super::counters::Counters;
 use super::decide::ALPN_H3;
 use super::drain::Drain;
 use super::select::SelectingServerConfig;
+use super::socket::canonical;
 use crate::config::{Limits, PUBLIC_STREAMS_MAX, StartError};
 use crate::http::{ConnectionInfo, Handle, Protocol, Service, h3};
 use crate::tls::PublicCertificates;
@@ -210,23 +211,25 @@ impl<H: Handle, T: Tunnels> QuicPort<H, T> {
             .as_deref()
             .and_then(|name| self.certificates.table().names(name).cloned())
             .unwrap_or_default();
-        let info =
-            ConnectionInfo { client: connection.remote_address(), protocol: Protocol::H3, sni, certificate };
+        let info = ConnectionInfo {
+            client: canonical(connection.remote_address()),
+            protocol: Protocol::H3,
+            sni,
+            certificate,
+        };
         self.counters.h3.inc();
         h3::serve(connection, Arc::clone(&self.service), info).await;
         drop(place);
     }
 
     async fn relay(&self, connection: &Connection) {
-        let from = connection.remote_address();
+        let from = canonical(connection.remote_address());
         let Ok(Ok((send, recv))) = timeout(self.limits.request_head, connection.accept_bi()).await else {
             return;
         };
         match tunnel::connect::serve_stream(&*self.link, from, recv, send).await {
-            // The client closes when it has read the reply; the connection's idle time-out bounds the wait.
-            Ok(()) => {
-                connection.closed().await;
-            }
+            // The client closes when it has read the reply.
+            Ok(()) => drop(timeout(self.limits.request_head, connection.closed()).await),
             Err(error) => {
                 debug!(%error, %from, "A connect message was not relayed");
                 connection.close(NO_ERROR, b"not relayed");

@@ -94,6 +94,12 @@ pub(super) fn tune(stream: &tokio::net::TcpStream, unacknowledged_max: Duration)
     Ok(())
 }
 
+/// A peer's address in one spelling: on a socket for both families, an IPv4 peer shows as `::ffff:a.b.c.d`, and
+/// networks in policies are written without that.
+pub(super) fn canonical(peer: SocketAddr) -> SocketAddr {
+    SocketAddr::new(peer.ip().to_canonical(), peer.port())
+}
+
 fn udp(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if address.is_ipv6() {
@@ -129,6 +135,14 @@ mod tests {
         assert_eq!(sockets.udp.local_addr().unwrap(), sockets.address);
         assert_eq!(sockets.tcp.len(), 2);
         assert!(sockets.tcp.iter().all(|tcp| tcp.local_addr().unwrap() == sockets.address));
+    }
+
+    #[test]
+    fn r10_an_ipv4_client_has_one_address_whatever_the_socket() {
+        let mapped: SocketAddr = "[::ffff:192.0.2.1]:9".parse().unwrap();
+        assert_eq!(canonical(mapped), "192.0.2.1:9".parse().unwrap());
+        let v6: SocketAddr = "[2001:db8::1]:9".parse().unwrap();
+        assert_eq!(canonical(v6), v6);
     }
 
     #[test]

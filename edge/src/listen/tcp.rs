@@ -69,7 +69,7 @@ impl<H: Handle> TcpPort<H> {
             match accepted {
                 Ok((stream, client)) => {
                     back_off = BACK_OFF_MIN;
-                    self.take(stream, client);
+                    self.take(stream, socket::canonical(client));
                 }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
