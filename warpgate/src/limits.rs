@@ -113,6 +113,9 @@ pub const HEAD_MAX: Duration = Duration::from_secs(10);
 /// Octets read from a stream at once.
 pub const READ_LEN: usize = 64 * 1024;
 
+/// Octets up to which parts of a request body are joined on their way to an upstream.
+pub const UPLOAD_PIECE_LEN: usize = 32 * 1024;
+
 /// Parts of a request body waiting for a slow upstream, beside what the stream's window holds.
 pub const UPLOAD_QUEUE_MAX: usize = 2;
 

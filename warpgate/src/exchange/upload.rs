@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tunnel_proto::codes::ResetCode;
@@ -12,6 +14,7 @@ use tunnel_proto::headers;
 use super::body::Part;
 use super::stream::{FromEdge, StreamEnd};
 use super::validate::BodyLength;
+use crate::limits::UPLOAD_PIECE_LEN;
 
 /// When something last moved, for the time-outs. Shared by both directions of one exchange.
 pub(super) struct Activity {
@@ -125,9 +128,16 @@ async fn pass_on(
         BodyLength::Exactly(length) => Some(length),
         BodyLength::Unknown => None,
     };
+    let mut ahead = None;
     loop {
-        match from.next().await? {
+        let event = match ahead.take() {
+            Some(event) => event,
+            None => from.next().await?,
+        };
+        match event {
             Some(Event::Data(piece)) => {
+                let (piece, after) = gather(from, piece)?;
+                ahead = after;
                 if let Some(left) = &mut left {
                     let octets = u64::try_from(piece.len()).unwrap_or(u64::MAX);
                     *left = left.checked_sub(octets).ok_or(StreamEnd::Truncated)?;
@@ -152,6 +162,32 @@ async fn pass_on(
                 return Ok(Passed::Whole);
             }
             Some(_) | None => return Err(StreamEnd::Truncated),
+        }
+    }
+}
+
+/// Joins `piece` with those right behind it that have arrived: a packet holds little, and the upstream's socket costs
+/// a system call for each piece. Gives what came after them, if that was looked at.
+#[expect(clippy::option_option, reason = "not looked at, or looked at and the stream had ended")]
+fn gather(from: &mut FromEdge, piece: Bytes) -> Result<(Bytes, Option<Option<Event>>), StreamEnd> {
+    let mut joined = BytesMut::new();
+    if piece.len() >= UPLOAD_PIECE_LEN {
+        return Ok((piece, None));
+    }
+    loop {
+        match from.next().now_or_never().transpose()? {
+            Some(Some(Event::Data(more))) => {
+                if joined.is_empty() {
+                    joined.reserve(UPLOAD_PIECE_LEN.max(piece.len() + more.len()));
+                    joined.extend_from_slice(&piece);
+                }
+                joined.extend_from_slice(&more);
+                if joined.len() >= UPLOAD_PIECE_LEN {
+                    return Ok((joined.freeze(), None));
+                }
+            }
+            after if joined.is_empty() => return Ok((piece, after)),
+            after => return Ok((joined.freeze(), after)),
         }
     }
 }
