@@ -23,7 +23,7 @@ use crate::http::BodyError;
 use crate::http::stall::Stall;
 
 /// What hyper reads in place of a refused request. A client that sends the same gets the answer of any other
-/// unknown method, because no [`Verdict`] stands then.
+/// unknown method, or, if a request behind it is refused, that refusal early: it only shortens its own connection.
 pub(super) const PLACEHOLDER: &[u8] = b"REFUSED / HTTP/1.1\r\n\r\n";
 
 /// The placeholder's method.

@@ -66,6 +66,22 @@ async fn requests_are_answered_in_order_on_one_connection() {
 }
 
 #[tokio::test]
+async fn a_client_that_asks_first_is_told_to_go_on() {
+    let rig = Rig::start();
+    let mut stream = connect(&rig).await;
+    let head = b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n";
+    stream.write_all(head).await.unwrap();
+    let mut go_on = [0; 25];
+    timeout(SOON, stream.read_exact(&mut go_on)).await.unwrap().unwrap();
+    assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(b"body").await.unwrap();
+    assert!(read_all(&mut stream).await.ends_with("\r\n\r\nbody"));
+    let old = send(&rig, b"GET / HTTP/1.0\r\n\r\n").await;
+    assert!(old.starts_with("HTTP/1.0 200") && old.ends_with("hello"), "{old}");
+    rig.end().await;
+}
+
+#[tokio::test]
 async fn a_head_may_come_octet_by_octet() {
     let rig = Rig::start();
     let mut stream = connect(&rig).await;
