@@ -80,6 +80,16 @@ impl Server {
     /// A server that works with `parts`. Registers its metrics, so make one only and clone it.
     pub fn new(parts: ServerParts) -> Self {
         let recorder = Arc::new(Recorder::new(&parts.metrics, parts.clock.clone()));
+        // Weak, so that the registry of a process does not keep an edge and its replica's lock alive.
+        let (view, tunnels) = (Arc::downgrade(&parts.view), Arc::downgrade(&parts.tunnels));
+        let age = "Since the edge was last up to date; -1: never";
+        parts.metrics.gauge_from("edge_feed_age_seconds", age, move || {
+            let age = view.upgrade().and_then(|view| view.age());
+            age.map_or(-1, |age| i64::try_from(age.as_secs()).unwrap_or(i64::MAX))
+        });
+        parts.metrics.gauge_from("edge_tunnels", "Warpgates connected", move || {
+            tunnels.upgrade().map_or(0, |tunnels| i64::try_from(tunnels.len()).unwrap_or(i64::MAX))
+        });
         Self { parts: Arc::new(parts), recorder }
     }
 
@@ -116,14 +126,15 @@ impl Server {
         let address = inbound::address(ask, &head, connection)?;
         line.host(&address.authority.host);
         if parts.hosts.which(&address.authority.host).is_some() {
-            let response = platform::serve(head, body, &address.authority, connection, parts).await?;
-            return Ok(Answer::Platform(response));
+            // Boxed, as all that is rare: the future of an ordinary request stays small.
+            let serving = platform::serve(head, body, &address.authority, connection, parts);
+            return Ok(Answer::Platform(Box::pin(serving).await?));
         }
         let site = route::site(&address, &parts.view)?;
         let endpoint = own::endpoint(&address.path);
         let inbound = inbound::strip(ask, address, head.headers, body)?;
         if let Some(endpoint) = endpoint {
-            return Ok(Answer::Own(own::serve(endpoint, inbound, &site, parts).await?));
+            return Ok(Answer::Own(Box::pin(own::serve(endpoint, inbound, &site, parts)).await?));
         }
         let routed = route::find(inbound, site)?;
         line.route(&routed.site, &routed.route);

@@ -104,12 +104,13 @@ pub(crate) fn tell(refusal: &Refusal) -> Told<'_> {
             "This API key is not good here.",
             "Check that it is whole, has not expired, belongs to this project and may call its routes.",
         ),
-        Refusal::Denied(why, _) => said(
-            StatusCode::FORBIDDEN,
-            "No access",
-            why,
-            "Ask whoever runs this application for access, or sign in with another account.",
-        ),
+        Refusal::Denied(why, _) => Told {
+            status: StatusCode::FORBIDDEN,
+            title: "No access",
+            detail: format!("This address {why}.").into(),
+            next: "Ask whoever runs this application for access, or sign in with another account.",
+            hop: None,
+        },
         Refusal::Forged => client(
             StatusCode::FORBIDDEN,
             "Not accepted",
@@ -138,7 +139,7 @@ pub(crate) fn tell(refusal: &Refusal) -> Told<'_> {
             StatusCode::FORBIDDEN,
             "Session ended",
             "Your session is no longer good.",
-            "Sign in again.",
+            "Sign out, then sign in again.",
             None,
         ),
         Refusal::Stale => edge(

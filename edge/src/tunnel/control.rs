@@ -73,7 +73,7 @@ struct Control<'a> {
     probes: Vec<u64>,
 }
 
-/// Serves the tunnel until it ends; the answer is what to close the connection with.
+/// Serves the tunnel until it ends; the answer is what to close the connection with, if it is not closed by then.
 pub(super) async fn serve(parts: &AcceptorParts, connection: &quinn::Connection, peer: &Peer) -> CloseCode {
     let Role::Warpgate { project, environment, id } = peer.name.role else { return CloseCode::Refused };
     let ends_at = peer.not_after.min(parts.identity.get().not_after());
@@ -101,9 +101,10 @@ pub(super) async fn serve(parts: &AcceptorParts, connection: &quinn::Connection,
     };
     if let Some(tunnel) = control.tunnel.take() {
         parts.tunnels.leave(&tunnel);
+        super::close(connection, code);
         tracing::info!(warpgate = %id, %environment, why = code.name(), "Tunnel ended");
         let gone = control.state(&tunnel, false);
-        // Last, because it may wait for control; the tunnel takes no exchange any more.
+        // Last, because it may wait for control.
         drop(reports::once(&*parts.link, gone).await);
     }
     code
@@ -121,6 +122,8 @@ impl Control<'_> {
         let mut bundles = self.parts.view.bundle_changes(self.name.1);
         let mut outgoing: VecDeque<Bytes> = VecDeque::new();
         let mut probing = FuturesUnordered::new();
+        // Set once a newer connection has taken this one's place: until when it may finish.
+        let mut gives_way = None;
         loop {
             while let Some(event) = self.session.poll_event() {
                 if let Some(code) = self.handle(event) {
@@ -131,7 +134,7 @@ impl Control<'_> {
             if outgoing.is_empty() {
                 outgoing.extend(self.session.poll_transmit());
             }
-            if let Some(code) = self.over() {
+            if self.is_denied() {
                 self.session.refuse(Refused {
                     code: RefusalCode::KeyRevoked,
                     message: "the warpgate's certificate was revoked".to_owned(),
@@ -139,7 +142,10 @@ impl Control<'_> {
                     do_not_retry: true,
                 });
                 self.last_words(&mut send, outgoing).await;
-                return code;
+                return CloseCode::Evicted;
+            }
+            if self.parts.clock.now() >= self.ends_at {
+                return CloseCode::CertificateEnded;
             }
             for nonce in self.probes.drain(..) {
                 if probing.len() < PROBES_MAX {
@@ -172,11 +178,15 @@ impl Control<'_> {
                 Ok(()) = platform.changed() => {}
                 () = self.parts.drain.draining(), if !draining => self.leave(DRAIN_GRACE),
                 // Not before the warpgate was told.
-                () = finished(tunnel.as_deref()), if draining && outgoing.is_empty() => {
+                () = finished(tunnel.as_deref()), if (draining || gives_way.is_some()) && outgoing.is_empty() => {
                     self.last_words(&mut send, outgoing).await;
-                    return CloseCode::Done;
+                    return if gives_way.is_some() { CloseCode::Replaced } else { CloseCode::Done };
                 }
-                () = replaced(tunnel.as_deref()) => return self.give_way().await,
+                () = replaced(tunnel.as_deref()), if gives_way.is_none() => {
+                    // What runs may finish here; nothing new comes.
+                    gives_way = Some(tokio::time::Instant::now() + DRAIN_GRACE);
+                }
+                () = sleep_until(gives_way) => return CloseCode::Replaced,
             }
         }
     }
@@ -282,19 +292,9 @@ impl Control<'_> {
         self.session.drain(Instant::now(), grace.min(DRAIN_GRACE));
     }
 
-    /// Lets running exchanges of a replaced connection finish.
-    async fn give_way(&self) -> CloseCode {
-        drop(tokio::time::timeout(DRAIN_GRACE, finished(self.tunnel.as_deref())).await);
-        CloseCode::Replaced
-    }
-
-    /// Whether the peer may not be here any more.
-    fn over(&self) -> Option<CloseCode> {
-        let denied = self.parts.view.platform().is_some_and(|platform| platform.denied.contains(&self.uri));
-        if denied {
-            return Some(CloseCode::Evicted);
-        }
-        (self.parts.clock.now() >= self.ends_at).then_some(CloseCode::CertificateEnded)
+    /// Whether the peer was evicted.
+    fn is_denied(&self) -> bool {
+        self.parts.view.platform().is_some_and(|platform| platform.denied.contains(&self.uri))
     }
 
     /// Until the next moment of the wall clock at which something is due.

@@ -69,12 +69,11 @@ impl Acceptor {
                 } else {
                     CloseCode::Refused
                 };
-                connection.close(VarInt::from_u32(code.number()), code.name().as_bytes());
-                return;
+                return close(&connection, code);
             }
         };
         let code = control::serve(&self.0, &connection, &peer).await;
-        connection.close(VarInt::from_u32(code.number()), code.name().as_bytes());
+        close(&connection, code);
     }
 
     /// Who is at the other end. The handshake has judged the chain by the trust of its moment; this judges it by
@@ -85,4 +84,9 @@ impl Acceptor {
         let chain = chain.ok_or(PeerError::NoCertificate)?;
         verify_peer(&chain, &self.0.trust.get(), self.0.clock.now(), ExpectedRole::AnyWarpgate)
     }
+}
+
+/// Closes a connection and says why. A second call changes nothing.
+fn close(connection: &quinn::Connection, code: CloseCode) {
+    connection.close(VarInt::from_u32(code.number()), code.name().as_bytes());
 }

@@ -126,7 +126,7 @@ impl Assertions {
             }
             return Ok(held);
         }
-        let pull = async {
+        let pull = Box::pin(async {
             let _one = slot.pulling.lock().await;
             let now = self.clock.now();
             if let Some(held) = slot.usable(environment, now) {
@@ -136,7 +136,7 @@ impl Assertions {
                 return Err(NoAssertion::Refused);
             }
             pull(&*self.link, caller, credential, environment, now).await
-        };
+        });
         tokio::time::timeout(PULL_MAX, pull).await.unwrap_or(Err(NoAssertion::Away))
     }
 }

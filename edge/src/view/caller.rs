@@ -137,9 +137,15 @@ impl Caller {
         }
     }
 
-    /// Whether everything this was decoded from is unchanged. Two or three loads.
+    /// Whether a new request may be decided on it: nothing it was decoded from has changed, and it is not ahead
+    /// of the feed for too long.
     pub(crate) fn is_current(&self, now: Timestamp) -> bool {
-        self.until.is_none_or(|until| now < until) && !self.flags.iter().any(|flag| flag.is_raised())
+        self.until.is_none_or(|until| now < until) && self.is_unchanged()
+    }
+
+    /// Whether nothing this was decoded from has changed. Two or three loads.
+    pub(crate) fn is_unchanged(&self) -> bool {
+        !self.flags.iter().any(|flag| flag.is_raised())
     }
 
     /// Whether it is good on `host` in `environment` of `project` at `now`.

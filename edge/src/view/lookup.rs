@@ -186,7 +186,7 @@ impl View {
         let (hash, now) = (token.hash(), self.clock.now());
         match self.lookups.caller(&CallerKey::Session(hash), now) {
             Some(caller) => Ok(caller),
-            None => self.read_session(cookie, token, hash, project, from).await,
+            None => Box::pin(self.read_session(cookie, token, hash, project, from)).await,
         }
     }
 
@@ -212,7 +212,7 @@ impl View {
     /// exchanges that outlive what they began with.
     pub(crate) fn again(&self, caller: &Arc<Caller>) -> Option<Arc<Caller>> {
         let now = self.clock.now();
-        if caller.is_current(now) {
+        if caller.is_unchanged() {
             return Some(Arc::clone(caller));
         }
         match &caller.holder {

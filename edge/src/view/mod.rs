@@ -157,7 +157,12 @@ impl View {
 
     /// Whether contact to the feed was lost so long ago that nobody can be let through on its word.
     pub(crate) fn is_stale(&self) -> bool {
-        self.documents.age().is_none_or(|age| age >= STALE_AFTER)
+        self.age().is_none_or(|age| age >= STALE_AFTER)
+    }
+
+    /// How long ago the edge was last known to be up to date; `None`: never.
+    pub fn age(&self) -> Option<Duration> {
+        self.documents.age()
     }
 
     /// Notes that a caller was seen.

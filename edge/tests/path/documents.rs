@@ -61,6 +61,16 @@ impl FakeDocuments {
         drop(self.changes.send(Changed::Everything));
     }
 
+    /// Makes them work again without telling anybody.
+    pub(crate) fn heal(&self) {
+        self.failing.lock().unwrap().clear();
+    }
+
+    /// Makes them fail without telling anybody.
+    pub(crate) fn break_down(&self, methods: &[&'static str]) {
+        *self.failing.lock().unwrap() = methods.iter().copied().collect();
+    }
+
     pub(crate) fn set_age(&self, age: Option<Duration>) {
         *self.age.lock().unwrap() = age;
     }

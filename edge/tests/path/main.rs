@@ -8,8 +8,10 @@ mod link;
 mod warpgate;
 mod world;
 
+mod cost;
 mod forwarding;
 mod refusing;
+mod relaying;
 mod signing_in;
 mod trying_again;
 mod tunnels;

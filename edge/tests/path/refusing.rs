@@ -545,3 +545,33 @@ async fn platform_hosts_go_to_control_with_the_address_of_the_socket() {
     assert_eq!(told, expected);
     assert!(warpgate.seen().is_empty());
 }
+
+#[tokio::test]
+async fn r01_a_change_that_cannot_be_read_closes_the_site_until_it_can() {
+    let (world, warpgate) = World::with_warpgate(ok).await;
+    world.settle().await;
+    world.documents.break_down(&["site"]);
+    world.documents.publish(Partition::Project(PROJECT), Document::Site(Box::new(shop())));
+    world.settle().await;
+    assert_eq!(world.send(get("/public/x")).await.status(), 404, "nobody knows what the site is now");
+    world.documents.heal();
+    let begun = std::time::Instant::now();
+    while world.send(get("/public/x")).await.status() != 200 {
+        tokio::task::yield_now().await;
+    }
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert_eq!(warpgate.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_form_post_of_a_person_who_is_not_signed_in_gets_a_page_with_the_way() {
+    let (world, warpgate) = World::with_warpgate(ok).await;
+    let fields = [("sec-fetch-mode", "navigate"), ("referer", "https://shop.localhost:8443/cart")];
+    let (status, _, body) =
+        read(world.send(request(Method::POST, "https://shop.localhost:8443/order", &fields, empty())).await)
+            .await;
+    let text = String::from_utf8(body).unwrap();
+    assert_eq!(status, 401);
+    assert!(text.contains("return_to=/cart&"), "back to the page, not to what a form posted: {text}");
+    assert!(warpgate.seen().is_empty());
+}

@@ -240,3 +240,25 @@ async fn r12_a_response_under_way_ends_with_its_session() {
     }
     assert_eq!(*told.lock().unwrap(), Some(ResetCode::Denied));
 }
+
+#[tokio::test]
+async fn a_busy_warpgate_gets_fewer_requests_than_an_idle_one() {
+    let world = World::new();
+    let busy = world.warpgate(6, |_: Exchange| std::future::pending()).await;
+    let mut held = Vec::new();
+    for _ in 0..8 {
+        held.push(Box::pin(world.send(get("/public/held"))));
+    }
+    let mut holding = futures_util::future::join_all(held);
+    while busy.seen().len() < 8 {
+        assert!(futures_util::poll!(&mut holding).is_pending());
+        tokio::task::yield_now().await;
+    }
+    let idle = world.warpgate(7, ok).await;
+    for _ in 0..200 {
+        // Drawn at random: now and then both draws are the busy one.
+        drop(tokio::time::timeout(Duration::from_millis(20), world.send(get("/public/x"))).await);
+    }
+    let (on_busy, on_idle) = (busy.seen().len() - 8, idle.seen().len());
+    assert!(on_idle > 2 * on_busy, "{on_idle} and {on_busy}");
+}

@@ -47,7 +47,7 @@ enum Broken {
 
 /// The body of a response.
 pub(crate) struct Download {
-    reader: Reader,
+    reader: Box<Reader>,
     /// Octets still to come out of the reader, if the head said how many.
     left: Option<u64>,
     /// Octets to be handed out: the first piece as it came…
@@ -82,8 +82,8 @@ enum Next {
 impl Download {
     /// The body that `reader` brings, of `length` octets if the head said so.
     pub(super) fn new(
-        reader: Reader,
-        upload: Upload,
+        reader: Box<Reader>,
+        upload: Box<Upload>,
         length: Option<u64>,
         idle: Duration,
         guard: Option<Guard>,
@@ -108,7 +108,7 @@ impl Download {
     }
 
     /// A response without a body, whatever its head says of one (RFC 9110 §6.4.1). `end`: nothing follows the head.
-    pub(super) fn none(mut reader: Reader, upload: Upload, end: bool, idle: Duration) -> Self {
+    pub(super) fn none(mut reader: Box<Reader>, upload: Box<Upload>, end: bool, idle: Duration) -> Self {
         if end {
             reader.end();
         } else {
@@ -289,7 +289,7 @@ impl Body for Download {
 /// Lets the rest of a request be written while its response is read. Ends with the response.
 ///
 /// A task of its own, because a client may well send all of its request before it reads.
-fn detach(mut upload: Upload, idle: Duration) -> Option<AbortOnDropHandle<()>> {
+fn detach(mut upload: Box<Upload>, idle: Duration) -> Option<AbortOnDropHandle<()>> {
     if upload.is_finished() {
         return None;
     }

@@ -30,9 +30,9 @@ pub(super) struct Answered {
     /// Whether nothing follows it.
     pub(super) end: bool,
     /// The rest.
-    pub(super) reader: Reader,
+    pub(super) reader: Box<Reader>,
     /// The request, perhaps still being written.
-    pub(super) upload: Upload,
+    pub(super) upload: Box<Upload>,
 }
 
 /// Why an attempt brought no response.
@@ -62,8 +62,9 @@ pub(super) async fn attempt(
         Err(_) => return Err((Failed::NotStarted(Refusal::TunnelBusy), source)),
     };
     let has_body = source.is_some();
-    let mut upload = Upload::new(send, head, source);
-    let mut reader = Reader::new(recv);
+    // Boxed, because they travel on: into the response's body, and perhaps into a task.
+    let mut upload = Box::new(Upload::new(send, head, source));
+    let mut reader = Box::new(Reader::new(recv));
     let waited = {
         let mut wait = Wait::new(timeouts, has_body, guard);
         let timer = pin!(tokio::time::sleep_until(wait.next_look()));

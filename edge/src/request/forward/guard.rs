@@ -45,7 +45,7 @@ impl Guard {
 
     /// Whether nothing the caller was decoded from has changed; if something has, whether they still may.
     pub(super) fn holds(&mut self) -> bool {
-        if self.caller.is_current(self.clock.now()) {
+        if self.caller.is_unchanged() {
             return true;
         }
         let Some(caller) = self.view.again(&self.caller) else { return false };

@@ -1,0 +1,50 @@
+//! What a small request costs between the listeners and the upstream: the request path, the tunnel and both ends of QUIC,
+//! all on one thread, so that elapsed time is processor time. To be read beside a run of `scripts/bench`.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::future::join_all;
+
+use crate::world::{World, get, get_as, read};
+
+/// Requests at once.
+const IN_FLIGHT: usize = 64;
+
+/// Requests of each of them.
+const EACH: usize = 500;
+
+#[tokio::test]
+#[ignore = "measures: cargo test --profile quick -p mezusphere-edge --test path cost -- --ignored --nocapture"]
+async fn cost_of_a_small_get_public_and_signed_in() {
+    let body = Arc::new(vec![b'x'; 200]);
+    let (world, _warpgate) = World::with_warpgate(move |exchange| {
+        let body = Arc::clone(&body);
+        async move {
+            exchange.respond(200, &[("content-type", "text/plain"), ("content-length", "200")], &body).await
+        }
+    })
+    .await;
+    let cookie = world.sign_in(&["customer"]);
+    world.settle().await;
+    let fields = [("accept", "*/*"), ("user-agent", "bench/1"), ("accept-encoding", "gzip")];
+    for round in 0..3 {
+        for signed_in in [false, true] {
+            let begun = Instant::now();
+            join_all((0..IN_FLIGHT).map(|_| async {
+                for _ in 0..EACH {
+                    let mut request =
+                        if signed_in { get_as("/customer/x", &cookie) } else { get("/public/x") };
+                    for (name, value) in fields {
+                        request.headers_mut().insert(name, value.parse().unwrap());
+                    }
+                    assert_eq!(read(world.send(request).await).await.2.len(), 200);
+                }
+            }))
+            .await;
+            let each =
+                begun.elapsed().as_secs_f64() * 1e6 / f64::from(u32::try_from(IN_FLIGHT * EACH).unwrap());
+            println!("round {round}, signed in {signed_in}: {each:.1} us per request");
+        }
+    }
+}
