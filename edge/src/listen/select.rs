@@ -1,7 +1,7 @@
 //! One UDP port, three TLS configurations: QUIC sessions that wait for the ClientHello before they choose.
 //!
 //! quinn hands out a connection attempt before its ClientHello is read, so the choice is made below it: a
-//! [`Deferred`] session keeps the CRYPTO octets until the hello is whole, decides, starts the real session of
+//! `Deferred` session keeps the CRYPTO octets until the hello is whole, decides, starts the real session of
 //! the chosen configuration and replays. From then on it only passes calls on.
 
 use std::any::Any;

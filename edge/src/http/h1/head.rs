@@ -1,5 +1,5 @@
 //! Finds where an HTTP/1.1 request head ends and how its body is delimited, by the strict letter of RFC 9112,
-//! and refuses everything that two readers could understand in two ways (R7). Bodies are [`super::body`]'s.
+//! and refuses everything that two readers could understand in two ways (R7). Bodies are [`mod@super::body`]'s.
 //!
 //! hyper parses after this and is more lenient (a bare LF ends a line, equal `Content-Length` lines are folded
 //! into one): it only ever sees heads that passed here. Pure: bytes in, decisions out.

@@ -1,4 +1,4 @@
-//! HTTP/1.1 (RFC 9112) and 1.0: hyper behind a strict [`guard`].
+//! HTTP/1.1 (RFC 9112) and 1.0: hyper behind a strict `guard`.
 
 pub mod body;
 pub mod head;

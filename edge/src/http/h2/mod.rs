@@ -1,7 +1,7 @@
 //! HTTP/2 (RFC 9113), on the `h2` crate: connections, and the limits of one.
 //!
 //! Each request of a connection runs inside the connection's own task, so what it writes leaves in the same
-//! turn, and whatever is left of it ends with the connection. What one request does is [`stream`]'s.
+//! turn, and whatever is left of it ends with the connection. What one request does is `stream`'s.
 
 mod stream;
 

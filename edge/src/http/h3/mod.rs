@@ -1,4 +1,4 @@
-//! HTTP/3 (RFC 9114), on the `h3` crate over our own adapter ([`quic`]) and behind a [`gate`].
+//! HTTP/3 (RFC 9114), on the `h3` crate over our own adapter (`quic`) and behind a [`gate`].
 //!
 //! h3 0.0.8 knows no WebSocket over HTTP/3, so extended CONNECT is not advertised: browsers use h1 or h2 for
 //! those. Requests of a connection run inside the connection's task, as on h2.

@@ -133,7 +133,7 @@ impl Drop for RecvStream {
 pub(in crate::http::h3) struct SendStream<B: Buf> {
     stream: quinn::SendStream,
     writing: Option<WriteBuf<B>>,
-    /// Whether dropping it unfinished is an error to tell; see [`Handle::guard`].
+    /// Whether dropping it unfinished is an error to tell; see [`super::Handle::guard`].
     is_guarded: Option<Arc<AtomicBool>>,
     is_over: bool,
 }
