@@ -42,7 +42,9 @@ mod tests {
         let names = CertificateNames::new(["*.localhost", "Console.Mezu.localhost"]);
         assert!(names.covers("shop.localhost"));
         assert!(names.covers("console.mezu.localhost"));
-        for outside in ["localhost", ".localhost", "a.b.localhost", "login.mezu.localhost", "shoplocalhost", ""] {
+        for outside in
+            ["localhost", ".localhost", "a.b.localhost", "login.mezu.localhost", "shoplocalhost", ""]
+        {
             assert!(!names.covers(outside), "{outside:?}");
         }
     }
