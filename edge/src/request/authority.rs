@@ -212,4 +212,16 @@ mod tests {
             assert_eq!(got, expected.map(str::to_owned), "{protocol} {sni:?} {target} {hosts:?}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn r24_what_reads_as_an_authority_reads_the_same_in_its_canonical_form(
+            text in "([a-zA-Z0-9.:@/_\\[\\]-]|localhost|:443){0,40}",
+        ) {
+            if let Ok(authority) = parse(&text) {
+                proptest::prop_assert_eq!(parse(&authority.to_string()), Ok(authority.clone()));
+                proptest::prop_assert!(!authority.to_string().contains(['@', '/', '[', '_']));
+            }
+        }
+    }
 }

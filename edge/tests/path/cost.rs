@@ -14,15 +14,15 @@ const IN_FLIGHT: usize = 64;
 /// Requests of each of them.
 const EACH: usize = 500;
 
+const FIELDS: [(&str, &str); 2] = [("content-type", "text/plain"), ("content-length", "200")];
+
 #[tokio::test]
 #[ignore = "measures: cargo test --profile quick -p mezusphere-edge --test path cost -- --ignored --nocapture"]
 async fn cost_of_a_small_get_public_and_signed_in() {
     let body = Arc::new(vec![b'x'; 200]);
     let (world, _warpgate) = World::with_warpgate(move |exchange| {
         let body = Arc::clone(&body);
-        async move {
-            exchange.respond(200, &[("content-type", "text/plain"), ("content-length", "200")], &body).await
-        }
+        async move { exchange.respond(200, &FIELDS, &body).await }
     })
     .await;
     let cookie = world.sign_in(&["customer"]);

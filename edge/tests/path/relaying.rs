@@ -12,14 +12,14 @@ fn from() -> std::net::SocketAddr {
 }
 
 /// Sends octets as a client would; what came back, and how the relay ended.
-async fn relay(world: &World, sent: &[u8]) -> (Vec<u8>, Result<(), RelayError>) {
+async fn relay(world: &World, request: &[u8]) -> (Vec<u8>, Result<(), RelayError>) {
     let (mut client, edge): (DuplexStream, DuplexStream) = tokio::io::duplex(4 * 1024 * 1024);
-    client.write_all(sent).await.unwrap();
+    client.write_all(request).await.unwrap();
     let (recv, send) = tokio::io::split(edge);
-    let ended = serve_stream(&*world.link, from(), recv, send).await;
+    let result = serve_stream(&*world.link, from(), recv, send).await;
     let mut back = Vec::new();
     client.read_to_end(&mut back).await.unwrap();
-    (back, ended)
+    (back, result)
 }
 
 fn message(body: &[u8]) -> Vec<u8> {
