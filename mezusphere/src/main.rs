@@ -31,7 +31,7 @@ struct Cli {
     /// The server's data directory; admin commands find its socket there.
     #[arg(long, global = true, env = "MEZUSPHERE_DATA", value_name = "DIR", default_value_os_t = command::default_data())]
     data: PathBuf,
-    /// The console's address, to administer from another machine: https://console.example.com
+    /// The console's address, to administer from another machine: `https://console.example.com`
     #[arg(long, global = true, env = "MEZUSPHERE_API", value_name = "URL")]
     api: Option<http::Uri>,
     /// Root certificates to trust with --api, PEM; the system's if left out.

@@ -34,9 +34,9 @@ struct Args {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let listener = TcpListener::bind(args.listen)
-        .await
-        .map_err(|why| anyhow::anyhow!("cannot listen on {}: {why}; choose another with --listen", args.listen))?;
+    let listener = TcpListener::bind(args.listen).await.map_err(|why| {
+        anyhow::anyhow!("cannot listen on {}: {why}; choose another with --listen", args.listen)
+    })?;
     writeln!(std::io::stdout(), "listening on http://{}", listener.local_addr()?)?;
     loop {
         let Ok((stream, _)) = listener.accept().await else {
@@ -73,7 +73,8 @@ fn json(request: &Request<Incoming>) -> String {
         .headers()
         .keys()
         .map(|name| {
-            let all = request.headers().get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+            let all =
+                request.headers().get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
             (name.to_string(), all.collect::<Vec<_>>().join("\n").into())
         })
         .collect();

@@ -30,15 +30,17 @@ pub(crate) fn html(method: &Method, path: &str, headers: &HeaderMap) -> String {
     } else {
         "This route is public: nobody had to sign in, and nobody did."
     };
+    let row = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
+        let value = String::from_utf8_lossy(value.as_bytes());
+        format!("<div><dt>{name}</dt><dd>{}</dd></div>", escape(&shorten(&value)))
+    };
     let rows = |ours: bool| -> String {
         headers
             .iter()
             .filter(|(name, _)| name.as_str().starts_with("mezu-") == ours)
-            .map(|(name, value)| {
-                let value = String::from_utf8_lossy(value.as_bytes());
-                format!("<div><dt>{name}</dt><dd>{}</dd></div>", escape(&shorten(&value)))
-            })
-            .collect()
+            .map(row)
+            .collect::<Vec<_>>()
+            .concat()
     };
     format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>Sample workload</title>\
@@ -53,7 +55,11 @@ pub(crate) fn html(method: &Method, path: &str, headers: &HeaderMap) -> String {
 
 fn shorten(value: &str) -> String {
     const SHOWN: usize = 96;
-    if value.chars().count() <= SHOWN { value.to_owned() } else { value.chars().take(SHOWN).chain(['…']).collect() }
+    if value.chars().count() <= SHOWN {
+        value.to_owned()
+    } else {
+        value.chars().take(SHOWN).chain(['…']).collect()
+    }
 }
 
 fn escape(text: &str) -> String {

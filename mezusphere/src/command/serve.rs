@@ -45,8 +45,8 @@ pub(crate) struct Serve {
     /// Private key of the public certificate, PEM.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// File with the master key that seals keys at rest. Also MEZUSPHERE_MASTER_KEY or the systemd credential
-    /// mezusphere-master-key. [default: master.key in the data directory, made at the first start]
+    /// File with the master key that seals keys at rest. Also `MEZUSPHERE_MASTER_KEY` or the systemd
+    /// credential `mezusphere-master-key`. [default: master.key in the data directory, made at the first start]
     #[arg(long, value_name = "FILE")]
     master_key_file: Option<PathBuf>,
     /// E-mail address of the first operator. [default: operator@ and --base]

@@ -84,16 +84,16 @@ pub(crate) fn control(why: ControlError) -> Failure {
 }
 
 /// Why the edge did not start.
-pub(crate) fn edge(why: StartError) -> Failure {
-    match &why {
+pub(crate) fn edge(why: &StartError) -> Failure {
+    match why {
         StartError::Listen { source, .. } => {
             let next = if source.kind() == std::io::ErrorKind::PermissionDenied {
                 "ports under 1024 need CAP_NET_BIND_SERVICE; or choose another with --listen"
             } else {
                 "stop what listens there, or choose another address with --listen or --http"
             };
-            Failure::new(Kind::Listen, &why).next(next)
+            Failure::new(Kind::Listen, why).next(next)
         }
-        _ => Failure::new(Kind::Unexpected, &why).next("please report this with the log above"),
+        _ => Failure::new(Kind::Unexpected, why).next("please report this with the log above"),
     }
 }

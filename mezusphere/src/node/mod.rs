@@ -141,7 +141,7 @@ async fn serve(config: NodeConfig) -> Result<ExitCode, Failure> {
         entropy,
         metrics: metrics.clone(),
     };
-    let edge = Edge::start(edge_config, parts).map_err(ends::edge)?;
+    let edge = Edge::start(edge_config, parts).map_err(|why| ends::edge(&why))?;
 
     let socket = AdminSocket::bind(data.admin_socket())?;
     let admin = tokio::spawn(socket.serve(control.local_admin(), stop.clone()));
