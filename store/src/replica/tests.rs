@@ -1,5 +1,7 @@
 //! What cannot be brought about from outside: a database that fails while it is in use.
 
+#![allow(clippy::unwrap_used, reason = "the helpers of a test fail as the test does: by a panic")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
