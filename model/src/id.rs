@@ -23,13 +23,36 @@ const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 /// Characters of the random part: 26 × 5 bits hold 128.
 const TEXT_LEN: usize = 26;
 
-fn encode(value: u128, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    for place in (0..TEXT_LEN).rev() {
-        let digit = usize::try_from((value >> (place * 5)) & 31).unwrap_or(0);
-        let character = ALPHABET.get(digit).copied().unwrap_or(b'0');
-        fmt::Write::write_char(f, char::from(character))?;
+/// The digit each octet stands for. Every key and document holds several ids, so they are read without a search.
+const DIGITS: [u8; 256] = digits();
+
+/// What an octet that is no digit stands for.
+const NO_DIGIT: u8 = 0xff;
+
+#[expect(
+    clippy::indexing_slicing,
+    reason = "evaluated by the compiler, which stops at an index out of range"
+)]
+const fn digits() -> [u8; 256] {
+    let mut digits = [NO_DIGIT; 256];
+    let mut digit = 0;
+    while digit < ALPHABET.len() {
+        #[expect(clippy::cast_possible_truncation, reason = "below 32")]
+        let value = digit as u8;
+        digits[ALPHABET[digit] as usize] = value;
+        digit += 1;
     }
-    Ok(())
+    digits
+}
+
+fn encode(mut value: u128, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut text = [b'0'; TEXT_LEN];
+    for character in text.iter_mut().rev() {
+        let digit = usize::try_from(value & 31).unwrap_or(0);
+        *character = ALPHABET.get(digit).copied().unwrap_or(b'0');
+        value >>= 5;
+    }
+    f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
 }
 
 fn decode(text: &str) -> Option<u128> {
@@ -38,11 +61,11 @@ fn decode(text: &str) -> Option<u128> {
     }
     let mut value: u128 = 0;
     for byte in text.bytes() {
-        let digit = ALPHABET.iter().position(|known| *known == byte)?;
-        if value >> 123 != 0 {
-            return None; // more than 128 bits
+        let digit = *DIGITS.get(usize::from(byte))?;
+        if digit == NO_DIGIT || value >> 123 != 0 {
+            return None; // not a digit, or more than 128 bits
         }
-        value = (value << 5) | u128::try_from(digit).ok()?;
+        value = (value << 5) | u128::from(digit);
     }
     Some(value)
 }
