@@ -21,7 +21,7 @@ const DEVELOPMENT_PORT: u16 = 8443;
 /// Runs the server until a signal ends it.
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
-    /// Public address, TCP and UDP. [default: 0.0.0.0:443; for names under localhost 127.0.0.1:8443]
+    /// Public address, TCP and UDP. (default: 0.0.0.0:443; for names under localhost 127.0.0.1:8443)
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
     /// Also answer plain HTTP here, with redirects to https.
@@ -33,10 +33,10 @@ pub(crate) struct Serve {
     /// Parent domain of the endpoints; best another registrable domain than --base.
     #[arg(long, value_name = "DOMAIN", default_value = "localhost")]
     apps: Host,
-    /// The public port as clients see it, where a load balancer changes it. [default: the port of --listen]
+    /// The public port as clients see it, where a load balancer changes it. (default: the port of --listen)
     #[arg(long, value_name = "PORT")]
     public_port: Option<u16>,
-    /// Where warpgates dial, host:port. [default: connect. and --base, at the public port]
+    /// Where warpgates dial, host:port. (default: connect. and --base, at the public port)
     #[arg(long, value_name = "HOST:PORT", value_parser = advertise)]
     advertise: Option<Advertise>,
     /// Public certificate chain, PEM, leaf first; without it the internal CA issues one.
@@ -46,16 +46,16 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
     /// File with the master key that seals keys at rest. Also `MEZUSPHERE_MASTER_KEY` or the systemd
-    /// credential `mezusphere-master-key`. [default: master.key in the data directory, made at the first start]
+    /// credential `mezusphere-master-key`. (default: master.key in the data directory, made at the first start)
     #[arg(long, value_name = "FILE")]
     master_key_file: Option<PathBuf>,
-    /// E-mail address of the first operator. [default: operator@ and --base]
+    /// E-mail address of the first operator. (default: operator@ and --base)
     #[arg(long, value_name = "EMAIL")]
     operator: Option<String>,
     /// Life of internal certificates, 1m to 24h.
     #[arg(long, value_name = "SPAN", default_value = "24h", value_parser = seconds)]
     leaf_ttl: u64,
-    /// Threads that serve connections. [default: one per core]
+    /// Threads that serve connections. (default: one per core)
     #[arg(long, value_name = "COUNT")]
     workers: Option<NonZeroUsize>,
     /// Where this node stands, for people.
