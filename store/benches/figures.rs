@@ -16,15 +16,15 @@ mod support;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mezusphere_model::document::Partition;
+use mezusphere_model::document::{Document, Partition};
 use mezusphere_model::id::UserId;
 use mezusphere_model::identity::Subject;
 use mezusphere_model::token::TokenHash;
-use mezusphere_store::Replica;
 use mezusphere_store::feed::FeedSource as _;
 use mezusphere_store::primary::role::RoleRow;
 use mezusphere_store::primary::{role, session, user};
 use mezusphere_store::replica::Changed;
+use mezusphere_store::{Replica, StoreError};
 
 use support::{Store, Tenant, name, seal, user_row, write};
 
@@ -33,20 +33,97 @@ async fn main() {
     if !std::env::args().any(|arg| arg == "--bench") {
         return; // built and started by a run of all tests
     }
-    println!("memory at the start: {} MiB", resident_mib());
+    idle().await;
     writes().await;
     propagation().await;
     for count in [1_000, 20_000, 100_000] {
         lookups(count).await;
     }
+    churn().await;
     role_change(5_000).await;
 }
 
+/// What a node with little to do holds in memory, step by step.
+async fn idle() {
+    println!("memory at the start: {} KiB", resident_kib());
+    let db = Store::sqlite().await;
+    println!("  primary open: {} KiB", resident_kib());
+    let tenant = db.tenant("shop").await;
+    let user = db.user(&tenant, "ann@example.org").await;
+    let (sign_in, _) = db.sign_in(&tenant, user).await;
+    println!("  a few rows written: {} KiB", resident_kib());
+    let replica = Arc::new(Replica::open(&db.dir.path().join("replica"), db.hand.clock(), seal()).unwrap());
+    println!("  replica open: {} KiB", resident_kib());
+    let follower = replica.follow(Arc::new(db.primary.clone()), "edg".to_owned(), db.entropy.clone());
+    follower.caught_up().await;
+    println!("  caught up: {} KiB", resident_kib());
+    for sessions in [10, 90, 900] {
+        for _ in 0..sessions {
+            db.session(&tenant, user, sign_in).await;
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        println!("  {sessions} sessions more: {} KiB", resident_kib());
+    }
+}
+
+/// How large the replica's file becomes when the same documents change all the time.
+async fn churn() {
+    let db = Store::sqlite().await;
+    let tenant = db.tenant("shop").await;
+    let partition = Partition::Project(tenant.project);
+    let dir = db.dir.path().join("replica");
+    let replica = Arc::new(Replica::open(&dir, db.hand.clock(), seal()).unwrap());
+    let follower = replica.follow(Arc::new(db.primary.clone()), "edg".to_owned(), db.entropy.clone());
+    follower.caught_up().await;
+    let user = db.user(&tenant, "ann@example.org").await;
+    let (sign_in, _) = db.sign_in(&tenant, user).await;
+    let docs: Vec<_> = (0..500).map(|_| db.session_doc(&tenant, user, sign_in).0).collect();
+    let begun = Instant::now();
+    for round in 0..100 {
+        let mut revision = 0;
+        for part in docs.chunks(50) {
+            let ((), published) = db
+                .primary
+                .write_published(async |tx| {
+                    for doc in part {
+                        let mut doc = doc.clone();
+                        doc.seen_at = doc.seen_at.after(Duration::from_secs(round));
+                        tx.publish(partition, &Document::Session(doc))?;
+                    }
+                    Ok::<_, StoreError>(())
+                })
+                .await
+                .unwrap();
+            revision = published.revision(partition).unwrap();
+        }
+        while replica.revision(partition) < revision {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    println!(
+        "500 documents changed 100 times each in {:?}: {} MiB on disk, memory {} MiB",
+        begun.elapsed(),
+        disk_mib(&dir),
+        resident_kib() / 1024
+    );
+}
+
+/// Time this thread has spent on a processor: unlike a clock's it does not grow while others use the machine.
+fn on_cpu() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(text.split_whitespace().next().unwrap().parse().unwrap())
+}
+
+/// Time on a processor since an earlier [`on_cpu`].
+fn since(begun: Duration) -> Duration {
+    on_cpu().saturating_sub(begun)
+}
+
 /// Resident memory of this process.
-fn resident_mib() -> u64 {
+fn resident_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 fn quantile(sorted: &[Duration], at: f64) -> Duration {
@@ -90,7 +167,7 @@ async fn writes() {
         db.primary.read(async |tx| user::find(tx, tenant.directory, &email).await).await.unwrap().unwrap();
     }
     println!("read transactions, one after another: {:.0}/s", 1000.0 / begun.elapsed().as_secs_f64());
-    println!("memory with the primary open: {} MiB", resident_mib());
+    println!("memory with the primary open: {} MiB", resident_kib() / 1024);
 }
 
 async fn propagation() {
@@ -121,7 +198,7 @@ async fn propagation() {
     };
     show("commit of a session, published", &commits);
     show("from there until the replica has it", &arrivals);
-    println!("memory with primary and replica open: {} MiB", resident_mib());
+    println!("memory with primary and replica open: {} MiB", resident_kib() / 1024);
 }
 
 async fn lookups(count: usize) {
@@ -147,7 +224,7 @@ async fn lookups(count: usize) {
     let begun = Instant::now();
     let follower = replica.follow(Arc::new(db.primary.clone()), "edg".to_owned(), db.entropy.clone());
     follower.caught_up().await;
-    println!("{count} sessions fetched in {:?}, memory {} MiB", begun.elapsed(), resident_mib());
+    println!("{count} sessions fetched in {:?}, memory {} MiB", begun.elapsed(), resident_kib() / 1024);
     let hot = &hashes[..1000];
     let rounds = 100;
     for _ in 0..2 {
@@ -155,20 +232,20 @@ async fn lookups(count: usize) {
             assert!(replica.session(hash).unwrap().is_some());
         }
     }
-    let begun = Instant::now();
+    let begun = on_cpu();
     for _ in 0..rounds {
         for hash in hot {
             assert!(replica.session(hash).unwrap().is_some());
         }
     }
-    println!("  look-up of a hot session: {:?}", begun.elapsed() / (rounds * 1000));
-    let begun = Instant::now();
+    println!("  look-up of a hot session: {:?} of a processor", since(begun) / (rounds * 1000));
+    let begun = on_cpu();
     for _ in 0..rounds {
         for _ in hot {
             assert!(replica.principal(tenant.project, Subject::User(user)).unwrap().is_some());
         }
     }
-    println!("  look-up of a principal: {:?}", begun.elapsed() / (rounds * 1000));
+    println!("  look-up of a principal: {:?} of a processor", since(begun) / (rounds * 1000));
     let mut cold: Vec<_> = (0..2000)
         .map(|n| {
             let hash = &hashes[n * 7919 % hashes.len()];

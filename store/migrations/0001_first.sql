@@ -161,7 +161,6 @@ CREATE TABLE api_keys (
 );
 CREATE INDEX api_keys_of_account ON api_keys (project, account, created_at);
 CREATE INDEX api_keys_of_environment ON api_keys (project, environment);
-CREATE INDEX api_keys_by_end ON api_keys (expires_at);
 
 -- `scope` is 'installation' or the id of an organization or a project.
 CREATE TABLE operator_grants (

@@ -73,22 +73,23 @@ fn document(
     })
 }
 
+// CROSS JOIN, because SQLite then takes the tables in the order written: first the few roles somebody holds.
 async fn permissions(tx: &mut ReadTx, project: ProjectId, subject: Subject) -> Result<Vec<Name>, StoreError> {
     let rows = match subject {
         Subject::User(user) => {
             tx.rows(
-                "SELECT DISTINCT r.permission FROM user_roles g
-                 JOIN role_permissions r ON r.project = g.project AND r.role = g.role
-                 WHERE g.project = $1 AND g.user_id = $2 LIMIT $3",
+                "SELECT DISTINCT r.permission FROM user_roles g CROSS JOIN role_permissions r
+                 WHERE g.project = $1 AND g.user_id = $2 AND r.project = g.project AND r.role = g.role
+                 LIMIT $3",
                 args![project, user, PERMISSIONS_MAX],
             )
             .await?
         }
         Subject::ServiceAccount(account) => {
             tx.rows(
-                "SELECT DISTINCT r.permission FROM service_account_roles g
-                 JOIN role_permissions r ON r.project = g.project AND r.role = g.role
-                 WHERE g.project = $1 AND g.account = $2 LIMIT $3",
+                "SELECT DISTINCT r.permission FROM service_account_roles g CROSS JOIN role_permissions r
+                 WHERE g.project = $1 AND g.account = $2 AND r.project = g.project AND r.role = g.role
+                 LIMIT $3",
                 args![project, account, PERMISSIONS_MAX],
             )
             .await?

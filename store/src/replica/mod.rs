@@ -16,7 +16,8 @@ mod open;
 mod read;
 mod record;
 mod stage;
-#[cfg(all(test, feature = "primary"))]
+#[cfg(test)]
+#[cfg(feature = "primary")]
 mod tests;
 
 use std::collections::{BTreeSet, HashMap};

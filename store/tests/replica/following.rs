@@ -266,7 +266,7 @@ async fn listeners_hear_each_document_that_changed_or_that_they_must_read_all() 
     }
     let expected = [0, 1, 2, 1].map(|n| DocumentKey::revocation(sign_in(n)));
     assert_eq!(heard, expected);
-    for n in 0..400 {
+    for n in 0..270 {
         publish(&db.primary, [n]).await;
         level(&db, &copy.replica, P).await;
     }
