@@ -47,7 +47,7 @@ fn methods_key(doc: &RouteDoc) -> String {
 ///
 /// # Errors
 /// Path and methods taken in this environment; [`StoreError::TooLarge`] past
-/// [`ROUTES_MAX`](mezusphere_model::route::ROUTES_MAX).
+/// [`ROUTES_MAX`].
 pub async fn insert(
     tx: &mut Tx,
     project: ProjectId,
@@ -89,7 +89,7 @@ pub async fn get(tx: &mut ReadTx, project: ProjectId, id: RouteId) -> Result<Opt
     row.as_ref().map(read).transpose()
 }
 
-/// An environment's routes in order; at most [`ROUTES_MAX`](mezusphere_model::route::ROUTES_MAX).
+/// An environment's routes in order; at most [`ROUTES_MAX`].
 pub async fn list(
     tx: &mut ReadTx,
     project: ProjectId,
