@@ -126,6 +126,7 @@ impl Server {
         let address = inbound::address(ask, &head, connection)?;
         line.host(&address.authority.host);
         if parts.hosts.which(&address.authority.host).is_some() {
+            line.platform();
             // Boxed, as all that is rare: the future of an ordinary request stays small.
             let serving = platform::serve(head, body, &address.authority, connection, parts);
             return Ok(Answer::Platform(Box::pin(serving).await?));

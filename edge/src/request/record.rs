@@ -224,6 +224,14 @@ impl Line {
         }
     }
 
+    /// It is for the platform's own hosts: its path is not written, because one-time links carry their secret there.
+    pub(crate) fn platform(&mut self) {
+        if let Some(told) = &mut self.told {
+            told.uri = Uri::default();
+            told.decision = "platform";
+        }
+    }
+
     /// It is for this route.
     pub(crate) fn route(&mut self, site: &Arc<Site>, route: &Arc<RouteDoc>) {
         self.place = Some((Arc::clone(site), Arc::clone(route)));

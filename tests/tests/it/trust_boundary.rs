@@ -246,3 +246,20 @@ async fn r11_a_session_of_one_host_is_no_session_on_another() -> Result<()> {
     assert!(other.seen().is_empty());
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r25_a_one_time_link_leaves_no_trace_in_the_log() -> Result<()> {
+    let node = Node::start(&[]).await?;
+    let link = node.ready["first_sign_in"].as_str().unwrap_or_default().to_owned();
+    let secret = link.rsplit('/').next().unwrap_or_default().to_owned();
+    assert_eq!(secret.len(), 43, "{link}");
+    let arrived = Browser::new(&node.roots()).navigate(&link).await?;
+    assert_eq!(arrived.status, StatusCode::OK, "{}", arrived.body);
+    assert!(arrived.body.contains("type=\"password\""), "{}", arrived.body);
+    node.server
+        .line("that somebody came", |line| line.contains("login.mezu.localhost") && line.contains("Request"))
+        .await?;
+    let told: Vec<String> = node.server.output().into_iter().filter(|line| line.contains(&secret)).collect();
+    assert_eq!(told.len(), 1, "only the start itself shows the link: {told:#?}");
+    Ok(())
+}
