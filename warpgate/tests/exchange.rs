@@ -141,6 +141,27 @@ async fn r04_r05_r10_whatever_an_edge_lets_through_is_stripped_again() {
 }
 
 #[tokio::test]
+async fn r11_the_platforms_cookies_do_not_reach_the_upstream() {
+    let (address, seen) = upstream::fixed(OK).await;
+    let scene = Scene::with_upstream(address).await;
+    let rows: [(&[&'static str], &[&str]); 5] = [
+        (&["a=1; b=2"], &["a=1; b=2"]),
+        (&["a=1; __Host-mezu-session=x.1.y; b=2"], &["a=1; b=2"]),
+        (&["__Host-mezu-session=x.1.y"], &[]),
+        (&["__HOST-MEZU-state=x; a=1", "b=2"], &["a=1", "b=2"]),
+        (&["a=__Host-mezu-session=x"], &["a=__Host-mezu-session=x"]),
+    ];
+    for (sent, arrives) in rows {
+        let mut request = head("GET", "/", 1);
+        for cookie in sent {
+            request.headers.append("cookie", HeaderValue::from_static(cookie));
+        }
+        scene.tunnel.get(&request).await;
+        assert_eq!(values(&seen.requests().pop().unwrap(), "cookie"), arrives, "{sent:?}");
+    }
+}
+
+#[tokio::test]
 async fn r04_forged_trailers_do_not_arrive_and_declared_ones_do() {
     let (address, seen) = upstream::start(|mut conversation| async move {
         if conversation.head.starts_with("HEAD") {

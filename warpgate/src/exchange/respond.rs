@@ -21,7 +21,7 @@ use super::pool::Lease;
 use super::stream::ToEdge;
 use super::upload::Activity;
 use super::upstream::Informational;
-use super::validate::Validated;
+use super::validate::{PLATFORM_COOKIE, Validated};
 use crate::bundle::Trusted;
 
 /// Pieces up to this many octets are copied behind the frame before them, so that a small response is one write.
@@ -204,7 +204,7 @@ fn cookie_is_allowed(value: &HeaderValue, login: &Host, origin: Option<&Host>) -
     let mut parts = value.as_bytes().split(|byte| *byte == b';');
     let pair = parts.next().unwrap_or_default();
     let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii();
-    if name.get(..11).is_some_and(|start| start.eq_ignore_ascii_case(b"__host-mezu")) {
+    if name.get(..PLATFORM_COOKIE.len()).is_some_and(|start| start.eq_ignore_ascii_case(PLATFORM_COOKIE)) {
         return false;
     }
     // The last Domain counts (RFC 6265 §5.3); all of them are looked at, so that order does not matter.

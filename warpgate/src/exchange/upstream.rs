@@ -78,8 +78,8 @@ impl Upstream {
         mut body: RequestBody,
         informational: &Arc<Informational>,
     ) -> Result<(Response<Incoming>, Lease), Failure> {
-        let idempotent = validated.method().is_idempotent();
-        let fresh = if idempotent { POOL_IDLE_FOR } else { POOL_FRESH_FOR };
+        let may_repeat = validated.method().is_idempotent() && body.is_empty();
+        let fresh = if may_repeat { POOL_IDLE_FOR } else { POOL_FRESH_FOR };
         let connect_max = Duration::from_millis(validated.timeouts().connect_ms.into());
         let mut headers = validated.take_headers();
         loop {
@@ -87,7 +87,7 @@ impl Upstream {
                 Some(lease) => lease,
                 None => self.connect(connect_max).await?,
             };
-            let repeatable = (lease.reused && idempotent && body.is_empty()).then(|| headers.clone());
+            let repeatable = (lease.reused && may_repeat).then(|| headers.clone());
             let mut request = validated.request(headers, body);
             let sink = Arc::clone(informational);
             hyper::ext::on_informational(&mut request, move |head| {
@@ -131,6 +131,10 @@ impl Upstream {
             Ok(Err(DialError::Resolve(why))) => {
                 return Err(unreached(FailureCode::UpstreamUnresolved, why.to_string()));
             }
+            // This process has as many connections as the system gives it.
+            Ok(Err(DialError::Connect(why))) if matches!(why.raw_os_error(), Some(ENFILE | EMFILE)) => {
+                return Err(unreached(FailureCode::Overloaded, why.to_string()));
+            }
             Ok(Err(DialError::Connect(why))) => {
                 return Err(unreached(FailureCode::UpstreamRefused, format!("{}: {why}", self.target)));
             }
@@ -154,6 +158,10 @@ impl Upstream {
         Ok(Lease::new(sender, task.abort_handle()))
     }
 }
+
+/// The system, or this process, has no file descriptor left (errno(3)).
+const ENFILE: i32 = 23;
+const EMFILE: i32 = 24;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]

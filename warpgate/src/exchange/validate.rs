@@ -122,6 +122,7 @@ pub(crate) async fn validate(
 
     let RequestHead { client, scheme, authority, method, target, mut headers, .. } = head;
     headers::strip_request(&mut headers);
+    strip_platform_cookies(&mut headers);
     let length = body_length(&mut headers, &method, end)?;
     set_forwarding(&mut headers, client, scheme, &authority)?;
     set_identity(&mut headers, caller.as_deref());
@@ -162,6 +163,37 @@ fn host_of(authority: &str) -> Option<&str> {
         Some((host, port)) => port.parse::<u16>().ok().map(|_| host),
     }
 }
+
+/// Removes the platform's own cookies: a workload must not hold what signs its users in.
+fn strip_platform_cookies(headers: &mut HeaderMap) {
+    let is_ours = |pair: &[u8]| {
+        let start = pair.trim_ascii_start().get(..PLATFORM_COOKIE.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(PLATFORM_COOKIE))
+    };
+    let pairs = |value: &HeaderValue, found: &dyn Fn(&[u8]) -> bool| {
+        value.as_bytes().split(|byte| *byte == b';').any(found)
+    };
+    if !headers.get_all(header::COOKIE).iter().any(|value| pairs(value, &is_ours)) {
+        return;
+    }
+    let kept: Vec<HeaderValue> = headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|value| {
+            let ours_out: Vec<&[u8]> =
+                value.as_bytes().split(|byte| *byte == b';').filter(|pair| !is_ours(pair)).collect();
+            let joined = ours_out.join(&b';');
+            HeaderValue::from_bytes(joined.trim_ascii()).ok().filter(|value| !value.is_empty())
+        })
+        .collect();
+    headers.remove(header::COOKIE);
+    for value in kept {
+        headers.append(header::COOKIE, value);
+    }
+}
+
+/// What the names of the platform's cookies start with, in any case.
+pub(super) const PLATFORM_COOKIE: &[u8] = b"__host-mezu";
 
 fn uri(target: String) -> Result<Uri, Refused> {
     let asked = target.len();

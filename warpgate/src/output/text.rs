@@ -208,9 +208,10 @@ fn brief(duration: Duration) -> String {
     match s {
         0 => format!("{} ms", duration.as_millis()),
         1..120 => format!("{s} s"),
-        120..7_200 => format!("{} min", s / 60),
-        7_200..172_800 => format!("{} h", s / 3600),
-        _ => format!("{} d", s / 86_400),
+        // Rounded, because a certificate of 24 h is a moment younger than that when it is shown.
+        120..7_200 => format!("{} min", (s + 30) / 60),
+        7_200..172_800 => format!("{} h", (s + 1_800) / 3600),
+        _ => format!("{} d", (s + 43_200) / 86_400),
     }
 }
 
@@ -224,7 +225,7 @@ fn millis(micros: u64) -> String {
 
 fn signed_seconds(ms: i64) -> String {
     let tenths = ms.unsigned_abs() / 100;
-    format!("{}{}.{} s", if ms < 0 { '-' } else { '+' }, tenths / 10, tenths % 10)
+    format!("{}{}.{} s", if ms < 0 && tenths > 0 { '-' } else { '+' }, tenths / 10, tenths % 10)
 }
 
 fn mebibytes(octets: usize) -> String {

@@ -152,6 +152,10 @@ struct Supervised {
 /// when all tunnels are closed.
 pub async fn keep_all(shared: Arc<Shared>, mut stop: watch::Receiver<Option<Duration>>) {
     let mut bundles = shared.gate.bundles.changes();
+    if shared.gate.bundles.current().edges.is_empty() {
+        let text = "the environment has no edge to connect to; waiting for one".to_owned();
+        shared.tell(Event::Note { text });
+    }
     let mut running: HashMap<EdgeId, Supervised> = HashMap::new();
     let mut tasks = JoinSet::new();
     let grace = loop {
