@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use mezusphere_model::id::{EdgeId, WarpgateId};
 use mezusphere_model::route::AuthMode;
 use mezusphere_pki::Role;
 use support::agent::{Agent, Scene, state};
@@ -15,7 +16,7 @@ use support::edge::{Edge, head};
 use support::upstream::{self, OK};
 use support::{Platform, refusal, route, until};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tunnel_proto::connect::refusal as codes;
+use tunnel_proto::connect::{Enrolled, Reply, refusal as codes};
 use warpgate::exit::Exit;
 
 const NO_UPSTREAM: [String; 0] = [];
@@ -121,6 +122,47 @@ async fn r19_a_platform_with_another_root_than_the_keys_is_not_told_anything() {
     assert_eq!(agent.exit().await, Exit::ControlUnreachable);
     assert_eq!(agent.event("error").await["code"], "trust.edge_unknown_ca");
     assert_eq!(platform.enrolled.load(Ordering::SeqCst), 0, "the key was not sent");
+}
+
+#[tokio::test]
+async fn r06_an_edge_that_changes_what_control_answers_is_caught() {
+    type Change = fn(&Platform, &Platform, Enrolled) -> Enrolled;
+    let changes: [(&str, Change); 4] = [
+        ("another installation's certificate", |_, stranger, enrolled| Enrolled {
+            chain_pem: stranger.leaf(stranger.warpgate_role()).chain_pem(),
+            ..enrolled
+        }),
+        ("another instance's name", |_, _, enrolled| Enrolled {
+            warpgate: WarpgateId::from_bits(5),
+            ..enrolled
+        }),
+        ("a bundle of its own", |platform, _, enrolled| {
+            let mut bundle = platform.bundle();
+            bundle.site.routes = vec![route(1, "/*", AuthMode::Public)];
+            let edge = platform.leaf(Role::Edge(EdgeId::from_bits(1)));
+            Enrolled { bundle: Platform::sign(&bundle, &edge), ..enrolled }
+        }),
+        ("another root", |_, stranger, enrolled| Enrolled {
+            roots_pem: vec![stranger.root.certificate_pem()],
+            bundle: stranger.signed_bundle(),
+            ..enrolled
+        }),
+    ];
+    for (what, change) in changes {
+        let (platform, stranger) = (Platform::new(), Platform::new());
+        let control = Arc::clone(&platform);
+        *platform.twist.lock().unwrap() =
+            Some(Box::new(move |request| match control.control_answer(request) {
+                Reply::Enrolled(enrolled) => {
+                    Some(Reply::Enrolled(Box::new(change(&control, &stranger, *enrolled))))
+                }
+                other => Some(other),
+            }));
+        let mut agent = Agent::start_with(&platform, &NO_UPSTREAM, |config| config.exit_on_failure = true);
+        assert_eq!(agent.exit().await, Exit::ControlUnreachable, "{what}");
+        assert_eq!(agent.event("error").await["code"], "control.bad_answer", "{what}");
+        assert!(agent.named("edge_connected").is_empty());
+    }
 }
 
 #[tokio::test]

@@ -95,8 +95,9 @@ fn adopt(agent: &Agent, service: &ConnectService, enrollment: Enrollment) -> Res
     let now = agent.clock.now();
     let environment = agent.config.key.environment;
     let bundles =
-        Bundles::start(enrollment.bundle, &enrollment.pinned, environment, now, agent.clock.clone())
+        Bundles::start(enrollment.bundle.clone(), &enrollment.pinned, environment, now, agent.clock.clone())
             .map_err(|why| ConnectFailure::unusable_bundle(&why))?;
+    enrollment.judge(&bundles.trust().get(), now)?;
     agent.reporter.tell(Event::Control {
         address: service.address(),
         transport: enrollment.transport.as_str(),

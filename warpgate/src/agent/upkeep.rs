@@ -10,7 +10,6 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::info;
 
 use crate::backoff::jittered;
-use crate::bundle::{Offered, Rejected};
 use crate::enroll::{ConnectFailure, ConnectService};
 use crate::limits::{BUNDLE_POLL_EVERY, CLOCK_LOOK_EVERY, DOUBT_PAUSE, RENEWAL_PAUSE_MIN, SWEEP_EVERY};
 use crate::output::Event;
@@ -84,7 +83,13 @@ impl Upkeep {
         if !self.schedule.is_due(self.shared.clock.now()) {
             return Ok(());
         }
-        let enrollment = match self.service.enroll(Some(self.shared.instance)).await {
+        let enrolled = self.service.enroll(Some(self.shared.instance)).await.and_then(|enrollment| {
+            // It may bring the very roots that its certificate needs.
+            self.shared.take_bundle(enrollment.bundle.clone());
+            enrollment.judge(&self.shared.gate.bundles.trust().get(), self.shared.clock.now())?;
+            Ok(enrollment)
+        });
+        let enrollment = match enrolled {
             Ok(enrollment) => enrollment,
             Err(failure) => {
                 let now = self.shared.clock.now();
@@ -100,7 +105,6 @@ impl Upkeep {
             valid_s: identity.not_after().since(now).as_secs(),
             renews_s: self.schedule.wait(now).as_secs(),
         });
-        self.take(enrollment.bundle);
         self.shared.identity.replace(identity);
         self.shared.renewals.send_modify(|count| *count += 1);
         self.save();
@@ -116,19 +120,11 @@ impl Upkeep {
             Ok(bundle) => {
                 self.shared.reporter.works("control ");
                 if let Some(bundle) = bundle {
-                    self.take(bundle);
+                    self.shared.take_bundle(bundle);
                 }
                 Ok(())
             }
             Err(failure) => self.after_failure(failure, wait),
-        }
-    }
-
-    fn take(&self, bundle: mezusphere_model::bundle::SignedBundle) {
-        match self.shared.gate.bundles.offer(bundle) {
-            Ok(Offered::Taken { before }) => self.shared.routes_changed(&before),
-            Ok(Offered::Known) | Err(Rejected::Older { .. }) => {}
-            Err(why) => info!(%why, "Bundle of the connect service refused"),
         }
     }
 

@@ -15,7 +15,7 @@ use mezusphere_model::connection_key::ConnectionKey;
 use mezusphere_model::id::WarpgateId;
 use mezusphere_model::{Clock, Timestamp};
 use mezusphere_pki::trust::certificates_from_pem;
-use mezusphere_pki::{NodeIdentity, NodeKey, Role, Trust};
+use mezusphere_pki::{ExpectedRole, NodeIdentity, NodeKey, Role, Trust, verify_peer};
 use tokio::time::Instant;
 use tunnel_proto::connect::{BundleQuery, Enroll, Enrolled, Reply, Request};
 
@@ -57,6 +57,14 @@ pub struct Enrollment {
     pub clock_skew_ms: i64,
 }
 
+impl Enrollment {
+    /// Checks that the certificate is one that `trust` stands behind: an edge relayed it.
+    pub fn judge(&self, trust: &Trust, now: Timestamp) -> Result<(), ConnectFailure> {
+        let judged = verify_peer(self.identity.chain(), trust, now, ExpectedRole::AnyWarpgate);
+        judged.map(|_| ()).map_err(|why| ConnectFailure::bad_answer(&format!("our own certificate: {why}")))
+    }
+}
+
 impl ConnectService {
     /// The service of `key`, dialled from `network`; `hostname` is told to control for people to read.
     pub fn new(network: Network, key: ConnectionKey, clock: Clock, hostname: String) -> Self {
@@ -93,7 +101,13 @@ impl ConnectService {
             Reply::Refused(refusal) => return Err(ConnectFailure::refused(&refusal)),
             Reply::Bundle { .. } => return Err(ConnectFailure::bad_answer("it answered another question")),
         };
-        self.accept(enrolled, node_key, transport, took, asked_at.after(took / 2))
+        let identity = NodeIdentity::from_pem(&enrolled.chain_pem, node_key)
+            .map_err(|why| ConnectFailure::bad_answer(&why.to_string()))?;
+        let node = identity.name().role;
+        if !self.is_ours(&node, enrolled.warpgate, instance) {
+            return Err(ConnectFailure::bad_answer("the certificate names another node"));
+        }
+        self.accept(enrolled, identity, transport, took, asked_at.after(took / 2))
     }
 
     /// The environment's bundle, if there is one newer than `have_revision`; not verified yet.
@@ -119,28 +133,33 @@ impl ConnectService {
         Ok((reply, transport))
     }
 
+    /// Whether a certificate names this warpgate: of the key's environment, and the instance it was before.
+    fn is_ours(&self, node: &Role, given: WarpgateId, before: Option<WarpgateId>) -> bool {
+        match node {
+            Role::Warpgate { environment, id, .. } => {
+                *environment == self.key.environment
+                    && *id == given
+                    && before.is_none_or(|before| before == *id)
+            }
+            Role::Edge(_) | Role::Control(_) => false,
+        }
+    }
+
     /// Checks what control gave before it is used: an edge relayed it.
     fn accept(
         &self,
         enrolled: Enrolled,
-        node_key: NodeKey,
+        identity: NodeIdentity,
         transport: Transport,
         took: Duration,
         here: Timestamp,
     ) -> Result<Enrollment, ConnectFailure> {
         let bad = |why: String| ConnectFailure::bad_answer(&why);
         let clock_skew_ms = (here.as_micros() - enrolled.control_time.as_micros()) / 1000;
-        let identity =
-            NodeIdentity::from_pem(&enrolled.chain_pem, node_key).map_err(|why| bad(why.to_string()))?;
         let life = identity.not_after().since(enrolled.control_time);
         let skew_max = CLOCK_SKEW_MAX.min(life / 4);
         if Duration::from_millis(clock_skew_ms.unsigned_abs()) > skew_max {
             return Err(ConnectFailure::clock_skew(clock_skew_ms, skew_max));
-        }
-        match identity.name().role {
-            Role::Warpgate { environment, id, .. }
-                if environment == self.key.environment && id == enrolled.warpgate => {}
-            _ => return Err(ConnectFailure::bad_answer("the certificate names another node")),
         }
         let mut candidates = Vec::new();
         for pem in &enrolled.roots_pem {

@@ -24,6 +24,9 @@ pub(super) struct Activity {
     has_head: AtomicBool,
 }
 
+/// Shortest pause between two looks at the time, whatever a route's time-outs say.
+const LOOK_PAUSE_MIN: Duration = Duration::from_millis(10);
+
 /// Not yet.
 const NEVER: u64 = u64::MAX;
 
@@ -75,7 +78,8 @@ impl Activity {
             if now >= deadline {
                 return;
             }
-            sleep_until(if self.is_answered() { deadline } else { deadline.min(now + head) }).await;
+            let look = now + head.max(LOOK_PAUSE_MIN);
+            sleep_until(if self.is_answered() { deadline } else { deadline.min(look) }).await;
         }
     }
 

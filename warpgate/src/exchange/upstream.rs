@@ -1,8 +1,8 @@
 //! HTTP/1.1 to one upstream: connections, one request on one of them, and what went wrong in stable codes.
 //!
-//! What may be sent twice is decided here and nowhere else: only a request of which nothing was sent, or
-//! one without a body whose method is idempotent and of whose response no byte came, on a connection the
-//! upstream may have been closing.
+//! What may be sent twice is decided here and nowhere else: a request of which nothing was sent; and, once, one
+//! without a body whose method is idempotent, when a kept connection closed before the response's head, because
+//! the upstream may have been closing it at that very moment.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -79,7 +79,7 @@ impl Upstream {
         informational: &Arc<Informational>,
     ) -> Result<(Response<Incoming>, Lease), Failure> {
         let may_repeat = validated.method().is_idempotent() && body.is_empty();
-        let fresh = if may_repeat { POOL_IDLE_FOR } else { POOL_FRESH_FOR };
+        let mut fresh = if may_repeat { POOL_IDLE_FOR } else { POOL_FRESH_FOR };
         let connect_max = Duration::from_millis(validated.timeouts().connect_ms.into());
         let mut headers = validated.take_headers();
         loop {
@@ -107,7 +107,10 @@ impl Upstream {
                     }
                     let error = error.into_error();
                     match repeatable {
-                        Some(again) if is_close(&error) => (headers, body) = (again, RequestBody::Empty),
+                        Some(again) if is_close(&error) => {
+                            (headers, body) = (again, RequestBody::Empty);
+                            fresh = Duration::ZERO; // on a new connection
+                        }
                         _ => return Err(failure(&error, true)),
                     }
                 }

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 
-use super::{HIDDEN_VARIABLE, KEY_VARIABLE};
+use super::{HIDDEN_VARIABLE, Hidden, KEY_VARIABLE};
 
 /// Starts this program over with the key in the environment instead of on the command line, where every user
 /// of the machine can read it. Returns only if that is not needed or not possible.
@@ -28,7 +28,9 @@ pub fn hide(arguments: impl Iterator<Item = OsString>) {
     }
     command.args(kept);
     if std::env::var_os(KEY_VARIABLE).is_none_or(|value| value.is_empty()) {
-        command.env(KEY_VARIABLE, key).env(HIDDEN_VARIABLE, "1");
+        command.env(KEY_VARIABLE, key).env(HIDDEN_VARIABLE, Hidden::Moved.as_str());
+    } else {
+        command.env(HIDDEN_VARIABLE, Hidden::Ignored.as_str());
     }
     // On success this process is gone; on failure the key stays where it is and a note says so.
     let _error = command.exec();

@@ -1,4 +1,4 @@
-//! Where the connection key comes from, and in which order; [`hide`] keeps it out of `ps`.
+//! Where the connection key comes from, and in which order; [`hide()`] keeps it out of `ps`.
 //!
 //! Order: `--key-file`, `WARPGATE_KEY`, `WARPGATE_KEY_FILE`, standard input (`--key -`),
 //! `$CREDENTIALS_DIRECTORY/warpgate-key`, `--key`. The key itself is never printed: only its last four characters.
@@ -24,7 +24,7 @@ pub const KEY_VARIABLE: &str = "WARPGATE_KEY";
 /// Environment variable that names a file which holds the key.
 pub const KEY_FILE_VARIABLE: &str = "WARPGATE_KEY_FILE";
 
-/// Set by [`hide`] for the process that takes over, so that it can say where the key came from.
+/// Set by [`hide()`] for the process that takes over, so that it can say where the key came from.
 pub const HIDDEN_VARIABLE: &str = "WARPGATE_KEY_WAS_ARGUMENT";
 
 /// Name of the key's file among systemd's credentials (`LoadCredential=warpgate-key:…`).
@@ -43,8 +43,27 @@ pub struct Sources {
     pub credentials: Option<PathBuf>,
     /// `--key`; `-` means standard input.
     pub argument: Option<String>,
-    /// `--key` was given and [`hide`] moved it to the environment.
-    pub hidden: bool,
+    /// `--key` was given and [`hide()`] took it from the command line.
+    pub hidden: Option<Hidden>,
+}
+
+/// What became of a `--key` that was taken from the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hidden {
+    /// It is in `WARPGATE_KEY` now.
+    Moved,
+    /// `WARPGATE_KEY` was set, and wins.
+    Ignored,
+}
+
+impl Hidden {
+    /// How [`HIDDEN_VARIABLE`] says it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Moved => "moved",
+            Self::Ignored => "ignored",
+        }
+    }
 }
 
 /// Where a key was found.
@@ -170,7 +189,9 @@ impl Sources {
             variable_file: path(KEY_FILE_VARIABLE),
             credentials: path("CREDENTIALS_DIRECTORY"),
             argument,
-            hidden: std::env::var_os(HIDDEN_VARIABLE).is_some(),
+            hidden: std::env::var(HIDDEN_VARIABLE)
+                .ok()
+                .map(|how| if how == Hidden::Ignored.as_str() { Hidden::Ignored } else { Hidden::Moved }),
         }
     }
 
@@ -200,14 +221,15 @@ impl Sources {
             return read_file(&path, Source::File(path.clone()), notes);
         }
         if let Some(text) = self.variable {
-            let source = if self.hidden { Source::Argument } else { Source::Variable };
-            if self.hidden {
+            let moved = self.hidden == Some(Hidden::Moved);
+            let source = if moved { Source::Argument } else { Source::Variable };
+            if moved {
                 notes.push(
                     "--key was visible to other users in `ps` for a moment; for services use --key-file FILE or \
                      WARPGATE_KEY"
                         .to_owned(),
                 );
-            } else if self.argument.is_some() {
+            } else if self.argument.is_some() || self.hidden.is_some() {
                 notes.push("WARPGATE_KEY is set, so --key is ignored".to_owned());
             }
             return Ok((source, text));
@@ -315,7 +337,7 @@ mod tests {
             variable_file: Some(by_variable.path().to_owned()),
             credentials: Some(credentials.path().to_owned()),
             argument: Some(if stdin { "-".to_owned() } else { keys[5].clone() }),
-            hidden: false,
+            hidden: None,
         };
         let find = |sources: Sources| {
             let found = sources.find(keys[3].as_bytes()).unwrap();
@@ -370,6 +392,22 @@ mod tests {
         assert_eq!(error.exit(), Exit::Usage);
         assert_eq!(error.to_string(), "the key file /nonexistent/key cannot be read: there is no such file");
         assert_eq!(Sources::default().find(io::empty()).err().unwrap().exit(), Exit::Usage);
+    }
+
+    #[test]
+    fn a_key_that_is_ignored_or_was_visible_is_pointed_out() {
+        let notes = |hidden, argument: Option<&str>| {
+            let (variable, argument) = (Some(key(1).reveal()), argument.map(str::to_owned));
+            Sources { variable, argument, hidden, ..Sources::default() }
+                .find(io::empty())
+                .unwrap()
+                .notes
+                .join("")
+        };
+        assert!(notes(Some(Hidden::Moved), None).contains("visible to other users"));
+        assert!(notes(Some(Hidden::Ignored), None).contains("--key is ignored"));
+        assert!(notes(None, Some("mzw_x")).contains("--key is ignored"));
+        assert_eq!(notes(None, None), "");
     }
 
     #[test]

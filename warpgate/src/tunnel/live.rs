@@ -16,7 +16,6 @@ use tunnel_proto::limits::EXCHANGES_MAX;
 use super::Shared;
 use super::dial::Tunnel;
 use super::failure::Failure;
-use crate::bundle::{Offered, Rejected};
 use crate::exchange::{self, Gate, TunnelExchanges};
 use crate::limits::{
     CERTIFICATE_MARGIN, CLOCK_LOOK_EVERY, CONTROL_QUEUE_MAX, DRAIN_LATE_ARRIVALS, REPLACED_GRACE_MAX,
@@ -187,7 +186,7 @@ impl State {
         notices: &mpsc::Sender<Notice>,
     ) -> Option<(CloseCode, Failure)> {
         match event {
-            WarpgateEvent::Bundle(signed) => self.take_bundle(signed),
+            WarpgateEvent::Bundle(signed) => self.shared.take_bundle(signed),
             WarpgateEvent::ProbeDone { nonce, rtt } if nonce == self.probe.nonce && !self.probe.done => {
                 self.probe.done = true;
                 drop(notices.try_send(Notice::Proven(rtt)));
@@ -209,14 +208,6 @@ impl State {
             WarpgateEvent::Welcomed(_) | WarpgateEvent::ProbeDone { .. } => {}
         }
         None
-    }
-
-    fn take_bundle(&self, signed: mezusphere_model::bundle::SignedBundle) {
-        match self.shared.gate.bundles.offer(signed) {
-            Ok(Offered::Taken { before }) => self.shared.routes_changed(&before),
-            Ok(Offered::Known) | Err(Rejected::Older { .. }) => {}
-            Err(why) => info!(%why, "Bundle of an edge refused"),
-        }
     }
 
     fn ask_for_probe(&mut self) {

@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mezusphere_model::bundle::EdgeAddress;
+use mezusphere_model::bundle::{EdgeAddress, SignedBundle};
 use mezusphere_model::id::{EdgeId, WarpgateId};
 use mezusphere_model::slug::Slug;
 use mezusphere_model::{Clock, Entropy};
@@ -30,7 +30,7 @@ use tokio::task::JoinSet;
 
 pub use endpoint::Network;
 
-use crate::bundle::Trusted;
+use crate::bundle::{Offered, Rejected};
 use crate::exchange::Gate;
 use crate::output::{Event, Reporter};
 use crate::routes;
@@ -126,11 +126,20 @@ impl Shared {
         self.reporter.tell(event);
     }
 
-    /// Tells what is different from `before`, if a route is.
-    pub fn routes_changed(&self, before: &Trusted) {
-        let now = Arc::clone(&self.gate.bundles.current());
-        if let Some(event) = routes::changes(before, &now, self.gate.declared()) {
-            self.tell(event);
+    /// Puts a bundle in force if it is newer and control signed it, and tells what is different then.
+    pub fn take_bundle(&self, signed: SignedBundle) {
+        match self.gate.bundles.offer(signed) {
+            Ok(Offered::Taken { before }) => {
+                let now = Arc::clone(&self.gate.bundles.current());
+                if let Some(event) = routes::changes(&before, &now, self.gate.declared()) {
+                    self.tell(event);
+                }
+            }
+            Ok(Offered::Known) | Err(Rejected::Older { .. }) => {}
+            Err(why) => self.reporter.tell_failure("bundle", |repeats| {
+                let more = if repeats == 0 { String::new() } else { format!(" ({repeats} more in 5 min)") };
+                Event::Note { text: format!("a new bundle is not used, the one before stays: {why}{more}") }
+            }),
         }
     }
 }

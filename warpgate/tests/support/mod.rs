@@ -268,9 +268,17 @@ impl Platform {
             Request::Enroll(_) => self.enrolled.fetch_add(1, Ordering::SeqCst),
             Request::Bundle(_) => self.polled.fetch_add(1, Ordering::SeqCst),
         };
-        if let Some(reply) = self.twist.lock().unwrap().as_ref().and_then(|twist| twist(request)) {
-            return reply;
-        }
+        let twisted = self.twist.lock().unwrap().as_ref().and_then(|twist| twist(request));
+        twisted.unwrap_or_else(|| self.control_answer(request))
+    }
+
+    pub fn warpgate_role(&self) -> Role {
+        let Audience { project, environment } = self.audience;
+        Role::Warpgate { project, environment, id: WarpgateId::from_bits(0xabc) }
+    }
+
+    /// What control answers, if nothing is twisted.
+    pub fn control_answer(&self, request: &Request) -> Reply {
         match request {
             Request::Enroll(enroll) => {
                 let warpgate = enroll.instance.unwrap_or(WarpgateId::from_bits(0xabc));
