@@ -1,6 +1,7 @@
 //! The store's figures: transactions per second, how fast a change reaches a copy, what a look-up costs.
 //!
-//! `cargo bench -p mezusphere-store --all-features` prints them; they are for people, nothing is checked here.
+//! `cargo bench -p mezusphere-store --all-features` prints them, with the names of parts after `--` only those; they are
+//! for people, nothing is checked here.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -33,14 +34,28 @@ async fn main() {
     if !std::env::args().any(|arg| arg == "--bench") {
         return; // built and started by a run of all tests
     }
-    idle().await;
-    writes().await;
-    propagation().await;
-    for count in [1_000, 20_000, 100_000] {
-        lookups(count).await;
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
+    let wants = |part: &str| wanted.is_empty() || wanted.iter().any(|name| name == part);
+    if wants("idle") {
+        idle().await;
     }
-    churn().await;
-    role_change(5_000).await;
+    if wants("writes") {
+        writes().await;
+    }
+    if wants("propagation") {
+        propagation().await;
+    }
+    if wants("lookups") {
+        for count in [1_000, 20_000, 100_000] {
+            lookups(count).await;
+        }
+    }
+    if wants("churn") {
+        churn().await;
+    }
+    if wants("role") {
+        role_change(5_000).await;
+    }
 }
 
 /// What a node with little to do holds in memory, step by step.
@@ -98,6 +113,9 @@ async fn churn() {
         }
         while replica.revision(partition) < revision {
             tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        if round % 25 == 24 {
+            println!("after {} changes: memory {} MiB", (round + 1) * 500, resident_kib() / 1024);
         }
     }
     println!(

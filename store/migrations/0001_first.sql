@@ -1,5 +1,6 @@
 -- The first schema. Times are microseconds since 1970 UTC; ids and names are text; hashes and sealed values are bytes.
--- Written in what SQLite and PostgreSQL have in common; BLOB is the one word that differs (BYTEA).
+-- Written in what SQLite and PostgreSQL have in common. Two things differ there: BLOB is BYTEA, and the reference from
+-- directories to projects, which do not exist yet at that point, is added afterwards.
 -- Where a row belongs to a tenant, its keys carry the tenant, so that a row cannot refer across tenants.
 
 CREATE TABLE organizations (

@@ -18,8 +18,8 @@ use arc_swap::ArcSwap;
 use sled::{Db, IVec};
 
 /// Memory for pages, in bytes, filled only as there is data: a node with few sessions stays far below it. sled's default
-/// is 1 GiB. About 40 000 sessions stay hot in it; the edge keeps decoded ones in front.
-const CACHE_LEN: u64 = 32 * 1024 * 1024;
+/// is 1 GiB. About 20 000 sessions stay hot in it; the edge keeps decoded ones in front.
+const CACHE_LEN: u64 = 16 * 1024 * 1024;
 
 const DAMAGED: &str = "damaged";
 
