@@ -3,6 +3,7 @@
 //! Order: `--key-file`, `WARPGATE_KEY`, `WARPGATE_KEY_FILE`, standard input (`--key -`),
 //! `$CREDENTIALS_DIRECTORY/warpgate-key`, `--key`. The key itself is never printed: only its last four characters.
 
+mod error;
 mod hide;
 
 use std::fmt;
@@ -10,12 +11,12 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 
-use mezusphere_model::connection_key::{ConnectionKey, ConnectionKeyError};
+use mezusphere_model::connection_key::ConnectionKey;
 use zeroize::Zeroizing;
 
+pub use error::{KeyError, reason};
 pub use hide::hide;
 
-use crate::exit::Exit;
 use crate::limits::KEY_LEN_MAX;
 
 /// Environment variable that holds the key.
@@ -91,81 +92,6 @@ pub struct Found {
     pub hint: String,
     /// What the user should know about how the key was given.
     pub notes: Vec<String>,
-}
-
-/// Why there is no usable key.
-#[derive(Debug, thiserror::Error)]
-pub enum KeyError {
-    /// No source has one.
-    #[error("no connection key was given")]
-    Missing,
-    /// A file cannot be read.
-    #[error("the key file {} cannot be read: {}", .0.display(), reason(.1))]
-    Unreadable(PathBuf, io::Error),
-    /// Standard input cannot be read.
-    #[error("the key cannot be read from standard input: {}", reason(.0))]
-    Stdin(io::Error),
-    /// The source is there, and empty.
-    #[error("there is no key in {0}")]
-    Empty(Source),
-    /// Too long to be one.
-    #[error("{0} holds more than {KEY_LEN_MAX} characters, so it is not a connection key")]
-    TooLong(Source),
-    /// It is there, and is not a connection key.
-    #[error("{why} (read from {place})")]
-    Bad {
-        /// Where it was.
-        place: Source,
-        /// What is wrong with it.
-        why: ConnectionKeyError,
-    },
-}
-
-impl KeyError {
-    /// How the program ends on it.
-    pub fn exit(&self) -> Exit {
-        match self {
-            Self::Bad { .. } | Self::TooLong(_) => Exit::KeyInvalid,
-            Self::Missing | Self::Unreadable(..) | Self::Stdin(_) | Self::Empty(_) => Exit::Usage,
-        }
-    }
-
-    /// What to do next.
-    pub fn next(&self) -> String {
-        match self {
-            Self::Missing | Self::Empty(_) => {
-                "create one with: mezusphere api-key create PROJECT; then put it \
-                 in a file and pass --key-file FILE, or in the variable WARPGATE_KEY"
-                    .to_owned()
-            }
-            Self::Unreadable(path, _) => {
-                format!("check that {} exists and that this user may read it", path.display())
-            }
-            Self::Stdin(_) => "pass the key with --key-file FILE instead".to_owned(),
-            Self::Bad { why: ConnectionKeyError::ApiKey, .. } => {
-                "an API key is for programs that call your routes; ask for the project's connection key, which \
-                 starts with mzw_"
-                    .to_owned()
-            }
-            Self::Bad { why: ConnectionKeyError::TooNew(_), .. } => "update warpgate".to_owned(),
-            Self::Bad { .. } | Self::TooLong(_) => {
-                "copy the connection key again, whole; it is one line that starts with mzw_".to_owned()
-            }
-        }
-    }
-}
-
-/// An I/O error in words, without the operating system's number.
-pub fn reason(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => "there is no such file".to_owned(),
-        io::ErrorKind::PermissionDenied => "this user may not".to_owned(),
-        io::ErrorKind::IsADirectory => "it is a directory".to_owned(),
-        _ => {
-            let text = error.to_string();
-            text.split(" (os error").next().unwrap_or(&text).to_owned()
-        }
-    }
 }
 
 impl fmt::Display for Source {
@@ -306,6 +232,7 @@ mod tests {
     use mezusphere_model::{Entropy, Host};
 
     use super::*;
+    use crate::exit::Exit;
 
     fn key(seed: u8) -> ConnectionKey {
         let entropy = Entropy::counting();
