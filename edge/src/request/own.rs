@@ -84,7 +84,7 @@ pub(crate) async fn serve(
     let method = &inbound.ask.method;
     let reads = method == Method::GET || method == Method::HEAD;
     match endpoint {
-        Endpoint::Callback if method == Method::GET => callback(inbound, parts).await,
+        Endpoint::Callback if method == Method::GET => callback(inbound, site, parts).await,
         Endpoint::Callback => Err(Refusal::OwnMethod("GET")),
         Endpoint::SignOut if reads => sign_out_form(inbound, site, parts).await,
         Endpoint::SignOut if method == Method::POST => sign_out(inbound, parts).await,
@@ -97,24 +97,30 @@ pub(crate) async fn serve(
 }
 
 /// Turns the code from the login host into a session of this host.
-async fn callback(inbound: Inbound<'_>, parts: &ServerParts) -> Result<Own, Refusal> {
+async fn callback(inbound: Inbound<'_>, site: &Site, parts: &ServerParts) -> Result<Own, Refusal> {
     let Inbound { ask, address, cookies, .. } = inbound;
-    let state = cookies.state.ok_or(Refusal::Callback(CallbackWhy::NoState))?;
+    let state = cookies.state.as_ref().ok_or(Refusal::Callback(CallbackWhy::NoState))?;
     let code = ask.uri.query().and_then(code).ok_or(Refusal::Callback(CallbackWhy::NoCode))?;
     // Each try is a question to control by somebody unknown.
     parts.view.charge(ask.client).map_err(Refusal::TooMany)?;
-    let old = cookies.session.and_then(|cookie| cookie.token());
+    let old = cookies.session.as_ref().and_then(SessionText::token);
     let redeem = RedeemCode {
         code,
         host: address.authority.host.clone(),
-        state_hash: sign_in::state_hash(&state),
+        state_hash: sign_in::state_hash(state),
         replaces: old.as_ref().map(Token::hash),
     };
-    let Redeemed { token, found, born_at, return_to } =
-        control(parts.link.redeem(redeem)).await.map_err(|error| match error {
-            LinkError::Refused(_) => Refusal::Callback(CallbackWhy::Spent),
-            LinkError::Away => Refusal::ControlAway,
-        })?;
+    let Redeemed { token, found, born_at, return_to } = match control(parts.link.redeem(redeem)).await {
+        Ok(redeemed) => redeemed,
+        Err(LinkError::Away) => return Err(Refusal::ControlAway),
+        Err(LinkError::Refused(_)) => {
+            // Whoever goes back in the browser, or clicks twice, is signed in by now.
+            let signed_in = somebody(ask, &address.authority, &cookies, site, parts).await?.is_some();
+            let front = format!("{}/", address.authority.origin());
+            let spent = Refusal::Callback(CallbackWhy::Spent);
+            return if signed_in { Ok(respond::redirect(&front, ask.asker())) } else { Err(spent) };
+        }
+    };
     let platform = parts.view.platform().ok_or(Refusal::Starting)?;
     let key = platform.doc.cookie_keys.first().ok_or(Refusal::Starting)?;
     let token = Token::parse(&token).ok_or(Refusal::Internal)?;

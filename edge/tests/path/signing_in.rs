@@ -109,6 +109,15 @@ async fn a_code_without_the_browser_that_began_is_refused_before_control_is_aske
     let spent = world.send(get_as("/.mezu/callback?code=abc", &state)).await;
     assert!(!spent.headers().contains_key(SET_COOKIE));
     assert_eq!(code(spent).await, (400, "edge.sign_in_failed".to_owned()));
+    // Who clicked twice is signed in by then, and goes on.
+    let both = format!("{state}; {}", world.sign_in(&["customer"]));
+    world.settle().await;
+    let again = world.send(get_as("/.mezu/callback?code=abc", &both)).await;
+    assert_eq!(
+        (again.status().as_u16(), &again.headers()[LOCATION]),
+        (302, &::http::HeaderValue::from_static("https://shop.localhost:8443/"))
+    );
+    assert!(!again.headers().contains_key(SET_COOKIE));
     let post = request(Method::POST, "/.mezu/callback?code=abc", &[(COOKIE.as_str(), &state)], empty());
     let refused = world.send(post).await;
     assert_eq!((refused.status().as_u16(), refused.headers()["allow"].to_str().unwrap()), (405, "GET"));

@@ -22,6 +22,9 @@ use tunnel_proto::principals::Known;
 
 use crate::world::{ENVIRONMENT, PROJECT};
 
+/// Requests written down; a measurement sends more than anybody reads.
+const LOG_LEN_MAX: usize = 10_000;
+
 /// What reached the upstream.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
@@ -176,7 +179,7 @@ async fn serve(connection: quinn::Connection, shared: Shared, handler: Arc<Handl
                         Ok(claims) => claims,
                         Err(code) => return exchange.fail(code, false).await,
                     };
-                    shared.log.lock().unwrap().push(Seen { head: (*head).clone(), claims });
+                    shared.note(&head, claims);
                     exchange.head = Some(*head);
                     handler(exchange).await;
                 }
@@ -195,6 +198,13 @@ async fn serve(connection: quinn::Connection, shared: Shared, handler: Arc<Handl
 }
 
 impl Shared {
+    fn note(&self, head: &RequestHead, claims: Option<Claims>) {
+        let mut log = self.log.lock().unwrap();
+        if log.len() < LOG_LEN_MAX {
+            log.push(Seen { head: head.clone(), claims });
+        }
+    }
+
     fn identify(&self, identity: &IdentityRef) -> Result<Option<Claims>, FailureCode> {
         match identity {
             IdentityRef::None => Ok(None),
