@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bundle::SignedBundle;
 use crate::clock::Timestamp;
+use crate::host::Host;
 use crate::id::{ApiKeyId, EnvironmentId, OrganizationId, ProjectId, ServiceAccountId, SignInId, UserId};
 use crate::identity::Subject;
 use crate::platform::Platform;
@@ -20,6 +21,8 @@ use crate::token::{CookieKey, TokenHash};
 pub enum Partition {
     /// The installation's own documents.
     Platform,
+    /// What only a node that runs control may hold: certificates of the platform's hosts. Never leaves over an edge link.
+    Control,
     /// An organization's.
     Organization(OrganizationId),
     /// A project's.
@@ -30,6 +33,7 @@ impl std::fmt::Display for Partition {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Platform => f.write_str("platform"),
+            Self::Control => f.write_str("control"),
             Self::Organization(id) => id.fmt(f),
             Self::Project(id) => id.fmt(f),
         }
@@ -40,8 +44,10 @@ impl std::str::FromStr for Partition {
     type Err = crate::id::IdError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == "platform" {
-            return Ok(Self::Platform);
+        match text {
+            "platform" => return Ok(Self::Platform),
+            "control" => return Ok(Self::Control),
+            _ => {}
         }
         text.parse().map(Self::Project).or_else(|_| text.parse().map(Self::Organization))
     }
@@ -129,16 +135,46 @@ impl std::fmt::Debug for CertificateDoc {
 pub struct PlatformDoc {
     /// Its hosts and port.
     pub platform: Platform,
-    /// SPIFFE trust domain (SPIFFE-ID §2.1).
-    pub trust_domain: String,
-    /// Root certificates to trust, PEM, newest first.
-    pub roots_pem: Vec<String>,
     /// Keys that may sign session cookies, newest first: the first one signs.
     pub cookie_keys: Vec<CookieKey>,
     /// What applications verify assertions with, as a JWK set (RFC 7517 §5).
     pub assertion_jwks: serde_json::Value,
+    /// Where edges reach control nodes, in no order; empty where edge and control are one process.
+    #[serde(default)]
+    pub controls: Vec<NodeAddress>,
+}
+
+/// Whom every node of the installation trusts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrustDoc {
+    /// SPIFFE trust domain (SPIFFE-ID §2.1).
+    pub trust_domain: String,
+    /// Root certificates to trust, PEM, newest first.
+    pub roots_pem: Vec<String>,
     /// Certificates refused before their end: SPIFFE URIs of evicted nodes.
     pub denied: Vec<String>,
+}
+
+/// Where nodes reach a control node: its node port.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct NodeAddress {
+    /// Host name or IP address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+/// A challenge of a certificate authority that any edge may be asked to answer (RFC 8555 §8, RFC 8737).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AcmeChallengeDoc {
+    /// The host to be certified.
+    pub host: Host,
+    /// Names the challenge: the last segment of the http-01 path.
+    pub token: String,
+    /// What proves control over the account: the http-01 body, and what tls-alpn-01 certifies a digest of.
+    pub key_authorization: String,
+    /// After this nobody asks any more.
+    pub expires_at: Timestamp,
 }
 
 /// A sign-in that has ended: every session of it is dead.
@@ -160,8 +196,12 @@ pub struct RevocationDoc {
 pub enum Document {
     /// Partition: platform.
     Platform(PlatformDoc),
-    /// Partition: platform (for the platform's hosts and the wildcard) or project.
+    /// Partition: platform.
+    Trust(TrustDoc),
+    /// Partition: control (for the platform's own hosts), platform (for the wildcard of endpoints) or project.
     Certificate(CertificateDoc),
+    /// Partition: platform.
+    AcmeChallenge(AcmeChallengeDoc),
     /// Partition: project.
     Site(Box<SiteDoc>),
     /// Partition: project.
@@ -181,6 +221,8 @@ impl Document {
     pub fn key(&self) -> DocumentKey {
         match self {
             Self::Platform(_) => DocumentKey::platform(),
+            Self::Trust(_) => DocumentKey::trust(),
+            Self::AcmeChallenge(doc) => DocumentKey::acme_challenge(&doc.token),
             Self::Certificate(doc) => DocumentKey::certificate(doc.names.first().map_or("", String::as_str)),
             Self::Site(doc) => DocumentKey::site(doc.environment),
             Self::Bundle(doc) => DocumentKey::bundle(doc.environment),
@@ -202,6 +244,16 @@ impl DocumentKey {
     /// The one platform document.
     pub fn platform() -> Self {
         Self("platform".to_owned())
+    }
+
+    /// The one trust document.
+    pub fn trust() -> Self {
+        Self("trust".to_owned())
+    }
+
+    /// The challenge with this token.
+    pub fn acme_challenge(token: &str) -> Self {
+        Self(format!("acme-challenge/{token}"))
     }
 
     /// The certificate whose first name this is.

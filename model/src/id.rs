@@ -164,6 +164,8 @@ ids! {
     ControlId = "ctl";
     /// One request on its way; in every log line and error page.
     RequestId = "req";
+    /// An invitation for an edge to join; good once.
+    JoinId = "inv";
     /// A flow: one run of a sign-in, sign-up, recovery….
     FlowId = "flw";
 }

@@ -17,6 +17,7 @@ pub mod header;
 pub mod host;
 pub mod id;
 pub mod identity;
+pub mod join_token;
 pub mod link;
 pub mod path;
 pub mod platform;

@@ -7,6 +7,7 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -138,8 +139,32 @@ pub struct TunnelReport {
     pub at: Timestamp,
 }
 
-/// The questions.
+/// What an edge says of itself at each contact that is new, and at least every [`ABOUT_EVERY`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AboutEdge {
+    /// Its program's version.
+    pub version: String,
+    /// Where it stands, for people.
+    pub region: String,
+    /// Host name or address where warpgates dial it.
+    pub host: String,
+    /// UDP and TCP port of the same.
+    pub port: u16,
+    /// It takes no new tunnels or connections any more.
+    pub draining: bool,
+}
+
+/// Between two reports of an edge about itself; `edge list` shows one as away after three missed ones.
+pub const ABOUT_EVERY: Duration = Duration::from_secs(10);
+
+/// The questions. An implementation belongs to one edge: who asks is never part of a message.
 pub trait ControlLink: Send + Sync + 'static {
+    /// Certifies the edge's next key: a certificate request (PKCS #10, DER) in, the chain out, leaf first (DER).
+    fn certify(&self, csr_der: Vec<u8>) -> Answer<'_, Result<Vec<Vec<u8>>, LinkError>>;
+
+    /// Tells where the edge is and how it does; a new address goes into every bundle.
+    fn about(&self, about: AboutEdge) -> Answer<'_, Result<(), LinkError>>;
+
     /// Turns a hand-off code into a session.
     fn redeem(&self, code: RedeemCode) -> Answer<'_, Result<Redeemed, LinkError>>;
 
