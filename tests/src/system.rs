@@ -108,6 +108,17 @@ impl Node {
         Ok(Arc::new(client::tls(&self.roots(), &[alpn])?))
     }
 
+    /// Waits until the edge answers for a host at all: certificate and site come over the feed, a moment after they were made.
+    pub async fn serves(&self, host: &str) -> anyhow::Result<()> {
+        client::h1::until(&self.target(host, "/")?, &self.tls(b"http/1.1")?, |_| true).await
+    }
+
+    /// Waits until the edge knows a route for this path.
+    pub async fn routes(&self, host: &str, path: &str) -> anyhow::Result<()> {
+        let known = |status| status != http::StatusCode::NOT_FOUND;
+        client::h1::until(&self.target(host, path)?, &self.tls(b"http/1.1")?, known).await
+    }
+
     /// A project `shop` with a public and a protected route, the role `customer`, and the user Ada.
     pub async fn seed_shop(&self) -> anyhow::Result<Shop> {
         self.admin(&["project", "create", "shop", "--name", "Shop"]).await?;
@@ -128,6 +139,7 @@ impl Node {
             ])
             .await?;
         let key = self.admin(&["api-key", "create", "shop"]).await?;
+        self.routes("shop.localhost", "/account/").await?;
         let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
         Ok(Shop {
             host: "shop.localhost".to_owned(),

@@ -79,6 +79,7 @@ async fn what_is_missing_on_the_way_is_named() -> Result<()> {
     assert!(no_upstream.body.contains("warpgate.upstream_refused"), "{}", no_upstream.body);
 
     node.admin(&["project", "create", "empty"]).await?;
+    node.serves("empty.localhost").await?;
     let no_route = browser.load(&at("empty.localhost", "/nothing")).await?;
     assert_eq!(no_route.status, StatusCode::NOT_FOUND, "{}", no_route.body);
     Ok(())
