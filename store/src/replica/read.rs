@@ -5,7 +5,8 @@
 
 use mezusphere_model::bundle::SignedBundle;
 use mezusphere_model::document::{
-    ApiKeyDoc, CertificateDoc, DocumentKey, Partition, PlatformDoc, PrincipalDoc, RevocationDoc,
+    AcmeChallengeDoc, ApiKeyDoc, CertificateDoc, DocumentKey, Partition, PlatformDoc, PrincipalDoc,
+    RevocationDoc, TrustDoc,
 };
 use mezusphere_model::id::{ApiKeyId, EnvironmentId, ProjectId, SignInId};
 use mezusphere_model::identity::Subject;
@@ -28,6 +29,9 @@ pub enum ReadError {
     /// What was asked for is damaged; it is being fetched anew. Given only where "missing" would permit something.
     #[error("the replica is damaged and being mended")]
     Damaged,
+    /// It is there, but only a newer version can read it. What it says is unknown, so nothing may rest on it.
+    #[error("the document needs a newer version")]
+    TooNew,
 }
 
 /// What a look-up found.
@@ -35,14 +39,26 @@ enum Found<T> {
     Document(T),
     Missing,
     Damaged,
+    /// Whole, but of a form this version does not know, or says itself that it needs a newer reader.
+    TooNew,
 }
 
 impl<T> Found<T> {
-    /// Where what is missing is refused, what is damaged may count as missing.
-    fn or_missing(self) -> Option<T> {
+    /// Where what is missing is refused, what is damaged may count as missing: it comes back by itself. What needs a newer
+    /// version does not, and whoever asks control instead would get the same document by another way.
+    fn or_missing(self) -> Result<Option<T>, ReadError> {
         match self {
-            Self::Document(document) => Some(document),
-            Self::Missing | Self::Damaged => None,
+            Self::Document(document) => Ok(Some(document)),
+            Self::Missing | Self::Damaged => Ok(None),
+            Self::TooNew => Err(ReadError::TooNew),
+        }
+    }
+
+    /// Where "missing" would permit something.
+    fn or_refuse(self) -> Result<Option<T>, ReadError> {
+        match self {
+            Self::Damaged => Err(ReadError::Damaged),
+            found => found.or_missing(),
         }
     }
 }
@@ -52,36 +68,32 @@ impl Replica {
     pub fn session(&self, token: &TokenHash) -> Result<Option<SessionDoc>, ReadError> {
         let found: Found<SessionDoc> = self.shared.find_indexed(&DocumentKey::session(token))?;
         // The document names its token itself, so that no mix-up can lend it to another.
-        Ok(found.or_missing().filter(|session| session.token_hash == *token))
+        Ok(found.or_missing()?.filter(|session| session.token_hash == *token))
     }
 
     /// Somebody's principal in a project. One look-up, as cheap as [`Replica::session`].
     pub fn principal(&self, project: ProjectId, subject: Subject) -> Result<Option<PrincipalDoc>, ReadError> {
         let key = DocumentKey::principal(subject);
         let found: Found<PrincipalDoc> = self.shared.find(Partition::Project(project), &key)?;
-        Ok(found.or_missing().filter(|doc| doc.project == project && doc.subject == subject))
+        Ok(found.or_missing()?.filter(|doc| doc.project == project && doc.subject == subject))
     }
 
     /// An API key. As cheap as [`Replica::session`].
     pub fn api_key(&self, id: ApiKeyId) -> Result<Option<ApiKeyDoc>, ReadError> {
         let found: Found<ApiKeyDoc> = self.shared.find_indexed(&DocumentKey::api_key(id))?;
-        Ok(found.or_missing().filter(|key| key.id == id))
+        Ok(found.or_missing()?.filter(|key| key.id == id))
     }
 
     /// Whether a sign-in has ended, as a project knows it. One look-up, as cheap as [`Replica::session`].
     ///
     /// # Errors
-    /// [`ReadError::Damaged`] if it cannot be told.
+    /// [`ReadError::Damaged`] or [`ReadError::TooNew`] if it cannot be told.
     pub fn revocation(
         &self,
         project: ProjectId,
         sign_in: SignInId,
     ) -> Result<Option<RevocationDoc>, ReadError> {
-        match self.shared.find(Partition::Project(project), &DocumentKey::revocation(sign_in))? {
-            Found::Document(document) => Ok(Some(document)),
-            Found::Missing => Ok(None),
-            Found::Damaged => Err(ReadError::Damaged),
-        }
+        self.shared.find(Partition::Project(project), &DocumentKey::revocation(sign_in))?.or_refuse()
     }
 
     /// An environment's signed bundle. Reads the disk: not on the request path.
@@ -91,14 +103,14 @@ impl Replica {
         environment: EnvironmentId,
     ) -> Result<Option<SignedBundle>, ReadError> {
         let key = DocumentKey::bundle(environment);
-        Ok(self.shared.find(Partition::Project(project), &key)?.or_missing())
+        self.shared.find(Partition::Project(project), &key)?.or_missing()
     }
 
     /// An environment's site; `None` also if it needs a newer reader. Reads the disk: not on the request path.
     pub fn site(&self, project: ProjectId, environment: EnvironmentId) -> Result<Option<SiteDoc>, ReadError> {
         let key = DocumentKey::site(environment);
         let found: Found<SiteDoc> = self.shared.find(Partition::Project(project), &key)?;
-        Ok(found.or_missing().filter(|site| readable(site) && site.project == project))
+        Ok(found.or_missing()?.filter(|site| readable(site) && site.project == project))
     }
 
     /// Every site this version can read, routes that it cannot read included (they are closed when decided on).
@@ -118,7 +130,31 @@ impl Replica {
 
     /// The platform document; `None` until the first contact. Reads the disk: not on the request path.
     pub fn platform(&self) -> Result<Option<PlatformDoc>, ReadError> {
-        Ok(self.shared.find(Partition::Platform, &DocumentKey::platform())?.or_missing())
+        self.shared.find(Partition::Platform, &DocumentKey::platform())?.or_missing()
+    }
+
+    /// Whom the nodes of the installation trust, and who is denied; `None` until the first contact. Reads the disk: not on
+    /// the request path.
+    ///
+    /// # Errors
+    /// [`ReadError::Damaged`] or [`ReadError::TooNew`] if it cannot be told: keep to what was read last.
+    pub fn trust(&self) -> Result<Option<TrustDoc>, ReadError> {
+        self.shared.find(Partition::Platform, &DocumentKey::trust())?.or_refuse()
+    }
+
+    /// The challenge of a certificate authority with this token, expired ones included. One look-up, as cheap as
+    /// [`Replica::session`].
+    pub fn acme_challenge(&self, token: &str) -> Result<Option<AcmeChallengeDoc>, ReadError> {
+        let key = DocumentKey::acme_challenge(token);
+        let found: Found<AcmeChallengeDoc> = self.shared.find(Partition::Platform, &key)?;
+        Ok(found.or_missing()?.filter(|challenge| challenge.token == token))
+    }
+
+    /// Every open challenge, for whoever must find one by its host (RFC 8737 §3). Reads the disk: not on the request path.
+    pub fn acme_challenges(&self) -> Result<Vec<AcmeChallengeDoc>, ReadError> {
+        let found = self.shared.find_all::<AcmeChallengeDoc>("acme-challenge/")?;
+        let ours = |(partition, doc)| (partition == Partition::Platform).then_some(doc);
+        Ok(found.into_iter().filter_map(ours).collect())
     }
 }
 
@@ -146,7 +182,7 @@ impl Shared {
             record::read_document(&*self.seal, &place, key.as_str(), &value, |body| decode(key, body));
         match decoded {
             Ok(Some(document)) => Ok(Found::Document(document)),
-            Ok(None) => Ok(Found::Missing), // whole, but of a form this version does not know
+            Ok(None) => Ok(Found::TooNew),
             Err(record::BadRecord) => {
                 self.damaged_value(partition);
                 Ok(Found::Damaged)
@@ -192,7 +228,9 @@ impl Shared {
                 self.failed::<T>(why)?;
             }
             for key in keys {
-                found.extend(self.find(partition, &key)?.or_missing().map(|document| (partition, document)));
+                if let Found::Document(document) = self.find(partition, &key)? {
+                    found.push((partition, document));
+                }
             }
         }
         Ok(found)
@@ -211,6 +249,8 @@ impl Shared {
 fn decode<T: DeserializeOwned>(key: &DocumentKey, body: &[u8]) -> Option<T> {
     #[derive(serde::Deserialize)]
     struct Wrapped<'b> {
+        #[serde(default)]
+        min_reader: u64,
         #[serde(borrow)]
         kind: std::borrow::Cow<'b, str>,
         #[serde(borrow)]
@@ -220,13 +260,14 @@ fn decode<T: DeserializeOwned>(key: &DocumentKey, body: &[u8]) -> Option<T> {
     let filed = key.as_str().split('/').next()?;
     // A key says `api-key` where the document says `api_key`.
     let same = filed.bytes().map(|b| if b == b'-' { b'_' } else { b }).eq(wrapped.kind.bytes());
-    if !same {
+    if !same || wrapped.min_reader > u64::from(READER) {
+        tracing::warn!(key = filed, wrapped.min_reader, "A document needs a newer version; it is not used");
         return None;
     }
     match serde_json::from_str(wrapped.doc.get()) {
         Ok(document) => Some(document),
         Err(why) => {
-            tracing::warn!(key = filed, %why, "A document cannot be read by this version; it counts as missing");
+            tracing::warn!(key = filed, %why, "A document cannot be read by this version; it is not used");
             None
         }
     }

@@ -33,6 +33,7 @@ fn partition_bytes(partition: Partition) -> [u8; PARTITION_LEN] {
         Partition::Platform => (0, 0),
         Partition::Organization(id) => (1, id.bits()),
         Partition::Project(id) => (2, id.bits()),
+        Partition::Control => (3, 0),
     };
     let mut bytes = [tag; PARTITION_LEN];
     for (to, from) in bytes.iter_mut().skip(1).zip(bits.to_be_bytes()) {
@@ -48,6 +49,7 @@ fn read_partition(bytes: &[u8]) -> Option<Partition> {
         0 if bits == 0 => Some(Partition::Platform),
         1 => Some(Partition::Organization(OrganizationId::from_bits(bits))),
         2 => Some(Partition::Project(ProjectId::from_bits(bits))),
+        3 if bits == 0 => Some(Partition::Control),
         _ => None,
     }
 }
@@ -284,14 +286,14 @@ mod tests {
             Partition::Platform,
             Partition::Organization(OrganizationId::from_bits(9)),
             Partition::Project(ProjectId::from_bits(1)),
+            Partition::Control,
         ];
         for partition in partitions {
             assert_eq!(partition_of_cursor_key(&cursor_key(partition)), Some(partition));
             let key = document_key(partition, "site/x");
             assert_eq!(parts_of_document_key(&key), Some((partition, DocumentKey::from_text("site/x"))));
         }
-        let [a, b, c] = partitions.map(|partition| document_key(partition, "~"));
-        assert!(a < b && b < c);
+        assert!(partitions.map(|partition| document_key(partition, "~")).is_sorted());
     }
 
     #[test]

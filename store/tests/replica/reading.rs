@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use mezusphere_model::bundle::SignedBundle;
-use mezusphere_model::document::{CertificateDoc, Document, Partition, PlatformDoc};
+use mezusphere_model::document::{
+    AcmeChallengeDoc, CertificateDoc, Document, NodeAddress, Partition, PlatformDoc, TrustDoc,
+};
 use mezusphere_model::identity::Subject;
 use mezusphere_model::route::READER;
 use mezusphere_model::token::{CookieKey, Token};
-use mezusphere_model::{Platform, document::Status};
+use mezusphere_model::{Host, Platform, document::Status};
 use mezusphere_store::primary::user::UserChange;
 use mezusphere_store::primary::{api_key, project, route, sign_in, site, user};
 use serde_json::json;
@@ -18,11 +20,26 @@ use crate::{copy_of, dir_of, level, open};
 fn platform(store: &Store) -> PlatformDoc {
     PlatformDoc {
         platform: Platform::development(8443).unwrap(),
-        trust_domain: "mezu.localhost".to_owned(),
-        roots_pem: vec!["root".to_owned()],
         cookie_keys: vec![CookieKey::random(&store.entropy)],
         assertion_jwks: json!({"keys": []}),
-        denied: Vec::new(),
+        controls: vec![NodeAddress { host: "control-1.example".to_owned(), port: 8444 }],
+    }
+}
+
+fn trust() -> TrustDoc {
+    TrustDoc {
+        trust_domain: "mezu.localhost".to_owned(),
+        roots_pem: vec!["root".to_owned()],
+        denied: vec!["spiffe://mezu.localhost/edge/1".to_owned()],
+    }
+}
+
+fn challenge() -> AcmeChallengeDoc {
+    AcmeChallengeDoc {
+        host: Host::parse("shop.example").unwrap(),
+        token: "LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0".to_owned(),
+        key_authorization: "LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0.9jg46WB3rR".to_owned(),
+        expires_at: START,
     }
 }
 
@@ -44,11 +61,15 @@ async fn every_document_reads_back_as_it_was_published() {
     let (session, token) = db.session(&a, ann, sign).await;
     let (account, key) = db.key(&a, "ci").await;
     let (platform, wildcard) = (platform(&db), certificate("*.localhost", "the key"));
+    let (login, challenge) = (certificate("login.mezu.localhost", "another key"), challenge());
     let doc = db.route("/api/*");
     let p = Partition::Project(a.project);
     let (site, bundle) = write(&db.primary, async |tx| {
         tx.publish(Partition::Platform, &Document::Platform(platform.clone()))?;
+        tx.publish(Partition::Platform, &Document::Trust(trust()))?;
+        tx.publish(Partition::Platform, &Document::AcmeChallenge(challenge.clone()))?;
         tx.publish(Partition::Platform, &Document::Certificate(wildcard.clone()))?;
+        tx.publish(Partition::Control, &Document::Certificate(login.clone()))?;
         route::insert(tx, a.project, a.environment, &doc).await?;
         let site = site::publish(tx, a.project, a.environment).await?;
         let bundle =
@@ -69,7 +90,12 @@ async fn every_document_reads_back_as_it_was_published() {
     assert_eq!(replica.api_key(key.id).unwrap().unwrap().secret_hash, key.secret_hash);
     assert_eq!(replica.revocation(a.project, sign), Ok(None));
     assert_eq!(replica.platform(), Ok(Some(platform)));
-    assert_eq!(replica.certificates(), Ok(vec![(Partition::Platform, wildcard)]));
+    assert_eq!(replica.trust(), Ok(Some(trust())));
+    assert_eq!(replica.acme_challenge(&challenge.token), Ok(Some(challenge.clone())));
+    assert_eq!(replica.acme_challenge("another"), Ok(None));
+    assert_eq!(replica.acme_challenges(), Ok(vec![challenge]));
+    let all = vec![(Partition::Platform, wildcard), (Partition::Control, login)];
+    assert_eq!(replica.certificates(), Ok(all));
     assert_eq!(replica.sites(), Ok(vec![site.clone()]));
     assert_eq!(replica.site(a.project, a.environment), Ok(Some(site)));
     assert_eq!(replica.bundle(a.project, a.environment), Ok(Some(bundle)));
