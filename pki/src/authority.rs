@@ -217,14 +217,23 @@ pub(crate) fn leaf_params(
     not_after: Timestamp,
     serial: SerialNumber,
 ) -> Result<CertificateParams, rcgen::Error> {
+    let mut params = plain_leaf_params(not_before, not_after)?;
+    params.serial_number = Some(serial);
+    params.use_authority_key_identifier_extension = true;
+    Ok(params)
+}
+
+/// The same without what only a CA can give: the serial number follows from the key.
+pub(crate) fn plain_leaf_params(
+    not_before: Timestamp,
+    not_after: Timestamp,
+) -> Result<CertificateParams, rcgen::Error> {
     let mut params = CertificateParams::default();
     params.not_before = date(not_before)?;
     params.not_after = date(not_after)?;
-    params.serial_number = Some(serial);
     params.distinguished_name = DistinguishedName::new();
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.use_authority_key_identifier_extension = true;
     Ok(params)
 }
 

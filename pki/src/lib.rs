@@ -4,7 +4,8 @@
 //! each leaf names one node by a SPIFFE URI ([`name`]). Owns issuing ([`authority`]), a node's own
 //! certificate ([`identity`]) and when to renew it ([`renewal`]), what is trusted ([`trust`]), how a peer
 //! is judged ([`peer`]), the rustls configurations built on both ([`tls`]), the certificates strangers see
-//! ([`public`]), the keys that sign assertions ([`signing`]) and the sealing of secrets at rest ([`seal`]).
+//! ([`public`]), what answers an authority that asks about a name ([`acme`]), the keys that sign assertions
+//! ([`signing`]) and the sealing of secrets at rest ([`seal`]).
 //!
 //! Leaves to others: every file and socket (this crate does no I/O), who may be issued what
 //! (control decides), and which connection gets which configuration (the edge decides).
@@ -19,6 +20,7 @@
 //! What is absent on purpose: revocation lists (leaves are short, and [`Trust`] carries a deny list), URI
 //! name constraints (webpki refuses every chain that has them), 0-RTT, and any way to issue without a CSR.
 
+pub mod acme;
 pub mod alert;
 pub mod authority;
 pub mod identity;
