@@ -21,6 +21,9 @@ use crate::failure::{Failure, Kind};
 /// How long one request may take, connecting included.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long one that copies the whole state may take.
+const LONG_TIMEOUT: Duration = Duration::from_hours(1);
+
 /// Largest answer read, in octets.
 const ANSWER_LEN_MAX: usize = 16 * 1024 * 1024;
 
@@ -65,6 +68,11 @@ impl Client {
         self.send(Method::POST, path, Some(encode(body)?)).await
     }
 
+    /// As [`Client::post`], for work that takes long.
+    pub(crate) async fn post_long(&self, path: &str, body: &impl Serialize) -> Result<Value, Failure> {
+        self.send_within(LONG_TIMEOUT, Method::POST, path, Some(encode(body)?)).await
+    }
+
     /// Replaces what stands at `path`.
     pub(crate) async fn put(&self, path: &str, body: &impl Serialize) -> Result<Value, Failure> {
         self.send(Method::PUT, path, Some(encode(body)?)).await
@@ -103,9 +111,19 @@ impl Client {
     }
 
     async fn send(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<Value, Failure> {
+        self.send_within(TIMEOUT, method, path, body).await
+    }
+
+    async fn send_within(
+        &self,
+        limit: Duration,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+    ) -> Result<Value, Failure> {
         let exchange = self.exchange(method, path, body);
-        let Ok(answer) = tokio::time::timeout(TIMEOUT, exchange).await else {
-            let what = format!("no answer within {} s", TIMEOUT.as_secs());
+        let Ok(answer) = tokio::time::timeout(limit, exchange).await else {
+            let what = format!("no answer within {} s", limit.as_secs());
             return Err(Failure::new(Kind::Unreachable, what).next("look at the server's log"));
         };
         let (status, body) = answer?;

@@ -86,6 +86,12 @@ enum Command {
     /// Warpgates and their tunnels
     #[command(subcommand)]
     Warpgate(command::warpgate::Command),
+    /// Edges of a cluster
+    #[command(subcommand)]
+    Edge(command::edge::Command),
+    /// Where state is kept
+    #[command(subcommand)]
+    Store(command::store::Command),
     /// People who administer
     #[command(subcommand)]
     Operator(command::operator::Command),
@@ -129,6 +135,8 @@ async fn administer(command: Command, context: &Context) -> Result<(), Failure> 
         Command::ServiceAccount(command) => command.run(context).await,
         Command::ApiKey(command) => command.run(context).await,
         Command::Warpgate(command) => command.run(context).await,
+        Command::Edge(command) => command.run(context).await,
+        Command::Store(command) => command.run(context).await,
         Command::Operator(command) => command.run(context).await,
         Command::Audit(command) => command.run(context).await,
     }

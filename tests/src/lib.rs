@@ -1,8 +1,12 @@
 //! What whole-system tests and the load driver are made of: clients of three protocols, a recording
 //! upstream, and the product's programs as child processes.
 
+pub mod admin;
 pub mod client;
+pub mod cluster;
+pub mod postgres;
 pub mod program;
+pub mod recorder;
 pub mod stats;
 pub mod system;
 pub mod upstream;

@@ -4,13 +4,12 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::process::Command;
 
+use crate::admin::{Admin, Shop};
 use crate::client::{self, Target};
-use crate::program::{self, Program};
+use crate::program::Program;
 
 /// A port that was free a moment ago on TCP and UDP.
 pub fn free_port() -> anyhow::Result<u16> {
@@ -82,20 +81,19 @@ impl Node {
         self.data.path().join("ca.pem")
     }
 
+    /// Its admin commands.
+    pub fn console(&self) -> Admin {
+        Admin::of(self.data())
+    }
+
     /// Runs an admin command and gives its JSON answer; a failing one is an error with what it said.
     pub async fn admin(&self, words: &[&str]) -> anyhow::Result<Value> {
-        let output = self.try_admin(words).await?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        anyhow::ensure!(output.status.success(), "mezusphere {} failed: {said}", words.join(" "));
-        serde_json::from_slice(&output.stdout)
-            .with_context(|| format!("mezusphere {} printed no JSON", words.join(" ")))
+        self.console().run(words).await
     }
 
     /// Runs an admin command whatever comes of it.
     pub async fn try_admin(&self, words: &[&str]) -> anyhow::Result<std::process::Output> {
-        let mut command = Command::new(program::path("mezusphere")?);
-        command.arg("--json").arg("--data").arg(self.data()).args(words).kill_on_drop(true);
-        Ok(command.output().await?)
+        self.console().try_run(words).await
     }
 
     /// `https://host:port/path` on this node, as a client's target.
@@ -119,57 +117,23 @@ impl Node {
         client::h1::until(&self.target(host, path)?, &self.tls(b"http/1.1")?, known).await
     }
 
-    /// A project `shop` with a public and a protected route, the role `customer`, and the user Ada.
+    /// [`Admin::seed_shop`], known at the edge.
     pub async fn seed_shop(&self) -> anyhow::Result<Shop> {
-        self.admin(&["project", "create", "shop", "--name", "Shop"]).await?;
-        self.admin(&["role", "set", "shop", "customer", "--permission", "orders:read"]).await?;
-        self.admin(&["route", "add", "shop", "/*", "--auth", "public"]).await?;
-        self.admin(&["route", "add", "shop", "/account/*", "--auth", "required", "--role", "customer"])
-            .await?;
-        let user = self
-            .admin(&[
-                "user",
-                "create",
-                "shop",
-                "ada@example.com",
-                "--name",
-                "Ada Lovelace",
-                "--role",
-                "customer",
-            ])
-            .await?;
-        let key = self.admin(&["api-key", "create", "shop"]).await?;
-        self.routes("shop.localhost", "/account/").await?;
-        let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
-        Ok(Shop {
-            host: "shop.localhost".to_owned(),
-            email: "ada@example.com".to_owned(),
-            password: text(&user, "password").context("a password is printed once")?,
-            user: text(&user, "id").context("a user has an id")?,
-            connection_key: text(&key, "secret").context("a key is printed once")?,
-        })
+        let shop = self.console().seed_shop().await?;
+        self.routes(&shop.host, "/account/").await?;
+        Ok(shop)
     }
 
     /// Connects a warpgate for `key` that forwards to `upstream`, and waits until it is ready.
     pub async fn connect(&self, key: &str, upstream: &str) -> anyhow::Result<Program> {
-        let arguments = ["connect", "--output", "json", "--upstream", upstream];
-        let gate = Program::start("warpgate", &arguments, &[("WARPGATE_KEY", key)])?;
-        gate.event("ready").await?;
-        Ok(gate)
+        connect(key, upstream).await
     }
 }
 
-/// What [`Node::seed_shop`] made.
-#[derive(Clone, Debug)]
-pub struct Shop {
-    /// The endpoint's host.
-    pub host: String,
-    /// Ada's e-mail address.
-    pub email: String,
-    /// Ada's password.
-    pub password: String,
-    /// Ada's id.
-    pub user: String,
-    /// What a warpgate connects with.
-    pub connection_key: String,
+/// Connects a warpgate for `key` that forwards to `upstream`, and waits until it is ready.
+pub async fn connect(key: &str, upstream: &str) -> anyhow::Result<Program> {
+    let arguments = ["connect", "--output", "json", "--upstream", upstream];
+    let gate = Program::start("warpgate", &arguments, &[("WARPGATE_KEY", key)])?;
+    gate.event("ready").await?;
+    Ok(gate)
 }

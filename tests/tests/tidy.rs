@@ -7,13 +7,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A crate may use only crates of lower floors (ARCHITECTURE.md, "Floors").
-const FLOORS: [(&str, &str, u8); 12] = [
+const FLOORS: [(&str, &str, u8); 13] = [
     ("model", "mezusphere-model", 0),
     ("telemetry", "mezusphere-telemetry", 0),
     ("tunnel-proto", "tunnel-proto", 1),
     ("pki", "mezusphere-pki", 1),
     ("store", "mezusphere-store", 1),
     ("identity", "mezusphere-identity", 2),
+    ("edge-link", "mezusphere-edge-link", 2),
     ("edge", "mezusphere-edge", 3),
     ("control", "mezusphere-control", 3),
     ("warpgate", "warpgate", 3),

@@ -15,7 +15,7 @@ pub(crate) enum Command {
     Create {
         /// The project.
         project: String,
-        /// The service account; `default` if left out.
+        /// The service account, made if it is missing. (default: connect-ENVIRONMENT for keys that connect, else default)
         #[arg(long, value_name = "NAME")]
         account: Option<String>,
         /// What it may do: connect (run a warpgate), request (call protected routes), or an admin permission such as

@@ -2,6 +2,7 @@
 
 pub(crate) mod api_key;
 pub(crate) mod audit;
+pub(crate) mod edge;
 pub(crate) mod environment;
 pub(crate) mod host;
 pub(crate) mod operator;
@@ -11,6 +12,7 @@ pub(crate) mod role;
 pub(crate) mod route;
 pub(crate) mod serve;
 pub(crate) mod service_account;
+pub(crate) mod store;
 pub(crate) mod user;
 pub(crate) mod warpgate;
 

@@ -1,6 +1,7 @@
 //! A client with a browser's habits and no screen: cookies by host, redirects, hidden form fields, Fetch metadata.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,6 +19,8 @@ const REDIRECTS_MAX: usize = 20;
 #[derive(Debug)]
 pub struct Browser {
     roots: PathBuf,
+    /// Which edge its resolver answers with; `None`: what the names say.
+    via: Option<IpAddr>,
     cookies: BTreeMap<String, BTreeMap<String, String>>,
 }
 
@@ -39,7 +42,12 @@ pub struct Arrived {
 impl Browser {
     /// An empty profile that trusts `roots`.
     pub fn new(roots: &Path) -> Self {
-        Self { roots: roots.to_owned(), cookies: BTreeMap::new() }
+        Self { roots: roots.to_owned(), via: None, cookies: BTreeMap::new() }
+    }
+
+    /// From now on every name leads to this edge, as if its resolver had answered so.
+    pub fn resolve_to(&mut self, edge: IpAddr) {
+        self.via = Some(edge);
     }
 
     /// The cookies it would send to a host.
@@ -111,7 +119,10 @@ impl Browser {
         form: Option<String>,
         site: &str,
     ) -> anyhow::Result<(Arrived, Option<String>)> {
-        let target = Target::parse(url)?;
+        let mut target = Target::parse(url)?;
+        if let Some(edge) = self.via {
+            target.address.set_ip(edge);
+        }
         let config = Arc::new(tls(&self.roots, &[b"http/1.1"])?);
         let mut connection = h1::Connection::open(&target, &config).await.with_context(|| url.to_owned())?;
         let mut request = Request::builder()

@@ -9,6 +9,7 @@
 
 mod bad_input;
 mod browser;
+mod cluster;
 mod crash;
 mod main_job;
 mod protocols;

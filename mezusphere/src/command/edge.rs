@@ -1,0 +1,98 @@
+//! `mezusphere edge`: the edges of a cluster, and letting new ones in.
+
+use clap::Subcommand;
+use mezusphere_control::api::types::InviteEdge;
+use serde_json::Value;
+
+use super::{Context, seconds, segment};
+use crate::failure::{Failure, Kind};
+
+/// Edges: where clients and warpgates arrive.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Let a new edge in; prints its join token once
+    Invite {
+        /// What the edge will be called, such as eu-1.
+        name: String,
+        /// Where it will stand, for people.
+        #[arg(long, value_name = "NAME")]
+        region: Option<String>,
+        /// How long the token is good, up to 24h.
+        #[arg(long, value_name = "SPAN", default_value = "15m", value_parser = seconds)]
+        expires_in: u64,
+    },
+    /// List edges
+    List,
+    /// Shut an edge out for good: its tunnels end within seconds, and its certificate is worth nothing
+    Evict {
+        /// The edge's name or id.
+        edge: String,
+    },
+    /// List invitations that are open
+    Invitations,
+    /// Take an invitation back
+    Uninvite {
+        /// The invitation's id.
+        invitation: String,
+    },
+}
+
+impl Command {
+    /// Runs it.
+    pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
+        match self {
+            Self::Invite { name, region, expires_in } => {
+                let body = InviteEdge { name, region, expires_in_s: Some(expires_in) };
+                let made = context.client.post("/edge-invitations", &body).await?;
+                context.output.json(&made)?;
+                let text = |name: &str| made.get(name).and_then(Value::as_str).map(str::to_owned);
+                let token = text("token")
+                    .ok_or_else(|| Failure::new(Kind::Unexpected, "the server sent no token"))?;
+                let until = text("expires_at").unwrap_or_default();
+                context.output.say(&format!(
+                    "This is the only time the join token is shown. It is good once, until {until}:\n\n  {token}\n\n  \
+                     next, on the new machine: mezusphere serve --role edge --join TOKEN --advertise HOST:443"
+                ))?;
+            }
+            Self::List => {
+                let items = context.client.list("/edges").await?;
+                let columns = [
+                    ("NAME", "/name"),
+                    ("EDGE", "/id"),
+                    ("REGION", "/region"),
+                    ("ADDRESS", "/address"),
+                    ("STATE", "/state"),
+                    ("LAST SEEN", "/seen_at"),
+                    ("BEHIND", "/behind"),
+                    ("VERSION", "/version"),
+                ];
+                context.output.list(&items, &columns, "No edges. Invite one: mezusphere edge invite NAME")?;
+            }
+            Self::Evict { edge } => {
+                let path = format!("/edges/{}", segment(&edge));
+                context.output.json(&context.client.delete(&path).await?)?;
+                context.output.say(&format!(
+                    "Evicted {edge}. To let the machine in again, empty its data directory and invite it anew."
+                ))?;
+            }
+            Self::Invitations => {
+                let items = context.client.list("/edge-invitations").await?;
+                let columns = [
+                    ("INVITATION", "/id"),
+                    ("NAME", "/name"),
+                    ("REGION", "/region"),
+                    ("STATE", "/state"),
+                    ("CREATED", "/created_at"),
+                    ("GOOD UNTIL", "/expires_at"),
+                ];
+                context.output.list(&items, &columns, "No invitation is open.")?;
+            }
+            Self::Uninvite { invitation } => {
+                let path = format!("/edge-invitations/{}", segment(&invitation));
+                context.output.json(&context.client.delete(&path).await?)?;
+                context.output.say(&format!("Took {invitation} back."))?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,87 @@
+//! What a node is told: its role, and what each role needs to know. Made by `serve`, never changed after.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use mezusphere_control::{Advertise, ControlConfig};
+use mezusphere_model::document::NodeAddress;
+use mezusphere_model::join_token::JoinToken;
+use mezusphere_store::primary::PostgresConfig;
+use mezusphere_telemetry::LogFormat;
+
+/// Everything a node is told.
+#[derive(Debug)]
+pub(crate) struct NodeConfig {
+    /// The data directory.
+    pub(crate) data: PathBuf,
+    /// Where the master key is read.
+    pub(crate) master_key_file: Option<PathBuf>,
+    /// What people call this node.
+    pub(crate) name: String,
+    /// Where it stands, for people.
+    pub(crate) region: String,
+    /// Private address for health and metrics.
+    pub(crate) health: Option<SocketAddr>,
+    /// What to log.
+    pub(crate) log: String,
+    /// How; `None`: as standard error likes it.
+    pub(crate) log_format: Option<LogFormat>,
+    /// Say everything as JSON lines.
+    pub(crate) json: bool,
+    /// What it does.
+    pub(crate) role: Role,
+}
+
+/// What a node does.
+#[derive(Debug)]
+pub(crate) enum Role {
+    /// Control and an edge in this process.
+    All(Box<ControlPart>, EdgePart),
+    /// Control alone.
+    Control(Box<ControlPart>),
+    /// An edge alone; the token lets it in at its first start.
+    Edge(EdgePart, Option<JoinToken>),
+}
+
+/// What control needs to know.
+#[derive(Debug)]
+pub(crate) struct ControlPart {
+    /// How control is set up.
+    pub(crate) config: ControlConfig,
+    /// Where its state is kept.
+    pub(crate) store: Store,
+    /// Where other nodes arrive; `None`: nowhere.
+    pub(crate) node_port: Option<NodePortPart>,
+}
+
+/// Where the state is kept.
+#[derive(Debug)]
+pub(crate) enum Store {
+    /// In the data directory.
+    Sqlite,
+    /// In a PostgreSQL database.
+    Postgres(PostgresConfig),
+}
+
+/// Where other nodes arrive.
+#[derive(Clone, Debug)]
+pub(crate) struct NodePortPart {
+    /// Address to listen on.
+    pub(crate) listen: SocketAddr,
+    /// Where other nodes dial.
+    pub(crate) advertise: NodeAddress,
+}
+
+/// What an edge needs to know.
+#[derive(Debug)]
+pub(crate) struct EdgePart {
+    /// Public address, TCP and UDP.
+    pub(crate) listen: SocketAddr,
+    /// Where plain HTTP is redirected.
+    pub(crate) plain_http: Option<SocketAddr>,
+    /// Threads that serve connections.
+    pub(crate) workers: NonZeroUsize,
+    /// Where warpgates dial; `None`: `connect.` and the base host, at the public port.
+    pub(crate) advertise: Option<Advertise>,
+}
