@@ -172,7 +172,7 @@ impl World {
 
     pub(crate) async fn write<T, E>(
         &self,
-        work: impl AsyncFnOnce(&mut mezusphere_store::primary::Tx) -> Result<T, E>,
+        work: impl AsyncFnOnce(&mut mezusphere_store::primary::Tx) -> Result<T, E> + Clone,
     ) -> Result<T, E>
     where
         E: From<StoreError>,

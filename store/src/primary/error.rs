@@ -1,6 +1,6 @@
 //! What can go wrong in the primary, as use cases see it.
 
-/// The database could not do it. Nothing was written; whether a retry helps is said per variant.
+/// The database could not do it. Unless it says otherwise nothing was written; whether a retry helps is said per variant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// Busy, full, gone or failing; the same call may work later.
@@ -12,6 +12,13 @@ pub enum StoreError {
     /// One transaction publishes more than [`super::PUBLISH_MAX`] documents, or a document is too large.
     #[error("too much for one change: {0}")]
     TooLarge(String),
+    /// The connection was lost while the change was being committed: it may have happened or not. Look before doing it
+    /// again.
+    #[error("it is not known whether the change was made: {0}")]
+    OutcomeUnknown(String),
+    /// A transaction that is confined to one tenant asked for another: a bug.
+    #[error("the transaction is confined to another tenant")]
+    Confined,
 }
 
 /// Why a write did not happen. The transaction must be given up: return the error.

@@ -10,11 +10,15 @@ use mezusphere_model::{Clock, Entropy};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
+use super::StoreError;
 use super::open::{APPLICATION_ID, OpenError};
 use crate::feed::Epoch;
 
 /// Every migration in order; its place in the list, from 1, is the schema version it leads to.
-const MIGRATIONS: [(&str, &str); 1] = [("first", include_str!("../../migrations/0001_first.sql"))];
+const MIGRATIONS: [(&str, &str); 2] = [
+    ("first", include_str!("../../migrations/0001_first.sql")),
+    ("cluster", include_str!("../../migrations/0002_cluster.sql")),
+];
 
 /// Brings the schema up to date; returns the database's epoch.
 pub(super) async fn run(
@@ -93,6 +97,13 @@ async fn read_epoch(connection: &mut SqliteConnection) -> Result<Option<Epoch>, 
 /// An epoch as it is kept.
 pub(super) fn epoch_text(epoch: Epoch) -> String {
     format!("{:032x}", epoch.0)
+}
+
+/// An epoch as it was kept.
+pub(super) fn read_epoch_text(text: &str) -> Result<Epoch, StoreError> {
+    u128::from_str_radix(text, 16)
+        .map(Epoch)
+        .map_err(|why| StoreError::Damaged(format!("an epoch reads {text}: {why}")))
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@
 //! after all changes to hosts and routes, because the signed bundle must carry the same revision.
 
 pub mod api_key;
+pub mod applied;
 pub mod audit;
 pub mod certificate;
 mod commit;
@@ -25,6 +26,7 @@ pub mod environment;
 mod error;
 pub mod hand_off;
 pub mod host;
+pub mod invitation;
 pub mod lease;
 mod migrate;
 pub mod node;

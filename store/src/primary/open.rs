@@ -1,9 +1,9 @@
 //! Opening the primary: whose the directory is, whether the file is one of ours, and what version.
 
-use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::Semaphore;
 
+use super::applied::Reports;
 use super::error::{is_damage, store_error};
 use super::{Primary, migrate};
 use crate::feed::Bell;
@@ -124,8 +125,9 @@ pub(super) struct Shared {
     pub(super) seal: Arc<dyn Seal>,
     pub(super) epoch: Mutex<crate::feed::Epoch>,
     pub(super) bell: Bell,
-    /// The newest report of each follower and partition. In memory: followers report again at their next contact.
-    pub(super) reports: Mutex<HashMap<super::source::ReportKey, crate::feed::AppliedReport>>,
+    pub(super) reports: Reports,
+    /// Whether reports are about to be written.
+    pub(super) flushing: AtomicBool,
     pub(super) writers: Arc<Semaphore>,
     pub(super) readers: Arc<Semaphore>,
     /// Released last.
@@ -198,7 +200,8 @@ impl Primary {
             seal,
             epoch: Mutex::new(epoch),
             bell: Bell::new(),
-            reports: Mutex::default(),
+            reports: Reports::default(),
+            flushing: AtomicBool::new(false),
             writers: Arc::new(Semaphore::new(WRITERS_WAITING_MAX)),
             readers: Arc::new(Semaphore::new(READERS_WAITING_MAX)),
             _lock: lock,

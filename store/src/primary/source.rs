@@ -18,12 +18,6 @@ const ANSWER_LEN_MAX: usize = 4 * 1024 * 1024;
 /// Rows read from the database at a time while an answer is put together.
 const STEP: usize = 100;
 
-/// Reports kept: followers times partitions. Beyond it new ones are not kept; whoever waits for them waits on.
-const REPORTS_MAX: usize = 100_000;
-
-/// Whose report, of which partition.
-pub(super) type ReportKey = (String, Partition);
-
 impl FeedSource for Primary {
     fn heads(&self) -> Answer<'_, Result<Vec<Head>, FeedError>> {
         Box::pin(async move {
@@ -133,13 +127,7 @@ impl FeedSource for Primary {
 
     fn applied(&self, reports: Vec<AppliedReport>) -> Answer<'_, Result<(), FeedError>> {
         Box::pin(async move {
-            let mut known = self.0.reports.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            for report in reports {
-                let key = (report.follower.clone(), report.partition);
-                if known.len() < REPORTS_MAX || known.contains_key(&key) {
-                    known.insert(key, report);
-                }
-            }
+            self.take_reports(reports);
             Ok(())
         })
     }

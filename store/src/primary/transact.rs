@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use mezusphere_model::document::Partition;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::commit::Pending;
@@ -12,14 +11,14 @@ use super::open::{Pools, unavailable};
 use super::tx::Inner;
 use super::value::args;
 use super::{Primary, Published, ReadTx, Tx};
-use crate::feed::{AppliedReport, Epoch};
+use crate::feed::Epoch;
 
 impl Primary {
     /// Runs one write transaction: committed if `work` returns `Ok`, rolled back if it returns `Err` or is dropped.
     ///
     /// Writers queue for the one write connection. Once `work` has returned `Ok` the commit runs to its end
     /// even if this future is dropped; `Ok` from here means it is on disk.
-    pub async fn write<T, E>(&self, work: impl AsyncFnOnce(&mut Tx) -> Result<T, E>) -> Result<T, E>
+    pub async fn write<T, E>(&self, work: impl AsyncFnOnce(&mut Tx) -> Result<T, E> + Clone) -> Result<T, E>
     where
         E: From<StoreError>,
     {
@@ -29,7 +28,7 @@ impl Primary {
     /// As [`Primary::write`], and tells at which revision each partition stands after it.
     pub async fn write_published<T, E>(
         &self,
-        work: impl AsyncFnOnce(&mut Tx) -> Result<T, E>,
+        work: impl AsyncFnOnce(&mut Tx) -> Result<T, E> + Clone,
     ) -> Result<(T, Published), E>
     where
         E: From<StoreError>,
@@ -44,7 +43,7 @@ impl Primary {
         };
         let mut tx =
             Tx { read: self.read_tx(inner), entropy: self.0.entropy.clone(), pending: Pending::default() };
-        let value = match work(&mut tx).await {
+        let value = match work.clone()(&mut tx).await {
             Ok(value) => value,
             Err(why) => {
                 tx.give_up().await;
@@ -84,7 +83,13 @@ impl Primary {
     }
 
     fn read_tx(&self, inner: Inner) -> ReadTx {
-        ReadTx { inner, clock: self.0.clock.clone(), seal: Arc::clone(&self.0.seal), failed: None }
+        ReadTx {
+            inner,
+            clock: self.0.clock.clone(),
+            seal: Arc::clone(&self.0.seal),
+            confined: None,
+            failed: None,
+        }
     }
 
     /// Which life of the database this is.
@@ -104,12 +109,6 @@ impl Primary {
             .await?;
         *self.0.epoch.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = epoch;
         Ok(epoch)
-    }
-
-    /// The newest report of each follower of a partition, as far as heard since this process started.
-    pub fn applied_by(&self, partition: Partition) -> Vec<AppliedReport> {
-        let reports = self.0.reports.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        reports.values().filter(|report| report.partition == partition).cloned().collect()
     }
 
     /// Closes the connections and writes the log back into the database file. Clones that are left fail from then on.

@@ -8,6 +8,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use mezusphere_model::document::{Document, DocumentKey, Partition};
+use mezusphere_model::id::{OrganizationId, ProjectId};
 use mezusphere_model::seal::Seal;
 use mezusphere_model::{Clock, Entropy, Timestamp};
 use sqlx::Sqlite;
@@ -32,6 +33,8 @@ pub struct ReadTx {
     pub(super) inner: Inner,
     pub(super) clock: Clock,
     pub(super) seal: Arc<dyn Seal>,
+    /// The tenant this transaction is confined to; `None`: it sees the whole installation.
+    pub(super) confined: Option<(OrganizationId, Option<ProjectId>)>,
     /// Set by the first statement that failed: PostgreSQL can commit nothing after one, so no database may.
     pub(super) failed: Option<StoreError>,
 }
@@ -73,6 +76,34 @@ impl ReadTx {
     /// The time now, on the primary's clock.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// Confines the rest of this transaction to an organization, or to one project of it: the second wall behind the
+    /// tenant's id in every query. Nothing of another tenant can be read or written any more, whatever a query says.
+    ///
+    /// Call it once the caller's permission has been checked and the tenant is known. It can be narrowed further,
+    /// never widened. In PostgreSQL row-level security enforces it; SQLite has no such wall, there it is only noted.
+    ///
+    /// What stays visible besides: nodes, settings, leases and the platform's partition of the feed, which every
+    /// change of a site needs.
+    ///
+    /// # Errors
+    /// [`StoreError::Confined`] if the transaction is confined to another tenant already.
+    pub async fn confine(
+        &mut self,
+        organization: OrganizationId,
+        project: Option<ProjectId>,
+    ) -> Result<(), StoreError> {
+        let fits = match self.confined {
+            None => true,
+            Some((within, None)) => within == organization,
+            Some((within, only)) => within == organization && only == project,
+        };
+        if !fits {
+            return Err(StoreError::Confined);
+        }
+        self.confined = Some((organization, project));
+        Ok(())
     }
 
     /// All rows of an answer. Every query says itself how many that can be.

@@ -5,8 +5,8 @@
 
 use mezusphere_model::document::{DocumentKey, Partition, Status};
 use mezusphere_model::id::{
-    ApiKeyId, DirectoryId, EdgeId, EnvironmentId, OrganizationId, ProjectId, RouteId, ServiceAccountId,
-    SessionId, SignInId, UserId, WarpgateId,
+    ApiKeyId, ControlId, DirectoryId, EdgeId, EnvironmentId, JoinId, OrganizationId, ProjectId, RouteId,
+    ServiceAccountId, SessionId, SignInId, UserId, WarpgateId,
 };
 use mezusphere_model::identity::{Assurance, Subject};
 use mezusphere_model::slug::{Name, Slug};
@@ -191,8 +191,8 @@ macro_rules! text {
 }
 
 text! {
-    ApiKeyId, DirectoryId, EdgeId, EnvironmentId, OrganizationId, ProjectId, RouteId, ServiceAccountId,
-    SessionId, SignInId, UserId, WarpgateId, Slug, Name, Host, Partition, Subject,
+    ApiKeyId, ControlId, DirectoryId, EdgeId, EnvironmentId, JoinId, OrganizationId, ProjectId, RouteId,
+    ServiceAccountId, SessionId, SignInId, UserId, WarpgateId, Slug, Name, Host, Partition, Subject,
 }
 
 impl IntoValue for &DocumentKey {

@@ -358,8 +358,8 @@ async fn what_followers_applied_can_be_asked() {
         };
         db.primary.applied(vec![report(0)]).await.unwrap();
         mezusphere_store::feed::FeedSource::applied(&db.primary, vec![report(1)]).await.unwrap();
-        assert_eq!(db.primary.applied_by(p), [report(1)]);
-        assert_eq!(db.primary.applied_by(partition(2)), []);
+        assert_eq!(db.primary.applied_by(p).await.unwrap(), [report(1)]);
+        assert_eq!(db.primary.applied_by(partition(2)).await.unwrap(), []);
     })
     .await;
 }

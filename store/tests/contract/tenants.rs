@@ -158,16 +158,16 @@ async fn a_dropped_change_is_rolled_back_and_does_not_block_the_next() {
         let a = db.tenant("shop").await;
         let id = UserId::random(&db.entropy);
         let row = user_row(id, a.directory, "ann@example.org", db.now());
-        let (inside, wait) = tokio::sync::oneshot::channel::<()>();
+        let inside = tokio::sync::Notify::new();
         let abandoned = db.primary.write(async |tx| {
             user::insert(tx, &row).await?;
-            inside.send(()).unwrap();
+            inside.notify_one();
             std::future::pending::<()>().await;
             Ok::<_, WriteError>(())
         });
         tokio::select! {
             _ = abandoned => panic!("it waits for ever"),
-            _ = wait => {}
+            () = inside.notified() => {}
         }
         db.user(&a, "bob@example.org").await;
         let found = db.primary.read(async |tx| user::get(tx, a.directory, id).await).await.unwrap();

@@ -25,7 +25,7 @@ pub(crate) fn sign_in(n: u128) -> SignInId {
 }
 
 /// Publishes revocations of these sign-ins: the smallest documents there are.
-pub(crate) async fn publish(primary: &Primary, sign_ins: impl IntoIterator<Item = u128>) {
+pub(crate) async fn publish(primary: &Primary, sign_ins: impl IntoIterator<Item = u128> + Clone) {
     primary
         .write(async |tx| {
             for n in sign_ins {
@@ -43,7 +43,7 @@ pub(crate) async fn publish(primary: &Primary, sign_ins: impl IntoIterator<Item 
         .unwrap();
 }
 
-pub(crate) async fn retract(primary: &Primary, sign_ins: impl IntoIterator<Item = u128>) {
+pub(crate) async fn retract(primary: &Primary, sign_ins: impl IntoIterator<Item = u128> + Clone) {
     primary
         .write(async |tx| {
             for n in sign_ins {
@@ -285,14 +285,19 @@ async fn the_source_hears_how_far_the_copy_is() {
     let db = Store::sqlite().await;
     publish(&db.primary, 0..3).await;
     let copy = copy_of(&db).await;
-    let applied = |db: &Store| -> BTreeSet<u64> {
-        db.primary.applied_by(P).into_iter().map(|report| report.cursor.revision).collect()
+    let applied = async || -> BTreeSet<u64> {
+        db.primary.applied_by(P).await.unwrap().into_iter().map(|report| report.cursor.revision).collect()
     };
-    assert_eq!(applied(&db), [3].into());
+    assert_eq!(applied().await, [3].into());
     publish(&db.primary, 3..5).await;
     level(&db, &copy.replica, P).await;
-    until("it is reported", || applied(&db) == [5].into()).await;
-    assert_eq!(db.primary.applied_by(P)[0].follower, "edg_test");
+    within(async {
+        while applied().await != [5].into() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(db.primary.applied_by(P).await.unwrap()[0].follower, "edg_test");
 }
 
 #[tokio::test]

@@ -135,7 +135,7 @@ async fn replica_is_level_with_itself(dir: &Path, primary: &Primary, last: u64) 
     within(follower.caught_up()).await;
     assert_eq!(replica.revision(P), last);
     assert!((1..=last).all(|n| there(&replica, n)));
-    assert_eq!(primary.applied_by(P).len(), 1);
+    assert_eq!(primary.applied_by(P).await.unwrap().len(), 1);
     follower.stop().await;
     revision > 0
 }

@@ -332,7 +332,7 @@ pub(crate) fn name(text: &str) -> Name {
 /// A write whose error is the store's own.
 pub(crate) async fn write<T>(
     primary: &Primary,
-    work: impl AsyncFnOnce(&mut Tx) -> Result<T, WriteError>,
+    work: impl AsyncFnOnce(&mut Tx) -> Result<T, WriteError> + Clone,
 ) -> Result<T, WriteError> {
     primary.write(work).await
 }
