@@ -7,20 +7,57 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mezusphere_model::id::EdgeId;
-use mezusphere_model::link::ControlLink;
+use mezusphere_model::link::{Answer, ControlLink};
 use mezusphere_model::{Clock, Entropy, Platform};
 use mezusphere_pki::{CurrentIdentity, CurrentTrust};
 use mezusphere_store::Replica;
 use mezusphere_telemetry::Metrics;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tower::util::BoxCloneSyncService;
 
 use crate::http::Body;
+use crate::view::ViewLimits;
 
 /// Answers requests for the platform's own hosts (console, login, connect); control's, called in process.
 ///
 /// Every request carries the extension [`mezusphere_model::link::ClientAddress`].
 pub type PlatformService =
     BoxCloneSyncService<::http::Request<Body>, ::http::Response<Body>, std::convert::Infallible>;
+
+/// Where the platform's own hosts are served.
+#[derive(Clone)]
+pub enum PlatformHosts {
+    /// Here: control runs in this process, and the edge ends TLS for its hosts too.
+    Service(PlatformService),
+    /// At a control node: their connections, and those of warpgates that enrol, are passed on unopened. Such an edge
+    /// holds none of their keys and sees no byte of what is said on them.
+    Splice(Arc<dyn Splice>),
+}
+
+impl std::fmt::Debug for PlatformHosts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Service(_) => "Service",
+            Self::Splice(_) => "Splice",
+        })
+    }
+}
+
+/// A stream of octets both ways: TCP, TLS, or a pipe in memory.
+pub trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
+
+/// The way to a control node for one client's connection: the client's octets go in, what the client is to get comes
+/// out.
+pub type SpliceStream = Box<dyn Duplex>;
+
+/// Opens ways to control nodes for connections that a split edge does not open itself.
+pub trait Splice: Send + Sync + 'static {
+    /// A way for the connection of `client`, which arrived at `local`. Goes to another control node where one is away,
+    /// and gives up when all are. The edge waits for at most [`Limits::splice_open`]; dropping the future gives up.
+    fn open(&self, client: SocketAddr, local: SocketAddr) -> Answer<'_, io::Result<SpliceStream>>;
+}
 
 /// What an edge is told at its start. Nothing in it changes while it runs.
 #[derive(Clone, Debug)]
@@ -71,6 +108,17 @@ pub struct Limits {
     /// Handshakes at once, TCP (per worker) and QUIC each; the asymmetric cryptography of a handshake is the
     /// dearest thing a stranger can ask for.
     pub handshakes: usize,
+    /// From the whole ClientHello of a connection that is passed on to control, to a control node that takes it.
+    pub splice_open: Duration,
+    /// How long nothing may move on a connection that is passed on. Longer than [`Limits::idle`], so that the end
+    /// that knows what is said on it closes first.
+    pub splice_idle: Duration,
+    /// Connections passed on to control at once, over all workers; each holds two sockets and two buffers.
+    pub splices: usize,
+    /// The same for one client address.
+    pub splices_per_address: usize,
+    /// How old the edge's knowledge may be, and how long control may take for an answer.
+    pub view: ViewLimits,
 }
 
 impl Default for Limits {
@@ -85,6 +133,11 @@ impl Default for Limits {
             // Many people share an address (offices, carriers), so this stops a flood, not a crowd.
             connections_per_address: 1024,
             handshakes: 512,
+            splice_open: Duration::from_secs(5),
+            splice_idle: Duration::from_mins(2),
+            splices: 4096,
+            splices_per_address: 256,
+            view: ViewLimits::default(),
         }
     }
 }
@@ -112,8 +165,8 @@ pub struct EdgeParts {
     pub trust: CurrentTrust,
     /// What it may ask of control.
     pub link: Arc<dyn ControlLink>,
-    /// Who answers for the platform's own hosts.
-    pub platform: PlatformService,
+    /// Where the platform's own hosts are served.
+    pub platform: PlatformHosts,
     /// Tells the time.
     pub clock: Clock,
     /// Draws randomness.
@@ -146,4 +199,11 @@ pub enum StartError {
     /// A worker's thread or runtime could not be made.
     #[error("cannot start a worker thread: {0}")]
     Worker(#[source] io::Error),
+}
+
+impl StartError {
+    /// The TLS configuration `which` could not be made.
+    pub(crate) fn tls(which: &'static str, reason: &dyn std::fmt::Display) -> Self {
+        Self::Tls { which, reason: reason.to_string() }
+    }
 }

@@ -27,9 +27,12 @@ pub(super) fn alt_svc(port: u16) -> HeaderValue {
         .unwrap_or_else(|_| HeaderValue::from_static("clear"))
 }
 
-/// Says where HTTP/3 is spoken; an upstream's own advertisement is for a port that is not the edge's.
-pub(super) fn advertise(headers: &mut HeaderMap, alt_svc: &HeaderValue) {
-    headers.insert(ALT_SVC, alt_svc.clone());
+/// Says where HTTP/3 is spoken, if it is; whoever answers behind us knows of no port that is ours.
+pub(super) fn advertise(headers: &mut HeaderMap, alt_svc: Option<&HeaderValue>) {
+    match alt_svc {
+        Some(alt_svc) => headers.insert(ALT_SVC, alt_svc.clone()),
+        None => headers.remove(ALT_SVC),
+    };
 }
 
 /// A kind of refusal this layer makes, with its status, its stable code and what to do about it.

@@ -101,22 +101,28 @@ impl Handle for crate::request::Server {
     }
 }
 
+impl Handle for crate::request::PlatformServer {
+    async fn handle(&self, request: Request<Body>, connection: &ConnectionInfo) -> Response<Body> {
+        self.handle(request, connection).await
+    }
+}
+
 /// What all connections of a worker share.
 pub struct Service<H> {
     handler: H,
     limits: Limits,
-    /// `h3=":<port>"; ma=86400`: where HTTP/3 is spoken (RFC 7838), told on h1 and h2.
-    alt_svc: HeaderValue,
+    /// `h3=":<port>"; ma=86400`: where HTTP/3 is spoken (RFC 7838), told on h1 and h2; `None`: nowhere.
+    alt_svc: Option<HeaderValue>,
     date: answer::Dates,
     drain: Drain,
     h1: hyper::server::conn::http1::Builder,
 }
 
 impl<H: Handle> Service<H> {
-    /// A service that hands requests to `handler` and tells clients of HTTP/3 on `port`.
-    pub fn new(handler: H, limits: Limits, port: u16, clock: Clock, drain: Drain) -> Self {
+    /// A service that hands requests to `handler` and tells clients of HTTP/3 on `h3_port`, if it is spoken.
+    pub fn new(handler: H, limits: Limits, h3_port: Option<u16>, clock: Clock, drain: Drain) -> Self {
         Self {
-            alt_svc: answer::alt_svc(port),
+            alt_svc: h3_port.map(answer::alt_svc),
             date: answer::Dates::new(clock),
             h1: h1::builder(&limits),
             handler,

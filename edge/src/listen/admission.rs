@@ -20,10 +20,10 @@ pub struct Admission {
 /// Why a connection is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Full {
-    /// [`Limits::connections`].
+    /// [`Limits::connections`] or [`Limits::splices`].
     #[error("the edge has as many connections as it may")]
     Edge,
-    /// [`Limits::connections_per_address`].
+    /// [`Limits::connections_per_address`] or [`Limits::splices_per_address`].
     #[error("the address has as many connections as it may")]
     Address,
 }
@@ -41,9 +41,18 @@ type Key = u64;
 impl Admission {
     /// Nobody is there yet.
     pub fn new(limits: &Limits) -> Arc<Self> {
+        Self::bounded(limits.connections, limits.connections_per_address)
+    }
+
+    /// The same for connections that are passed on to control.
+    pub fn of_splices(limits: &Limits) -> Arc<Self> {
+        Self::bounded(limits.splices, limits.splices_per_address)
+    }
+
+    fn bounded(total_max: usize, per_address_max: usize) -> Arc<Self> {
         Arc::new(Self {
-            total_max: limits.connections,
-            per_address_max: limits.connections_per_address,
+            total_max,
+            per_address_max,
             total: AtomicUsize::new(0),
             by_address: Mutex::default(),
         })

@@ -1,45 +1,72 @@
-//! Keeps the public certificates as fresh as the replica.
+//! Keeps the public certificates, and the answers to certificate authorities, as fresh as the replica.
 
 use std::sync::Arc;
 
 use mezusphere_model::Clock;
-use mezusphere_model::document::{CertificateDoc, DocumentKey};
+use mezusphere_model::document::CertificateDoc;
 use mezusphere_store::Replica;
-use mezusphere_store::replica::{Changed, Changes};
-use tracing::{info, warn};
+use mezusphere_store::replica::{Changed, ChangedKey, Changes};
+use tracing::{debug, info, warn};
 
-use crate::tls::PublicCertificates;
+use crate::tls::{Challenges, PublicCertificates};
 
-/// Follows the replica's certificate documents.
+/// Follows the replica's certificates and challenges.
 pub(super) struct Follower {
     replica: Arc<Replica>,
     changes: Changes,
     certificates: PublicCertificates,
+    challenges: Challenges,
     clock: Clock,
 }
 
 impl Follower {
     /// Loads what is there. Reads the disk.
-    pub(super) fn new(replica: Arc<Replica>, certificates: PublicCertificates, clock: Clock) -> Self {
+    pub(super) fn new(
+        replica: Arc<Replica>,
+        certificates: PublicCertificates,
+        challenges: Challenges,
+        clock: Clock,
+    ) -> Self {
         // Subscribed before it reads, so that no change falls between.
         let changes = replica.subscribe();
-        let follower = Self { replica, changes, certificates, clock };
-        follower.load();
+        let follower = Self { replica, changes, certificates, challenges, clock };
+        follower.load_certificates();
+        follower.load_challenges();
         follower
     }
 
-    /// Loads again whenever a certificate changes. Ends with the replica, or when dropped.
+    /// Loads again whenever one changes. Ends with the replica, or when dropped.
     pub(super) async fn run(mut self) {
         loop {
-            match self.changes.changed().await {
-                Changed::Keys(keys) if !keys.iter().any(|changed| is_certificate(&changed.key)) => {}
-                Changed::Keys(_) | Changed::Everything => self.load(),
+            let has =
+                |keys: &[ChangedKey], kind| keys.iter().any(|changed| changed.key.as_str().starts_with(kind));
+            let (certificates, challenges) = match self.changes.changed().await {
+                Changed::Keys(keys) => (has(&keys, CERTIFICATE), has(&keys, CHALLENGE)),
+                Changed::Everything => (true, true),
                 Changed::Closed => return,
+            };
+            if certificates {
+                self.load_certificates();
+            }
+            if challenges {
+                self.load_challenges();
             }
         }
     }
 
-    fn load(&self) {
+    fn load_challenges(&self) {
+        match self.replica.acme_challenges() {
+            Ok(documents) => {
+                let open = documents.len();
+                self.challenges.replace(documents, &self.clock);
+                debug!(open, "Challenges of certificate authorities loaded");
+            }
+            // The ones in use stay; the next change tries again.
+            Err(error) => warn!(%error, "Challenges of certificate authorities could not be loaded"),
+        }
+    }
+
+    fn load_certificates(&self) {
         match self.replica.certificates() {
             Ok(documents) => {
                 let documents: Vec<CertificateDoc> =
@@ -53,6 +80,8 @@ impl Follower {
     }
 }
 
-fn is_certificate(key: &DocumentKey) -> bool {
-    key.as_str().starts_with("certificate/")
-}
+/// Where keys of certificates begin.
+const CERTIFICATE: &str = "certificate/";
+
+/// Where keys of challenges begin.
+const CHALLENGE: &str = "acme-challenge/";

@@ -13,51 +13,89 @@ pub struct Counters {
     pub(super) h3: Counter,
     pub(super) tunnel: Counter,
     pub(super) connect: Counter,
+    /// Connections passed on to control.
+    pub(super) spliced: Counter,
+    /// Challenges of certificate authorities answered by a handshake.
+    pub(super) challenge: Counter,
     pub(super) tcp_failed: Counter,
     pub(super) quic_failed: Counter,
     /// QUIC clients asked to prove their address.
     pub(super) retried: Counter,
     /// Attempts refused because too many handshakes were under way.
     pub(super) busy: Counter,
+    /// Connections for control while no control node took them.
+    pub(super) no_control: Counter,
     full_edge: Counter,
     full_address: Counter,
     no_protocol: Counter,
     no_server_name: Counter,
     unknown_server_name: Counter,
+    tcp_only: Counter,
+    no_challenge: Counter,
 }
 
+/// Under which names connections are counted: an edge and a front may share a process, and its registry.
+struct Names {
+    taken: &'static str,
+    failed: &'static str,
+    refused: &'static str,
+    retried: &'static str,
+}
+
+const EDGE: Names = Names {
+    taken: "edge_connections",
+    failed: "edge_handshakes_failed",
+    refused: "edge_connections_refused",
+    retried: "edge_address_validations",
+};
+
+const FRONT: Names = Names {
+    taken: "front_connections",
+    failed: "front_handshakes_failed",
+    refused: "front_connections_refused",
+    retried: "front_address_validations",
+};
+
 impl Counters {
-    /// Registers them; once per edge.
+    /// Registers an edge's; once per edge.
     pub fn new(metrics: &Metrics) -> Self {
-        let taken =
-            metrics.counters("edge_connections", "Connections taken, by what was negotiated", ["protocol"]);
-        let failed = metrics.counters(
-            "edge_handshakes_failed",
-            "Handshakes that failed or took too long",
-            ["carrier"],
-        );
-        let refused =
-            metrics.counters("edge_connections_refused", "Connections refused, by reason", ["reason"]);
+        Self::named(metrics, &EDGE)
+    }
+
+    /// Registers those of a control node's front; once per process.
+    pub(crate) fn of_front(metrics: &Metrics) -> Self {
+        Self::named(metrics, &FRONT)
+    }
+
+    fn named(metrics: &Metrics, names: &Names) -> Self {
+        let taken = metrics.counters(names.taken, "Connections taken, by what was negotiated", ["protocol"]);
+        let failed = metrics.counters(names.failed, "Handshakes that failed or took too long", ["carrier"]);
+        let refused = metrics.counters(names.refused, "Connections refused, by reason", ["reason"]);
         Self {
             h1: taken.with(["h1"]),
             h2: taken.with(["h2"]),
             h3: taken.with(["h3"]),
             tunnel: taken.with(["tunnel"]),
             connect: taken.with(["connect"]),
+            spliced: taken.with(["splice"]),
+            challenge: taken.with(["acme"]),
             tcp_failed: failed.with(["tcp"]),
             quic_failed: failed.with(["quic"]),
-            retried: metrics.counter("edge_address_validations", "QUIC clients asked to prove their address"),
+            retried: metrics.counter(names.retried, "QUIC clients asked to prove their address"),
             busy: refused.with(["handshakes"]),
+            no_control: refused.with(["no_control"]),
             full_edge: refused.with(["edge_full"]),
             full_address: refused.with(["address_full"]),
             no_protocol: refused.with(["no_protocol"]),
             no_server_name: refused.with(["no_server_name"]),
             unknown_server_name: refused.with(["unknown_server_name"]),
+            tcp_only: refused.with(["tcp_only"]),
+            no_challenge: refused.with(["no_challenge"]),
         }
     }
 
     /// Counts a connection that found no place.
-    pub(super) fn full(&self, full: Full) {
+    pub(crate) fn full(&self, full: Full) {
         match full {
             Full::Edge => self.full_edge.inc(),
             Full::Address => self.full_address.inc(),
@@ -70,6 +108,8 @@ impl Counters {
             Refusal::NoProtocol => self.no_protocol.inc(),
             Refusal::NoServerName => self.no_server_name.inc(),
             Refusal::UnknownServerName => self.unknown_server_name.inc(),
+            Refusal::TcpOnly => self.tcp_only.inc(),
+            Refusal::NoChallenge => self.no_challenge.inc(),
         };
     }
 }

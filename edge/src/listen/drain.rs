@@ -29,15 +29,24 @@ impl Drain {
 
     /// Runs `task` on this thread's runtime until it ends by itself or the edge is closed.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(self.until_closed(task));
+    }
+
+    /// The same for a task of the caller's: waited for, and dropped when all are.
+    pub fn run<F: Future<Output = ()>>(&self, task: F) -> impl Future<Output = ()> + use<F> {
+        self.tasks.track_future(self.until_closed(task))
+    }
+
+    fn until_closed<F: Future<Output = ()>>(&self, task: F) -> impl Future<Output = ()> + use<F> {
         let mut closed = self.closed.wait();
-        self.tasks.spawn(async move {
+        async move {
             let mut task = pin!(task);
             poll_fn(|cx| match Pin::new(&mut closed).poll(cx) {
                 Poll::Ready(()) => Poll::Ready(()),
                 Poll::Pending => task.as_mut().poll(cx),
             })
             .await;
-        });
+        }
     }
 
     /// Resolves once draining has begun; at once if it already has.

@@ -4,8 +4,8 @@
 //! What is said on a connection afterwards belongs to [`crate::http`] (clients) and [`crate::tunnel`]
 //! (warpgates).
 //!
-//! A first reading: [`decide`] (what a connection is for), `tcp` and `quic` (the two halves of the port),
-//! [`edge`] (the threads they run on, and how it all ends).
+//! A first reading: [`decide`] (what a connection is for), `tcp` and `quic` (the two halves of the port), `door` (one
+//! TCP connection), `splice` (those that are control's), [`edge`] (the threads they run on, and how it all ends).
 
 pub mod admission;
 pub mod cid;
@@ -16,11 +16,15 @@ pub mod edge;
 pub mod hello;
 pub mod select;
 
+pub(crate) mod door;
+
 mod certificates;
+mod paced;
 mod plain;
 mod quic;
 mod shared;
 mod socket;
+mod splice;
 mod tcp;
 mod worker;
 

@@ -1,4 +1,5 @@
-//! Plain HTTP: sends everybody to https, and does nothing else.
+//! Plain HTTP: answers certificate authorities that ask about a name (RFC 8555 §8.3), sends everybody else to https, and
+//! does nothing more.
 
 use std::convert::Infallible;
 use std::future::{Future as _, poll_fn};
@@ -7,7 +8,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::http::header::{CONTENT_TYPE, HOST, LOCATION};
+use ::http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, LOCATION};
 use ::http::{HeaderValue, Method, Request, Response, StatusCode};
 use bytes::Bytes;
 use http_body_util::Full;
@@ -15,14 +16,17 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use mezusphere_model::Host;
+use mezusphere_model::{Clock, Host};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use super::admission::Admission;
 use super::drain::Drain;
-use crate::tls::PublicCertificates;
+use crate::tls::{Challenges, PublicCertificates};
+
+/// Where authorities look (RFC 8555 §8.3).
+const CHALLENGE_PATH: &str = "/.well-known/acme-challenge/";
 
 /// Largest head, in octets: the least hyper allows. Whoever needs more may type https.
 const HEAD_LEN_MAX: usize = 8 * 1024;
@@ -42,6 +46,8 @@ const BACK_OFF: Duration = Duration::from_millis(200);
 /// The plain-HTTP port.
 pub(super) struct PlainPort {
     pub(super) certificates: PublicCertificates,
+    pub(super) challenges: Challenges,
+    pub(super) clock: Clock,
     /// The https port as clients see it.
     pub(super) port: u16,
     pub(super) admission: Arc<Admission>,
@@ -110,7 +116,13 @@ impl PlainPort {
     }
 
     fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
-        let location = host(request)
+        let host = host(request);
+        if let Some(host) = &host
+            && let Some(answer) = self.challenge(host, request)
+        {
+            return answer;
+        }
+        let location = host
             .filter(|host| self.certificates.table().covers(host.as_str()))
             .and_then(|host| location(&host, self.port, request));
         let Some(location) = location else {
@@ -124,6 +136,24 @@ impl PlainPort {
         let mut response = text(status, "This is at https.\n");
         response.headers_mut().insert(LOCATION, location);
         response
+    }
+}
+
+impl PlainPort {
+    /// The answer to a challenge that is open for this very host. Whoever asks for another learns nothing new: it is sent
+    /// on like everybody else.
+    fn challenge<B>(&self, host: &Host, request: &Request<B>) -> Option<Response<Full<Bytes>>> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return None;
+        }
+        let token = request.uri().path().strip_prefix(CHALLENGE_PATH)?;
+        let challenges = self.challenges.table();
+        let proof = challenges.key_authorization(host, token, self.clock.now())?;
+        let mut response = Response::new(Full::new(Bytes::copy_from_slice(proof.as_bytes())));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        Some(response)
     }
 }
 

@@ -17,7 +17,7 @@ use quinn_proto::{ConnectionId, Side, TransportError, TransportErrorCode};
 use tracing::debug;
 
 use super::counters::Counters;
-use super::decide::{Carrier, Destination, decide};
+use super::decide::{Carrier, Destination, Refusal, Scope, Served, decide};
 use super::hello;
 use crate::tls::PublicCertificates;
 
@@ -36,38 +36,41 @@ pub struct SelectingServerConfig {
     configs: QuicConfigs,
     certificates: PublicCertificates,
     platform: Platform,
+    scope: Scope,
     counters: Arc<Counters>,
 }
 
 impl SelectingServerConfig {
-    /// Chooses among `configs`; `certificates` and `platform` say which names are served.
+    /// Chooses among `configs`; `certificates`, `platform` and `scope` say which names are served.
     pub fn new(
         configs: QuicConfigs,
         certificates: PublicCertificates,
         platform: Platform,
+        scope: Scope,
         counters: Arc<Counters>,
     ) -> Self {
-        Self { configs, certificates, platform, counters }
+        Self { configs, certificates, platform, scope, counters }
     }
 
     fn choose(&self, hello: &hello::Hello) -> Result<&Arc<QuicServerConfig>, TransportError> {
-        let destination = decide(
-            Carrier::Quic,
-            hello.server_name.as_deref(),
-            hello.alpn.iter().map(Vec::as_slice),
-            &self.certificates.table(),
-            &self.platform,
-        );
-        match destination {
-            Destination::Site | Destination::Platform(_) => Ok(&self.configs.public),
-            Destination::Tunnel => Ok(&self.configs.tunnel),
-            Destination::Connect => Ok(&self.configs.connect),
-            Destination::Refuse(refusal) => {
-                debug!(%refusal, "A QUIC handshake was refused");
-                self.counters.refused(refusal);
-                Err(alert(refusal.alert(), &refusal))
-            }
-        }
+        let served = Served {
+            scope: self.scope,
+            certificates: &self.certificates.table(),
+            platform: &self.platform,
+            is_challenged: &|_| false,
+        };
+        let alpn = hello.alpn.iter().map(Vec::as_slice);
+        let refusal = match decide(Carrier::Quic, hello.server_name.as_deref(), alpn, &served) {
+            Destination::Site | Destination::Platform(_) => return Ok(&self.configs.public),
+            Destination::Tunnel => return Ok(&self.configs.tunnel),
+            Destination::Connect => return Ok(&self.configs.connect),
+            // `decide` never says these on QUIC; a refusal is the safe answer if it did.
+            Destination::Splice | Destination::Challenge(_) => Refusal::NoProtocol,
+            Destination::Refuse(refusal) => refusal,
+        };
+        debug!(%refusal, "A QUIC handshake was refused");
+        self.counters.refused(refusal);
+        Err(alert(refusal.alert(), &refusal))
     }
 }
 

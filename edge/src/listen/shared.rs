@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mezusphere_model::link::ControlLink;
 use mezusphere_model::{Clock, Entropy};
 use mezusphere_pki::public::public_server_config;
-use mezusphere_pki::tls::{connect_server_config, tunnel_server_config};
+use mezusphere_pki::tls::tunnel_server_config;
 use quinn::Endpoint;
 use quinn::crypto::rustls::QuicServerConfig;
 use rustls::ServerConfig;
@@ -17,17 +17,19 @@ use super::admission::Admission;
 use super::certificates;
 use super::cid::{Place, PlacedCids};
 use super::counters::Counters;
-use super::decide::{ALPN_H1, ALPN_H2, ALPN_H3};
+use super::decide::{ALPN_H3, Scope};
+use super::door::{Door, DoorTls};
 use super::drain::Drain;
 use super::plain::PlainPort;
 use super::quic::{self, QuicPort};
 use super::select::{QuicConfigs, SelectingServerConfig};
+use super::splice::Splicer;
 use super::tcp::TcpPort;
 use super::worker::End;
-use crate::config::{EdgeConfig, EdgeParts, StartError};
+use crate::config::{EdgeConfig, EdgeParts, PlatformHosts, StartError};
 use crate::http::Service;
 use crate::request::{self, ServerParts};
-use crate::tls::PublicCertificates;
+use crate::tls::{Challenges, PublicCertificates};
 use crate::tunnel::{self, AcceptorParts, Registry};
 use crate::view::View;
 
@@ -39,6 +41,11 @@ pub(super) struct Shared {
     admission: Arc<Admission>,
     counters: Arc<Counters>,
     certificates: PublicCertificates,
+    challenges: Challenges,
+    /// How much of the installation ends here.
+    scope: Scope,
+    /// The way to control for what does not.
+    splicer: Option<Arc<Splicer>>,
     tls: Tls,
     link: Arc<dyn ControlLink>,
     clock: Clock,
@@ -51,8 +58,7 @@ pub(super) struct Shared {
 
 /// The TLS configurations, each with its own ALPN, certificates and verifier.
 struct Tls {
-    public_tcp: Arc<ServerConfig>,
-    connect: Arc<ServerConfig>,
+    tcp: DoorTls,
     public_quic: Arc<QuicServerConfig>,
     connect_quic: Arc<QuicServerConfig>,
     tunnel_quic: Arc<QuicServerConfig>,
@@ -61,29 +67,22 @@ struct Tls {
 impl Tls {
     fn new(parts: &EdgeParts, certificates: &PublicCertificates) -> Result<Self, StartError> {
         let (identity, trust, clock) = (&parts.identity, &parts.trust, &parts.clock);
-        let resolver = || Arc::new(certificates.clone());
-        let public_tcp =
-            public_server_config(resolver(), clock, &[ALPN_H2, ALPN_H1]).map_err(failed("public"))?;
-        let public_quic = public_server_config(resolver(), clock, &[ALPN_H3]).map_err(failed("public"))?;
-        let tunnel =
-            tunnel_server_config(identity, trust, clock, &[tunnel_proto::ALPN]).map_err(failed("tunnel"))?;
-        let connect = connect_server_config(identity, trust, clock, &[tunnel_proto::CONNECT_ALPN])
-            .map_err(failed("connect"))?;
-        let connect = Arc::new(connect);
+        let tcp = DoorTls::new(certificates, identity, trust, clock)?;
+        let public = public_server_config(Arc::new(certificates.clone()), clock, &[ALPN_H3])
+            .map_err(|error| StartError::tls("public", &error))?;
+        let tunnel = tunnel_server_config(identity, trust, clock, &[tunnel_proto::ALPN])
+            .map_err(|error| StartError::tls("tunnel", &error))?;
         Ok(Self {
-            public_tcp: Arc::new(public_tcp),
-            public_quic: Arc::new(QuicServerConfig::try_from(public_quic).map_err(failed("public"))?),
-            tunnel_quic: Arc::new(QuicServerConfig::try_from(tunnel).map_err(failed("tunnel"))?),
-            connect_quic: Arc::new(
-                QuicServerConfig::try_from(Arc::clone(&connect)).map_err(failed("connect"))?,
-            ),
-            connect,
+            public_quic: quic_config("public", Arc::new(public))?,
+            tunnel_quic: quic_config("tunnel", Arc::new(tunnel))?,
+            connect_quic: quic_config("connect", Arc::clone(&tcp.connect))?,
+            tcp,
         })
     }
 }
 
-fn failed<E: std::fmt::Display>(which: &'static str) -> impl FnOnce(E) -> StartError {
-    move |error| StartError::Tls { which, reason: error.to_string() }
+fn quic_config(which: &'static str, config: Arc<ServerConfig>) -> Result<Arc<QuicServerConfig>, StartError> {
+    QuicServerConfig::try_from(config).map(Arc::new).map_err(|error| StartError::tls(which, &error))
 }
 
 impl Shared {
@@ -97,8 +96,14 @@ impl Shared {
         let certificates = PublicCertificates::default();
         let tls = Tls::new(&parts, &certificates)?;
         let EdgeParts { replica, identity, trust, link, platform, clock, entropy, metrics } = parts;
-        let followed = certificates::Follower::new(Arc::clone(&replica), certificates.clone(), clock.clone());
-        let view = View::open(replica, Arc::clone(&link), clock.clone());
+        let challenges = Challenges::default();
+        let followed = certificates::Follower::new(
+            Arc::clone(&replica),
+            certificates.clone(),
+            challenges.clone(),
+            clock.clone(),
+        );
+        let view = View::open(replica, Arc::clone(&link), clock.clone(), config.limits.view.clone());
         let tunnels = Arc::new(Registry::new());
         let acceptor = tunnel::Acceptor::new(AcceptorParts {
             edge: config.id,
@@ -112,6 +117,13 @@ impl Shared {
             drain: drain.clone(),
         });
         let counters = Arc::new(Counters::new(&metrics));
+        let (scope, platform, splicer) = match platform {
+            PlatformHosts::Service(service) => (Scope::Whole, Some(service), None),
+            PlatformHosts::Splice(splice) => {
+                let splicer = Splicer::new(splice, Arc::clone(&counters), config.limits.clone());
+                (Scope::Sites, None, Some(Arc::new(splicer)))
+            }
+        };
         let server = request::Server::new(ServerParts {
             hosts: config.platform.clone(),
             view: Arc::clone(&view),
@@ -129,6 +141,9 @@ impl Shared {
             config,
             drain,
             certificates,
+            challenges,
+            scope,
+            splicer,
             tls,
             link,
             clock,
@@ -146,7 +161,7 @@ impl Shared {
         Arc::new(Service::new(
             self.server.clone(),
             self.config.limits.clone(),
-            self.public_port,
+            Some(self.public_port),
             self.clock.clone(),
             self.drain.clone(),
         ))
@@ -160,18 +175,24 @@ impl Shared {
     ) -> Result<End, StartError> {
         let service = self.service();
         let endpoint = first.map(|first| first.begin(&self, &service)).transpose()?;
-        let port = Arc::new(TcpPort {
+        let door = Door {
             service,
+            scope: self.scope,
             link: Arc::clone(&self.link),
             certificates: self.certificates.clone(),
+            challenges: self.challenges.clone(),
             platform: self.config.platform.clone(),
-            public: Arc::clone(&self.tls.public_tcp),
-            connect: Arc::clone(&self.tls.connect),
-            admission: Arc::clone(&self.admission),
+            tls: self.tls.tcp.clone(),
             counters: Arc::clone(&self.counters),
+            clock: self.clock.clone(),
             limits: self.config.limits.clone(),
-            drain: self.drain.clone(),
             handshakes: Semaphore::new(self.config.limits.handshakes),
+        };
+        let port = Arc::new(TcpPort {
+            door,
+            splicer: self.splicer.clone(),
+            admission: Arc::clone(&self.admission),
+            drain: self.drain.clone(),
         });
         self.drain.spawn(port.accept(listener));
         Ok(Box::pin(async move {
@@ -208,6 +229,7 @@ impl First {
             configs,
             shared.certificates.clone(),
             shared.config.platform.clone(),
+            shared.scope,
             Arc::clone(&shared.counters),
         );
         let entropy = shared.entropy.clone();
@@ -229,6 +251,8 @@ impl First {
         if let Some(listener) = self.plain {
             let plain = Arc::new(PlainPort {
                 certificates: shared.certificates.clone(),
+                challenges: shared.challenges.clone(),
+                clock: shared.clock.clone(),
                 port: shared.public_port,
                 admission: Arc::clone(&shared.admission),
                 drain: shared.drain.clone(),

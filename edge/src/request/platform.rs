@@ -1,21 +1,76 @@
 //! Requests for the platform's own hosts (console, login, connect): handed to control's service as they are, but for
 //! what no client may say.
+//!
+//! [`PlatformServer`] is the whole way of a request where nothing else is served: at a control node that split edges
+//! pass connections on to.
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use ::http::header::{HOST, HeaderMap, HeaderValue};
 use ::http::request::Parts;
 use ::http::uri::{PathAndQuery, Scheme};
 use ::http::{Request, Response, Uri};
 use mezusphere_model::link::ClientAddress;
+use mezusphere_model::{Clock, Entropy, Platform};
+use mezusphere_telemetry::Metrics;
 use tower::ServiceExt as _;
 
-use super::ServerParts;
+use super::answer::Answer;
 use super::authority::Authority;
+use super::inbound::{self, Ask};
+use super::record::{Line, Names, Recorder};
 use super::refusal::Refusal;
+use crate::config::PlatformService;
 use crate::http::{Body, ConnectionInfo};
+
+/// Answers requests for the platform's own hosts, and refuses all others as an edge does that does not know them.
+pub(crate) struct PlatformServer {
+    hosts: Platform,
+    service: PlatformService,
+    entropy: Entropy,
+    recorder: Arc<Recorder>,
+}
+
+impl PlatformServer {
+    /// A server that hands requests for `hosts` to `service`. Registers its metrics, so make one only.
+    pub(crate) fn new(
+        hosts: Platform,
+        service: PlatformService,
+        clock: Clock,
+        entropy: Entropy,
+        metrics: &Metrics,
+    ) -> Self {
+        let recorder = Arc::new(Recorder::new(metrics, &Names::FRONT, clock));
+        Self { hosts, service, entropy, recorder }
+    }
+
+    /// Answers one request of `connection`. Dropping the future, or the body of the response, gives the request up.
+    pub(crate) async fn handle(&self, request: Request<Body>, connection: &ConnectionInfo) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        let ask = Ask::new(&head, connection, &self.entropy);
+        let mut line = Line::new(&self.recorder, &ask);
+        let answered = self.answer(&ask, head, body, connection, &mut line).await;
+        super::respond_to(&ask, answered, line)
+    }
+
+    async fn answer(
+        &self,
+        ask: &Ask,
+        head: Parts,
+        body: Body,
+        connection: &ConnectionInfo,
+        line: &mut Line,
+    ) -> Result<Answer, Refusal> {
+        let address = inbound::address(ask, &head, connection)?;
+        line.host(&address.authority.host);
+        self.hosts.which(&address.authority.host).ok_or(Refusal::UnknownHost)?;
+        line.platform();
+        Ok(Answer::Platform(serve(head, body, &address.authority, connection, &self.service).await?))
+    }
+}
 
 /// Hands a request over. The service finds the host in the target and in `host`, both in canonical form, and the client's
 /// address in the extension [`ClientAddress`], never in a field.
@@ -24,15 +79,15 @@ pub(crate) async fn serve(
     body: Body,
     authority: &Authority,
     connection: &ConnectionInfo,
-    parts: &ServerParts,
+    service: &PlatformService,
 ) -> Result<Response<Body>, Refusal> {
     tunnel_proto::headers::strip_request(&mut request.headers);
-    super::inbound::length(&request.headers)?;
+    inbound::length(&request.headers)?;
     canonical_host(&mut request.headers, &mut request.uri, authority).ok_or(Refusal::Internal)?;
     request.extensions.insert(ClientAddress(connection.client));
     // Boxed as what it is: the compiler cannot see through the service's own types that it may move between threads.
     let answer: Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>> =
-        Box::pin(parts.platform.clone().oneshot(Request::from_parts(request, body)));
+        Box::pin(service.clone().oneshot(Request::from_parts(request, body)));
     match answer.await {
         Ok(response) => Ok(response),
         Err(never) => match never {},

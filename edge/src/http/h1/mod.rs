@@ -93,7 +93,7 @@ impl<H: Handle> Exchange<H> {
                 refusal
             }
         };
-        answer::advertise(response.headers_mut(), &self.service.alt_svc);
+        answer::advertise(response.headers_mut(), self.service.alt_svc.as_ref());
         response
     }
 

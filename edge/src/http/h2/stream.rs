@@ -32,7 +32,7 @@ pub(super) async fn serve<H: Handle>(
         refusal => refusal,
     };
     let Some(mut response) = response else { return };
-    answer::advertise(response.headers_mut(), &service.alt_svc);
+    answer::advertise(response.headers_mut(), service.alt_svc.as_ref());
     let (head, body) = answer::head_and_body(response, is_head, &service.date);
     let is_end = body.is_end_stream();
     match respond.send_response(head, is_end) {

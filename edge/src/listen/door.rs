@@ -1,0 +1,222 @@
+//! What becomes of one TCP connection, from its first octet to its end: the ClientHello decides, a handshake proves, and
+//! whoever speaks what was negotiated has it from there.
+//!
+//! The same for an edge's port and for the front of a control node ([`crate::front`]): handshake, limits and refusals are
+//! alike wherever a client meets us. Accepting, places and threads are the owner's.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use mezusphere_model::link::ControlLink;
+use mezusphere_model::{Clock, Platform};
+use mezusphere_pki::acme::ACME_TLS_ALPN;
+use mezusphere_pki::public::public_server_config;
+use mezusphere_pki::tls::connect_server_config;
+use mezusphere_pki::{CurrentIdentity, CurrentTrust};
+use rustls::ServerConfig;
+use rustls::server::Acceptor;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
+use tracing::debug;
+
+use super::counters::Counters;
+use super::decide::{ALPN_H1, ALPN_H2, Carrier, Destination, Scope, Served, decide};
+use super::paced::Paced;
+use crate::config::{Duplex, Limits, StartError};
+use crate::http::{ConnectionInfo, Handle, Protocol, Service, h1, h2};
+use crate::tls::{Challenges, PublicCertificates};
+use crate::tunnel;
+
+/// What every connection through the door is served with.
+pub(crate) struct Door<H> {
+    pub(crate) service: Arc<Service<H>>,
+    /// How much of the installation ends behind it.
+    pub(crate) scope: Scope,
+    pub(crate) link: Arc<dyn ControlLink>,
+    pub(crate) certificates: PublicCertificates,
+    pub(crate) challenges: Challenges,
+    pub(crate) platform: Platform,
+    pub(crate) tls: DoorTls,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) clock: Clock,
+    pub(crate) limits: Limits,
+    /// Handshakes under way; [`Limits::handshakes`].
+    pub(crate) handshakes: Semaphore,
+}
+
+/// The TLS configurations, each with its own ALPN and certificates, and nothing of the other's.
+#[derive(Clone)]
+pub(crate) struct DoorTls {
+    /// For clients.
+    pub(crate) public: Arc<ServerConfig>,
+    /// For warpgates that enrol.
+    pub(crate) connect: Arc<ServerConfig>,
+}
+
+impl DoorTls {
+    /// What shows `certificates` to clients, and `identity` to warpgates that enrol.
+    pub(crate) fn new(
+        certificates: &PublicCertificates,
+        identity: &CurrentIdentity,
+        trust: &CurrentTrust,
+        clock: &Clock,
+    ) -> Result<Self, StartError> {
+        let resolver = Arc::new(certificates.clone());
+        let public = public_server_config(resolver, clock, &[ALPN_H2, ALPN_H1])
+            .map_err(|error| StartError::tls("public", &error))?;
+        let connect = connect_server_config(identity, trust, clock, &[tunnel_proto::CONNECT_ALPN])
+            .map_err(|error| StartError::tls("connect", &error))?;
+        Ok(Self { public: Arc::new(public), connect: Arc::new(connect) })
+    }
+}
+
+/// A connection that is not for us: what it is has been read, nothing was answered.
+pub(crate) struct Unopened<T> {
+    /// The connection, after its hello.
+    pub(super) stream: Paced<T>,
+    /// The octets of the hello, and what came with them.
+    pub(super) hello: Vec<u8>,
+}
+
+/// What a ClientHello led to.
+enum Opened<T> {
+    Ready(Box<TlsStream<Paced<T>>>),
+    Unopened(Unopened<T>),
+    Refused,
+}
+
+impl<H: Handle> Door<H> {
+    /// Serves `client`'s connection until it ends. Only at a split edge some come back: those that belong to a control
+    /// node.
+    pub(crate) async fn serve<T>(&self, stream: T, client: SocketAddr) -> Option<Unopened<T>>
+    where
+        T: Duplex + 'static,
+    {
+        let begun = Instant::now();
+        let mut stream = Paced::new(stream, self.limits.stall);
+        if self.scope == Scope::Sites {
+            stream = stream.taped();
+        }
+        match timeout_at(begun + self.limits.handshake, self.handshake(stream, begun)).await {
+            Ok(Ok(Opened::Ready(stream))) => self.speak(*stream, client).await,
+            Ok(Ok(Opened::Unopened(unopened))) => return Some(unopened),
+            Ok(Ok(Opened::Refused)) => {}
+            Ok(Err(error)) => {
+                self.counters.tcp_failed.inc();
+                debug!(%error, %client, "A TLS handshake failed");
+            }
+            Err(_) => {
+                self.counters.tcp_failed.inc();
+                debug!(%client, "A TLS handshake took too long");
+            }
+        }
+        None
+    }
+
+    /// Reads the ClientHello, chooses a configuration, and does the handshake.
+    async fn handshake<T: Duplex>(&self, stream: Paced<T>, begun: Instant) -> io::Result<Opened<T>> {
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), stream);
+        let mut start = timeout_at(begun + self.limits.client_hello, hello).await??;
+        let destination = self.decide(&start);
+        let hello = start.io.take_tape();
+        let config = match destination {
+            Destination::Site | Destination::Platform(_) => Arc::clone(&self.tls.public),
+            Destination::Connect => Arc::clone(&self.tls.connect),
+            Destination::Splice => return Ok(Opened::Unopened(Unopened { stream: start.io, hello })),
+            Destination::Challenge(host) => match self.challenges.table().config(&host, self.clock.now()) {
+                Some(config) => config,
+                None => return Ok(Opened::Refused),
+            },
+            // `decide` never says tunnel on TCP; a refusal is the safe answer if it did.
+            Destination::Tunnel => return Ok(Opened::Refused),
+            Destination::Refuse(refusal) => {
+                self.counters.refused(refusal);
+                debug!(%refusal, "A TLS handshake was refused");
+                refuse(start.io, refusal.alert()).await?;
+                return Ok(Opened::Refused);
+            }
+        };
+        let Ok(_turn) = self.handshakes.acquire().await else { return Ok(Opened::Refused) };
+        Ok(Opened::Ready(Box::new(start.into_stream(config).await?)))
+    }
+
+    fn decide<T: Duplex>(&self, start: &StartHandshake<Paced<T>>) -> Destination {
+        let hello = start.client_hello();
+        let name = hello.server_name().map(|name| name.trim_end_matches('.').to_ascii_lowercase());
+        let served = Served {
+            scope: self.scope,
+            certificates: &self.certificates.table(),
+            platform: &self.platform,
+            is_challenged: &|host| self.challenges.table().asks_for(host, self.clock.now()),
+        };
+        decide(Carrier::Tcp, name.as_deref(), hello.alpn().into_iter().flatten(), &served)
+    }
+
+    /// Hands the stream to whoever speaks what was negotiated. The decision was a hint; this counts.
+    async fn speak<T>(&self, mut stream: TlsStream<Paced<T>>, client: SocketAddr)
+    where
+        T: Duplex + 'static,
+    {
+        let (_, session) = stream.get_ref();
+        match session.alpn_protocol() {
+            Some(tunnel_proto::CONNECT_ALPN) => {
+                self.counters.connect.inc();
+                self.relay(stream, client).await;
+            }
+            Some(ACME_TLS_ALPN) => {
+                self.counters.challenge.inc();
+                // The handshake was the answer (RFC 8737 §3).
+                if let Err(error) = stream.shutdown().await {
+                    debug!(%error, %client, "A challenged connection broke");
+                }
+            }
+            Some(ALPN_H2) => {
+                self.counters.h2.inc();
+                let info = self.info(&stream, client, Protocol::H2);
+                h2::serve(stream, Arc::clone(&self.service), info).await;
+            }
+            _ => {
+                self.counters.h1.inc();
+                let info = self.info(&stream, client, Protocol::H1);
+                h1::serve(stream, Arc::clone(&self.service), info).await;
+            }
+        }
+    }
+
+    fn info<T>(
+        &self,
+        stream: &TlsStream<Paced<T>>,
+        client: SocketAddr,
+        protocol: Protocol,
+    ) -> ConnectionInfo {
+        let name = stream.get_ref().1.server_name();
+        let sni: Option<Arc<str>> = name.map(|name| name.trim_end_matches('.').to_ascii_lowercase().into());
+        let certificate = sni
+            .as_deref()
+            .and_then(|name| self.certificates.table().names(name).cloned())
+            .unwrap_or_default();
+        ConnectionInfo { client, protocol, sni, certificate }
+    }
+
+    async fn relay<T: Duplex>(&self, stream: TlsStream<Paced<T>>, from: SocketAddr) {
+        let (recv, send) = tokio::io::split(stream);
+        if let Err(error) = tunnel::connect::serve_stream(&*self.link, from, recv, send).await {
+            debug!(%error, %from, "A connect message was not relayed");
+        }
+    }
+}
+
+/// Says why before closing: a fatal alert in the clear, as TLS has it before keys exist (RFC 8446 §6).
+pub(super) async fn refuse<T: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: Paced<T>,
+    alert: u8,
+) -> io::Result<()> {
+    const ALERT: u8 = 21;
+    const FATAL: u8 = 2;
+    stream.write_all(&[ALERT, 3, 3, 0, 2, FATAL, alert]).await?;
+    stream.shutdown().await
+}
