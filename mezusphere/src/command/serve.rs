@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use mezusphere_control::{Advertise, CertificateFiles, ControlConfig};
+use mezusphere_control::{Advertise, CertificateFiles};
 use mezusphere_model::document::NodeAddress;
 use mezusphere_model::join_token::JoinToken;
 use mezusphere_model::{Host, Platform};
@@ -281,12 +281,15 @@ impl ControlFlags {
                 Failure::new(Kind::Usage, why).next("write it as postgres://user:password@host/database")
             })?),
         };
-        let mut config = ControlConfig::new(Platform { base: self.base, apps: self.apps, port });
-        config.operator_email = self.operator;
-        config.leaf_ttl = Duration::from_secs(self.leaf_ttl);
         let files = self.tls_cert.into_iter().zip(self.tls_key);
-        config.public_certificates = files.map(|(chain, key)| CertificateFiles { chain, key }).collect();
-        Ok(ControlPart { config, store, node_port })
+        Ok(ControlPart {
+            platform: Platform { base: self.base, apps: self.apps, port },
+            operator: self.operator,
+            leaf_ttl: Duration::from_secs(self.leaf_ttl),
+            certificates: files.map(|(chain, key)| CertificateFiles { chain, key }).collect(),
+            store,
+            node_port,
+        })
     }
 }
 

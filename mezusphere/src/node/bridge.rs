@@ -1,18 +1,21 @@
-//! Edge and control in one process, each on its own threads: what an edge asks runs on control's runtime.
+//! Between the edge's threads and the main runtime: what an edge asks runs there, whether control answers in this
+//! process or over the edge link.
 //!
-//! An edge's worker must never do control's work: a worker's core belongs to the connections on it.
+//! An edge's worker must never do that work: a worker's core belongs to the connections on it.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
-use mezusphere_edge::PlatformService;
 use mezusphere_edge::http::Body;
+use mezusphere_edge::{PlatformService, Splice, SpliceStream};
+use mezusphere_edge_link::client::LinkClient;
 use mezusphere_model::id::EnvironmentId;
 use mezusphere_model::link::{
-    Activity, Answer, ControlLink, Credential, DenialCount, FoundSession, IssuedAssertion, LinkError,
+    AboutEdge, Activity, Answer, ControlLink, Credential, DenialCount, FoundSession, IssuedAssertion, LinkError,
     RedeemCode, Redeemed, TunnelReport,
 };
 use mezusphere_model::token::Token;
@@ -41,7 +44,34 @@ fn failed() -> Response<Body> {
     response
 }
 
-/// Answers an edge's questions on control's runtime.
+/// Opens ways to control nodes, on the main runtime.
+pub(crate) struct Splices {
+    link: Arc<LinkClient>,
+    runtime: Handle,
+}
+
+impl Splices {
+    /// Ways that `link` finds.
+    pub(crate) fn new(link: Arc<LinkClient>, runtime: Handle) -> Self {
+        Self { link, runtime }
+    }
+}
+
+impl Splice for Splices {
+    fn open(&self, client: SocketAddr, local: SocketAddr) -> Answer<'_, io::Result<SpliceStream>> {
+        let link = Arc::clone(&self.link);
+        let opening = self.runtime.spawn(async move { link.splice(client, local).await });
+        Box::pin(async move {
+            match opening.await {
+                Ok(Ok(stream)) => Ok(Box::new(stream) as SpliceStream),
+                Ok(Err(why)) => Err(io::Error::other(why)),
+                Err(why) => Err(io::Error::other(why)),
+            }
+        })
+    }
+}
+
+/// Answers an edge's questions on the main runtime.
 pub(crate) struct Link {
     control: Arc<dyn ControlLink>,
     runtime: Handle,
@@ -65,6 +95,14 @@ impl Link {
 }
 
 impl ControlLink for Link {
+    fn certify(&self, csr_der: Vec<u8>) -> Answer<'_, Result<Vec<Vec<u8>>, LinkError>> {
+        self.ask(move |control| Box::pin(async move { control.certify(csr_der).await }))
+    }
+
+    fn about(&self, about: AboutEdge) -> Answer<'_, Result<(), LinkError>> {
+        self.ask(move |control| Box::pin(async move { control.about(about).await }))
+    }
+
     fn redeem(&self, code: RedeemCode) -> Answer<'_, Result<Redeemed, LinkError>> {
         self.ask(move |control| Box::pin(async move { control.redeem(code).await }))
     }

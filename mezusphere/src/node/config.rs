@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use mezusphere_control::{Advertise, ControlConfig};
+use mezusphere_control::{Advertise, CertificateFiles};
+use mezusphere_model::Platform;
 use mezusphere_model::document::NodeAddress;
 use mezusphere_model::join_token::JoinToken;
 use mezusphere_store::primary::PostgresConfig;
@@ -47,8 +49,14 @@ pub(crate) enum Role {
 /// What control needs to know.
 #[derive(Debug)]
 pub(crate) struct ControlPart {
-    /// How control is set up.
-    pub(crate) config: ControlConfig,
+    /// The installation's hosts and public port.
+    pub(crate) platform: Platform,
+    /// The first operator's e-mail address; `None`: `operator@` and the base host.
+    pub(crate) operator: Option<String>,
+    /// Life of leaf certificates.
+    pub(crate) leaf_ttl: Duration,
+    /// Public certificates; none: the internal CA issues them.
+    pub(crate) certificates: Vec<CertificateFiles>,
     /// Where its state is kept.
     pub(crate) store: Store,
     /// Where other nodes arrive; `None`: nowhere.

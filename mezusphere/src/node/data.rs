@@ -15,6 +15,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt 
 use std::path::{Path, PathBuf};
 
 use mezusphere_model::Entropy;
+use mezusphere_model::id::ControlId;
 use mezusphere_pki::seal::MasterKey;
 
 use crate::failure::{Failure, Kind};
@@ -58,6 +59,28 @@ impl DataDir {
         self.0.join("ca.pem")
     }
 
+    /// What a split edge keeps of its membership.
+    pub(crate) fn membership(&self) -> PathBuf {
+        self.0.join("edge.json")
+    }
+
+    /// The id of the control node with this data directory; drawn at its first start.
+    pub(crate) fn control_id(&self, entropy: &Entropy) -> Result<ControlId, Failure> {
+        let path = self.0.join("control.id");
+        match fs::read_to_string(&path) {
+            Ok(text) => text.trim().parse().map_err(|_| {
+                Failure::new(Kind::Files, format!("{} holds no control node's id", path.display()))
+                    .next("restore it from a backup, or delete it: this node then counts as a new one")
+            }),
+            Err(why) if why.kind() == std::io::ErrorKind::NotFound => {
+                let id = ControlId::random(entropy);
+                write_whole(&path, id.to_string().as_bytes(), 0o600)?;
+                Ok(id)
+            }
+            Err(why) => Err(cannot("read", &path, &why)),
+        }
+    }
+
     /// Where admin commands connect.
     pub(crate) fn admin_socket(&self) -> PathBuf {
         self.0.join(crate::ADMIN_SOCKET)
@@ -87,7 +110,7 @@ impl DataDir {
         if own.exists() {
             return read_key(&own);
         }
-        if self.control().exists() {
+        if self.control().exists() || self.membership().exists() {
             // A new key could open nothing of what is there.
             return Err(Failure::new(
                 Kind::Files,

@@ -1,128 +1,205 @@
-//! The in-process edge's certificate and trust: got from control by direct call, renewed at half-life, kept
-//! current from the replica. A split edge does the same over the network.
+//! An edge in this process, whoever answers its questions: its replica, its certificate, its listeners.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use mezusphere_control::Control;
+use mezusphere_control::Advertise;
+use mezusphere_edge::{Edge, PlatformHosts};
+use mezusphere_model::Platform;
+use mezusphere_model::document::TrustDoc;
 use mezusphere_model::id::EdgeId;
-use mezusphere_model::{Clock, Entropy};
-use mezusphere_pki::{CurrentIdentity, CurrentTrust, NodeIdentity, NodeKey, Trust};
+use mezusphere_model::link::{ABOUT_EVERY, AboutEdge, ControlLink};
+use mezusphere_pki::{CurrentIdentity, CurrentTrust, NodeIdentity};
 use mezusphere_store::Replica;
-use mezusphere_store::replica::Changed;
+use mezusphere_store::feed::FeedSource;
+use mezusphere_store::replica::Follower;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
 
+use super::base::Base;
+use super::config::EdgePart;
+use super::{bridge, ends, identity};
 use crate::failure::{Failure, Kind};
 
-/// Longest sleep before the clock is looked at again: a machine that slept must not miss its renewal for long.
-const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// How long the edge's copy may take to be complete where control is in the same process; it takes milliseconds.
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What an edge's certificate is got with.
-#[derive(Clone)]
-pub(crate) struct Node {
-    /// Which edge.
+/// Told what an edge must still know after a restart without control.
+pub(crate) trait Keeps: Send + Sync + 'static {
+    /// A new certificate.
+    fn identity(&self, identity: &NodeIdentity);
+
+    /// New trust.
+    fn trust(&self, trust: &TrustDoc);
+}
+
+/// Keeps nothing: control is in the same process and issues anew at each start.
+pub(crate) struct KeepsNothing;
+
+impl Keeps for KeepsNothing {
+    fn identity(&self, _: &NodeIdentity) {}
+
+    fn trust(&self, _: &TrustDoc) {}
+}
+
+/// What an edge lives on.
+pub(crate) struct Home {
+    /// Which edge it is.
     pub(crate) id: EdgeId,
-    /// Who issues.
-    pub(crate) control: Arc<Control>,
-    /// Tells the time.
-    pub(crate) clock: Clock,
-    /// Spreads renewals.
-    pub(crate) entropy: Entropy,
+    /// The installation's hosts.
+    pub(crate) platform: Platform,
+    /// Whom it asks.
+    pub(crate) link: Arc<dyn ControlLink>,
+    /// Where platform hosts are served.
+    pub(crate) hosts: PlatformHosts,
+    /// Its replica, open and complete enough to serve from.
+    pub(crate) replica: Arc<Replica>,
+    /// What follows the feed into it.
+    pub(crate) follower: Follower,
+    /// Its certificate.
+    pub(crate) identity: CurrentIdentity,
+    /// Whom it trusts.
+    pub(crate) trust: CurrentTrust,
+    /// Where warpgates dial it.
+    pub(crate) advertise: Advertise,
+    /// What it keeps.
+    pub(crate) keeps: Arc<dyn Keeps>,
 }
 
-impl Node {
-    /// A new key, and a certificate for it.
-    pub(crate) async fn identity(&self) -> Result<CurrentIdentity, Failure> {
-        self.issue().await.map(CurrentIdentity::new).map_err(|why| {
-            Failure::new(Kind::Unexpected, format!("the edge gets no certificate: {why}"))
-                .next("look at the log above")
-        })
-    }
-
-    async fn issue(&self) -> Result<NodeIdentity, String> {
-        let key = NodeKey::generate().map_err(|why| why.to_string())?;
-        let csr = key.csr_der().map_err(|why| why.to_string())?;
-        let leaf = self.control.enroll_edge(&csr, self.id).await.map_err(|why| why.to_string())?;
-        NodeIdentity::new(leaf.chain, key).map_err(|why| why.to_string())
-    }
-
-    /// Keeps certificate and trust current until `stop`.
-    pub(crate) fn keep_current(
-        self,
-        identity: CurrentIdentity,
-        current: CurrentTrust,
-        replica: Arc<Replica>,
-        stop: CancellationToken,
-    ) -> JoinHandle<()> {
-        tokio::spawn(async move {
-            tokio::select! {
-                () = self.renew(identity) => {}
-                () = follow_trust(current, replica) => {}
-                () = stop.cancelled() => {}
-            }
-        })
-    }
-
-    async fn renew(&self, identity: CurrentIdentity) {
-        let mut schedule = identity.get().renewal(&self.entropy);
-        loop {
-            let wait = schedule.wait(self.clock.now());
-            if !wait.is_zero() {
-                tokio::time::sleep(wait.min(LOOK_AGAIN)).await;
-                continue;
-            }
-            match self.issue().await {
-                Ok(fresh) => {
-                    info!(until = %fresh.not_after(), "Edge certificate renewed");
-                    schedule.renewed(fresh.not_before(), fresh.not_after(), &self.entropy);
-                    identity.replace(fresh);
-                }
-                Err(error) => {
-                    schedule.failed(self.clock.now(), &self.entropy);
-                    warn!(
-                        error,
-                        failures = schedule.failures(),
-                        "Edge certificate not renewed; trying again"
-                    );
-                }
-            }
-        }
-    }
+/// Opens the replica and follows `feed` into it.
+pub(crate) fn follow(
+    base: &Base,
+    id: EdgeId,
+    feed: Arc<dyn FeedSource>,
+) -> Result<(Arc<Replica>, Follower), Failure> {
+    let replica = Replica::open(&base.data.replica(), base.clock.clone(), Arc::clone(&base.seal));
+    let replica = Arc::new(replica.map_err(ends::replica)?);
+    let follower = replica.follow(feed, id.to_string(), base.entropy.clone());
+    Ok((replica, follower))
 }
 
-/// Whom the edge trusts, as its replica says now.
-pub(crate) fn trust(replica: &Replica) -> Result<CurrentTrust, Failure> {
-    read_trust(replica).map(CurrentTrust::new).map_err(|why| {
-        Failure::new(Kind::Unexpected, format!("the edge does not know whom to trust: {why}"))
-            .next("stop the server, delete the replica folder and start again")
+/// Waits until the copy is complete, where control is in the same process.
+pub(crate) async fn caught_up(follower: &Follower) -> Result<(), Failure> {
+    tokio::time::timeout(CATCH_UP_TIMEOUT, follower.caught_up()).await.map_err(|_| {
+        Failure::new(Kind::Unexpected, "the edge's copy of the state is not complete")
+            .next("look at the log above; deleting the replica folder fetches it anew")
     })
 }
 
-fn read_trust(replica: &Replica) -> Result<Trust, String> {
-    let platform = replica.platform().map_err(|why| why.to_string())?;
-    let platform = platform.ok_or("the platform document is missing")?;
-    let roots = platform.roots_pem.iter().map(String::as_str);
-    Trust::from_pem(&platform.trust_domain, roots, platform.denied.iter().cloned())
-        .map_err(|why| why.to_string())
+/// A running edge.
+pub(crate) struct EdgeSide {
+    id: EdgeId,
+    platform: Platform,
+    edge: Edge,
+    follower: Follower,
+    draining: watch::Sender<bool>,
+    upkeep: JoinHandle<()>,
+    reports: JoinHandle<()>,
 }
 
-async fn follow_trust(current: CurrentTrust, replica: Arc<Replica>) {
-    let key = mezusphere_model::document::DocumentKey::platform();
-    let mut changes = replica.subscribe();
-    loop {
-        let concerns_us = match changes.changed().await {
-            Changed::Everything => true,
-            Changed::Keys(keys) => keys.iter().any(|changed| changed.key == key),
-            Changed::Closed => return,
+impl EdgeSide {
+    /// Starts the listeners and what keeps the edge current.
+    pub(crate) async fn start(base: &Base, part: EdgePart, home: Home) -> Result<Self, Failure> {
+        let config = mezusphere_edge::EdgeConfig {
+            id: home.id,
+            region: base.region.clone(),
+            public: part.listen,
+            plain_http: part.plain_http,
+            workers: part.workers,
+            platform: home.platform.clone(),
+            limits: mezusphere_edge::Limits::default(),
         };
-        if concerns_us {
-            match read_trust(&replica) {
-                Ok(trust) => current.replace(trust),
-                // The last good one stays.
-                Err(error) => warn!(error, "The new trust cannot be used"),
+        let runtime = tokio::runtime::Handle::current();
+        let parts = mezusphere_edge::EdgeParts {
+            replica: Arc::clone(&home.replica),
+            identity: home.identity.clone(),
+            trust: home.trust.clone(),
+            link: Arc::new(bridge::Link::new(Arc::clone(&home.link), runtime)),
+            platform: home.hosts,
+            clock: base.clock.clone(),
+            entropy: base.entropy.clone(),
+            metrics: base.metrics.clone(),
+        };
+        let edge = Edge::start(config, parts).map_err(|why| ends::edge(&why))?;
+
+        let stop = base.stop.clone();
+        let (kept, kept_trust) = (Arc::clone(&home.keeps), home.keeps);
+        let renewing = identity::renew(
+            home.identity,
+            Arc::clone(&home.link),
+            base.clock.clone(),
+            base.entropy.clone(),
+            move |fresh| kept.identity(fresh),
+        );
+        let trusting =
+            identity::follow_trust(home.trust, home.replica, move |trust| kept_trust.trust(trust));
+        let upkeep = tokio::spawn(async move {
+            tokio::select! {
+                () = renewing => {}
+                () = trusting => {}
+                () = stop.cancelled() => {}
             }
+        });
+        let about = AboutEdge {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            region: base.region.clone(),
+            host: home.advertise.host,
+            port: home.advertise.port,
+            draining: false,
+        };
+        let (draining, drained) = watch::channel(false);
+        let reports = tokio::spawn(report(home.link, about, drained, base.stop.clone()));
+        Ok(Self { id: home.id, platform: home.platform, edge, follower: home.follower, draining, upkeep, reports })
+    }
+
+    /// Which edge it is.
+    pub(crate) fn id(&self) -> EdgeId {
+        self.id
+    }
+
+    /// The installation's hosts.
+    pub(crate) fn platform(&self) -> &Platform {
+        &self.platform
+    }
+
+    /// Its listeners.
+    pub(crate) fn listeners(&self) -> &Edge {
+        &self.edge
+    }
+
+    /// Takes nothing new, and lets what runs finish within `grace`.
+    pub(crate) async fn drain(&self, grace: Duration) {
+        self.draining.send_replace(true);
+        self.edge.drain(grace).await;
+    }
+
+    /// Ends what runs beside the traffic. The node's stop must have been called.
+    pub(crate) async fn close(self) {
+        for task in [self.upkeep, self.reports] {
+            // A task that panicked has said so in the log.
+            drop(task.await);
+        }
+        self.follower.stop().await;
+    }
+}
+
+/// Tells control how the edge is, again and again, and at once when it drains.
+async fn report(
+    link: Arc<dyn ControlLink>,
+    mut about: AboutEdge,
+    mut draining: watch::Receiver<bool>,
+    stop: CancellationToken,
+) {
+    loop {
+        about.draining = *draining.borrow_and_update();
+        if let Err(error) = link.about(about.clone()).await {
+            tracing::debug!(%error, "Control did not hear how this edge is");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(ABOUT_EVERY) => {}
+            Ok(()) = draining.changed() => {}
+            () = stop.cancelled() => return,
         }
     }
 }

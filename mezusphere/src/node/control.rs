@@ -1,0 +1,162 @@
+//! Control in this process: its store, its admin socket, its jobs, and its node port if it has one.
+
+use std::sync::Arc;
+
+use mezusphere_control::{Control, ControlConfig, Jobs, LocalEdge, PublicCertificate};
+use mezusphere_edge::PlatformHosts;
+use mezusphere_model::platform::PlatformHost;
+use mezusphere_pki::{CurrentIdentity, CurrentTrust};
+use mezusphere_store::Primary;
+use mezusphere_store::feed::FeedSource;
+use tokio::task::JoinHandle;
+
+use super::base::Base;
+use super::config::{ControlPart, EdgePart, Store};
+use super::edge::{Home, KeepsNothing, caught_up, follow};
+use super::port::PortSide;
+use super::socket::AdminSocket;
+use super::{DRAIN_GRACE, announce, bridge, data, ends, identity, migrate, origin};
+use crate::failure::{Failure, Kind};
+
+/// A running control node.
+pub(crate) struct ControlSide<'a> {
+    base: &'a Base,
+    control: Arc<Control>,
+    primary: Primary,
+    jobs: Jobs,
+    admin: JoinHandle<()>,
+    port: Option<PortSide>,
+    store: String,
+    edge: Option<LocalEdge>,
+    own_ca: bool,
+}
+
+impl<'a> ControlSide<'a> {
+    /// Opens the store and the installation in it, and starts what control serves beside an edge's listeners.
+    pub(crate) async fn open(
+        base: &'a Base,
+        part: ControlPart,
+        edge: Option<&EdgePart>,
+    ) -> Result<Self, Failure> {
+        let mut config = ControlConfig::new(part.platform, base.data.control_id(&base.entropy)?);
+        base.name.clone_into(&mut config.node.name);
+        base.region.clone_into(&mut config.node.region);
+        config.node.address = part.node_port.as_ref().map(|port| port.advertise.clone());
+        config.node_port_open = part.node_port.is_some();
+        config.operator_email = part.operator;
+        config.leaf_ttl = part.leaf_ttl;
+        config.edge = match (edge, config.edge) {
+            (Some(edge), Some(mut local)) => {
+                base.name.clone_into(&mut local.name);
+                base.region.clone_into(&mut local.region);
+                if let Some(advertise) = &edge.advertise {
+                    local.advertise = advertise.clone();
+                }
+                Some(local)
+            }
+            _ => None,
+        };
+        let own_ca = part.certificates.is_empty();
+        if !own_ca {
+            config.public_certificate = PublicCertificate::Files(part.certificates);
+        }
+        let (primary, store) = open_store(base, &part.store).await?;
+        let edge = config.edge.clone();
+        let (clock, entropy, seal) = (base.clock.clone(), base.entropy.clone(), Arc::clone(&base.seal));
+        let control = Control::open(config, primary.clone(), seal, clock, entropy);
+        let control = Arc::new(control.await.map_err(ends::control)?);
+        data::write_whole(&base.data.roots(), control.roots_pem().concat().as_bytes(), 0o644)?;
+
+        let port = match &part.node_port {
+            Some(port) => Some(PortSide::open(base, port, &control, &primary).await?),
+            None => None,
+        };
+        let socket = AdminSocket::bind(base.data.admin_socket())?;
+        let api = migrate::with_local_admin(control.local_admin(), primary.clone(), base);
+        let admin = tokio::spawn(socket.serve(api, base.stop.clone()));
+        let jobs = control.start_jobs();
+        Ok(Self { base, control, primary, jobs, admin, port, store, edge, own_ca })
+    }
+
+    /// What an edge in the same process lives on.
+    pub(crate) async fn home(&self) -> Result<Home, Failure> {
+        let id = self.control.edge_id().ok_or_else(|| {
+            Failure::new(Kind::Unexpected, "this process has no edge").next("please report this")
+        })?;
+        let advertise = self.edge.as_ref().map(|edge| edge.advertise.clone()).ok_or_else(|| {
+            Failure::new(Kind::Unexpected, "this process has no edge").next("please report this")
+        })?;
+        let feed: Arc<dyn FeedSource> = Arc::new(self.primary.clone());
+        let (replica, follower) = follow(self.base, id, feed)?;
+        caught_up(&follower).await?;
+        let link = self.control.link(id);
+        let identity = identity::certified(&*link).await.map_err(|why| {
+            Failure::new(Kind::Unexpected, format!("the edge gets no certificate: {why}"))
+                .next("look at the log above")
+        })?;
+        let trust = replica.trust().map_err(|why| why.to_string());
+        let trust = trust.and_then(|doc| doc.ok_or_else(|| "the trust document is missing".to_owned()));
+        let trust = trust.and_then(|doc| identity::trust_of(&doc).map_err(|why| why.to_string()));
+        let trust = trust.map_err(|why| {
+            Failure::new(Kind::Unexpected, format!("the edge does not know whom to trust: {why}"))
+                .next("stop the server, delete the replica folder and start again")
+        })?;
+        let runtime = tokio::runtime::Handle::current();
+        Ok(Home {
+            id,
+            platform: self.control.platform().clone(),
+            link,
+            hosts: PlatformHosts::Service(bridge::service(self.control.platform_service(), runtime)),
+            replica,
+            follower,
+            identity: CurrentIdentity::new(identity),
+            trust: CurrentTrust::new(trust),
+            advertise,
+            keeps: Arc::new(KeepsNothing),
+        })
+    }
+
+    /// What is said of it at the start.
+    pub(crate) fn announced(&self) -> announce::Control<'_> {
+        let platform = self.control.platform();
+        announce::Control {
+            console: origin(platform, PlatformHost::Console),
+            login: origin(platform, PlatformHost::Login),
+            store: self.store.clone(),
+            node_port: self.port.as_ref().map(PortSide::at),
+            roots: self.own_ca.then(|| self.base.data.roots().display().to_string()),
+            first_sign_in: self.control.sign_in_link(),
+        }
+    }
+
+    /// Lets what runs on the node port finish. The node's stop must have been called.
+    pub(crate) async fn stop_serving(&mut self) {
+        if let Some(port) = self.port.take() {
+            port.close(DRAIN_GRACE).await;
+        }
+    }
+
+    /// Ends the jobs and closes the store.
+    pub(crate) async fn close(self) {
+        self.jobs.stop().await;
+        // A task that panicked has said so in the log.
+        drop(self.admin.await);
+        self.primary.close().await;
+    }
+}
+
+/// Opens the primary; says where it is, without a password.
+async fn open_store(base: &Base, store: &Store) -> Result<(Primary, String), Failure> {
+    let (clock, entropy, seal) = (base.clock.clone(), base.entropy.clone(), Arc::clone(&base.seal));
+    match store {
+        Store::Sqlite => {
+            let dir = base.data.control();
+            let primary = Primary::open_sqlite(&dir, clock, entropy, seal).await.map_err(ends::primary)?;
+            Ok((primary, format!("SQLite in {}", dir.display())))
+        }
+        Store::Postgres(config) => {
+            let primary = Primary::open_postgres(config.clone(), clock, entropy, seal).await;
+            Ok((primary.map_err(ends::primary)?, format!("PostgreSQL at {config}")))
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! What a split edge keeps of its membership, so that it starts again without a token and without control: who it is,
+//! its certificate and key, whom to trust, and where control nodes are. The key is sealed.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use mezusphere_edge_link::join::Joined;
+use mezusphere_model::document::{NodeAddress, TrustDoc};
+use mezusphere_model::id::EdgeId;
+use mezusphere_model::seal::Seal;
+use mezusphere_pki::trust::root_fingerprint;
+use mezusphere_pki::{NodeIdentity, NodeKey};
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+use zeroize::Zeroizing;
+
+use super::data::write_whole;
+use super::edge::Keeps;
+use super::identity::trust_of;
+use crate::failure::{Failure, Kind};
+
+/// What the key is sealed for: a sealed key of something else is not accepted here.
+const SEALED_FOR: &str = "edge.json/key";
+
+/// Version of the file's shape.
+const VERSION: u32 = 1;
+
+/// The file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Kept {
+    version: u32,
+    edge: EdgeId,
+    name: String,
+    chain_pem: String,
+    /// PKCS #8, sealed, base64.
+    key_sealed: String,
+    trust: TrustDoc,
+    controls: Vec<NodeAddress>,
+}
+
+/// An edge's membership, on disk and current.
+pub(crate) struct Membership {
+    path: PathBuf,
+    seal: Arc<dyn Seal>,
+    kept: Mutex<Kept>,
+}
+
+impl Membership {
+    /// Reads it; `None` if this edge has not joined yet.
+    pub(crate) fn load(path: PathBuf, seal: Arc<dyn Seal>) -> Result<Option<(Self, NodeIdentity)>, Failure> {
+        let damaged = |why: String| {
+            Failure::new(Kind::Files, format!("{} cannot be used: {why}", path.display())).next(
+                "restore it from a backup; or empty the data directory and join anew: mezusphere edge invite NAME",
+            )
+        };
+        let text = match std::fs::read(&path) {
+            Ok(text) => text,
+            Err(why) if why.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(why) => return Err(damaged(why.to_string())),
+        };
+        let kept: Kept = serde_json::from_slice(&text).map_err(|why| damaged(why.to_string()))?;
+        if kept.version != VERSION {
+            let what = format!("{} is of version {}", path.display(), kept.version);
+            return Err(Failure::new(Kind::TooNew, what).next("start the newer version again"));
+        }
+        let sealed = BASE64.decode(&kept.key_sealed).map_err(|why| damaged(why.to_string()))?;
+        let key = seal.open(SEALED_FOR, &sealed).map_err(|_| {
+            damaged("its key was sealed with another master key".to_owned())
+                .next("give the master key this data was sealed with: --master-key-file")
+        })?;
+        let key = NodeKey::from_pkcs8_der(&Zeroizing::new(key)).map_err(|why| damaged(why.to_string()))?;
+        let identity =
+            NodeIdentity::from_pem(&kept.chain_pem, key).map_err(|why| damaged(why.to_string()))?;
+        Ok(Some((Self { path, seal, kept: Mutex::new(kept) }, identity)))
+    }
+
+    /// Writes down that this edge has joined.
+    pub(crate) fn begin(path: PathBuf, seal: Arc<dyn Seal>, joined: &Joined) -> Result<Self, Failure> {
+        let kept = Kept {
+            version: VERSION,
+            edge: joined.edge,
+            name: joined.name.clone(),
+            chain_pem: joined.identity.chain_pem(),
+            key_sealed: sealed(&*seal, &joined.identity),
+            trust: joined.trust.clone(),
+            controls: joined.controls.clone(),
+        };
+        let membership = Self { path, seal, kept: Mutex::new(kept.clone()) };
+        membership.write(&kept)?;
+        Ok(membership)
+    }
+
+    /// Which edge this is.
+    pub(crate) fn edge(&self) -> EdgeId {
+        self.kept().edge
+    }
+
+    /// What operators call it.
+    pub(crate) fn name(&self) -> String {
+        self.kept().name.clone()
+    }
+
+    /// Whom to trust until the replica says something newer.
+    pub(crate) fn trust(&self) -> TrustDoc {
+        self.kept().trust.clone()
+    }
+
+    /// Where control nodes are.
+    pub(crate) fn controls(&self) -> Vec<NodeAddress> {
+        self.kept().controls.clone()
+    }
+
+    /// Whether a root certificate with this SHA-256 is among those trusted: whether a join token is of the same
+    /// installation.
+    pub(crate) fn has_root(&self, sha256: &[u8; 32]) -> bool {
+        trust_of(&self.trust())
+            .is_ok_and(|trust| trust.roots().iter().any(|root| root_fingerprint(root) == *sha256))
+    }
+
+    /// Remembers where control nodes are now.
+    pub(crate) fn keep_controls(&self, controls: Vec<NodeAddress>) {
+        self.change(|kept| kept.controls = controls);
+    }
+
+    fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the file; a failed write is told and tried again with the next change.
+    fn change(&self, change: impl FnOnce(&mut Kept)) {
+        let mut kept = self.kept();
+        change(&mut kept);
+        if let Err(failure) = self.write(&kept) {
+            warn!(error = failure.what, "What this edge must know after a restart could not be kept");
+        }
+    }
+
+    fn write(&self, kept: &Kept) -> Result<(), Failure> {
+        let text = serde_json::to_vec_pretty(kept).map_err(|why| Failure::new(Kind::Unexpected, why))?;
+        write_whole(&self.path, &text, 0o600)
+    }
+}
+
+impl Keeps for Membership {
+    fn identity(&self, identity: &NodeIdentity) {
+        let sealed = sealed(&*self.seal, identity);
+        self.change(|kept| {
+            kept.chain_pem = identity.chain_pem();
+            kept.key_sealed = sealed;
+        });
+    }
+
+    fn trust(&self, trust: &TrustDoc) {
+        if self.kept().trust != *trust {
+            self.change(|kept| kept.trust = trust.clone());
+        }
+    }
+}
+
+fn sealed(seal: &dyn Seal, identity: &NodeIdentity) -> String {
+    BASE64.encode(seal.seal(SEALED_FOR, identity.key().pkcs8_der()))
+}
