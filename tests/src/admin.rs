@@ -41,8 +41,7 @@ impl Admin {
         self.run(&["project", "create", "shop", "--name", "Shop"]).await?;
         self.run(&["role", "set", "shop", "customer", "--permission", "orders:read"]).await?;
         self.run(&["route", "add", "shop", "/*", "--auth", "public"]).await?;
-        self.run(&["route", "add", "shop", "/account/*", "--auth", "required", "--role", "customer"])
-            .await?;
+        self.run(&["route", "add", "shop", "/account/*", "--auth", "required", "--role", "customer"]).await?;
         let user = self
             .run(&[
                 "user",

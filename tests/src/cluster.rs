@@ -49,7 +49,8 @@ impl Member {
 
     /// Starts it without waiting for anything.
     pub fn spawn(&self, more: &[&str]) -> anyhow::Result<Program> {
-        let words: Vec<&str> = self.arguments.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        let words: Vec<&str> =
+            self.arguments.iter().map(String::as_str).chain(more.iter().copied()).collect();
         let environment: Vec<(&str, &str)> =
             self.environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         Program::start("mezusphere", &words, &environment)
@@ -103,7 +104,8 @@ impl Cluster {
         let port = shared_port(edges)?;
         let data = Arc::new(tempfile::tempdir()?);
         let node_port = free_port()?;
-        let mut words = ["serve", "--json", "--role", "control", "--name", "control-1"].map(str::to_owned).to_vec();
+        let mut words =
+            ["serve", "--json", "--role", "control", "--name", "control-1"].map(str::to_owned).to_vec();
         let node = SocketAddr::from((Ipv4Addr::LOCALHOST, node_port)).to_string();
         words.extend(["--data".to_owned(), data.path().display().to_string()]);
         words.extend(["--public-port".to_owned(), port.to_string()]);

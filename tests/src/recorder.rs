@@ -73,7 +73,8 @@ impl Recorder {
 
     /// Ends it and gives what happened.
     pub async fn stop(self) -> anyhow::Result<Vec<Outcome>> {
-        drop(self.stop.send(()));
+        // It may have ended by itself, by a panic; the task tells.
+        let (Ok(()) | Err(())) = self.stop.send(());
         Ok(self.task.await?)
     }
 }

@@ -121,7 +121,11 @@ async fn a_session_made_on_one_edge_is_good_on_the_next_at_once() -> Result<()> 
         let cookie = world.sign_in(round % 3).await?;
         // No wait: an edge the feed has not reached yet asks control.
         for edge in 0..3 {
-            assert_eq!(world.ask(edge, "/account/me", &cookie).await?, StatusCode::OK, "round {round}, edge {edge}");
+            assert_eq!(
+                world.ask(edge, "/account/me", &cookie).await?,
+                StatusCode::OK,
+                "round {round}, edge {edge}"
+            );
         }
     }
     Ok(())
@@ -157,7 +161,12 @@ async fn any_one_process_may_die_while_clients_go_on() -> Result<()> {
     let outcomes = recorder.stop().await?;
     world.judge(&outcomes)?;
     let good = outcomes.iter().filter(|outcome| outcome.is_good()).count();
-    println!("{good} of {} answered; longest gap {:?}; {:?}", outcomes.len(), longest_gap(&outcomes), bad(&outcomes));
+    println!(
+        "{good} of {} answered; longest gap {:?}; {:?}",
+        outcomes.len(),
+        longest_gap(&outcomes),
+        bad(&outcomes)
+    );
     assert!(longest_gap(&outcomes) <= NOTICED_WITHIN, "{:?}", bad(&outcomes));
     // What was in flight when a process died is lost; nothing else is.
     assert!(good * 100 >= outcomes.len() * 95, "{good} of {}: {:?}", outcomes.len(), bad(&outcomes));
@@ -166,7 +175,8 @@ async fn any_one_process_may_die_while_clients_go_on() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn edges_serve_while_control_and_database_are_away() -> Result<()> {
-    let away = if std::env::var_os("MEZU_FULL").is_some() { Duration::from_mins(3) } else { Duration::from_secs(8) };
+    let away =
+        if std::env::var_os("MEZU_FULL").is_some() { Duration::from_mins(3) } else { Duration::from_secs(8) };
     let mut world = World::start(2, 1).await?;
     let cookie = world.sign_in(0).await?;
     assert_eq!(world.ask(1, "/account/me", &cookie).await?, StatusCode::OK);

@@ -2,9 +2,10 @@
 
 use anyhow::Result;
 use http::StatusCode;
+use mezusphere_tests::admin::Shop;
 use mezusphere_tests::client::browser::Browser;
 use mezusphere_tests::client::{Target, h1};
-use mezusphere_tests::system::{Node, Shop};
+use mezusphere_tests::system::Node;
 use mezusphere_tests::upstream::Upstream;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
