@@ -190,6 +190,27 @@ pub trait ControlLink: Send + Sync + 'static {
     /// Reports a tunnel that came or went.
     fn tunnel(&self, report: TunnelReport) -> Answer<'_, Result<(), LinkError>>;
 
+    /// Reports every tunnel the edge holds `at` this moment of its clock, at most [`TUNNELS_HELD_MAX`]: whatever else is
+    /// listed for it with an earlier [`TunnelReport::at`] is gone, and went then. Sent at the edge's start and whenever
+    /// single reports may have been lost.
+    ///
+    /// Unless an implementation does better, each is reported by itself, and what is gone stays listed.
+    fn tunnels(&self, held: Vec<TunnelReport>, at: Timestamp) -> Answer<'_, Result<(), LinkError>> {
+        let _: Timestamp = at;
+        Box::pin(async move {
+            for report in held {
+                self.tunnel(report).await?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Grows each time control was found after it was away, or another control node answers: what was reported before
+    /// may not have arrived. Stays 0 where control and edge are one process.
+    fn contacts(&self) -> u64 {
+        0
+    }
+
     /// Answers one message of the connect protocol (enrollment, bundle): JSON in, JSON out, both at most
     /// [`CONNECT_MESSAGE_LEN_MAX`]. The edge relays it without reading it.
     fn connect(&self, message: Vec<u8>, from: SocketAddr) -> Answer<'_, Result<Vec<u8>, LinkError>>;
@@ -200,6 +221,9 @@ pub const ACTIVITY_BATCH_MAX: usize = 1000;
 
 /// Most entries in one denial report.
 pub const DENIAL_BATCH_MAX: usize = 1000;
+
+/// Most tunnels in one report of all: as many as an edge holds. About 400 octets of JSON each.
+pub const TUNNELS_HELD_MAX: usize = 10_000;
 
 /// Largest message of the connect protocol, in octets: a bundle and a chain fit.
 pub const CONNECT_MESSAGE_LEN_MAX: usize = 2 * 1024 * 1024;

@@ -42,10 +42,14 @@ pub(crate) async fn identify<'a>(
     if auth == AuthMode::Public {
         return Ok(Identified { routed, sender: Err(SignInWhy::None) });
     }
-    let anonymous = inbound.key.is_none() && inbound.cookies.session.is_none();
-    // A stale edge cannot tell who may pass, so it does not send people to sign in either.
-    if view.is_stale() && (auth == AuthMode::Required || !anonymous) {
-        return Err(Refusal::Stale);
+    if view.is_stale() {
+        // It cannot tell who may pass, so it does not send people to sign in either. Where nobody has to be known, a
+        // browser goes on as a stranger; a program that presents a key means to be known by it.
+        return if auth == AuthMode::Required || inbound.key.is_some() {
+            Err(Refusal::Stale)
+        } else {
+            Ok(Identified { routed, sender: Err(SignInWhy::None) })
+        };
     }
     let host = &inbound.address.authority.host;
     let sender = if let Some(key) = &inbound.key {

@@ -30,7 +30,7 @@ mod told;
 mod wants;
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use ::http::request::Parts;
 use ::http::{Request, Response};
@@ -39,14 +39,16 @@ use mezusphere_model::{Clock, Entropy, Platform};
 use mezusphere_telemetry::Metrics;
 
 use self::answer::Answer;
+use self::authority::AuthorityError;
 use self::inbound::Ask;
-use self::record::{Line, Recorder};
+use self::record::{Line, Names, Recorder};
 use self::refusal::Refusal;
 use crate::config::PlatformService;
 use crate::http::{Body, ConnectionInfo};
 use crate::tunnel::Registry;
 use crate::view::View;
 
+pub(crate) use self::platform::PlatformServer;
 pub use self::record::ACCESS_LOG;
 
 /// What the request path works with.
@@ -59,8 +61,8 @@ pub struct ServerParts {
     pub tunnels: Arc<Registry>,
     /// What it may ask of control.
     pub link: Arc<dyn ControlLink>,
-    /// Who answers for the platform's own hosts.
-    pub platform: PlatformService,
+    /// Who answers for the platform's own hosts; `None`: nobody here, their connections are passed on unopened.
+    pub platform: Option<PlatformService>,
     /// Tells the time.
     pub clock: Clock,
     /// Draws randomness.
@@ -79,24 +81,19 @@ pub struct Server {
 impl Server {
     /// A server that works with `parts`. Registers its metrics, so make one only and clone it.
     pub fn new(parts: ServerParts) -> Self {
-        let recorder = Arc::new(Recorder::new(&parts.metrics, parts.clock.clone()));
-        // Weak, so that the registry of a process does not keep an edge and its replica's lock alive.
-        let (view, tunnels) = (Arc::downgrade(&parts.view), Arc::downgrade(&parts.tunnels));
-        let age = "Since the edge was last up to date; -1: never";
-        parts.metrics.gauge_from("edge_feed_age_seconds", age, move || {
-            let age = view.upgrade().and_then(|view| view.age());
-            age.map_or(-1, |age| i64::try_from(age.as_secs()).unwrap_or(i64::MAX))
-        });
-        parts.metrics.gauge_from("edge_tunnels", "Warpgates connected", move || {
-            tunnels.upgrade().map_or(0, |tunnels| i64::try_from(tunnels.len()).unwrap_or(i64::MAX))
-        });
+        let recorder = Arc::new(Recorder::new(&parts.metrics, &Names::EDGE, parts.clock.clone()));
+        measure(&parts, &recorder);
         Self { parts: Arc::new(parts), recorder }
     }
 
-    /// What must run beside the requests: denial reports. Never ends by itself; the owner runs it once, on any
-    /// worker, and may drop it at any time.
+    /// What must run beside the requests: telling control of denials and of tunnels. Never ends by itself; the owner
+    /// runs it once, on any worker, and may drop it at any time.
     pub fn background(&self) -> impl Future<Output = ()> + Send + 'static {
-        Arc::clone(&self.recorder).report(Arc::clone(&self.parts.link))
+        let (parts, recorder) = (Arc::clone(&self.parts), Arc::clone(&self.recorder));
+        async move {
+            let link = &*parts.link;
+            tokio::join!(recorder.report(link), parts.tunnels.reports().send(link));
+        }
     }
 
     /// Answers one request of `connection`. Dropping the future, or the body of the response, gives the request up.
@@ -104,14 +101,8 @@ impl Server {
         let (head, body) = request.into_parts();
         let ask = Ask::new(&head, connection, &self.parts.entropy);
         let mut line = Line::new(&self.recorder, &ask);
-        let answer = match self.answer(&ask, head, body, connection, &mut line).await {
-            Ok(answer) => answer,
-            Err(refusal) => {
-                line.refused(&refusal);
-                Answer::Own(respond::refuse(&refusal, ask.asker()))
-            }
-        };
-        answer.into_response(line)
+        let answered = self.answer(&ask, head, body, connection, &mut line).await;
+        respond_to(&ask, answered, line)
     }
 
     async fn answer(
@@ -127,8 +118,10 @@ impl Server {
         line.host(&address.authority.host);
         if parts.hosts.which(&address.authority.host).is_some() {
             line.platform();
+            // Whoever shares another host's connection for it is told to come on one of its own.
+            let service = parts.platform.as_ref().ok_or(AuthorityError::Misdirected)?;
             // Boxed, as all that is rare: the future of an ordinary request stays small.
-            let serving = platform::serve(head, body, &address.authority, connection, parts);
+            let serving = platform::serve(head, body, &address.authority, connection, service);
             return Ok(Answer::Platform(Box::pin(serving).await?));
         }
         let site = route::site(&address, &parts.view)?;
@@ -148,4 +141,45 @@ impl Server {
         let forwarded = forward::send(permitted, parts).await?;
         Ok(Answer::Forwarded(Box::new(forwarded)))
     }
+}
+
+/// What the client gets, and the line that is written when it has it.
+fn respond_to(ask: &Ask, answered: Result<Answer, Refusal>, mut line: Line) -> Response<Body> {
+    let answer = answered.unwrap_or_else(|refusal| {
+        line.refused(&refusal);
+        Answer::Own(respond::refuse(&refusal, ask.asker()))
+    });
+    answer.into_response(line)
+}
+
+/// Shows what the edge keeps anyway. Weak, so that the registry of a process does not keep an edge and its replica's
+/// lock alive.
+fn measure(parts: &ServerParts, recorder: &Arc<Recorder>) {
+    let (view, tunnels) = (Arc::downgrade(&parts.view), Arc::downgrade(&parts.tunnels));
+    let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    let metrics = &parts.metrics;
+    let age = "Since the edge was last up to date; -1: never";
+    metrics.gauge_from("edge_feed_age_seconds", age, {
+        let view = Weak::clone(&view);
+        move || view.upgrade().and_then(|view| view.age()).map_or(-1, |age| number(age.as_secs()))
+    });
+    metrics.gauge_from("edge_tunnels", "Warpgates connected", {
+        let tunnels = Weak::clone(&tunnels);
+        move || {
+            tunnels.upgrade().map_or(0, |tunnels| number(u64::try_from(tunnels.len()).unwrap_or(u64::MAX)))
+        }
+    });
+    let dropped = "Reports to control dropped for want of room while it was away: activity of sessions";
+    metrics.gauge_from("edge_activity_dropped", dropped, move || {
+        view.upgrade().map_or(0, |view| number(view.activity_dropped()))
+    });
+    let dropped = "Reports to control dropped for want of room while it was away: denials";
+    let recorder = Arc::downgrade(recorder);
+    metrics.gauge_from("edge_denials_dropped", dropped, move || {
+        recorder.upgrade().map_or(0, |recorder| number(recorder.denials_dropped()))
+    });
+    let dropped = "Reports to control dropped for want of room while it was away: tunnels that ended";
+    metrics.gauge_from("edge_tunnel_reports_dropped", dropped, move || {
+        tunnels.upgrade().map_or(0, |tunnels| number(tunnels.reports().dropped()))
+    });
 }

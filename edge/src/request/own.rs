@@ -38,9 +38,6 @@ const CODE_LEN_MAX: usize = 128;
 /// Largest form, in octets: one hidden field.
 const FORM_LEN_MAX: usize = 4096;
 
-/// How long control may take to turn a code into a session, or to end one.
-const CONTROL_MAX: std::time::Duration = std::time::Duration::from_secs(5);
-
 /// Which of the edge's own addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Endpoint {
@@ -110,7 +107,7 @@ async fn callback(inbound: Inbound<'_>, site: &Site, parts: &ServerParts) -> Res
         state_hash: sign_in::state_hash(state),
         replaces: old.as_ref().map(Token::hash),
     };
-    let Redeemed { token, found, born_at, return_to } = match control(parts.link.redeem(redeem)).await {
+    let Redeemed { token, found, born_at, return_to } = match control(parts, parts.link.redeem(redeem)).await {
         Ok(redeemed) => redeemed,
         Err(LinkError::Away) => return Err(Refusal::ControlAway),
         Err(LinkError::Refused(_)) => {
@@ -130,7 +127,7 @@ async fn callback(inbound: Inbound<'_>, site: &Site, parts: &ServerParts) -> Res
     if let Some(old) = old.filter(|old| *old != token) {
         parts.view.end_session(old.hash());
     }
-    parts.view.begin_session(found);
+    parts.view.begin_session(found, born_at);
     let cookie = SessionCookie { token, born_at }.write(key);
     // Made absolute, so that `//elsewhere` stays a path of this host.
     let path = if return_to.starts_with('/') { return_to.as_str() } else { "/" };
@@ -168,7 +165,9 @@ async fn sign_out_form(inbound: Inbound<'_>, site: &Site, parts: &ServerParts) -
 async fn sign_out(inbound: Inbound<'_>, parts: &ServerParts) -> Result<Own, Refusal> {
     let Inbound { ask, address, cookies, headers, body, .. } = inbound;
     same_origin(&headers, &address.authority.origin())?;
-    let Some(token) = cookies.session.as_ref().and_then(SessionText::token) else {
+    // A session that nobody ever had needs no end, and its inventor no word with control.
+    let cookie = cookies.session.as_ref().filter(|cookie| parts.view.is_authentic(cookie.as_str()));
+    let Some(token) = cookie.and_then(SessionText::token) else {
         return Ok(signed_out(ask, &address.authority));
     };
     let given = form(&headers, body).await?;
@@ -179,7 +178,7 @@ async fn sign_out(inbound: Inbound<'_>, parts: &ServerParts) -> Result<Own, Refu
         return Err(Refusal::Forged);
     }
     let hash = token.hash();
-    match control(parts.link.sign_out(token)).await {
+    match control(parts, parts.link.sign_out(token)).await {
         // Refused: control does not know the session, so there is nothing left to end.
         Ok(()) | Err(LinkError::Refused(_)) => parts.view.end_session(hash),
         Err(LinkError::Away) => return Err(Refusal::ControlAway),
@@ -293,8 +292,11 @@ async fn somebody(
     Ok(authenticate::by_session(cookie, site, &authority.host, ask.client, view, clock).await?.ok())
 }
 
-async fn control<T>(asked: mezusphere_model::link::Answer<'_, Result<T, LinkError>>) -> Result<T, LinkError> {
-    tokio::time::timeout(CONTROL_MAX, asked).await.unwrap_or(Err(LinkError::Away))
+async fn control<T>(
+    parts: &ServerParts,
+    asked: mezusphere_model::link::Answer<'_, Result<T, LinkError>>,
+) -> Result<T, LinkError> {
+    tokio::time::timeout(parts.view.limits().ask_control, asked).await.unwrap_or(Err(LinkError::Away))
 }
 
 #[cfg(test)]

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ::http::{Method, StatusCode, Uri};
-use dashmap::DashMap;
 use mezusphere_model::clock::Timestamp;
 use mezusphere_model::id::{ProjectId, RequestId, RouteId, WarpgateId};
 use mezusphere_model::identity::Subject;
@@ -23,12 +22,13 @@ use tunnel_proto::codes::FailureCode;
 use super::inbound::Ask;
 use super::refusal::Refusal;
 use crate::http::Protocol;
+use crate::view::backlog::{Backlog, Taken};
 
 /// Target of the access log, to be filtered by.
 pub const ACCESS_LOG: &str = "mezusphere::access";
 
-/// Different denials counted between two reports. Only people who are signed in make entries; what finds no room is
-/// in the access log all the same.
+/// Different denials that wait for a report. Only people who are signed in make entries; what is dropped for want of
+/// room, the oldest first, is in the access log all the same.
 const DENIALS_MAX: usize = 4096;
 
 /// How often denials are reported.
@@ -37,6 +37,35 @@ const REPORT_EVERY: Duration = Duration::from_secs(10);
 /// How long control may take for one report.
 const REPORT_MAX: Duration = Duration::from_secs(10);
 
+/// Under which names requests are counted: an edge and a front may share a process, and its registry.
+pub(crate) struct Names {
+    requests: &'static str,
+    durations: &'static str,
+    refusals: &'static str,
+    running: &'static str,
+    sent: &'static str,
+}
+
+impl Names {
+    /// An edge's.
+    pub(crate) const EDGE: Self = Self {
+        requests: "edge_requests",
+        durations: "edge_request_duration",
+        refusals: "edge_refusals",
+        running: "edge_requests_running",
+        sent: "edge_sent_octets",
+    };
+
+    /// A front's: what split edges pass on to a control node.
+    pub(crate) const FRONT: Self = Self {
+        requests: "front_requests",
+        durations: "front_request_duration",
+        refusals: "front_refusals",
+        running: "front_requests_running",
+        sent: "front_sent_octets",
+    };
+}
+
 /// Where requests are counted.
 pub(crate) struct Recorder {
     requests: [[Counter; CLASSES]; PROTOCOLS],
@@ -44,7 +73,7 @@ pub(crate) struct Recorder {
     refusals: Family<Counter, 1>,
     running: Gauge,
     sent: Counter,
-    denials: DashMap<Denied, Denials>,
+    denials: Backlog<Denied, Denials>,
     clock: Clock,
 }
 
@@ -68,11 +97,11 @@ struct Denials {
 }
 
 impl Recorder {
-    /// Registers what is counted.
-    pub(crate) fn new(metrics: &Metrics, clock: Clock) -> Self {
-        let requests = metrics.counters("edge_requests", "Requests answered", ["protocol", "class"]);
+    /// Registers what is counted, under `names`.
+    pub(crate) fn new(metrics: &Metrics, names: &Names, clock: Clock) -> Self {
+        let requests = metrics.counters(names.requests, "Requests answered", ["protocol", "class"]);
         let durations = metrics.histograms(
-            "edge_request_duration",
+            names.durations,
             "From a request's head to the end of its response",
             ["protocol"],
             Unit::Micros,
@@ -85,70 +114,75 @@ impl Recorder {
                 .map(|protocol| classes.map(|class| requests.with([protocol.as_str(), class]))),
             durations: protocols.map(|protocol| durations.with([protocol.as_str()])),
             refusals: metrics.counters(
-                "edge_refusals",
-                "Requests the edge answered itself with an error",
+                names.refusals,
+                "Requests that were answered here with an error",
                 ["code"],
             ),
-            running: metrics.gauge("edge_requests_running", "Requests whose response has not ended"),
-            sent: metrics.counter("edge_sent_octets", "Octets of response bodies given to clients"),
-            denials: DashMap::new(),
+            running: metrics.gauge(names.running, "Requests whose response has not ended"),
+            sent: metrics.counter(names.sent, "Octets of response bodies given to clients"),
+            denials: Backlog::new(DENIALS_MAX),
             clock,
         }
     }
 
     /// Counts a denial of somebody who is signed in, for the next report.
     fn deny(&self, denied: Denied, request: RequestId) {
-        let now = self.clock.now();
-        if self.denials.len() >= DENIALS_MAX && !self.denials.contains_key(&denied) {
-            return;
-        }
-        let mut counted =
-            self.denials.entry(denied).or_insert(Denials { count: 0, last: now, last_request: request });
-        counted.count += 1;
-        counted.last = now;
-        counted.last_request = request;
+        let one = Denials { count: 1, last: self.clock.now(), last_request: request };
+        self.denials.put(denied, one, Denials::and);
     }
 
-    fn take_denials(&self) -> Vec<DenialCount> {
-        let keys: Vec<Denied> =
-            self.denials.iter().take(DENIAL_BATCH_MAX).map(|entry| entry.key().clone()).collect();
-        let taken = keys.into_iter().filter_map(|key| self.denials.remove(&key));
-        taken
-            .map(|(denied, counted)| DenialCount {
-                project: denied.project,
-                route: denied.route,
-                reason: denied.reason.to_owned(),
-                subject: Some(denied.subject.to_string()),
-                count: counted.count,
-                last: counted.last,
-                last_request: counted.last_request,
-            })
-            .collect()
+    /// Denials dropped so far for want of room.
+    pub(crate) fn denials_dropped(&self) -> u64 {
+        self.denials.dropped()
     }
 
-    /// Reports denials to control, for ever. A report that control did not take is made again.
-    pub(crate) async fn report(self: Arc<Self>, link: Arc<dyn ControlLink>) {
-        let mut batch = Vec::new();
+    /// Reports denials to control, for ever. What control did not take waits for the next round.
+    pub(crate) async fn report(&self, link: &dyn ControlLink) {
         loop {
             tokio::time::sleep(REPORT_EVERY).await;
-            if batch.is_empty() {
-                batch = self.take_denials();
-            }
-            if batch.is_empty() {
-                continue;
-            }
-            let sent = tokio::time::timeout(REPORT_MAX, link.denials(batch.clone())).await;
-            match sent.unwrap_or(Err(LinkError::Away)) {
-                Ok(()) => batch.clear(),
-                Err(LinkError::Away) => {
-                    tracing::debug!(count = batch.len(), "Denials were not reported; they are kept");
+            loop {
+                let batch = self.denials.take(DENIAL_BATCH_MAX);
+                if batch.is_empty() {
+                    break;
                 }
-                Err(LinkError::Refused(why)) => {
-                    tracing::warn!(why, count = batch.len(), "Denials were not reported");
-                    batch.clear();
+                let count = batch.len();
+                let told = batch.iter().map(tell).collect();
+                let sent = tokio::time::timeout(REPORT_MAX, link.denials(told)).await;
+                match sent.unwrap_or(Err(LinkError::Away)) {
+                    Ok(()) => {}
+                    Err(LinkError::Away) => {
+                        tracing::debug!(count, "Denials were not reported; they are kept");
+                        self.denials.put_back(batch, Denials::and);
+                        break;
+                    }
+                    Err(LinkError::Refused(why)) => {
+                        tracing::warn!(why, count, "Denials were not reported");
+                    }
                 }
             }
         }
+    }
+}
+
+impl Denials {
+    /// Counts two stretches as one.
+    fn and(&mut self, other: Self) {
+        self.count = self.count.saturating_add(other.count);
+        if other.last >= self.last {
+            (self.last, self.last_request) = (other.last, other.last_request);
+        }
+    }
+}
+
+fn tell(Taken { key, value, .. }: &Taken<Denied, Denials>) -> DenialCount {
+    DenialCount {
+        project: key.project,
+        route: key.route,
+        reason: key.reason.to_owned(),
+        subject: Some(key.subject.to_string()),
+        count: value.count,
+        last: value.last,
+        last_request: value.last_request,
     }
 }
 
@@ -181,7 +215,8 @@ pub(crate) enum End {
 struct Told {
     client: IpAddr,
     method: Method,
-    uri: Uri,
+    /// `None`: it must not be written.
+    uri: Option<Uri>,
     host: Option<Host>,
     decision: &'static str,
     why: Option<String>,
@@ -196,7 +231,7 @@ impl Line {
             Box::new(Told {
                 client: ask.client,
                 method: ask.method.clone(),
-                uri: ask.uri.clone(),
+                uri: Some(ask.uri.clone()),
                 host: None,
                 decision: "none",
                 why: None,
@@ -227,7 +262,7 @@ impl Line {
     /// It is for the platform's own hosts: its path is not written, because one-time links carry their secret there.
     pub(crate) fn platform(&mut self) {
         if let Some(told) = &mut self.told {
-            told.uri = Uri::default();
+            told.uri = None;
             told.decision = "platform";
         }
     }
@@ -327,7 +362,7 @@ impl Line {
             host = told.host.as_ref().map_or("", Host::as_str),
             method = told.method.as_str(),
             // Without the query: secrets travel there.
-            path = told.uri.path(),
+            path = told.uri.as_ref().map_or("", Uri::path),
             status = self.status.map_or(0, |status| status.as_u16()),
             project = shown(self.place.as_ref().map(|(site, _)| site.doc.project.to_string())),
             route = shown(self.place.as_ref().map(|(_, route)| route.id.to_string())),

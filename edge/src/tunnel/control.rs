@@ -15,14 +15,16 @@ use mezusphere_model::id::{EnvironmentId, ProjectId, WarpgateId};
 use mezusphere_model::link::TunnelReport;
 use mezusphere_pki::{Peer, Role};
 use quinn::VarInt;
-use tokio::sync::watch;
+use rustls_pki_types::CertificateDer;
 use tunnel_proto::codes::CloseCode;
 use tunnel_proto::control::{EdgeEvent, EdgeSession, Hello, RefusalCode, Refused, SessionLimits};
-use tunnel_proto::exchange::{Decoder, Encoder, Event};
-use tunnel_proto::limits::{DRAIN_GRACE, HANDSHAKE_MAX};
+use tunnel_proto::limits::HANDSHAKE_MAX;
 
+use super::probe::probe;
 use super::registry::{Full, Tunnel};
-use super::{AcceptorParts, reports};
+use super::reports::Serial;
+use super::standing::{Lost, Standing};
+use super::{AcceptorParts, TunnelLimits};
 
 /// Octets that may be on their way to the edge on one tunnel. Never to be reached: what bounds memory is each
 /// stream's own window and the stall limit, so that one stalled reader does not hold up the others.
@@ -37,12 +39,6 @@ const WARPGATE_STREAMS_MAX: u32 = 1;
 /// Probes under way at once; one is due after each connect.
 const PROBES_MAX: usize = 4;
 
-/// How long a probe may take.
-const PROBE_MAX: Duration = Duration::from_secs(5);
-
-/// Octets of one probe's answer.
-const PROBE_LEN_MAX: usize = 64;
-
 /// Longest wait for one event: certificates end by the wall clock, which may be set.
 const LOOK_AT_CLOCK: Duration = Duration::from_secs(30);
 
@@ -55,57 +51,51 @@ const LAST_WORDS_MAX: Duration = Duration::from_secs(2);
 /// The state of one tunnel while it is served.
 struct Control<'a> {
     parts: &'a AcceptorParts,
+    limits: TunnelLimits,
     connection: &'a quinn::Connection,
     session: EdgeSession,
     name: (ProjectId, EnvironmentId, WarpgateId),
     /// The peer's SPIFFE URI.
     uri: String,
-    /// When the first of the two certificates ends.
-    ends_at: Timestamp,
-    /// From when the warpgate is told to leave, so that what runs can finish before the end.
-    leave_at: Timestamp,
-    tunnel: Option<Arc<Tunnel>>,
+    standing: Standing,
+    tunnel: Option<(Arc<Tunnel>, Serial)>,
     /// Revision of the newest bundle the warpgate has.
     bundle: u64,
     agent: String,
     since: Timestamp,
-    report: watch::Sender<Option<TunnelReport>>,
     probes: Vec<u64>,
 }
 
-/// Serves the tunnel until it ends; the answer is what to close the connection with, if it is not closed by then.
-pub(super) async fn serve(parts: &AcceptorParts, connection: &quinn::Connection, peer: &Peer) -> CloseCode {
+/// Serves the tunnel of a warpgate that showed `chain`, until it ends; the answer is what to close the connection with,
+/// if it is not closed by then.
+pub(super) async fn serve(
+    parts: &AcceptorParts,
+    limits: TunnelLimits,
+    connection: &quinn::Connection,
+    chain: Vec<CertificateDer<'static>>,
+    peer: &Peer,
+) -> CloseCode {
     let Role::Warpgate { project, environment, id } = peer.name.role else { return CloseCode::Refused };
-    let ends_at = peer.not_after.min(parts.identity.get().not_after());
-    // At most a tenth of the certificate's life, for the short ones of tests.
-    let lead = DRAIN_GRACE.min(peer.not_after.since(peer.not_before) / 10);
-    let (report, reported) = watch::channel(None);
     let mut control = Control {
         parts,
+        limits,
         connection,
         session: EdgeSession::new(Instant::now()),
         name: (project, environment, id),
         uri: peer.name.to_string(),
-        ends_at,
-        leave_at: ends_at.before(lead),
+        standing: Standing::new(chain, peer, &parts.identity.get(), parts.trust.get(), limits.drain_grace),
         tunnel: None,
         bundle: 0,
         agent: String::new(),
         since: parts.clock.now(),
-        report,
         probes: Vec::new(),
     };
-    let code = tokio::select! {
-        code = control.run() => code,
-        () = reports::send(&*parts.link, reported) => CloseCode::Internal,
-    };
-    if let Some(tunnel) = control.tunnel.take() {
+    let code = control.run().await;
+    if let Some((tunnel, serial)) = control.tunnel.take() {
         parts.tunnels.leave(&tunnel);
         super::close(connection, code);
         tracing::info!(warpgate = %id, %environment, why = code.name(), "Tunnel ended");
-        let gone = control.state(&tunnel, false);
-        // Last, because it may wait for control.
-        drop(reports::once(&*parts.link, gone).await);
+        parts.tunnels.reports().went(serial, control.state(&tunnel, false));
     }
     code
 }
@@ -118,12 +108,13 @@ impl Control<'_> {
             Ok(Err(_)) => return CloseCode::Done,
             Err(_) => return CloseCode::HandshakeTimeout,
         };
-        let mut platform = self.parts.view.platform_changes();
+        let mut trust = self.parts.view.trust_changes();
         let mut bundles = self.parts.view.bundle_changes(self.name.1);
         let mut outgoing: VecDeque<Bytes> = VecDeque::new();
         let mut probing = FuturesUnordered::new();
-        // Set once a newer connection has taken this one's place: until when it may finish.
-        let mut gives_way = None;
+        // Set once a newer connection has taken this one's place. What runs here finishes, however long it takes: only
+        // the end of a certificate cuts it.
+        let mut is_replaced = false;
         loop {
             while let Some(event) = self.session.poll_event() {
                 if let Some(code) = self.handle(event) {
@@ -134,18 +125,9 @@ impl Control<'_> {
             if outgoing.is_empty() {
                 outgoing.extend(self.session.poll_transmit());
             }
-            if self.is_denied() {
-                self.session.refuse(Refused {
-                    code: RefusalCode::KeyRevoked,
-                    message: "the warpgate's certificate was revoked".to_owned(),
-                    retry_after_ms: None,
-                    do_not_retry: true,
-                });
-                self.last_words(&mut send, outgoing).await;
-                return CloseCode::Evicted;
-            }
-            if self.parts.clock.now() >= self.ends_at {
-                return CloseCode::CertificateEnded;
+            let now = self.parts.clock.now();
+            if let Err(lost) = self.standing.judge(self.parts.view.trust(), now) {
+                return self.lose(lost, &mut send, outgoing).await;
             }
             for nonce in self.probes.drain(..) {
                 if probing.len() < PROBES_MAX {
@@ -154,12 +136,12 @@ impl Control<'_> {
                 }
             }
             let timeout = self.session.poll_timeout().map(tokio::time::Instant::from_std);
-            let (draining, leaving) = (self.session.is_draining(), self.parts.clock.now() >= self.leave_at);
-            if leaving && !draining {
-                self.leave(self.ends_at.since(self.parts.clock.now()));
+            let draining = self.session.is_draining();
+            if self.standing.is_leaving(now) && !draining {
+                self.leave(self.standing.left(now));
                 continue;
             }
-            let tunnel = self.tunnel.clone();
+            let tunnel = self.tunnel.as_ref().map(|(tunnel, _)| Arc::clone(tunnel));
             tokio::select! {
                 read = recv.read_chunk(usize::MAX, true) => match read {
                     Ok(Some(chunk)) => self.session.handle_bytes(Instant::now(), chunk.bytes),
@@ -170,25 +152,58 @@ impl Control<'_> {
                     return CloseCode::Done;
                 },
                 () = sleep_until(timeout) => self.session.handle_timeout(Instant::now()),
-                () = tokio::time::sleep(LOOK_AT_CLOCK.min(self.next_wall_time())) => {}
+                () = tokio::time::sleep(LOOK_AT_CLOCK.min(self.standing.next_look(now))) => {}
                 Some((nonce, rtt)) = probing.next(), if !probing.is_empty() => if let Some(rtt) = rtt {
                     self.session.probe_done(nonce, rtt);
                 },
                 Ok(()) = bundles.changed() => self.relay_bundle(),
-                Ok(()) = platform.changed() => {}
-                () = self.parts.drain.draining(), if !draining => self.leave(DRAIN_GRACE),
+                Ok(()) = trust.changed() => {}
+                () = self.parts.drain.draining(), if !draining => self.leave(self.limits.drain_grace),
                 // Not before the warpgate was told.
-                () = finished(tunnel.as_deref()), if (draining || gives_way.is_some()) && outgoing.is_empty() => {
+                () = finished(tunnel.as_deref()), if (draining || is_replaced) && outgoing.is_empty() => {
                     self.last_words(&mut send, outgoing).await;
-                    return if gives_way.is_some() { CloseCode::Replaced } else { CloseCode::Done };
+                    return if is_replaced { CloseCode::Replaced } else { CloseCode::Done };
                 }
-                () = replaced(tunnel.as_deref()), if gives_way.is_none() => {
-                    // What runs may finish here; nothing new comes.
-                    gives_way = Some(tokio::time::Instant::now() + DRAIN_GRACE);
-                }
-                () = sleep_until(gives_way) => return CloseCode::Replaced,
+                () = replaced(tunnel.as_deref()), if !is_replaced => is_replaced = true,
+                () = crowded_out(tunnel.as_deref()) => return CloseCode::Replaced,
             }
         }
+    }
+
+    /// Ends a tunnel that may not go on. No exchange begins on it from here.
+    async fn lose(
+        &mut self,
+        lost: Lost,
+        send: &mut quinn::SendStream,
+        outgoing: VecDeque<Bytes>,
+    ) -> CloseCode {
+        if let Some((tunnel, _)) = &self.tunnel {
+            self.parts.tunnels.leave(tunnel);
+        }
+        let refused = |code: RefusalCode, message: &str, retry_after_ms| Refused {
+            code,
+            message: message.to_owned(),
+            retry_after_ms,
+            do_not_retry: code.is_final(),
+        };
+        let (refused, code) = match lost {
+            // Whoever dials again has renewed by then.
+            Lost::Ended | Lost::Untrusted => return CloseCode::CertificateEnded,
+            Lost::Evicted => (
+                refused(RefusalCode::KeyRevoked, "the warpgate was evicted, or its key revoked", None),
+                CloseCode::Evicted,
+            ),
+            Lost::EdgeEvicted => (
+                refused(RefusalCode::Draining, "this edge was evicted; use another", Some(BUSY_RETRY_MS)),
+                CloseCode::Done,
+            ),
+        };
+        if self.tunnel.is_none() {
+            tracing::warn!(warpgate = self.uri, why = refused.message, "A tunnel was refused");
+        }
+        self.session.refuse(refused);
+        self.last_words(send, outgoing).await;
+        code
     }
 
     /// Acts on what the warpgate said; the answer ends the tunnel.
@@ -198,14 +213,14 @@ impl Control<'_> {
             EdgeEvent::Offered(upstreams) => self.declare(|tunnel| tunnel.offer(upstreams)),
             EdgeEvent::Withdrawn(upstreams) => self.declare(|tunnel| tunnel.withdraw(&upstreams)),
             EdgeEvent::PrincipalKnown { slot } => {
-                if let Some(tunnel) = &self.tunnel {
+                if let Some((tunnel, _)) = &self.tunnel {
                     tunnel.principals().acknowledge(slot);
                 }
             }
             EdgeEvent::ProbeRequested { nonce } if self.probes.len() < PROBES_MAX => self.probes.push(nonce),
             EdgeEvent::ProbeRequested { .. } => {}
             EdgeEvent::Draining { .. } => {
-                if let Some(tunnel) = &self.tunnel {
+                if let Some((tunnel, _)) = &self.tunnel {
                     self.parts.tunnels.leave(tunnel);
                     tracing::info!(warpgate = %tunnel.warpgate, "Warpgate drains");
                 }
@@ -257,20 +272,20 @@ impl Control<'_> {
         })?;
         self.session.welcome(self.parts.edge, &self.parts.region, SessionLimits::default());
         self.relay_bundle();
-        self.report.send_replace(Some(self.state(&tunnel, true)));
+        let serial = self.parts.tunnels.reports().came(self.state(&tunnel, true));
         let upstreams = tunnel.upstreams().len();
         tracing::info!(
             warpgate = %self.name.2, environment = %self.name.1, remote = %self.connection.remote_address(),
             agent = self.agent, upstreams, "Tunnel connected"
         );
-        self.tunnel = Some(tunnel);
+        self.tunnel = Some((tunnel, serial));
         Ok(())
     }
 
     fn declare(&mut self, change: impl FnOnce(&Tunnel)) {
-        if let Some(tunnel) = &self.tunnel {
+        if let Some((tunnel, serial)) = &self.tunnel {
             change(tunnel);
-            self.report.send_replace(Some(self.state(tunnel, true)));
+            self.parts.tunnels.reports().changed(*serial, self.state(tunnel, true));
         }
     }
 
@@ -286,22 +301,10 @@ impl Control<'_> {
 
     /// Tells the warpgate that no new exchanges come, and when the last must be done.
     fn leave(&mut self, grace: Duration) {
-        if let Some(tunnel) = &self.tunnel {
+        if let Some((tunnel, _)) = &self.tunnel {
             self.parts.tunnels.leave(tunnel);
         }
-        self.session.drain(Instant::now(), grace.min(DRAIN_GRACE));
-    }
-
-    /// Whether the peer was evicted.
-    fn is_denied(&self) -> bool {
-        self.parts.view.platform().is_some_and(|platform| platform.denied.contains(&self.uri))
-    }
-
-    /// Until the next moment of the wall clock at which something is due.
-    fn next_wall_time(&self) -> Duration {
-        let now = self.parts.clock.now();
-        let next = if now < self.leave_at { self.leave_at } else { self.ends_at };
-        next.since(now).max(Duration::from_millis(1))
+        self.session.drain(Instant::now(), grace.min(self.limits.drain_grace));
     }
 
     async fn last_words(&mut self, send: &mut quinn::SendStream, mut outgoing: VecDeque<Bytes>) {
@@ -362,19 +365,9 @@ async fn replaced(tunnel: Option<&Tunnel>) {
     }
 }
 
-/// Sends a probe as an exchange of its own; the time until the answer.
-async fn probe(connection: &quinn::Connection, nonce: u64) -> Option<Duration> {
-    let begun = Instant::now();
-    let answered = async {
-        let (mut send, mut recv) = connection.open_bi().await.ok()?;
-        let mut encoder = Encoder::new();
-        encoder.probe(nonce);
-        send.write_chunk(encoder.take()).await.ok()?;
-        send.finish().ok()?;
-        let reply = recv.read_to_end(PROBE_LEN_MAX).await.ok()?;
-        let mut decoder = Decoder::responses();
-        decoder.push(Bytes::from(reply));
-        (decoder.poll() == Ok(Some(Event::ProbeReply { nonce }))).then(|| begun.elapsed())
-    };
-    tokio::time::timeout(PROBE_MAX, answered).await.ok()?
+async fn crowded_out(tunnel: Option<&Tunnel>) {
+    match tunnel {
+        Some(tunnel) => tunnel.crowded_out().await,
+        None => std::future::pending().await,
+    }
 }

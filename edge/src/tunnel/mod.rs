@@ -1,15 +1,18 @@
 //! Connections from warpgates: who may have one, what is said on its control stream, and choosing one for an exchange.
 //!
 //! [`Acceptor::accept`] serves one connection from its certificate to its end; [`registry`] holds those that were
-//! welcomed; [`connect`] relays the messages of warpgates that have no certificate yet. What travels on the other
+//! welcomed; `standing` ends those that may not go on; `reports` tells control of them; [`connect`] relays the messages of warpgates that have no certificate yet. What travels on the other
 //! streams is [`crate::request`]'s.
 
 pub mod connect;
 mod control;
+mod probe;
 mod registry;
 mod reports;
+mod standing;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use mezusphere_model::Clock;
 use mezusphere_model::id::EdgeId;
@@ -18,12 +21,13 @@ use mezusphere_pki::{CurrentIdentity, CurrentTrust, ExpectedRole, Peer, PeerErro
 use quinn::VarInt;
 use rustls_pki_types::CertificateDer;
 use tunnel_proto::codes::CloseCode;
+use tunnel_proto::limits::DRAIN_GRACE;
 
 use crate::listen::drain::Drain;
 use crate::view::View;
 
 pub(crate) use self::registry::{Chosen, NoTunnel, Tunnel};
-pub use self::registry::{Registry, TUNNELS_MAX, TUNNELS_PER_ENVIRONMENT_MAX};
+pub use self::registry::{REPLACED_MAX, Registry, TUNNELS_MAX, TUNNELS_PER_ENVIRONMENT_MAX};
 
 /// What an acceptor works with.
 pub struct AcceptorParts {
@@ -47,20 +51,42 @@ pub struct AcceptorParts {
     pub drain: Drain,
 }
 
+/// Bounds on a tunnel's life. [`TunnelLimits::default`] is what runs; tests shorten the waits.
+#[derive(Clone, Copy, Debug)]
+pub struct TunnelLimits {
+    /// How long exchanges may still run once this edge drains, and how long before the end of a certificate a warpgate is
+    /// told of it, at most.
+    pub drain_grace: Duration,
+}
+
+impl Default for TunnelLimits {
+    fn default() -> Self {
+        Self { drain_grace: DRAIN_GRACE }
+    }
+}
+
 /// Takes connections that negotiated the tunnel's ALPN and hold a client certificate of the internal CA.
 #[derive(Clone)]
-pub struct Acceptor(Arc<AcceptorParts>);
+pub struct Acceptor {
+    parts: Arc<AcceptorParts>,
+    limits: TunnelLimits,
+}
 
 impl Acceptor {
     /// An acceptor that works with `parts`.
     pub fn new(parts: AcceptorParts) -> Self {
-        Self(Arc::new(parts))
+        Self::limited(parts, TunnelLimits::default())
+    }
+
+    /// The same within other bounds.
+    pub fn limited(parts: AcceptorParts, limits: TunnelLimits) -> Self {
+        Self { parts: Arc::new(parts), limits }
     }
 
     /// Serves one warpgate's connection until it ends. The caller owns the future; dropping it closes the
     /// connection at the next chance, without a word.
     pub async fn accept(&self, connection: quinn::Connection) {
-        let peer = match self.peer(&connection) {
+        let (chain, peer) = match self.peer(&connection) {
             Ok(peer) => peer,
             Err(error) => {
                 tracing::warn!(remote = %connection.remote_address(), %error, "A tunnel was refused");
@@ -72,17 +98,22 @@ impl Acceptor {
                 return close(&connection, code);
             }
         };
-        let code = control::serve(&self.0, &connection, &peer).await;
+        let code = control::serve(&self.parts, self.limits, &connection, chain, &peer).await;
         close(&connection, code);
     }
 
     /// Who is at the other end. The handshake has judged the chain by the trust of its moment; this judges it by
     /// the trust of now and takes the name.
-    fn peer(&self, connection: &quinn::Connection) -> Result<Peer, PeerError> {
+    fn peer(
+        &self,
+        connection: &quinn::Connection,
+    ) -> Result<(Vec<CertificateDer<'static>>, Peer), PeerError> {
         let chain =
             connection.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
-        let chain = chain.ok_or(PeerError::NoCertificate)?;
-        verify_peer(&chain, &self.0.trust.get(), self.0.clock.now(), ExpectedRole::AnyWarpgate)
+        let chain = *chain.ok_or(PeerError::NoCertificate)?;
+        let (trust, now) = (self.parts.trust.get(), self.parts.clock.now());
+        let peer = verify_peer(&chain, &trust, now, ExpectedRole::AnyWarpgate)?;
+        Ok((chain, peer))
     }
 }
 

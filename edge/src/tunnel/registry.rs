@@ -10,13 +10,18 @@ use mezusphere_model::slug::Slug;
 use tokio::sync::Notify;
 use tunnel_proto::principals::Sent;
 
+use super::reports::TunnelReports;
 use crate::view::Principal;
 
 /// Tunnels of one environment at once; enough for a fleet, too few to make choosing slow.
 pub const TUNNELS_PER_ENVIRONMENT_MAX: usize = 256;
 
 /// Tunnels of one edge at once.
-pub const TUNNELS_MAX: usize = 10_000;
+pub const TUNNELS_MAX: usize = mezusphere_model::link::TUNNELS_HELD_MAX;
+
+/// Connections of one warpgate that a newer one has replaced and whose exchanges still run. Renewals leave two at most;
+/// beyond this the oldest is closed, because a warpgate that dials on and on must not pile them up.
+pub const REPLACED_MAX: usize = 4;
 
 /// A connection from a warpgate that was welcomed.
 pub(crate) struct Tunnel {
@@ -39,6 +44,8 @@ pub(crate) struct Tunnel {
     idle: Notify,
     /// Told when a newer connection has taken its place.
     replaced: Notify,
+    /// Told when so many have that it must end now.
+    crowded_out: Notify,
 }
 
 impl Tunnel {
@@ -61,6 +68,7 @@ impl Tunnel {
             open: AtomicBool::new(true),
             idle: Notify::new(),
             replaced: Notify::new(),
+            crowded_out: Notify::new(),
         }
     }
 
@@ -112,6 +120,11 @@ impl Tunnel {
     /// Resolves when a newer connection has taken its place.
     pub(crate) async fn replaced(&self) {
         self.replaced.notified().await;
+    }
+
+    /// Resolves when there is no room for it any more beside the newer ones.
+    pub(crate) async fn crowded_out(&self) {
+        self.crowded_out.notified().await;
     }
 
     fn takes(&self, project: ProjectId, upstream: &Slug) -> Fit {
@@ -177,16 +190,28 @@ pub(crate) enum Full {
 }
 
 /// The tunnels an edge holds, by environment.
-#[derive(Default)]
 pub struct Registry {
     by_environment: DashMap<EnvironmentId, Arc<[Arc<Tunnel>]>>,
     count: AtomicUsize,
+    /// Replaced ones that have not ended yet, oldest first.
+    replaced: DashMap<WarpgateId, Vec<Arc<Tunnel>>>,
+    reports: TunnelReports,
 }
 
 impl Registry {
     /// No tunnels yet.
     pub fn new() -> Self {
-        Self::default()
+        Self {
+            by_environment: DashMap::new(),
+            count: AtomicUsize::new(0),
+            replaced: DashMap::new(),
+            reports: TunnelReports::new(),
+        }
+    }
+
+    /// What control is told of them.
+    pub(crate) fn reports(&self) -> &TunnelReports {
+        &self.reports
     }
 
     /// How many tunnels there are.
@@ -218,6 +243,11 @@ impl Registry {
         for old in gone {
             old.close_to_new();
             old.replaced.notify_one();
+            let mut replaced = self.replaced.entry(old.warpgate).or_default();
+            replaced.push(old);
+            if replaced.len() > REPLACED_MAX {
+                replaced.remove(0).crowded_out.notify_one();
+            }
         }
         Ok(())
     }
@@ -231,6 +261,10 @@ impl Registry {
             *tunnels = kept.into();
         }
         self.by_environment.remove_if(&tunnel.environment, |_, tunnels| tunnels.is_empty());
+        if let Some(mut replaced) = self.replaced.get_mut(&tunnel.warpgate) {
+            replaced.retain(|other| !Arc::ptr_eq(other, tunnel));
+        }
+        self.replaced.remove_if(&tunnel.warpgate, |_, replaced| replaced.is_empty());
     }
 
     /// Chooses the tunnel for an exchange: of two drawn at random, the one with fewer outstanding; never one
@@ -266,6 +300,12 @@ impl Registry {
         }
         let other = tunnels.iter().any(|tunnel| fit(tunnel) == Fit::OtherUpstreams);
         Err(if other && tried.is_empty() { NoTunnel::OtherUpstreams } else { NoTunnel::None })
+    }
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -12,13 +12,18 @@ use mezusphere_model::Timestamp;
 use mezusphere_model::id::SessionId;
 use mezusphere_model::link::{ACTIVITY_BATCH_MAX, Activity, ControlLink, LinkError};
 use mezusphere_model::session::SessionDoc;
-use tokio::sync::mpsc;
 
-/// Reports that wait to be sent. A report that finds no room is made again at the session's next request.
-const WAITING_MAX: usize = 10_000;
+use super::backlog::{Backlog, Taken};
+
+/// Sessions whose report waits, most at once: 100 bytes each. While control is away only the newest of each session is
+/// kept, and beyond this the oldest are dropped: they are reported again a tenth of their idle limit later.
+const WAITING_MAX: usize = 65_536;
 
 /// How often batches are sent.
 const EVERY: Duration = Duration::from_secs(2);
+
+/// How long control may take for one batch.
+const REPORT_MAX: Duration = Duration::from_secs(10);
 
 /// Sessions whose last-seen is remembered. Beyond it the published one decides, which is at most a tenth of
 /// the idle limit older.
@@ -42,14 +47,18 @@ impl Seen {
 #[derive(Debug)]
 pub(crate) struct SeenSessions {
     sessions: DashMap<SessionId, Arc<Seen>>,
-    reports: mpsc::Sender<Activity>,
+    reports: Backlog<SessionId, Activity>,
 }
 
 impl SeenSessions {
-    /// Nothing seen yet; the reports come out of the receiver, which [`report`] drains.
-    pub(crate) fn new() -> (Self, mpsc::Receiver<Activity>) {
-        let (reports, waiting) = mpsc::channel(WAITING_MAX);
-        (Self { sessions: DashMap::new(), reports }, waiting)
+    /// Nothing seen yet. What is to be reported, [`report`] sends.
+    pub(crate) fn new() -> Self {
+        Self { sessions: DashMap::new(), reports: Backlog::new(WAITING_MAX) }
+    }
+
+    /// Reports dropped so far for want of room.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.reports.dropped()
     }
 
     /// What is known of a session; what is published counts if nothing newer is.
@@ -83,9 +92,7 @@ impl SeenSessions {
         // Only one of the threads that get here sends it.
         if seen.reported.compare_exchange(reported, at, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
             let report = Activity { session: session.id, project: session.project, seen_at: now };
-            if self.reports.try_send(report).is_err() {
-                seen.reported.store(reported, Ordering::Relaxed);
-            }
+            self.reports.put(session.id, report, newest);
         }
     }
 
@@ -97,27 +104,32 @@ impl SeenSessions {
     }
 }
 
-/// Sends what is waiting, in batches, for ever. A batch that control did not take is kept for the next round.
-pub(crate) async fn report(link: Arc<dyn ControlLink>, mut waiting: mpsc::Receiver<Activity>) {
-    let mut batch: Vec<Activity> = Vec::new();
+fn newest(known: &mut Activity, other: Activity) {
+    known.seen_at = known.seen_at.max(other.seen_at);
+}
+
+/// Sends what is waiting, in batches, for ever. What control did not take waits for the next round.
+pub(crate) async fn report(link: &dyn ControlLink, seen: &SeenSessions) {
     loop {
         tokio::time::sleep(EVERY).await;
-        while batch.len() < ACTIVITY_BATCH_MAX {
-            match waiting.try_recv() {
-                Ok(report) => batch.push(report),
-                Err(_) => break,
+        loop {
+            let batch = seen.reports.take(ACTIVITY_BATCH_MAX);
+            if batch.is_empty() {
+                break;
             }
-        }
-        if batch.is_empty() {
-            continue;
-        }
-        let count = batch.len();
-        match link.activity(batch.clone()).await {
-            Ok(()) => batch.clear(),
-            Err(LinkError::Away) => tracing::debug!(count, "Activity was not reported; it is kept"),
-            Err(error @ LinkError::Refused(_)) => {
-                tracing::warn!(%error, count, "Activity was not reported");
-                batch.clear();
+            let count = batch.len();
+            let told = batch.iter().map(|taken: &Taken<_, Activity>| taken.value.clone()).collect();
+            let sent = tokio::time::timeout(REPORT_MAX, link.activity(told)).await;
+            match sent.unwrap_or(Err(LinkError::Away)) {
+                Ok(()) => {}
+                Err(LinkError::Away) => {
+                    tracing::debug!(count, "Activity was not reported; it is kept");
+                    seen.reports.put_back(batch, newest);
+                    break;
+                }
+                Err(error @ LinkError::Refused(_)) => {
+                    tracing::warn!(%error, count, "Activity was not reported");
+                }
             }
         }
     }

@@ -11,6 +11,8 @@ use mezusphere_model::id::EnvironmentId;
 use mezusphere_model::link::{ControlLink, Credential, IssuedAssertion, LinkError};
 use mezusphere_model::{Clock, Timestamp};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tunnel_proto::limits::{ASSERTION_LEN_MAX, ASSERTION_TTL, CLOCK_SKEW_MAX};
 
 use super::caller::Caller;
 
@@ -23,11 +25,9 @@ const RENEWALS_MAX: usize = 32;
 /// An assertion is not used in its last moments: it must still be good when the warpgate reads it.
 const MARGIN: Duration = Duration::from_secs(15);
 
-/// How long a refusal by control stands before it is asked again for the same caller.
-const REFUSED_FOR: Duration = Duration::from_secs(2);
-
-/// How long to wait for control, once a request needs it.
-const PULL_MAX: Duration = Duration::from_secs(5);
+/// How long control's no, or its silence, stands before it is asked again for the same caller: neither a dead session
+/// nor a control that is away may turn each request into a question.
+const FAILED_FOR: Duration = Duration::from_secs(2);
 
 /// An assertion that may be sent.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ pub(crate) struct Assertion {
 /// Why there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoAssertion {
-    /// Control cannot be reached.
+    /// Control cannot be reached, or answers what cannot be used.
     Away,
     /// Control says that the caller is not good.
     Refused,
@@ -57,6 +57,8 @@ pub(crate) struct AssertionSlot {
     renewing: AtomicBool,
     /// Until when control's last refusal stands, in microseconds.
     refused_until: AtomicI64,
+    /// Until when nothing is expected of control, in microseconds.
+    away_until: AtomicI64,
 }
 
 impl AssertionSlot {
@@ -71,18 +73,49 @@ impl AssertionSlot {
         (held.environment == environment && now < held.use_until).then(|| Arc::clone(held))
     }
 
-    fn hold(&self, issued: IssuedAssertion, environment: EnvironmentId, now: Timestamp) -> Arc<Assertion> {
+    /// Why control is not asked now.
+    fn failure(&self, now: Timestamp) -> Option<NoAssertion> {
+        let stands = |until: &AtomicI64| now.as_micros() < until.load(Ordering::Relaxed);
+        if stands(&self.refused_until) {
+            return Some(NoAssertion::Refused);
+        }
+        stands(&self.away_until).then_some(NoAssertion::Away)
+    }
+
+    fn failed(&self, why: NoAssertion, now: Timestamp) {
+        let until = match why {
+            NoAssertion::Refused => &self.refused_until,
+            NoAssertion::Away => &self.away_until,
+        };
+        until.store(now.after(FAILED_FOR).as_micros(), Ordering::Relaxed);
+    }
+
+    /// Keeps what control signed; `None` if no warpgate could use it.
+    fn hold(
+        &self,
+        issued: IssuedAssertion,
+        environment: EnvironmentId,
+        now: Timestamp,
+    ) -> Option<Arc<Assertion>> {
         let life = issued.expires_at.since(now);
+        let is_jws = issued.jws.bytes().filter(|byte| *byte == b'.').count() == 2
+            && issued.jws.bytes().all(|byte| byte.is_ascii_graphic())
+            && issued.jws.len() <= ASSERTION_LEN_MAX;
+        if life.is_zero() || !is_jws {
+            return None;
+        }
+        // Nobody signs for longer; a far end would only hide that nothing is renewed.
+        let life = life.min(ASSERTION_TTL + CLOCK_SKEW_MAX);
         // A short-lived one (tests) keeps three quarters of its life.
         let margin = MARGIN.min(life / 4);
         let assertion = Arc::new(Assertion {
             jws: Bytes::from(issued.jws),
             environment,
             renew_at: now.after(life / 2),
-            use_until: issued.expires_at.before(margin),
+            use_until: now.after(life).before(margin),
         });
         self.held.store(Some(Arc::clone(&assertion)));
-        assertion
+        Some(assertion)
     }
 }
 
@@ -97,14 +130,21 @@ pub(crate) struct Renewal {
 pub(crate) struct Assertions {
     link: Arc<dyn ControlLink>,
     clock: Clock,
+    /// How long a request waits for control, once it needs it.
+    wait_max: Duration,
     renewals: mpsc::Sender<Renewal>,
 }
 
 impl Assertions {
-    /// Pulls over `link`; renewals come out of the receiver, which [`renew`] drains.
-    pub(crate) fn new(link: Arc<dyn ControlLink>, clock: Clock) -> (Self, mpsc::Receiver<Renewal>) {
+    /// Pulls over `link` and waits for at most `wait_max`; renewals come out of the receiver, which
+    /// [`Assertions::renew`] drains.
+    pub(crate) fn new(
+        link: Arc<dyn ControlLink>,
+        clock: Clock,
+        wait_max: Duration,
+    ) -> (Self, mpsc::Receiver<Renewal>) {
         let (renewals, waiting) = mpsc::channel(RENEWALS_WAITING_MAX);
-        (Self { link, clock, renewals }, waiting)
+        (Self { link, clock, wait_max, renewals }, waiting)
     }
 
     /// The caller's assertion for `environment`. Waits for control only if there is none that may be used.
@@ -126,62 +166,73 @@ impl Assertions {
             }
             return Ok(held);
         }
-        let pull = Box::pin(async {
-            let _one = slot.pulling.lock().await;
+        Box::pin(async {
+            // For the lock too: whoever stands behind a slow question waits no longer than its asker.
+            let deadline = Instant::now() + self.wait_max;
+            let pulling = tokio::time::timeout_at(deadline, slot.pulling.lock()).await;
+            let Ok(_one) = pulling else { return Err(NoAssertion::Away) };
             let now = self.clock.now();
             if let Some(held) = slot.usable(environment, now) {
                 return Ok(held);
             }
-            if now.as_micros() < slot.refused_until.load(Ordering::Relaxed) {
-                return Err(NoAssertion::Refused);
+            match slot.failure(now) {
+                Some(why) => Err(why),
+                None => self.pull(caller, credential, environment, deadline).await,
             }
-            pull(&*self.link, caller, credential, environment, now).await
-        });
-        tokio::time::timeout(PULL_MAX, pull).await.unwrap_or(Err(NoAssertion::Away))
+        })
+        .await
     }
-}
 
-async fn pull(
-    link: &dyn ControlLink,
-    caller: &Caller,
-    credential: &Credential,
-    environment: EnvironmentId,
-    now: Timestamp,
-) -> Result<Arc<Assertion>, NoAssertion> {
-    match link.assertion(credential.clone(), environment).await {
-        Ok(issued) => Ok(caller.assertion.hold(issued, environment, now)),
-        Err(LinkError::Away) => Err(NoAssertion::Away),
-        Err(LinkError::Refused(why)) => {
-            tracing::info!(subject = %caller.identity.subject, why, "Control refused an assertion");
-            let until = now.after(REFUSED_FOR).as_micros();
-            caller.assertion.refused_until.store(until, Ordering::Relaxed);
-            Err(NoAssertion::Refused)
-        }
-    }
-}
-
-/// Makes the renewals that are waiting, a few at a time, for ever. One that fails is asked for again by the next
-/// request; the assertion at hand is good for its second half meanwhile.
-pub(crate) async fn renew(link: Arc<dyn ControlLink>, mut waiting: mpsc::Receiver<Renewal>, clock: Clock) {
-    use futures_util::StreamExt as _;
-    let mut running = futures_util::stream::FuturesUnordered::new();
-    loop {
-        tokio::select! {
-            renewal = waiting.recv(), if running.len() < RENEWALS_MAX => {
-                let Some(renewal) = renewal else { return };
-                let (link, clock) = (Arc::clone(&link), clock.clone());
-                running.push(async move {
-                    let Renewal { caller, credential, environment } = renewal;
-                    let asked = pull(&*link, &caller, &credential, environment, clock.now());
-                    let renewed = matches!(tokio::time::timeout(PULL_MAX, asked).await, Ok(Ok(_)));
-                    if !renewed {
-                        // Not at every request of a busy session: the next try is a moment away.
-                        tokio::time::sleep(REFUSED_FOR).await;
-                    }
-                    caller.assertion.renewing.store(false, Ordering::Relaxed);
-                });
+    async fn pull(
+        &self,
+        caller: &Caller,
+        credential: &Credential,
+        environment: EnvironmentId,
+        deadline: Instant,
+    ) -> Result<Arc<Assertion>, NoAssertion> {
+        let slot = &caller.assertion;
+        let asked = tokio::time::timeout_at(deadline, self.link.assertion(credential.clone(), environment));
+        let answer = asked.await.unwrap_or(Err(LinkError::Away));
+        let now = self.clock.now();
+        let why = match answer {
+            Ok(issued) => match slot.hold(issued, environment, now) {
+                Some(held) => return Ok(held),
+                None => {
+                    tracing::warn!("Control sent an assertion that cannot be used");
+                    NoAssertion::Away
+                }
+            },
+            Err(LinkError::Away) => NoAssertion::Away,
+            Err(LinkError::Refused(why)) => {
+                tracing::info!(subject = %caller.identity.subject, why, "Control refused an assertion");
+                NoAssertion::Refused
             }
-            Some(()) = running.next(), if !running.is_empty() => {}
+        };
+        slot.failed(why, now);
+        Err(why)
+    }
+
+    /// Makes the renewals that are waiting, a few at a time, for ever. One that fails is asked for again by the next
+    /// request; the assertion at hand is good for its second half meanwhile.
+    pub(crate) async fn renew(&self, mut waiting: mpsc::Receiver<Renewal>) {
+        use futures_util::StreamExt as _;
+        let mut running = futures_util::stream::FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                renewal = waiting.recv(), if running.len() < RENEWALS_MAX => {
+                    let Some(renewal) = renewal else { return };
+                    running.push(async move {
+                        let Renewal { caller, credential, environment } = renewal;
+                        let deadline = Instant::now() + self.wait_max;
+                        if self.pull(&caller, &credential, environment, deadline).await.is_err() {
+                            // Not at every request of a busy session: the next try is a moment away.
+                            tokio::time::sleep(FAILED_FOR).await;
+                        }
+                        caller.assertion.renewing.store(false, Ordering::Relaxed);
+                    });
+                }
+                Some(()) = running.next(), if !running.is_empty() => {}
+            }
         }
     }
 }

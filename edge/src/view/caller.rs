@@ -45,8 +45,17 @@ pub(crate) struct Caller {
     project: ProjectId,
     /// Of every document this was decoded from.
     flags: Box<[Arc<Flag>]>,
-    /// Until when it may be used without being read again; only for what control told ahead of the feed.
-    until: Option<Timestamp>,
+    /// Only of what control told ahead of the feed.
+    pub(crate) ahead: Option<Ahead>,
+}
+
+/// How long what control told ahead of the feed may be used.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ahead {
+    /// Until when without asking again.
+    pub(crate) until: Timestamp,
+    /// The revision that brings the session; from there on the replica alone decides.
+    pub(crate) born_at: u64,
 }
 
 /// Why a caller is not one on this host, or not any more.
@@ -67,7 +76,7 @@ impl Caller {
         principal: PrincipalDoc,
         seen: Arc<Seen>,
         flags: Box<[Arc<Flag>]>,
-        until: Option<Timestamp>,
+        ahead: Option<Ahead>,
     ) -> Option<Self> {
         let live = principal.status == Status::Active
             && principal.subject == Subject::User(session.user)
@@ -90,7 +99,7 @@ impl Caller {
         };
         let project = session.project;
         let holder = Holder::Session(session, seen);
-        Some(Self { identity, holder, assertion: Arc::default(), project, flags, until })
+        Some(Self { identity, holder, assertion: Arc::default(), project, flags, ahead })
     }
 
     /// The holder of an API key in `environment`; `None` if its account is not active.
@@ -122,7 +131,7 @@ impl Caller {
         };
         let project = key.project;
         let holder = Holder::ApiKey(key, environment);
-        Some(Self { identity, holder, assertion: Arc::default(), project, flags, until: None })
+        Some(Self { identity, holder, assertion: Arc::default(), project, flags, ahead: None })
     }
 
     /// The same caller decoded anew: what was signed for the old one says the same of this one, unless who they
@@ -140,7 +149,7 @@ impl Caller {
     /// Whether a new request may be decided on it: nothing it was decoded from has changed, and it is not ahead
     /// of the feed for too long.
     pub(crate) fn is_current(&self, now: Timestamp) -> bool {
-        self.until.is_none_or(|until| now < until) && self.is_unchanged()
+        self.ahead.is_none_or(|ahead| now < ahead.until) && self.is_unchanged()
     }
 
     /// Whether nothing this was decoded from has changed. Two or three loads.

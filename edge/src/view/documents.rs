@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 use mezusphere_model::bundle::SignedBundle;
-use mezusphere_model::document::{ApiKeyDoc, Partition, PlatformDoc, PrincipalDoc, RevocationDoc};
+use mezusphere_model::document::{ApiKeyDoc, Partition, PlatformDoc, PrincipalDoc, RevocationDoc, TrustDoc};
 use mezusphere_model::id::{ApiKeyId, EnvironmentId, ProjectId, SignInId};
 use mezusphere_model::identity::Subject;
 use mezusphere_model::route::SiteDoc;
@@ -45,6 +45,9 @@ pub trait Documents: Send + Sync + 'static {
 
     /// The platform document; `None` until the first contact.
     fn platform(&self) -> Result<Option<PlatformDoc>, ReadError>;
+
+    /// Whom to trust, and who was evicted; `None` until the first contact.
+    fn trust(&self) -> Result<Option<TrustDoc>, ReadError>;
 
     /// The revision reached in a partition; 0: none.
     fn revision(&self, partition: Partition) -> u64;
@@ -91,6 +94,10 @@ impl Documents for Replica {
 
     fn platform(&self) -> Result<Option<PlatformDoc>, ReadError> {
         Self::platform(self)
+    }
+
+    fn trust(&self) -> Result<Option<TrustDoc>, ReadError> {
+        Self::trust(self)
     }
 
     fn revision(&self, partition: Partition) -> u64 {

@@ -10,7 +10,8 @@ use futures_util::stream::BoxStream;
 use mezusphere_model::document::{DocumentKey, Partition};
 use mezusphere_model::id::{EnvironmentId, ProjectId};
 use mezusphere_model::route::{READER, Site, SiteDoc, SiteTable};
-use mezusphere_store::replica::{Changed, ChangedKey};
+use mezusphere_pki::Trust;
+use mezusphere_store::replica::{Changed, ChangedKey, ReadError};
 
 use super::watch::Watched;
 use super::{PlatformView, View};
@@ -26,12 +27,13 @@ const READ_AGAIN: Duration = Duration::from_secs(1);
 struct Owed {
     everything: bool,
     platform: bool,
+    trust: bool,
     sites: Vec<(ProjectId, EnvironmentId)>,
 }
 
 impl Owed {
     fn is_nothing(&self) -> bool {
-        !self.everything && !self.platform && self.sites.is_empty()
+        !self.everything && !self.platform && !self.trust && self.sites.is_empty()
     }
 }
 
@@ -72,10 +74,10 @@ impl View {
         }
     }
 
-    /// Reads sites and platform anew and distrusts all that was decoded. Whether all could be read.
+    /// Reads sites, platform and trust anew and distrusts all that was decoded. Whether all could be read.
     pub(super) fn read_everything(&self) -> bool {
         self.watches.all_changed();
-        let platform = self.read_platform();
+        let platform = self.read_platform() & self.read_trust();
         let sites = match self.documents.sites() {
             Ok(docs) => {
                 let built: BTreeMap<_, _> = docs.into_iter().filter_map(build).collect();
@@ -101,6 +103,8 @@ impl View {
                 self.watches.changed(&watched);
             } else if *key == DocumentKey::platform() {
                 owed.platform = true;
+            } else if *key == DocumentKey::trust() {
+                owed.trust = true;
             } else if let (Partition::Project(project), Some((kind, id))) =
                 (*partition, key.as_str().split_once('/'))
             {
@@ -125,6 +129,9 @@ impl View {
         if std::mem::take(&mut owed.platform) {
             owed.platform = !self.read_platform();
         }
+        if std::mem::take(&mut owed.trust) {
+            owed.trust = !self.read_trust();
+        }
         let sites = std::mem::take(&mut owed.sites);
         if sites.is_empty() {
             return;
@@ -135,7 +142,9 @@ impl View {
                 let site = self.documents.site(project, environment);
                 if let Err(error) = &site {
                     tracing::error!(%environment, %error, "A site cannot be read; it is closed until it can");
-                    owed.sites.push((project, environment));
+                    if may_be_read_later(*error) {
+                        owed.sites.push((project, environment));
+                    }
                 }
                 (environment, site.ok().flatten().and_then(build))
             })
@@ -162,17 +171,48 @@ impl View {
             Ok(doc) => {
                 let view = doc.map(|doc| {
                     let jwks = Bytes::from(doc.assertion_jwks.to_string());
-                    let denied = doc.denied.iter().cloned().collect();
-                    Arc::new(PlatformView { doc, jwks, denied })
+                    Arc::new(PlatformView { doc, jwks })
                 });
                 self.platform.send_replace(view);
                 true
             }
             Err(error) => {
                 tracing::error!(%error, "The platform document cannot be read");
-                false
+                let later = may_be_read_later(error);
+                if !later {
+                    // With what it may say now unknown, no cookie can be told from a forged one.
+                    self.platform.send_replace(None);
+                }
+                !later
             }
         }
+    }
+
+    /// What cannot be read or used leaves the trust as it was: nothing then opens that was closed.
+    fn read_trust(&self) -> bool {
+        match self.documents.trust() {
+            Ok(None) => true,
+            Ok(Some(doc)) => {
+                let roots = doc.roots_pem.iter().map(String::as_str);
+                match Trust::from_pem(&doc.trust_domain, roots, doc.denied.iter().cloned()) {
+                    Ok(trust) => drop(self.trust.send_replace(Some(Arc::new(trust)))),
+                    Err(error) => tracing::error!(%error, "The new trust cannot be used; the old one stays"),
+                }
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "The trust document cannot be read; what it said last stays");
+                !may_be_read_later(error)
+            }
+        }
+    }
+}
+
+/// Whether it is worth trying again before the document changes.
+fn may_be_read_later(error: ReadError) -> bool {
+    match error {
+        ReadError::Disk | ReadError::Damaged | ReadError::Incomplete => true,
+        ReadError::TooNew => false,
     }
 }
 

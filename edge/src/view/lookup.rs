@@ -23,7 +23,7 @@ use tokio::sync::{OnceCell, Semaphore};
 
 use super::View;
 use super::budget::Budget;
-use super::caller::{Caller, Holder};
+use super::caller::{Ahead, Caller, Holder};
 use super::watch::{Flag, Watched};
 
 /// Callers remembered in decoded form; about 2 KiB each.
@@ -41,17 +41,18 @@ const ABSENT_MAX: usize = 65_536;
 /// How long "there is no such session" is remembered; a token never comes to life later.
 const ABSENT_FOR: Duration = Duration::from_mins(1);
 
+/// How long beyond [`super::ViewLimits::stale_after`] it is remembered that a session was ended here. Until then the
+/// feed has either told the replica, or is so late that nobody is let in on the replica's word.
+const ENDED_BEYOND_STALE: Duration = Duration::from_mins(1);
+
 /// How long "control is away" is remembered for one token.
 const AWAY_FOR: Duration = Duration::from_secs(1);
 
 /// How long what control told ahead of the feed may be used before it is asked again.
 const AHEAD_FOR: Duration = Duration::from_secs(30);
 
-/// Questions to control at once.
+/// Questions to control at once; more wait their turn, within the time a client waits anyway.
 const QUESTIONS_MAX: usize = 64;
-
-/// How long a client waits for such a question.
-const QUESTION_MAX: Duration = Duration::from_secs(5);
 
 /// The scope a key needs to call routes.
 const REQUEST_SCOPE: &str = "request";
@@ -160,6 +161,8 @@ impl Lookups {
     }
 
     pub(super) fn sweep(&self, now: Timestamp) {
+        // Left behind by askers that went away before the answer.
+        self.questions.retain(|_, question| Arc::strong_count(question) > 1);
         let idle = now.before(CALLER_IDLE);
         self.callers.retain(|_, caller| {
             let used = match &caller.holder {
@@ -221,10 +224,10 @@ impl View {
                 if let Some(caller) = self.lookups.caller(&CallerKey::Session(hash), now) {
                     return Some(caller);
                 }
-                if self.lookups.absent(&hash, now).is_some() {
+                if self.is_ended_here(&hash) {
                     return None;
                 }
-                self.decode_session(hash).ok().flatten()
+                self.decode_session(hash).ok()?.or_else(|| self.again_ahead(caller))
             }
             Holder::ApiKey(key, environment) => {
                 self.read_api_key(key.id, *environment, now).ok().map(Arc::new)
@@ -239,17 +242,25 @@ impl View {
 
     /// Remembers that a session was ended here, before the feed says so.
     pub(crate) fn end_session(&self, hash: TokenHash) {
-        let until = self.clock.now().after(ABSENT_FOR);
+        let until = self.clock.now().after(self.limits.stale_after + ENDED_BEYOND_STALE);
         self.lookups.remember_absent(hash, NoCaller::Ended, until);
         self.watches.changed(&Watched::Session(hash));
         self.lookups.callers.remove(&CallerKey::Session(hash));
     }
 
-    /// Remembers a session that control has just made, ahead of the feed.
-    pub(crate) fn begin_session(&self, found: FoundSession) {
+    /// Remembers a session that control has just made at revision `born_at`, ahead of the feed.
+    pub(crate) fn begin_session(&self, found: FoundSession, born_at: u64) {
         let hash = found.session.token_hash;
-        let flags = self.flags_of_session(&found.session, self.watches.watch(Watched::Session(hash)));
-        drop(self.keep_ahead(found, flags));
+        let flag = self.watches.watch(Watched::Session(hash));
+        drop(self.keep_ahead(found, born_at, flag));
+    }
+
+    /// Whether a session cookie was written with one of the installation's keys: what makes control work for somebody
+    /// must not be done for a forged one.
+    pub(crate) fn is_authentic(&self, cookie: &str) -> bool {
+        self.platform().is_some_and(|platform| {
+            SessionCookie::read(cookie, &platform.doc.cookie_keys).is_some()
+        })
     }
 
     async fn read_session(
@@ -265,14 +276,16 @@ impl View {
         if let Some(why) = self.lookups.absent(&hash, self.clock.now()) {
             return Err(why);
         }
+        // Read before the session is: it may come between the two.
+        let reached = self.documents.revision(Partition::Project(project));
         if let Some(caller) = self.decode_session(hash)? {
             return Ok(caller);
         }
-        // A replica that has come as far as the session's birth and does not hold it has seen its end.
-        if self.documents.revision(Partition::Project(project)) >= cookie.born_at {
+        // A replica that had come as far as the session's birth and does not hold it has seen its end.
+        if reached >= cookie.born_at {
             return Err(NoCaller::Unknown);
         }
-        self.ask_control(token, hash, from).await
+        self.ask_control(token, hash, cookie.born_at, from).await
     }
 
     /// Decodes a session from the replica. `None`: the replica does not hold it.
@@ -300,20 +313,30 @@ impl View {
         &self,
         token: &Token,
         hash: TokenHash,
+        born_at: u64,
         from: IpAddr,
     ) -> Result<Arc<Caller>, NoCaller> {
         let question = Arc::clone(&self.lookups.questions.entry(hash).or_default());
-        let answer = question.get_or_init(|| self.ask_once(token, hash, from)).await.clone();
+        let answer = question.get_or_init(|| self.ask_once(token, hash, born_at, from)).await.clone();
         self.lookups.questions.remove_if(&hash, |_, asked| Arc::ptr_eq(asked, &question));
         answer
     }
 
-    async fn ask_once(&self, token: &Token, hash: TokenHash, from: IpAddr) -> Result<Arc<Caller>, NoCaller> {
+    async fn ask_once(
+        &self,
+        token: &Token,
+        hash: TokenHash,
+        born_at: u64,
+        from: IpAddr,
+    ) -> Result<Arc<Caller>, NoCaller> {
         self.charge(from).map_err(NoCaller::Wait)?;
-        let Ok(_place) = self.lookups.asking.try_acquire() else { return Err(NoCaller::Away) };
+        // Before the question: whatever the feed brings while control answers is newer than the answer.
         let flag = self.watches.watch(Watched::Session(hash));
-        let asked = tokio::time::timeout(QUESTION_MAX, self.link.find_session(token.clone())).await;
-        let found = match asked {
+        let asked = tokio::time::timeout(self.limits.ask_control, async {
+            let Ok(_place) = self.lookups.asking.acquire().await else { return Err(LinkError::Away) };
+            self.link.find_session(token.clone()).await
+        });
+        let found = match asked.await {
             Ok(Ok(Some(found))) => found,
             Ok(Ok(None) | Err(LinkError::Refused(_))) => {
                 self.lookups.remember_absent(hash, NoCaller::Unknown, self.clock.now().after(ABSENT_FOR));
@@ -325,27 +348,80 @@ impl View {
             }
         };
         if found.session.token_hash != hash {
-            return Err(NoCaller::Unknown);
+            tracing::warn!("Control answered with another session than was asked for");
+            self.lookups.remember_absent(hash, NoCaller::Away, self.clock.now().after(AWAY_FOR));
+            return Err(NoCaller::Away);
         }
-        let flags = self.flags_of_session(&found.session, flag);
-        self.keep_ahead(found, flags)
+        self.keep_ahead(found, born_at, flag)
     }
 
-    /// Decodes and remembers what control told ahead of the feed, unless the replica knows better.
-    fn keep_ahead(&self, found: FoundSession, flags: Box<[Arc<Flag>]>) -> Result<Arc<Caller>, NoCaller> {
+    /// Decodes and remembers what control told ahead of the feed, unless the replica knows better: what it says of a
+    /// session once it has come as far as the session's birth is at least as new as any answer that was on its way
+    /// meanwhile, so an end it has seen is not undone by one. `own` was taken before control was asked.
+    fn keep_ahead(
+        &self,
+        found: FoundSession,
+        born_at: u64,
+        own: Arc<Flag>,
+    ) -> Result<Arc<Caller>, NoCaller> {
         let FoundSession { session, principal } = found;
         let (project, hash) = (session.project, session.token_hash);
-        if self.documents.revocation(project, session.sign_in)?.is_some() {
+        let flags = self.flags_of_session(&session, own);
+        if self.is_ended_here(&hash) {
+            return Err(NoCaller::Ended);
+        }
+        let reached = self.documents.revision(Partition::Project(project));
+        if let Some(caller) = self.decode_session(hash)? {
+            return Ok(caller);
+        }
+        let revoked = match self.documents.revocation(project, session.sign_in) {
+            Ok(revocation) => revocation.is_some(),
+            // The edge has nothing of the project yet, so nothing that is newer than control's word.
+            Err(ReadError::Incomplete) => false,
+            Err(error) => return Err(error.into()),
+        };
+        if reached >= born_at || revoked {
             return Err(NoCaller::Ended);
         }
         let newer = self
             .documents
             .principal(project, principal.subject)?
             .filter(|own| own.version > principal.version);
-        let until = Some(self.clock.now().after(AHEAD_FOR));
+        let ahead = Some(Ahead { until: self.clock.now().after(AHEAD_FOR), born_at });
         let seen = self.seen.of(&session);
-        let caller = Caller::of_session(session, newer.unwrap_or(principal), seen, flags, until);
-        Ok(self.lookups.remember(CallerKey::Session(hash), caller.ok_or(NoCaller::Ended)?))
+        let caller = Caller::of_session(session, newer.unwrap_or(principal), seen, flags, ahead);
+        let caller = self.lookups.remember(CallerKey::Session(hash), caller.ok_or(NoCaller::Ended)?);
+        if caller.is_unchanged() {
+            return Ok(caller);
+        }
+        // The feed, or a sign-out here, has overtaken this very look. Whatever it said, it is there to be read now.
+        if self.is_ended_here(&hash) {
+            return Err(NoCaller::Ended);
+        }
+        self.decode_session(hash)?.or_else(|| self.again_ahead(&caller)).ok_or(NoCaller::Ended)
+    }
+
+    /// A caller the feed has not brought yet, with what it has brought of their principal meanwhile.
+    fn again_ahead(&self, caller: &Caller) -> Option<Arc<Caller>> {
+        let (Holder::Session(session, seen), Some(ahead)) = (&caller.holder, caller.ahead) else { return None };
+        let (project, hash) = (session.project, session.token_hash);
+        let flags = self.flags_of_session(session, self.watches.watch(Watched::Session(hash)));
+        let reached = self.documents.revision(Partition::Project(project));
+        let is_ahead = self.clock.now() < ahead.until
+            && reached < ahead.born_at
+            && self.documents.session(&hash).ok()?.is_none();
+        if !is_ahead || self.documents.revocation(project, session.sign_in).ok()?.is_some() {
+            return None;
+        }
+        let principal = self.documents.principal(project, caller.identity.subject).ok()??;
+        let again = Caller::of_session(session.clone(), principal, Arc::clone(seen), flags, Some(ahead))?;
+        Some(self.lookups.remember(CallerKey::Session(hash), again))
+    }
+
+    /// Whether the session was ended at this edge, which the feed may not have told yet.
+    fn is_ended_here(&self, hash: &TokenHash) -> bool {
+        let absent = self.lookups.absent(hash, self.clock.now());
+        matches!(absent, Some(NoCaller::Ended | NoCaller::Unknown))
     }
 
     /// Decodes an API key from the replica.

@@ -3,10 +3,11 @@
 //! [`View`] holds the site table (swapped whole), decoded callers (each with a flag per document it was decoded
 //! from), and the platform's own document; it hears of changes from the replica and drops what they touch.
 //! [`documents`] is where it reads from, [`lookup`] how a token becomes a caller, [`assertion`] the signed
-//! identity of one, [`activity`] who was seen when. Decides nothing: who may pass is `model::policy`'s.
+//! identity of one, [`activity`] who was seen when, [`backlog`] what waits to be told to control. Decides nothing: who may pass is `model::policy`'s.
 
 mod activity;
 pub(crate) mod assertion;
+pub(crate) mod backlog;
 mod budget;
 pub(crate) mod caller;
 pub mod documents;
@@ -14,7 +15,7 @@ mod follow;
 pub(crate) mod lookup;
 mod watch;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -26,9 +27,10 @@ use futures_util::stream::BoxStream;
 use mezusphere_model::bundle::SignedBundle;
 use mezusphere_model::document::PlatformDoc;
 use mezusphere_model::id::{EnvironmentId, ProjectId};
-use mezusphere_model::link::{Activity, ControlLink};
+use mezusphere_model::link::ControlLink;
 use mezusphere_model::route::{Site, SiteTable};
 use mezusphere_model::{Clock, Timestamp};
+use mezusphere_pki::Trust;
 use mezusphere_store::replica::Changed;
 use tokio::sync::{mpsc, watch as channel};
 
@@ -41,18 +43,35 @@ use self::watch::Watches;
 
 pub use self::caller::PrincipalKey as Principal;
 
-/// Without contact to the feed for this long, an edge no longer decides who may pass protected routes (design §6).
-pub const STALE_AFTER: Duration = Duration::from_mins(15);
+/// How old an edge's knowledge may be, and how long control may take for an answer.
+///
+/// [`ViewLimits::default`] is what runs; tests shorten the waits.
+#[derive(Clone, Debug)]
+pub struct ViewLimits {
+    /// Without contact to the feed for this long, an edge no longer decides who may pass protected routes (design §6).
+    pub stale_after: Duration,
+    /// How long a request waits for one answer of control, once it needs it: for a session this edge has not seen, for
+    /// the first assertion of one, for a sign-in or its end. A request needs two such answers at most.
+    pub ask_control: Duration,
+}
+
+impl Default for ViewLimits {
+    fn default() -> Self {
+        Self { stale_after: Duration::from_mins(15), ask_control: Duration::from_secs(5) }
+    }
+}
 
 /// Everything the edge knows, ready to be decided on. One per edge, shared by all workers.
 pub struct View {
     documents: Arc<dyn Documents>,
     link: Arc<dyn ControlLink>,
     clock: Clock,
+    limits: ViewLimits,
     sites: ArcSwap<SiteTable>,
     /// What the table was built from; only [`View::follow`] changes it.
     built: Mutex<BTreeMap<EnvironmentId, Arc<Site>>>,
     platform: channel::Sender<Option<Arc<PlatformView>>>,
+    trust: channel::Sender<Option<Arc<Trust>>>,
     /// Told when an environment's bundle changes. Entries live as long as a tunnel listens.
     bundles: DashMap<EnvironmentId, channel::Sender<()>>,
     lookups: Lookups,
@@ -69,14 +88,11 @@ pub struct PlatformView {
     pub doc: PlatformDoc,
     /// The JWK set for applications, as JSON.
     pub(crate) jwks: Bytes,
-    /// SPIFFE URIs of evicted nodes.
-    pub(crate) denied: HashSet<String>,
 }
 
 /// The receiving ends that wait for [`View::follow`].
 struct Parked {
     changes: BoxStream<'static, Changed>,
-    activity: mpsc::Receiver<Activity>,
     renewals: mpsc::Receiver<Renewal>,
 }
 
@@ -84,24 +100,31 @@ impl View {
     /// A view of what `documents` hold now. Reads the disk: call it before the I/O threads run.
     ///
     /// It stays as it is until [`View::follow`] runs.
-    pub fn open(documents: Arc<dyn Documents>, link: Arc<dyn ControlLink>, clock: Clock) -> Arc<Self> {
+    pub fn open(
+        documents: Arc<dyn Documents>,
+        link: Arc<dyn ControlLink>,
+        clock: Clock,
+        limits: ViewLimits,
+    ) -> Arc<Self> {
         // Subscribed before anything is read, so that no change falls between.
         let changes = documents.subscribe();
-        let (seen, activity) = SeenSessions::new();
-        let (assertions, renewals) = Assertions::new(Arc::clone(&link), clock.clone());
+        let seen = SeenSessions::new();
+        let (assertions, renewals) = Assertions::new(Arc::clone(&link), clock.clone(), limits.ask_control);
         let view = Self {
             documents,
             link,
             clock,
+            limits,
             sites: ArcSwap::default(),
             built: Mutex::default(),
             platform: channel::Sender::new(None),
+            trust: channel::Sender::new(None),
             bundles: DashMap::new(),
             lookups: Lookups::new(),
             watches: Watches::default(),
             seen,
             assertions,
-            parked: Mutex::new(Some(Parked { changes, activity, renewals })),
+            parked: Mutex::new(Some(Parked { changes, renewals })),
         };
         view.read_everything();
         Arc::new(view)
@@ -113,13 +136,12 @@ impl View {
         let view = Arc::clone(self);
         async move {
             let parked = view.parked.lock().unwrap_or_else(PoisonError::into_inner).take();
-            let Some(Parked { changes, activity, renewals }) = parked else { return };
-            let (link, clock) = (Arc::clone(&view.link), view.clock.clone());
+            let Some(Parked { changes, renewals }) = parked else { return };
             tokio::join!(
                 view.follow_changes(changes),
                 view.sweep(),
-                activity::report(Arc::clone(&link), activity),
-                assertion::renew(link, renewals, clock),
+                activity::report(&*view.link, &view.seen),
+                view.assertions.renew(renewals),
             );
         }
     }
@@ -134,9 +156,19 @@ impl View {
         self.platform.borrow().clone()
     }
 
-    /// Hears when the platform's document changes.
-    pub fn platform_changes(&self) -> channel::Receiver<Option<Arc<PlatformView>>> {
-        self.platform.subscribe()
+    /// Whom the installation trusts and who was evicted, as the feed told last; `None` until the first contact.
+    pub(crate) fn trust(&self) -> Option<Arc<Trust>> {
+        self.trust.borrow().clone()
+    }
+
+    /// Hears when that changes.
+    pub(crate) fn trust_changes(&self) -> channel::Receiver<Option<Arc<Trust>>> {
+        self.trust.subscribe()
+    }
+
+    /// The bounds it was opened with.
+    pub(crate) fn limits(&self) -> &ViewLimits {
+        &self.limits
     }
 
     /// An environment's signed bundle. Reads the disk.
@@ -157,7 +189,7 @@ impl View {
 
     /// Whether contact to the feed was lost so long ago that nobody can be let through on its word.
     pub(crate) fn is_stale(&self) -> bool {
-        self.age().is_none_or(|age| age >= STALE_AFTER)
+        self.age().is_none_or(|age| age >= self.limits.stale_after)
     }
 
     /// How long ago the edge was last known to be up to date; `None`: never.
@@ -170,6 +202,11 @@ impl View {
         if let Holder::Session(session, seen) = &caller.holder {
             self.seen.touch(session, seen, now);
         }
+    }
+
+    /// Reports of activity that were dropped because control was away for too long.
+    pub(crate) fn activity_dropped(&self) -> u64 {
+        self.seen.dropped()
     }
 
     /// Assertions of callers.

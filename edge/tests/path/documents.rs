@@ -9,7 +9,7 @@ use futures_util::stream::{self, BoxStream};
 use mezusphere_edge::view::documents::Documents;
 use mezusphere_model::bundle::SignedBundle;
 use mezusphere_model::document::{
-    ApiKeyDoc, Document, DocumentKey, Partition, PlatformDoc, PrincipalDoc, RevocationDoc,
+    ApiKeyDoc, Document, DocumentKey, Partition, PlatformDoc, PrincipalDoc, RevocationDoc, TrustDoc,
 };
 use mezusphere_model::id::{ApiKeyId, EnvironmentId, ProjectId, SignInId};
 use mezusphere_model::identity::Subject;
@@ -137,6 +137,10 @@ impl Documents for FakeDocuments {
 
     fn platform(&self) -> Result<Option<PlatformDoc>, ReadError> {
         self.find("platform", &DocumentKey::platform(), pick!(Platform))
+    }
+
+    fn trust(&self) -> Result<Option<TrustDoc>, ReadError> {
+        self.find("trust", &DocumentKey::trust(), pick!(Trust))
     }
 
     fn revision(&self, _: Partition) -> u64 {

@@ -90,13 +90,17 @@ impl World {
         let documents = Arc::new(FakeDocuments::new());
         let platform = PlatformDoc {
             platform: Platform::development(8443).unwrap(),
-            trust_domain: "mezu.example".to_owned(),
-            roots_pem: vec![root.certificate_pem()],
             cookie_keys: vec![cookie_key.clone()],
             assertion_jwks: Jwk::write_set(&keys),
-            denied: Vec::new(),
+            controls: Vec::new(),
         };
         documents.publish(Partition::Platform, Document::Platform(platform));
+        let trusted = TrustDoc {
+            trust_domain: "mezu.example".to_owned(),
+            roots_pem: vec![root.certificate_pem()],
+            denied: Vec::new(),
+        };
+        documents.publish(Partition::Platform, Document::Trust(trusted.clone()));
         documents.publish(Partition::Project(PROJECT), Document::Site(Box::new(shop())));
         documents.publish(Partition::Project(OTHER_PROJECT), Document::Site(Box::new(blog())));
         let link = Arc::new(FakeLink::new(signing, clock.clone()));
@@ -118,7 +122,7 @@ impl World {
             view: Arc::clone(&view),
             tunnels: Arc::clone(&tunnels),
             link: Arc::clone(&link) as _,
-            platform: tower::util::BoxCloneSyncService::new(tower::service_fn(platform_answer)),
+            platform: Some(tower::util::BoxCloneSyncService::new(tower::service_fn(platform_answer))),
             clock: clock.clone(),
             entropy: entropy.clone(),
             metrics: Metrics::new("test"),
