@@ -70,6 +70,17 @@ impl Member {
     pub fn data(&self) -> &Path {
         self.data.path()
     }
+
+    /// What it was started with, `serve` first.
+    pub fn words(&self) -> Vec<String> {
+        self.arguments.clone()
+    }
+
+    /// The join token it was started with.
+    pub fn token(&self) -> Option<&str> {
+        let token = self.environment.iter().find(|(name, _)| name == "MEZUSPHERE_JOIN");
+        token.map(|(_, value)| value.as_str())
+    }
 }
 
 /// An edge of a cluster.

@@ -52,7 +52,12 @@ impl Postgres {
 
     /// What `--store` takes.
     pub fn url(&self) -> String {
-        format!("postgres://mezusphere@127.0.0.1:{}/mezusphere?sslmode=disable", self.port)
+        self.url_of("mezusphere")
+    }
+
+    /// The same for another database.
+    pub fn url_of(&self, database: &str) -> String {
+        format!("postgres://mezusphere@127.0.0.1:{}/{database}?sslmode=disable", self.port)
     }
 
     /// Starts the server on the data that is there, and waits until it answers.

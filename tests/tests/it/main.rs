@@ -11,6 +11,7 @@ mod bad_input;
 mod browser;
 mod cluster;
 mod crash;
+mod joining;
 mod main_job;
 mod protocols;
 mod trust_boundary;
