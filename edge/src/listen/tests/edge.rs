@@ -3,7 +3,8 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use mezusphere_model::document::{Document, DocumentKey, Partition};
+use mezusphere_model::Host;
+use mezusphere_model::document::{AcmeChallengeDoc, Document, DocumentKey, Partition};
 use mezusphere_model::seal::{Seal, UnsealError};
 use mezusphere_store::Replica;
 use mezusphere_store::feed::{
@@ -17,20 +18,21 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use super::tls::alert;
 use super::*;
-use crate::config::{EdgeConfig, EdgeParts, StartError};
+use crate::config::{EdgeConfig, EdgeParts, PlatformHosts, StartError};
 use crate::listen::edge::Edge;
 
-/// Publishes one certificate in the platform's partition; each change is a new life of the feed.
-struct OneCertificate {
-    now: Mutex<(u128, CertificateDoc)>,
+/// Publishes documents in the platform's partition; each change is a new life of the feed.
+struct Published {
+    now: Mutex<(u128, Vec<Document>)>,
     bell: Bell,
 }
 
-impl OneCertificate {
-    fn publish(&self, document: CertificateDoc) {
+impl Published {
+    fn publish(&self, documents: Vec<Document>) {
         let mut now = self.now.lock().unwrap();
-        *now = (now.0 + 1, document);
+        *now = (now.0 + 1, documents);
         drop(now);
         self.bell.ring([Partition::Platform].into());
     }
@@ -40,7 +42,7 @@ impl OneCertificate {
     }
 }
 
-impl FeedSource for OneCertificate {
+impl FeedSource for Published {
     fn heads(&self) -> Answer<'_, Result<Vec<Head>, FeedError>> {
         Box::pin(async { Ok(vec![Head { partition: Partition::Platform, cursor: self.cursor() }]) })
     }
@@ -52,13 +54,14 @@ impl FeedSource for OneCertificate {
         _: usize,
     ) -> Answer<'_, Result<SnapshotPage, FeedError>> {
         Box::pin(async {
-            let document = Document::Certificate(self.now.lock().unwrap().1.clone());
-            let body = serde_json::value::to_raw_value(&document).unwrap();
-            Ok(SnapshotPage {
-                cursor: self.cursor(),
-                documents: vec![Filed { key: document.key(), body }],
-                more: false,
-            })
+            let documents = self.now.lock().unwrap().1.clone();
+            let filed = |document: &Document| {
+                let body = serde_json::value::to_raw_value(document).unwrap();
+                Filed { key: document.key(), body }
+            };
+            let mut documents: Vec<_> = documents.iter().map(filed).collect();
+            documents.sort_by(|one, other| one.key.cmp(&other.key));
+            Ok(SnapshotPage { cursor: self.cursor(), documents, more: false })
         })
     }
 
@@ -99,7 +102,7 @@ impl Seal for Open {
 struct Ground {
     trust: TestTrust,
     replica: Arc<Replica>,
-    source: Arc<OneCertificate>,
+    source: Arc<Published>,
     _follower: mezusphere_store::replica::Follower,
     _dir: tempfile::TempDir,
 }
@@ -109,14 +112,23 @@ impl Ground {
         let trust = TestTrust::new(&now());
         let dir = tempfile::tempdir().unwrap();
         let replica = Arc::new(Replica::open(dir.path(), now(), Arc::new(Open)).unwrap());
-        let source =
-            Arc::new(OneCertificate { now: Mutex::new((1, trust.public(names))), bell: Bell::new() });
+        let documents = vec![Document::Certificate(trust.public(names))];
+        let source = Arc::new(Published { now: Mutex::new((1, documents)), bell: Bell::new() });
         let follower = replica.follow(Arc::clone(&source) as _, "edge".to_owned(), Entropy::counting());
         timeout(SOON, follower.caught_up()).await.expect("the replica did not catch up");
         Self { trust, replica, source, _follower: follower, _dir: dir }
     }
 
     fn start(&self, public: SocketAddr) -> Result<Edge, StartError> {
+        let platform = tower::service_fn(|request: Request<Body>| async move {
+            let mut response = Response::new(no_body());
+            response.headers_mut().insert("x-host", request.uri().host().unwrap_or("-").parse().unwrap());
+            Ok::<_, std::convert::Infallible>(response)
+        });
+        self.start_with(public, PlatformHosts::Service(PlatformService::new(platform)))
+    }
+
+    fn start_with(&self, public: SocketAddr, platform: PlatformHosts) -> Result<Edge, StartError> {
         let id = EdgeId::from_bits(1);
         let config = EdgeConfig {
             id,
@@ -127,11 +139,6 @@ impl Ground {
             platform: Platform::development(0).unwrap(),
             limits: Limits::default(),
         };
-        let platform = tower::service_fn(|request: Request<Body>| async move {
-            let mut response = Response::new(no_body());
-            response.headers_mut().insert("x-host", request.uri().host().unwrap_or("-").parse().unwrap());
-            Ok::<_, std::convert::Infallible>(response)
-        });
         Edge::start(
             config,
             EdgeParts {
@@ -139,7 +146,7 @@ impl Ground {
                 identity: CurrentIdentity::new(self.trust.identity(Role::Edge(id))),
                 trust: self.trust.current(),
                 link: Arc::new(EchoLink),
-                platform: tower::util::BoxCloneSyncService::new(platform),
+                platform,
                 clock: now(),
                 entropy: Entropy::counting(),
                 metrics: Metrics::new("test"),
@@ -161,6 +168,15 @@ impl Ground {
 }
 
 const ANY: &str = "127.0.0.1:0";
+
+/// What is answered to a request in the clear until the connection ends.
+async fn ask(plain: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(plain).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    timeout(SOON, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+    answer
+}
 
 #[tokio::test]
 async fn an_edge_serves_every_protocol_on_one_port_and_ends_cleanly() {
@@ -188,13 +204,8 @@ async fn plain_http_leads_known_hosts_to_https_and_nobody_else_anywhere() {
     let ground = Ground::new(&[HOST]).await;
     let edge = ground.start(ANY.parse().unwrap()).unwrap();
     let port = edge.local_addr().port();
-    let ask = async |request: String| {
-        let mut stream = TcpStream::connect(edge.plain_http_addr().unwrap()).await.unwrap();
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        timeout(SOON, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
-        answer
-    };
+    let plain = edge.plain_http_addr().unwrap();
+    let ask = async |request: String| ask(plain, &request).await;
     let get = ask(format!("GET /a?b=c HTTP/1.1\r\nHost: {HOST}:80\r\nConnection: close\r\n\r\n")).await;
     assert!(get.starts_with("HTTP/1.1 301"), "{get}");
     assert!(get.contains(&format!("location: https://{HOST}:{port}/a?b=c\r\n")), "{get}");
@@ -214,7 +225,7 @@ async fn a_published_certificate_is_used_without_a_restart() {
     let ground = Ground::new(&["old.localhost"]).await;
     let edge = ground.start(ANY.parse().unwrap()).unwrap();
     assert!(ground.get(&edge, HOST).await.is_err());
-    ground.source.publish(ground.trust.public(&["old.localhost", HOST]));
+    ground.source.publish(vec![Document::Certificate(ground.trust.public(&["old.localhost", HOST]))]);
     let served = async {
         while ground.get(&edge, HOST).await.is_err() {
             tokio::task::yield_now().await;
@@ -234,4 +245,126 @@ async fn a_taken_port_is_one_clear_error_and_nothing_runs() {
         "{error}"
     );
     first.drain(SOON).await;
+}
+
+/// A challenge that is open.
+fn challenge(host: &str, token: &str) -> AcmeChallengeDoc {
+    AcmeChallengeDoc {
+        host: Host::parse(host).unwrap(),
+        token: token.to_owned(),
+        key_authorization: format!("{token}.thumbprint"),
+        expires_at: now().now().after(Duration::from_mins(10)),
+    }
+}
+
+#[tokio::test]
+async fn a_split_edge_answers_authorities_over_http_and_tls_and_then_no_more() {
+    let ground = Ground::new(&[HOST]).await;
+    let certificate = Document::Certificate(ground.trust.public(&[HOST]));
+    // For a host without a certificate yet, and for one of the platform.
+    let asked = ["new.localhost", LOGIN];
+    let challenges = asked.map(|host| Document::AcmeChallenge(challenge(host, &format!("token-of-{host}"))));
+    ground.source.publish([&[certificate.clone()][..], &challenges].concat());
+    let (sender, _passed) = tokio::sync::mpsc::unbounded_channel();
+    let splice = PlatformHosts::Splice(Arc::new(splice::Shown(sender)));
+    let edge = ground.start_with(ANY.parse().unwrap(), splice).unwrap();
+    let plain = edge.plain_http_addr().unwrap();
+    let get = async |method: &str, host: &str, token: &str| {
+        let path = format!("/.well-known/acme-challenge/{token}");
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+        ask(plain, &request).await
+    };
+    for host in asked {
+        let token = format!("token-of-{host}");
+        let proof = format!("{token}.thumbprint");
+        let open = async {
+            while !get("GET", host, &token).await.starts_with("HTTP/1.1 200") {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(SOON, open).await.expect("the challenge never arrived");
+        let answer = get("GET", &format!("{host}:80"), &token).await;
+        assert!(answer.ends_with(&format!("\r\n\r\n{proof}")), "{answer}");
+        let head = get("HEAD", host, &token).await;
+        assert!(head.starts_with("HTTP/1.1 200") && !head.contains(&proof), "{head}");
+        assert!(!get("POST", host, &token).await.contains(&proof));
+        for (other, token) in [(HOST, token.as_str()), (host, "token-of-nobody"), (host, "")] {
+            let answer = get("GET", other, token).await;
+            assert!(!answer.starts_with("HTTP/1.1 200"), "{other} {token}: {answer}");
+        }
+
+        let mut stream = challenged(&edge, host).await.unwrap();
+        let (_, session) = stream.get_ref();
+        assert_eq!(session.alpn_protocol(), Some(&b"acme-tls/1"[..]));
+        let leaf = session.peer_certificates().unwrap()[0].to_vec();
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, proof.as_bytes());
+        let has = |part: &[u8]| leaf.windows(part.len()).any(|window| window == part);
+        assert!(has(&[&[4, 32], digest.as_ref()].concat()) && has(host.as_bytes()), "{host}");
+        // Nothing is said after the handshake; a request gets no answer.
+        drop(stream.write_all(b"GET / HTTP/1.1\r\nHost: new.localhost\r\n\r\n").await);
+        let mut rest = Vec::new();
+        drop(timeout(SOON, stream.read_to_end(&mut rest)).await.expect("it was kept"));
+        assert!(rest.is_empty(), "{rest:?}");
+    }
+    assert_eq!(alert(&challenged(&edge, HOST).await.unwrap_err()), 112, "nobody was asked about that name");
+
+    ground.source.publish(vec![certificate]);
+    let over = async {
+        while challenged(&edge, "new.localhost").await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(SOON, over).await.expect("a challenge that is over was still answered");
+    assert!(get("GET", "new.localhost", "token-of-new.localhost").await.starts_with("HTTP/1.1 404"));
+    edge.drain(SOON).await;
+}
+
+/// Asks as an authority does: one protocol, and no trust in the certificate it is shown.
+async fn challenged(edge: &Edge, name: &str) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+    let tls = TlsConnector::from(Arc::new(tls::tls(&[b"acme-tls/1"], None)));
+    let stream = TcpStream::connect(edge.local_addr()).await?;
+    tls.connect(ServerName::try_from(name.to_owned()).unwrap(), stream).await
+}
+
+#[tokio::test]
+async fn r03_a_split_edge_serves_no_platform_host_on_a_shared_connection() {
+    let ground = Ground::new(&[HOST, LOGIN]).await;
+    let (sender, _passed) = tokio::sync::mpsc::unbounded_channel();
+    let splice = PlatformHosts::Splice(Arc::new(splice::Shown(sender)));
+    let edge = ground.start_with(ANY.parse().unwrap(), splice).unwrap();
+    let tls = TlsConnector::from(Arc::new(client_tls(&ground.trust, &[ALPN_H2])));
+    let stream = TcpStream::connect(edge.local_addr()).await.unwrap();
+    let stream = tls.connect(ServerName::try_from(HOST).unwrap(), stream).await.unwrap();
+    let (client, connection) = ::h2::client::handshake(stream).await.unwrap();
+    let driver = tokio::spawn(connection);
+    let mut client = client.ready().await.unwrap();
+    // The certificate covers it, so that a browser may share the connection; the edge sends it away.
+    for (host, status) in [(LOGIN, 421), (HOST, 404)] {
+        let request = Request::get(format!("https://{host}/")).body(()).unwrap();
+        assert_eq!(h2::fetch(&mut client, request).await.0, status, "{host}");
+    }
+    driver.abort();
+    edge.drain(SOON).await;
+}
+
+#[tokio::test]
+async fn the_grace_bounds_what_was_passed_on() {
+    let ground = Ground::new(&[HOST]).await;
+    let (sender, mut passed) = tokio::sync::mpsc::unbounded_channel();
+    let splice = PlatformHosts::Splice(Arc::new(splice::Shown(sender)));
+    let edge = ground.start_with(ANY.parse().unwrap(), splice).unwrap();
+    let tls = TlsConnector::from(Arc::new(client_tls(&ground.trust, &[ALPN_H2])));
+    let stream = TcpStream::connect(edge.local_addr()).await.unwrap();
+    // A client that waits for a server hello that never comes.
+    let client = tokio::spawn(tls.connect(ServerName::try_from(LOGIN).unwrap(), stream));
+    let (.., mut control) = timeout(SOON, passed.recv()).await.unwrap().unwrap();
+    let grace = Duration::from_millis(300);
+    let begun = tokio::time::Instant::now();
+    timeout(SOON, edge.drain(grace)).await.expect("it was waited for beyond the grace");
+    assert!(begun.elapsed() >= grace, "it was not given its grace: {:?}", begun.elapsed());
+    assert!(client.await.unwrap().is_err());
+    let mut octets = Vec::new();
+    timeout(SOON, control.read_to_end(&mut octets)).await.expect("control was kept").unwrap();
 }

@@ -13,15 +13,50 @@ use super::*;
 
 const CANARY: &str = "GET /canary HTTP/1.1\r\nHost: shop.localhost\r\n\r\n";
 
-async fn connect(rig: &Rig) -> TlsStream<TcpStream> {
+/// Requests that can be read in two ways, and what each is answered.
+const AMBIGUOUS: [(&str, u16); 22] = [
+    (
+        "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        400,
+    ),
+    (
+        "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+        400,
+    ),
+    ("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello", 400),
+    ("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello", 400),
+    ("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5, 5\r\n\r\nhello", 400),
+    ("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: +5\r\n\r\nhello", 400),
+    ("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 0x5\r\n\r\nhello", 400),
+    ("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400),
+    ("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\n\r\n", 400),
+    ("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 400),
+    (
+        "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: x\r\n\r\n0\r\n\r\n",
+        400,
+    ),
+    ("POST /echo HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    ("GET /canary HTTP/1.1\r\nHost: a\r\nX: a\r\n b\r\n\r\n", 400),
+    ("GET /canary HTTP/1.1\nHost: a\n\n", 400),
+    ("GET /canary HTTP/1.1\r\nHost: a\nX: b\r\n\r\n", 400),
+    ("GET /canary HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n", 400),
+    ("GET /canary HTTP/1.1\r\nHost : a\r\n\r\n", 400),
+    ("GET /canary HTTP/1.1\r\nHost: a\r\nX\0Y: b\r\n\r\n", 400),
+    ("GET /canary HTTP/1.1\r\nHost: a\r\nX: \0\r\n\r\n", 400),
+    ("GET  /canary HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    ("GET /canary HTTP/1.2\r\nHost: a\r\n\r\n", 505),
+    ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+];
+
+pub(super) async fn connect(rig: &Rig) -> TlsStream<TcpStream> {
     let tls = TlsConnector::from(Arc::new(client_tls(&rig.trust, &[ALPN_H1])));
     let stream = TcpStream::connect(rig.address).await.unwrap();
     stream.set_nodelay(true).unwrap();
-    tls.connect(ServerName::try_from(HOST).unwrap(), stream).await.unwrap()
+    tls.connect(ServerName::try_from(rig.host).unwrap(), stream).await.unwrap()
 }
 
 /// Everything until the edge closes; a reset counts as closing.
-async fn read_all(stream: &mut TlsStream<TcpStream>) -> String {
+pub(super) async fn read_all(stream: &mut TlsStream<TcpStream>) -> String {
     let mut bytes = Vec::new();
     let read = async { while stream.read_buf(&mut bytes).await.is_ok_and(|len| len > 0) {} };
     timeout(SOON, read).await.expect("the edge did not close");
@@ -29,14 +64,14 @@ async fn read_all(stream: &mut TlsStream<TcpStream>) -> String {
 }
 
 /// Sends `bytes` and gives everything that came back until the edge closed.
-async fn send(rig: &Rig, bytes: &[u8]) -> String {
+pub(super) async fn send(rig: &Rig, bytes: &[u8]) -> String {
     let mut stream = connect(rig).await;
     stream.write_all(bytes).await.unwrap();
     stream.flush().await.unwrap();
     read_all(&mut stream).await
 }
 
-fn statuses(answers: &str) -> Vec<u16> {
+pub(super) fn statuses(answers: &str) -> Vec<u16> {
     answers.split("HTTP/1.1 ").skip(1).map(|answer| answer[..3].parse().unwrap()).collect()
 }
 
@@ -97,62 +132,35 @@ async fn a_head_may_come_octet_by_octet() {
 
 #[tokio::test]
 async fn r07_an_ambiguous_request_is_refused_and_what_follows_never_runs() {
-    let rig = Rig::start();
-    let rows: [(&str, u16); 22] = [
-        (
-            "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-            400,
-        ),
-        (
-            "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
-            400,
-        ),
-        ("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello", 400),
-        ("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello", 400),
-        ("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5, 5\r\n\r\nhello", 400),
-        ("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: +5\r\n\r\nhello", 400),
-        ("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 0x5\r\n\r\nhello", 400),
-        ("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400),
-        ("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\n\r\n", 400),
-        ("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 400),
-        (
-            "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: x\r\n\r\n0\r\n\r\n",
-            400,
-        ),
-        ("POST /echo HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
-        ("GET /canary HTTP/1.1\r\nHost: a\r\nX: a\r\n b\r\n\r\n", 400),
-        ("GET /canary HTTP/1.1\nHost: a\n\n", 400),
-        ("GET /canary HTTP/1.1\r\nHost: a\nX: b\r\n\r\n", 400),
-        ("GET /canary HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n", 400),
-        ("GET /canary HTTP/1.1\r\nHost : a\r\n\r\n", 400),
-        ("GET /canary HTTP/1.1\r\nHost: a\r\nX\0Y: b\r\n\r\n", 400),
-        ("GET /canary HTTP/1.1\r\nHost: a\r\nX: \0\r\n\r\n", 400),
-        ("GET  /canary HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-        ("GET /canary HTTP/1.2\r\nHost: a\r\n\r\n", 505),
-        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
-    ];
-    for (request, status) in rows {
-        // Once after a good request, because what comes before must still be answered, and first.
-        let answers =
-            send(&rig, format!("GET / HTTP/1.1\r\nHost: a\r\n\r\n{request}{CANARY}{CANARY}").as_bytes())
-                .await;
-        assert_eq!(statuses(&answers), [200, status], "{request:?}\n{answers}");
-        assert!(answers.to_lowercase().contains("connection: close"), "{request:?}\n{answers}");
-        let told = answers.contains(&format!("\r\n\r\n{status} "))
-            && answers.contains("\ncode: edge.")
-            && answers.contains("\nnext: ");
-        assert!(told, "{request:?}\n{answers}");
-        // And cut in two, the way a slow sender would.
-        let mut stream = connect(&rig).await;
-        let (first, second) = request.split_at(request.len() / 2);
-        stream.write_all(first.as_bytes()).await.unwrap();
-        stream.flush().await.unwrap();
-        stream.write_all(format!("{second}{CANARY}").as_bytes()).await.unwrap();
-        let answers = read_all(&mut stream).await;
-        assert_eq!(statuses(&answers), [status], "{request:?} in two\n{answers}");
+    for rig in [Rig::start(), Rig::fronted()] {
+        let host = rig.host;
+        let good = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        let canary = format!("GET /canary HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        for (request, status) in AMBIGUOUS {
+            // Once after a good request, because what comes before must still be answered, and first.
+            let answers = send(&rig, format!("{good}{request}{canary}{canary}").as_bytes()).await;
+            assert_eq!(statuses(&answers), [200, status], "{request:?}\n{answers}");
+            assert!(answers.to_lowercase().contains("connection: close"), "{request:?}\n{answers}");
+            let told = answers.contains(&format!("\r\n\r\n{status} "))
+                && answers.contains("\ncode: edge.")
+                && answers.contains("\nnext: ");
+            assert!(told, "{request:?}\n{answers}");
+            // And cut in two, the way a slow sender would.
+            let mut stream = connect(&rig).await;
+            let (first, second) = request.split_at(request.len() / 2);
+            stream.write_all(first.as_bytes()).await.unwrap();
+            stream.flush().await.unwrap();
+            stream.write_all(format!("{second}{canary}").as_bytes()).await.unwrap();
+            let answers = read_all(&mut stream).await;
+            assert_eq!(statuses(&answers), [status], "{request:?} in two\n{answers}");
+        }
+        assert_eq!(
+            rig.upstream.requests(),
+            AMBIGUOUS.len(),
+            "only the good requests reached the request path"
+        );
+        rig.end().await;
     }
-    assert_eq!(rig.upstream.requests(), rows.len(), "only the good requests reached the request path");
-    rig.end().await;
 }
 
 #[tokio::test]

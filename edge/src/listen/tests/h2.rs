@@ -14,17 +14,18 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::raw::{FINE, MALFORMED, good};
 use super::*;
 
-async fn connect_tls(rig: &Rig) -> TlsStream<TcpStream> {
+pub(super) async fn connect_tls(rig: &Rig) -> TlsStream<TcpStream> {
     let tls = TlsConnector::from(Arc::new(client_tls(&rig.trust, &[ALPN_H2])));
     let stream = TcpStream::connect(rig.address).await.unwrap();
-    tls.connect(ServerName::try_from(HOST).unwrap(), stream).await.unwrap()
+    tls.connect(ServerName::try_from(rig.host).unwrap(), stream).await.unwrap()
 }
 
-type Driver = JoinHandle<Result<(), ::h2::Error>>;
+pub(super) type Driver = JoinHandle<Result<(), ::h2::Error>>;
 
-async fn connect(rig: &Rig) -> (SendRequest<Bytes>, Driver) {
+pub(super) async fn connect(rig: &Rig) -> (SendRequest<Bytes>, Driver) {
     // More than a stream's window, so that one stuck stream leaves room for others.
     let mut builder = ::h2::client::Builder::new();
     builder.initial_connection_window_size(1024 * 1024);
@@ -32,15 +33,7 @@ async fn connect(rig: &Rig) -> (SendRequest<Bytes>, Driver) {
     (client.ready().await.unwrap(), tokio::spawn(connection))
 }
 
-fn get(path: &str) -> Request<()> {
-    Request::get(format!("https://{HOST}{path}")).body(()).unwrap()
-}
-
-fn post(path: &str) -> Request<()> {
-    Request::post(format!("https://{HOST}{path}")).body(()).unwrap()
-}
-
-async fn read(mut body: RecvStream) -> Result<(Bytes, Option<HeaderMap>), ::h2::Error> {
+pub(super) async fn read(mut body: RecvStream) -> Result<(Bytes, Option<HeaderMap>), ::h2::Error> {
     let mut data = BytesMut::new();
     while let Some(chunk) = body.data().await {
         let chunk = chunk?;
@@ -50,7 +43,10 @@ async fn read(mut body: RecvStream) -> Result<(Bytes, Option<HeaderMap>), ::h2::
     Ok((data.freeze(), body.trailers().await?))
 }
 
-async fn fetch(client: &mut SendRequest<Bytes>, request: Request<()>) -> (StatusCode, HeaderMap, Bytes) {
+pub(super) async fn fetch(
+    client: &mut SendRequest<Bytes>,
+    request: Request<()>,
+) -> (StatusCode, HeaderMap, Bytes) {
     let (response, _) = client.send_request(request, true).unwrap();
     let (head, body) = timeout(SOON, response).await.unwrap().unwrap().into_parts();
     let (data, _) = read(body).await.unwrap();
@@ -61,21 +57,21 @@ async fn fetch(client: &mut SendRequest<Bytes>, request: Request<()>) -> (Status
 async fn requests_bodies_and_trailers_go_both_ways() {
     let rig = Rig::start();
     let (mut client, _driver) = connect(&rig).await;
-    let (status, headers, text) = fetch(&mut client, get("/seen?q=1")).await;
+    let (status, headers, text) = fetch(&mut client, rig.get("/seen?q=1")).await;
     assert_eq!(status, 200);
     assert_eq!(text, format!("GET https://{HOST}/seen?q=1 h2 Some(\"{HOST}\")\n"));
     assert_eq!(headers["alt-svc"], "h3=\":8443\"; ma=86400");
     assert!(headers.contains_key("date"));
     assert_eq!(headers["content-length"], text.len().to_string().as_str());
 
-    let (response, mut send) = client.send_request(post("/echo"), false).unwrap();
+    let (response, mut send) = client.send_request(rig.post("/echo"), false).unwrap();
     send.send_data("chu".into(), false).unwrap();
     send.send_data("nked".into(), false).unwrap();
     send.send_trailers(field("x-sum", "9")).unwrap();
     let (data, trailers) = read(response.await.unwrap().into_body()).await.unwrap();
     assert_eq!((&data[..], trailers.unwrap()), (&b"chunked"[..], field("x-sum", "9")));
 
-    let (status, headers, data) = fetch(&mut client, get("/empty")).await;
+    let (status, headers, data) = fetch(&mut client, rig.get("/empty")).await;
     assert_eq!((status.as_u16(), data.len(), headers.get("content-length")), (204, 0, None));
     let head = Request::head(format!("https://{HOST}/")).body(()).unwrap();
     let (status, _, data) = fetch(&mut client, head).await;
@@ -87,7 +83,7 @@ async fn requests_bodies_and_trailers_go_both_ways() {
 async fn a_large_body_streams_both_ways_through_small_windows() {
     let rig = Rig::start();
     let (mut client, _driver) = connect(&rig).await;
-    let (response, mut send) = client.send_request(post("/echo"), false).unwrap();
+    let (response, mut send) = client.send_request(rig.post("/echo"), false).unwrap();
     let body = Bytes::from(vec![b'x'; 3 * 1024 * 1024]);
     let mut left = body.clone();
     while !left.is_empty() {
@@ -107,13 +103,13 @@ async fn a_reset_request_is_dropped_at_once() {
     let rig = Rig::start();
     let (mut client, _driver) = connect(&rig).await;
     for (dropped, path) in [(1, "/wait"), (2, "/endless")] {
-        let (response, mut send) = client.send_request(get(path), true).unwrap();
+        let (response, mut send) = client.send_request(rig.get(path), true).unwrap();
         rig.upstream.until(|upstream| upstream.requests() == dropped).await;
         send.send_reset(Reason::CANCEL);
         drop(response);
         rig.upstream.until(|upstream| upstream.dropped.load(Ordering::SeqCst) == dropped).await;
     }
-    assert_eq!(fetch(&mut client, get("/")).await.0, 200, "the connection goes on");
+    assert_eq!(fetch(&mut client, rig.get("/")).await.0, 200, "the connection goes on");
     rig.end().await;
 }
 
@@ -121,7 +117,7 @@ async fn a_reset_request_is_dropped_at_once() {
 async fn a_client_that_goes_away_ends_its_requests() {
     let rig = Rig::start();
     let (mut client, driver) = connect(&rig).await;
-    let _response = client.send_request(get("/wait"), true).unwrap();
+    let _response = client.send_request(rig.get("/wait"), true).unwrap();
     rig.upstream.until(|upstream| upstream.requests() == 1).await;
     driver.abort();
     rig.upstream.until(|upstream| upstream.dropped.load(Ordering::SeqCst) == 1).await;
@@ -133,10 +129,10 @@ async fn r23_a_stream_that_stands_still_is_reset_and_its_neighbours_go_on() {
     let rig = Rig::with(short());
     let (mut client, _driver) = connect(&rig).await;
     // Its reader releases nothing, so the stream's window closes.
-    let (response, _) = client.send_request(get("/endless"), true).unwrap();
+    let (response, _) = client.send_request(rig.get("/endless"), true).unwrap();
     let mut stuck = response.await.unwrap().into_body();
     // Its sender sends nothing.
-    let (response, _send) = client.send_request(post("/echo"), false).unwrap();
+    let (response, _send) = client.send_request(rig.post("/echo"), false).unwrap();
     assert_eq!(response.await.unwrap().status(), 400);
     assert_eq!(*rig.upstream.ends.lock().unwrap(), [Some(BodyError::Stalled)]);
     let end = timeout(SOON, async {
@@ -149,7 +145,7 @@ async fn r23_a_stream_that_stands_still_is_reset_and_its_neighbours_go_on() {
     });
     let error = end.await.unwrap().unwrap().unwrap_err();
     assert_eq!(error.reason(), Some(Reason::CANCEL));
-    assert_eq!(fetch(&mut client, get("/")).await.0, 200);
+    assert_eq!(fetch(&mut client, rig.get("/")).await.0, 200);
     rig.end().await;
 }
 
@@ -158,10 +154,10 @@ async fn r23_limits_of_a_head_are_those_of_h1() {
     let rig = Rig::start();
     let (mut client, _driver) = connect(&rig).await;
     let target = |len: usize| format!("/{}", "a".repeat(len - 1));
-    assert_eq!(fetch(&mut client, get(&target(8 * 1024))).await.0, 200);
-    assert_eq!(fetch(&mut client, get(&target(8 * 1024 + 1))).await.0, 414);
+    assert_eq!(fetch(&mut client, rig.get(&target(8 * 1024))).await.0, 200);
+    assert_eq!(fetch(&mut client, rig.get(&target(8 * 1024 + 1))).await.0, 414);
     let fields = |count: usize| {
-        let mut request = get("/");
+        let mut request = rig.get("/");
         for _ in 0..count {
             request.headers_mut().append("a", HeaderValue::from_static("b"));
         }
@@ -169,7 +165,7 @@ async fn r23_limits_of_a_head_are_those_of_h1() {
     };
     assert_eq!(fetch(&mut client, fields(100)).await.0, 200);
     assert_eq!(fetch(&mut client, fields(101)).await.0, 431);
-    let mut large = get("/");
+    let mut large = rig.get("/");
     large.headers_mut().insert("a", HeaderValue::try_from("b".repeat(33 * 1024)).unwrap());
     assert_eq!(fetch(&mut client, large).await.0, 431);
     let connect = Request::connect("a.example:443").body(()).unwrap();
@@ -182,7 +178,7 @@ async fn r23_limits_of_a_head_are_those_of_h1() {
 async fn a_response_that_breaks_off_is_reset() {
     let rig = Rig::start();
     let (mut client, _driver) = connect(&rig).await;
-    let (response, _) = client.send_request(get("/broken"), true).unwrap();
+    let (response, _) = client.send_request(rig.get("/broken"), true).unwrap();
     let error = match response.await {
         Ok(response) => read(response.into_body()).await.unwrap_err(),
         Err(error) => error,
@@ -195,9 +191,9 @@ async fn a_response_that_breaks_off_is_reset() {
 async fn r24_a_panicking_request_ends_its_stream_only() {
     let rig = Rig::start();
     let (mut client, _driver) = connect(&rig).await;
-    let (response, _) = client.send_request(get("/panic"), true).unwrap();
+    let (response, _) = client.send_request(rig.get("/panic"), true).unwrap();
     assert!(timeout(SOON, response).await.unwrap().is_err());
-    assert_eq!(fetch(&mut client, get("/")).await.0, 200);
+    assert_eq!(fetch(&mut client, rig.get("/")).await.0, 200);
     rig.end().await;
 }
 
@@ -205,7 +201,7 @@ async fn r24_a_panicking_request_ends_its_stream_only() {
 async fn drain_finishes_open_requests_and_says_goodbye() {
     let rig = Rig::start();
     let (mut client, driver) = connect(&rig).await;
-    let (response, _) = client.send_request(get("/wait"), true).unwrap();
+    let (response, _) = client.send_request(rig.get("/wait"), true).unwrap();
     rig.upstream.until(|upstream| upstream.requests() == 1).await;
     rig.drain.begin();
     rig.upstream.release.notify_one();
@@ -265,46 +261,32 @@ async fn outcome(rig: &Rig, frames: &[u8]) -> String {
 
 #[tokio::test]
 async fn r08_a_malformed_request_never_reaches_the_request_path() {
-    let rig = Rig::start();
-    let good: &[(&str, &str)] =
-        &[(":method", "POST"), (":scheme", "https"), (":authority", HOST), (":path", "/seen")];
-    let with = |extra: &[(&str, &str)]| {
-        let block = fields(&[good, extra].concat());
-        [frame(1, END_HEADERS, 1, &block), frame(0, END_STREAM, 1, b"body")].concat()
-    };
-    assert_eq!(outcome(&rig, &with(&[("x", "y")])).await, "answered");
-    assert_eq!(outcome(&rig, &with(&[("te", "trailers")])).await, "answered");
-    assert_eq!(outcome(&rig, &with(&[("content-length", "4")])).await, "answered");
-    let reached = rig.upstream.requests();
-    let rows: [(&str, Vec<u8>); 17] = [
-        ("connection", with(&[("connection", "close")])),
-        ("keep-alive", with(&[("keep-alive", "timeout=5")])),
-        ("proxy-connection", with(&[("proxy-connection", "close")])),
-        ("transfer-encoding", with(&[("transfer-encoding", "chunked")])),
-        ("upgrade", with(&[("upgrade", "websocket")])),
-        ("te", with(&[("te", "gzip")])),
-        ("CR in a value", with(&[("x", "a\rb")])),
-        ("LF in a value", with(&[("x", "a\nGET / HTTP/1.1")])),
-        ("NUL in a value", with(&[("x", "a\0b")])),
-        ("LF in a name", with(&[("x\n", "a")])),
-        ("a colon in a name", with(&[("x:y", "a")])),
-        ("upper case", with(&[("X", "a")])),
-        ("a pseudo-field twice", with(&[(":path", "/other")])),
-        ("a pseudo-field of responses", with(&[(":status", "200")])),
-        ("a shorter content-length", with(&[("content-length", "3")])),
-        ("a longer content-length", with(&[("content-length", "5")])),
-        ("a content-length that is no number", with(&[("content-length", "+4")])),
-    ];
-    for (what, frames) in rows {
-        let outcome = outcome(&rig, &frames).await;
-        assert!(outcome == "reset 1" || outcome == "goaway 1", "{what}: {outcome}");
+    for rig in [Rig::start(), Rig::fronted()] {
+        let good = good(rig.host);
+        let with = |extra: (&str, &str)| {
+            let block = fields(&[&good[..], &[extra]].concat());
+            [frame(1, END_HEADERS, 1, &block), frame(0, END_STREAM, 1, b"body")].concat()
+        };
+        for fine in FINE {
+            assert_eq!(outcome(&rig, &with(fine)).await, "answered", "{fine:?}");
+        }
+        let reached = rig.upstream.requests();
+        let rows = [
+            ("a pseudo-field twice", (":path", "/other")),
+            ("a pseudo-field of responses", (":status", "200")),
+            ("a longer content-length", ("content-length", "5")),
+        ];
+        for (what, field) in MALFORMED.into_iter().chain(rows) {
+            let outcome = outcome(&rig, &with(field)).await;
+            assert!(outcome == "reset 1" || outcome == "goaway 1", "{what}: {outcome}");
+        }
+        let missing = fields(&good[..3]);
+        assert_eq!(outcome(&rig, &frame(1, END_HEADERS | END_STREAM, 1, &missing)).await, "reset 1");
+        assert!(rig.upstream.requests() <= reached + 2, "a wrong length shows only after the head");
+        let ends = rig.upstream.ends.lock().unwrap().clone();
+        assert!(ends.iter().all(Option::is_some), "no such body ever looked whole: {ends:?}");
+        rig.end().await;
     }
-    let missing = fields(&good[..3]);
-    assert_eq!(outcome(&rig, &frame(1, END_HEADERS | END_STREAM, 1, &missing)).await, "reset 1");
-    assert!(rig.upstream.requests() <= reached + 2, "a wrong length shows only after the head");
-    let ends = rig.upstream.ends.lock().unwrap().clone();
-    assert!(ends.iter().all(Option::is_some), "no such body ever looked whole: {ends:?}");
-    rig.end().await;
 }
 
 #[tokio::test]
@@ -334,6 +316,6 @@ async fn r23_floods_end_the_connection() {
         drop(rest);
     }
     let (mut client, _driver) = connect(&rig).await;
-    assert_eq!(fetch(&mut client, get("/")).await.0, 200);
+    assert_eq!(fetch(&mut client, rig.get("/")).await.0, 200);
     rig.end().await;
 }

@@ -12,6 +12,7 @@ use quinn::crypto::rustls::QuicClientConfig;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::raw::{FINE, MALFORMED, good};
 use super::*;
 
 type Client = SendRequest<OpenStreams, Bytes>;
@@ -43,14 +44,6 @@ async fn connect(rig: &Rig) -> (Client, JoinHandle<()>, quinn::Connection) {
     (client, driver, connection)
 }
 
-fn get(path: &str) -> Request<()> {
-    Request::get(format!("https://{HOST}{path}")).body(()).unwrap()
-}
-
-fn post(path: &str) -> Request<()> {
-    Request::post(format!("https://{HOST}{path}")).body(()).unwrap()
-}
-
 async fn read(exchange: &mut Exchange) -> Result<(Bytes, Option<HeaderMap>), StreamError> {
     let mut data = BytesMut::new();
     while let Some(mut chunk) = exchange.recv_data().await? {
@@ -71,13 +64,13 @@ async fn fetch(client: &mut Client, request: Request<()>) -> (StatusCode, Header
 async fn requests_bodies_and_trailers_go_both_ways() {
     let rig = Rig::start();
     let (mut client, _driver, _connection) = connect(&rig).await;
-    let (status, headers, text) = fetch(&mut client, get("/seen?q=1")).await;
+    let (status, headers, text) = fetch(&mut client, rig.get("/seen?q=1")).await;
     assert_eq!(status, 200);
     assert_eq!(text, format!("GET https://{HOST}/seen?q=1 h3 Some(\"{HOST}\")\n"));
     assert!(headers.contains_key("date") && !headers.contains_key("alt-svc"), "{headers:?}");
     assert_eq!(headers["content-length"], text.len().to_string().as_str());
 
-    let mut exchange = client.send_request(post("/echo")).await.unwrap();
+    let mut exchange = client.send_request(rig.post("/echo")).await.unwrap();
     exchange.send_data("chu".into()).await.unwrap();
     exchange.send_data(Bytes::new()).await.unwrap();
     exchange.send_data("nked".into()).await.unwrap();
@@ -87,7 +80,7 @@ async fn requests_bodies_and_trailers_go_both_ways() {
     let (data, trailers) = read(&mut exchange).await.unwrap();
     assert_eq!((&data[..], trailers.unwrap()), (&b"chunked"[..], field("x-sum", "9")));
 
-    let (status, headers, data) = fetch(&mut client, get("/empty")).await;
+    let (status, headers, data) = fetch(&mut client, rig.get("/empty")).await;
     assert_eq!((status.as_u16(), data.len(), headers.get("content-length")), (204, 0, None));
     let head = Request::head(format!("https://{HOST}/")).body(()).unwrap();
     let (status, _, data) = fetch(&mut client, head).await;
@@ -99,7 +92,7 @@ async fn requests_bodies_and_trailers_go_both_ways() {
 async fn a_large_body_streams_both_ways() {
     let rig = Rig::start();
     let (mut client, _driver, _connection) = connect(&rig).await;
-    let mut exchange = client.send_request(post("/echo")).await.unwrap();
+    let mut exchange = client.send_request(rig.post("/echo")).await.unwrap();
     let chunk = Bytes::from(vec![b'x'; 64 * 1024]);
     for _ in 0..48 {
         exchange.send_data(chunk.clone()).await.unwrap();
@@ -116,13 +109,13 @@ async fn a_request_the_client_gives_up_is_dropped_at_once() {
     let rig = Rig::start();
     let (mut client, _driver, _connection) = connect(&rig).await;
     for (dropped, path) in [(1, "/wait"), (2, "/endless")] {
-        let mut exchange = client.send_request(get(path)).await.unwrap();
+        let mut exchange = client.send_request(rig.get(path)).await.unwrap();
         exchange.finish().await.unwrap();
         rig.upstream.until(|upstream| upstream.requests() == dropped).await;
         exchange.stop_sending(::h3::error::Code::H3_REQUEST_CANCELLED);
         rig.upstream.until(|upstream| upstream.dropped.load(Ordering::SeqCst) == dropped).await;
     }
-    assert_eq!(fetch(&mut client, get("/")).await.0, 200, "the connection goes on");
+    assert_eq!(fetch(&mut client, rig.get("/")).await.0, 200, "the connection goes on");
     rig.end().await;
 }
 
@@ -130,7 +123,7 @@ async fn a_request_the_client_gives_up_is_dropped_at_once() {
 async fn a_client_that_goes_away_ends_its_requests() {
     let rig = Rig::start();
     let (mut client, _driver, connection) = connect(&rig).await;
-    let mut exchange = client.send_request(get("/wait")).await.unwrap();
+    let mut exchange = client.send_request(rig.get("/wait")).await.unwrap();
     exchange.finish().await.unwrap();
     rig.upstream.until(|upstream| upstream.requests() == 1).await;
     connection.close(VarInt::from_u32(0x100), b"");
@@ -142,11 +135,11 @@ async fn a_client_that_goes_away_ends_its_requests() {
 async fn an_answer_to_half_a_request_lets_the_client_stop() {
     let rig = Rig::start();
     let (mut client, _driver, _connection) = connect(&rig).await;
-    let mut exchange = client.send_request(post("/early")).await.unwrap();
+    let mut exchange = client.send_request(rig.post("/early")).await.unwrap();
     exchange.send_data("half".into()).await.unwrap();
     assert_eq!(exchange.recv_response().await.unwrap().status(), 200);
     assert_eq!(read(&mut exchange).await.unwrap().0, "early");
-    assert_eq!(fetch(&mut client, get("/")).await.0, 200, "the connection goes on");
+    assert_eq!(fetch(&mut client, rig.get("/")).await.0, 200, "the connection goes on");
     rig.end().await;
 }
 
@@ -154,15 +147,15 @@ async fn an_answer_to_half_a_request_lets_the_client_stop() {
 async fn r23_a_stream_that_stands_still_is_reset_and_its_neighbours_go_on() {
     let rig = Rig::with(short());
     let (mut client, _driver, _connection) = connect(&rig).await;
-    let mut stuck = client.send_request(get("/endless")).await.unwrap();
+    let mut stuck = client.send_request(rig.get("/endless")).await.unwrap();
     stuck.finish().await.unwrap();
     stuck.recv_response().await.unwrap();
-    let mut silent = client.send_request(post("/echo")).await.unwrap();
+    let mut silent = client.send_request(rig.post("/echo")).await.unwrap();
     assert_eq!(timeout(SOON, silent.recv_response()).await.unwrap().unwrap().status(), 400);
     assert_eq!(*rig.upstream.ends.lock().unwrap(), [Some(BodyError::Stalled)]);
     rig.upstream.until(|upstream| upstream.dropped.load(Ordering::SeqCst) == 1).await;
     assert!(read(&mut stuck).await.is_err(), "the stuck response does not look complete");
-    assert_eq!(fetch(&mut client, get("/")).await.0, 200);
+    assert_eq!(fetch(&mut client, rig.get("/")).await.0, 200);
     rig.end().await;
 }
 
@@ -171,10 +164,10 @@ async fn r23_limits_of_a_head_are_those_of_h1() {
     let rig = Rig::start();
     let (mut client, _driver, _connection) = connect(&rig).await;
     let target = |len: usize| format!("/{}", "a".repeat(len - 1));
-    assert_eq!(fetch(&mut client, get(&target(8 * 1024))).await.0, 200);
-    assert_eq!(fetch(&mut client, get(&target(8 * 1024 + 1))).await.0, 414);
+    assert_eq!(fetch(&mut client, rig.get(&target(8 * 1024))).await.0, 200);
+    assert_eq!(fetch(&mut client, rig.get(&target(8 * 1024 + 1))).await.0, 414);
     let fields = |count: usize| {
-        let mut request = get("/");
+        let mut request = rig.get("/");
         for _ in 0..count {
             request.headers_mut().append("a", HeaderValue::from_static("b"));
         }
@@ -190,7 +183,7 @@ async fn r23_limits_of_a_head_are_those_of_h1() {
 async fn a_response_that_breaks_off_is_reset() {
     let rig = Rig::start();
     let (mut client, _driver, _connection) = connect(&rig).await;
-    let mut exchange = client.send_request(get("/broken")).await.unwrap();
+    let mut exchange = client.send_request(rig.get("/broken")).await.unwrap();
     exchange.finish().await.unwrap();
     let outcome = async {
         exchange.recv_response().await?;
@@ -204,10 +197,10 @@ async fn a_response_that_breaks_off_is_reset() {
 async fn r24_a_panicking_request_ends_its_stream_only() {
     let rig = Rig::start();
     let (mut client, _driver, _connection) = connect(&rig).await;
-    let mut exchange = client.send_request(get("/panic")).await.unwrap();
+    let mut exchange = client.send_request(rig.get("/panic")).await.unwrap();
     exchange.finish().await.unwrap();
     assert!(timeout(SOON, exchange.recv_response()).await.unwrap().is_err());
-    assert_eq!(fetch(&mut client, get("/")).await.0, 200);
+    assert_eq!(fetch(&mut client, rig.get("/")).await.0, 200);
     rig.end().await;
 }
 
@@ -215,7 +208,7 @@ async fn r24_a_panicking_request_ends_its_stream_only() {
 async fn drain_finishes_open_requests_and_says_goodbye() {
     let rig = Rig::start();
     let (mut client, driver, connection) = connect(&rig).await;
-    let mut exchange = client.send_request(get("/wait")).await.unwrap();
+    let mut exchange = client.send_request(rig.get("/wait")).await.unwrap();
     exchange.finish().await.unwrap();
     rig.upstream.until(|upstream| upstream.requests() == 1).await;
     rig.drain.begin();
@@ -282,34 +275,18 @@ async fn outcome(rig: &Rig, octets: &[u8], is_end: bool) -> String {
 #[tokio::test]
 async fn r08_a_malformed_request_never_reaches_the_request_path() {
     let rig = Rig::start();
-    let good: &[(&str, &str)] =
-        &[(":method", "POST"), (":scheme", "https"), (":authority", HOST), (":path", "/seen")];
-    let with =
-        |extra: &[(&str, &str)]| [frame(1, &section(&[good, extra].concat())), frame(0, b"body")].concat();
-    for fine in [with(&[("x", "y")]), with(&[("te", "trailers")]), with(&[("content-length", "4")])] {
-        assert_eq!(outcome(&rig, &fine, true).await, "answered");
+    let good = good(HOST);
+    let with = |extra: (&str, &str)| {
+        [frame(1, &section(&[&good[..], &[extra]].concat())), frame(0, b"body")].concat()
+    };
+    for fine in FINE {
+        assert_eq!(outcome(&rig, &with(fine), true).await, "answered", "{fine:?}");
     }
     let reached = rig.upstream.requests();
-    let rows: [(&str, Vec<u8>); 14] = [
-        ("connection", with(&[("connection", "close")])),
-        ("keep-alive", with(&[("keep-alive", "timeout=5")])),
-        ("proxy-connection", with(&[("proxy-connection", "close")])),
-        ("transfer-encoding", with(&[("transfer-encoding", "chunked")])),
-        ("upgrade", with(&[("upgrade", "websocket")])),
-        ("te", with(&[("te", "gzip")])),
-        ("CR in a value", with(&[("x", "a\rb")])),
-        ("LF in a value", with(&[("x", "a\nGET / HTTP/1.1")])),
-        ("NUL in a value", with(&[("x", "a\0b")])),
-        ("LF in a name", with(&[("x\n", "a")])),
-        ("a colon in a name", with(&[("x:y", "a")])),
-        ("upper case", with(&[("X", "a")])),
-        ("a shorter content-length", with(&[("content-length", "3")])),
-        ("a content-length that is no number", with(&[("content-length", "+4")])),
-    ];
-    for (what, octets) in rows {
-        assert_eq!(outcome(&rig, &octets, true).await, "reset 0x10e", "{what}");
+    for (what, field) in MALFORMED {
+        assert_eq!(outcome(&rig, &with(field), true).await, "reset 0x10e", "{what}");
     }
-    let promised = frame(1, &section(&[good, &[("content-length", "5")]].concat()));
+    let promised = frame(1, &section(&[&good[..], &[("content-length", "5")]].concat()));
     assert_eq!(outcome(&rig, &promised, true).await, "reset 0x10e", "a body that was promised and not sent");
     assert_eq!(rig.upstream.requests(), reached);
     let echo: &[(&str, &str)] = &[

@@ -4,9 +4,12 @@
 //! must never be counted.
 
 mod edge;
+mod front;
 mod h1;
 mod h2;
 mod h3;
+mod raw;
+mod splice;
 mod tls;
 mod upstream;
 
@@ -19,19 +22,20 @@ use std::time::Duration;
 use ::http::{HeaderMap, HeaderValue, Request, Response};
 use bytes::{Bytes, BytesMut};
 use mezusphere_model::document::CertificateDoc;
-use mezusphere_model::id::{EdgeId, EnvironmentId, ProjectId, WarpgateId};
+use mezusphere_model::id::{ControlId, EdgeId, EnvironmentId, ProjectId, WarpgateId};
 use mezusphere_model::link::{
-    Activity, Answer, ControlLink, Credential, DenialCount, FoundSession, IssuedAssertion, LinkError,
-    RedeemCode, Redeemed, TunnelReport,
+    AboutEdge, Activity, Answer, ClientAddress, ControlLink, Credential, DenialCount, FoundSession,
+    IssuedAssertion, LinkError, RedeemCode, Redeemed, TunnelReport,
 };
 use mezusphere_model::token::Token;
 use mezusphere_model::{Clock, Entropy, Platform};
 use mezusphere_pki::lifetime::LEAF_TTL;
 use mezusphere_pki::public::public_server_config;
-use mezusphere_pki::tls::{connect_server_config, tunnel_server_config};
+use mezusphere_pki::tls::tunnel_server_config;
 use mezusphere_pki::{
     CurrentIdentity, CurrentTrust, Issuing, NodeIdentity, NodeKey, Role, Root, SpiffeName, Trust, TrustDomain,
 };
+use mezusphere_telemetry::Metrics;
 use quinn::crypto::rustls::QuicServerConfig;
 use rustls::pki_types::CertificateDer;
 use tokio::sync::Semaphore;
@@ -40,18 +44,24 @@ use self::upstream::Upstream;
 use super::admission::Admission;
 use super::cid::{Place, PlacedCids};
 use super::counters::Counters;
-use super::decide::{ALPN_H1, ALPN_H2, ALPN_H3};
+use super::decide::{ALPN_H1, ALPN_H2, ALPN_H3, Scope};
+use super::door::{Door, DoorTls};
 use super::drain::Drain;
 use super::quic::{self, QuicPort};
 use super::select::{QuicConfigs, SelectingServerConfig};
 use super::socket::PublicSockets;
+use super::splice::Splicer;
 use super::tcp::TcpPort;
-use crate::config::Limits;
-use crate::http::{Body, BodyError, Service, no_body};
-use crate::tls::PublicCertificates;
+use crate::config::{Limits, PlatformService, Splice, SpliceStream};
+use crate::front::{FrontParts, PlatformFront};
+use crate::http::{Body, BodyError, ConnectionInfo, Handle as _, Protocol, Service, no_body};
+use crate::tls::{Challenges, PublicCertificates};
 
-/// The host every test asks for.
+/// The host of an application.
 const HOST: &str = "shop.localhost";
+
+/// A host of the platform.
+const LOGIN: &str = "login.mezu.localhost";
 
 /// Longest any test waits for something that must come.
 const SOON: Duration = Duration::from_secs(20);
@@ -59,6 +69,8 @@ const SOON: Duration = Duration::from_secs(20);
 /// A running port.
 struct Rig {
     address: SocketAddr,
+    /// What requests are for: an application, or behind a split edge the platform.
+    host: &'static str,
     drain: Drain,
     upstream: Arc<Upstream>,
     trust: TestTrust,
@@ -145,42 +157,62 @@ impl Rig {
     }
 
     fn with(limits: Limits) -> Self {
+        Self::build(limits, HOST, |_, _| None)
+    }
+
+    /// A split edge that passes the platform's connections on to a front.
+    fn fronted() -> Self {
+        Self::build(Limits::default(), LOGIN, |trust, upstream| {
+            let front = front(trust, upstream, Limits::default(), &[LOGIN]);
+            Some(Arc::new(ToFront(front)))
+        })
+    }
+
+    /// A split edge that passes them on to `splice`.
+    fn split(limits: Limits, splice: impl Splice) -> Self {
+        Self::build(limits, LOGIN, |_, _| Some(Arc::new(splice)))
+    }
+
+    fn build(
+        limits: Limits,
+        host: &'static str,
+        splice: impl FnOnce(&TestTrust, &Arc<Upstream>) -> Option<Arc<dyn Splice>>,
+    ) -> Self {
         let clock = now();
         let trust = TestTrust::new(&clock);
+        let upstream = Arc::new(Upstream::default());
+        let splice = splice(&trust, &upstream);
+        let scope = if splice.is_some() { Scope::Sites } else { Scope::Whole };
         let platform = Platform::development(8443).unwrap();
         let sockets = PublicSockets::open("127.0.0.1:0".parse().unwrap(), NonZeroUsize::MIN).unwrap();
         let drain = Drain::new();
         let certificates = PublicCertificates::default();
-        certificates.replace(&[trust.public(&[HOST, "login.mezu.localhost"])], clock.now());
+        // The platform's host too where a split edge must not serve it: it would not for want of a certificate.
+        certificates.replace(&[trust.public(&[HOST, LOGIN])], clock.now());
         let edge = EdgeId::from_bits(1);
         let identity = CurrentIdentity::new(trust.identity(Role::Edge(edge)));
-        let resolver = || Arc::new(certificates.clone());
-        let tcp = public_server_config(resolver(), &clock, &[ALPN_H2, ALPN_H1]).unwrap();
-        let h3 = public_server_config(resolver(), &clock, &[ALPN_H3]).unwrap();
+        let tls = DoorTls::new(&certificates, &identity, &trust.current(), &clock).unwrap();
+        let h3 = public_server_config(Arc::new(certificates.clone()), &clock, &[ALPN_H3]).unwrap();
         let tunnel =
             tunnel_server_config(&identity, &trust.current(), &clock, &[tunnel_proto::ALPN]).unwrap();
-        let connect = Arc::new(
-            connect_server_config(&identity, &trust.current(), &clock, &[tunnel_proto::CONNECT_ALPN])
-                .unwrap(),
-        );
         let configs = QuicConfigs {
             public: Arc::new(QuicServerConfig::try_from(h3).unwrap()),
             tunnel: Arc::new(QuicServerConfig::try_from(tunnel).unwrap()),
-            connect: Arc::new(QuicServerConfig::try_from(Arc::clone(&connect)).unwrap()),
+            connect: Arc::new(QuicServerConfig::try_from(Arc::clone(&tls.connect)).unwrap()),
         };
-        let upstream = Arc::new(Upstream::default());
         let service = Arc::new(Service::new(
             Arc::clone(&upstream),
             limits.clone(),
-            platform.port,
+            Some(platform.port),
             clock.clone(),
             drain.clone(),
         ));
-        let counters = Arc::new(Counters::new(&mezusphere_telemetry::Metrics::new("test")));
+        let counters = Arc::new(Counters::new(&Metrics::new("test")));
         let select = SelectingServerConfig::new(
             configs,
             certificates.clone(),
             platform.clone(),
+            scope,
             Arc::clone(&counters),
         );
         let endpoint =
@@ -199,23 +231,35 @@ impl Rig {
             handshakes: Arc::default(),
         });
         drain.spawn(quic.accept(endpoint.clone()));
-        let tcp = Arc::new(TcpPort {
+        let splicer =
+            splice.map(|splice| Arc::new(Splicer::new(splice, Arc::clone(&counters), limits.clone())));
+        let door = Door {
             service,
+            scope,
             link,
             certificates,
+            challenges: Challenges::default(),
             platform,
-            public: Arc::new(tcp),
-            connect,
-            admission: Admission::new(&limits),
+            tls,
             counters: Arc::clone(&counters),
+            clock,
             handshakes: Semaphore::new(limits.handshakes),
-            limits,
-            drain: drain.clone(),
-        });
+            limits: limits.clone(),
+        };
+        let tcp =
+            Arc::new(TcpPort { door, splicer, admission: Admission::new(&limits), drain: drain.clone() });
         for listener in sockets.tcp {
             drain.spawn(Arc::clone(&tcp).accept(listener));
         }
-        Self { address: sockets.address, drain, upstream, trust, endpoint, counters }
+        Self { address: sockets.address, host, drain, upstream, trust, endpoint, counters }
+    }
+
+    fn get(&self, path: &str) -> Request<()> {
+        Request::get(format!("https://{}{path}", self.host)).body(()).unwrap()
+    }
+
+    fn post(&self, path: &str) -> Request<()> {
+        Request::post(format!("https://{}{path}", self.host)).body(()).unwrap()
     }
 
     /// Ends the port and waits for every task of it.
@@ -223,6 +267,51 @@ impl Rig {
         self.drain.close();
         self.drain.finished().await;
         quic::close(&self.endpoint).await;
+    }
+}
+
+/// A front that hands requests to `upstream` and holds a certificate for `names`.
+fn front(trust: &TestTrust, upstream: &Arc<Upstream>, limits: Limits, names: &[&str]) -> PlatformFront {
+    let certificates = PublicCertificates::default();
+    certificates.replace(&[trust.public(names)], now().now());
+    let parts = FrontParts {
+        platform: Platform::development(8443).unwrap(),
+        certificates,
+        service: platform_service(upstream),
+        link: Arc::new(EchoLink),
+        identity: CurrentIdentity::new(trust.identity(Role::Control(ControlId::from_bits(1)))),
+        trust: trust.current(),
+        clock: now(),
+        entropy: Entropy::counting(),
+        metrics: Metrics::new("test"),
+        limits,
+    };
+    PlatformFront::new(parts).unwrap()
+}
+
+/// Control's service, as far as these tests ask it: the stand-in.
+fn platform_service(upstream: &Arc<Upstream>) -> PlatformService {
+    let upstream = Arc::clone(upstream);
+    PlatformService::new(tower::service_fn(move |request: Request<Body>| {
+        let upstream = Arc::clone(&upstream);
+        async move {
+            let ClientAddress(client) = *request.extensions().get().expect("the client's address");
+            let info =
+                ConnectionInfo { client, protocol: Protocol::H2, sni: None, certificate: Arc::default() };
+            Ok(upstream.handle(request, &info).await)
+        }
+    }))
+}
+
+/// Passes connections on to a front in this process.
+struct ToFront(PlatformFront);
+
+impl Splice for ToFront {
+    fn open(&self, client: SocketAddr, _: SocketAddr) -> Answer<'_, std::io::Result<SpliceStream>> {
+        let (near, far) = tokio::io::duplex(16 * 1024);
+        let front = self.0.clone();
+        tokio::spawn(async move { front.serve(far, client).await });
+        Box::pin(async { Ok(Box::new(near) as SpliceStream) })
     }
 }
 
@@ -245,6 +334,14 @@ impl quic::Tunnels for ClosesTunnels {
 struct EchoLink;
 
 impl ControlLink for EchoLink {
+    fn certify(&self, _: Vec<u8>) -> Answer<'_, Result<Vec<Vec<u8>>, LinkError>> {
+        Box::pin(async { Err(LinkError::Away) })
+    }
+
+    fn about(&self, _: AboutEdge) -> Answer<'_, Result<(), LinkError>> {
+        Box::pin(async { Ok(()) })
+    }
+
     fn redeem(&self, _: RedeemCode) -> Answer<'_, Result<Redeemed, LinkError>> {
         Box::pin(async { Err(LinkError::Away) })
     }

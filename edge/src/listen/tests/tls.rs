@@ -54,7 +54,7 @@ impl rustls::client::danger::ServerCertVerifier for Anyone {
 }
 
 /// A client that trusts anyone, offers `alpn` and shows `identity`.
-fn tls(alpn: &[&[u8]], identity: Option<&NodeIdentity>) -> rustls::ClientConfig {
+pub(super) fn tls(alpn: &[&[u8]], identity: Option<&NodeIdentity>) -> rustls::ClientConfig {
     let builder =
         rustls::ClientConfig::builder().dangerous().with_custom_certificate_verifier(Arc::new(Anyone));
     let mut config = match identity {
@@ -70,7 +70,7 @@ fn tls(alpn: &[&[u8]], identity: Option<&NodeIdentity>) -> rustls::ClientConfig 
 
 /// How a QUIC connection ends: the edge's closing code, or the TLS alert it was refused with. With TLS 1.3 a
 /// client's handshake succeeds before its certificate was judged, so the end may come after.
-async fn quic_end(rig: &Rig, tls: rustls::ClientConfig, name: &str) -> Result<u64, u8> {
+pub(super) async fn quic_end(rig: &Rig, tls: rustls::ClientConfig, name: &str) -> Result<u64, u8> {
     let end = match connect_quic(rig, tls, name).await {
         Ok(connection) => timeout(SOON, connection.closed()).await.expect("neither served nor refused"),
         Err(error) => error,
@@ -162,10 +162,16 @@ async fn r03_a_name_without_a_certificate_is_refused_before_the_handshake() {
     rig.end().await;
 }
 
-async fn tcp_alert(rig: &Rig, tls: rustls::ClientConfig, name: &str) -> u8 {
+/// The TLS alert that a handshake over TCP is refused with.
+pub(super) async fn tcp_alert(rig: &Rig, tls: rustls::ClientConfig, name: &str) -> u8 {
     let stream = TcpStream::connect(rig.address).await.unwrap();
     let name = ServerName::try_from(name.to_owned()).unwrap();
     let error = TlsConnector::from(Arc::new(tls)).connect(name, stream).await.expect_err("refused");
+    alert(&error)
+}
+
+/// The alert in a client's error.
+pub(super) fn alert(error: &std::io::Error) -> u8 {
     match error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
         Some(rustls::Error::AlertReceived(alert)) => u8::from(*alert),
         _ => panic!("{error}"),

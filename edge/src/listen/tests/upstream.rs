@@ -83,6 +83,8 @@ impl Upstream {
                 }
                 Response::new(parts(text.into(), None))
             }
+            // From where it came.
+            "/client" => Response::new(parts(connection.client.to_string().into(), None)),
             "/wait" => {
                 self.release.notified().await;
                 Response::new(parts("waited".into(), None))
