@@ -1,0 +1,203 @@
+//! What went wrong between an edge and a control node, as a sentence with a next step for whoever runs the edge.
+
+use std::io;
+
+use mezusphere_model::clock::Timestamp;
+use mezusphere_model::document::NodeAddress;
+use rustls::{AlertDescription, CertificateError};
+
+/// Why a control node could not be talked to.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct LinkProblem {
+    /// A stable dotted word, listed in `docs/errors.md`.
+    pub code: &'static str,
+    /// What happened.
+    pub message: String,
+    /// What to do next.
+    pub next: &'static str,
+    /// Which control node; `None`: none is known.
+    pub control: Option<NodeAddress>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// This edge was evicted.
+pub const EVICTED: &str = "edge.evicted";
+
+impl LinkProblem {
+    fn new(
+        code: &'static str,
+        message: impl Into<String>,
+        next: &'static str,
+        at: (NodeAddress, Timestamp),
+    ) -> Self {
+        Self { code, message: message.into(), next, control: Some(at.0), at: at.1 }
+    }
+
+    /// Where the control node is, for people.
+    pub fn control_text(&self) -> String {
+        self.control.as_ref().map_or_else(|| "none".to_owned(), |at| format!("{}:{}", at.host, at.port))
+    }
+
+    pub(crate) fn no_control(now: Timestamp) -> Self {
+        Self {
+            code: "edge.no_control",
+            message: "This edge knows no control node.".to_owned(),
+            next: "Start control nodes with --node-advertise, so that they publish where they listen for edges.",
+            control: None,
+            at: now,
+        }
+    }
+
+    pub(crate) fn silent(control: NodeAddress, now: Timestamp) -> Self {
+        Self::new(
+            "edge.control_silent",
+            "The control node does not answer.",
+            "Check that no firewall drops packets between this edge and the control node's node port.",
+            (control, now),
+        )
+    }
+
+    pub(crate) fn not_control(control: NodeAddress, now: Timestamp) -> Self {
+        Self::new(
+            "edge.not_control",
+            "Whoever answers there is not a control node's node port.",
+            "Check host and port: they must be those a control node advertises, not an edge's.",
+            (control, now),
+        )
+    }
+
+    pub(crate) fn nonsense(what: &str, control: NodeAddress, now: Timestamp) -> Self {
+        Self::new(
+            "edge.control_nonsense",
+            format!("The control node answered what makes no sense: {what}."),
+            "Check that edges and control nodes run versions that go together; upgrade control nodes first.",
+            (control, now),
+        )
+    }
+
+    pub(crate) fn left(why: &str, control: NodeAddress, now: Timestamp) -> Self {
+        Self::new(
+            "edge.control_left",
+            format!("The link to the control node ended: {why}."),
+            "Nothing to do: others are tried, and this one again.",
+            (control, now),
+        )
+    }
+
+    pub(crate) fn from_io(error: &io::Error, control: NodeAddress, now: Timestamp) -> Self {
+        let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        match tls {
+            Some(tls) => Self::from_tls(tls, control, now),
+            None => Self::new(
+                "edge.control_unreachable",
+                format!("The control node cannot be reached: {error}."),
+                "Check that the control node runs, and that its node port can be reached from this edge.",
+                (control, now),
+            ),
+        }
+    }
+
+    pub(crate) fn from_tls(error: &rustls::Error, control: NodeAddress, now: Timestamp) -> Self {
+        let at = (control, now);
+        match error {
+            rustls::Error::AlertReceived(alert) => Self::from_alert(*alert, at),
+            rustls::Error::InvalidCertificate(why) => Self::untrusted(why, error, at),
+            rustls::Error::NoApplicationProtocol => Self::not_control(at.0, at.1),
+            _ => Self::new(
+                "edge.control_no_tls",
+                format!("The TLS handshake with the control node failed: {error}."),
+                "Check host and port, and that nothing between here and the control node opens TLS.",
+                at,
+            ),
+        }
+    }
+
+    /// The control node refused us.
+    fn from_alert(alert: AlertDescription, at: (NodeAddress, Timestamp)) -> Self {
+        match alert {
+            AlertDescription::CertificateRevoked => Self::new(
+                EVICTED,
+                "This edge was evicted by an operator.",
+                "If it is to serve again, let it join anew: empty its data directory and start it with a new join token.",
+                at,
+            ),
+            AlertDescription::CertificateExpired => Self::new(
+                "edge.certificate_expired",
+                "The control node finds this edge's certificate expired or not yet valid.",
+                "Check this machine's clock (timedatectl). If it is right, the edge was away for longer than its certificate lived: let it join anew with a new join token.",
+                at,
+            ),
+            AlertDescription::NoApplicationProtocol => Self::not_control(at.0, at.1),
+            other => Self::new(
+                "edge.certificate_refused",
+                format!("The control node refused this edge's certificate (TLS alert {}).", u8::from(other)),
+                "Check that this edge belongs to this installation; if so, let it join anew with a new join token.",
+                at,
+            ),
+        }
+    }
+
+    /// We refused the control node.
+    fn untrusted(why: &CertificateError, error: &rustls::Error, at: (NodeAddress, Timestamp)) -> Self {
+        let next = match why {
+            CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. } => {
+                "Check this machine's clock (timedatectl), then that of the control node."
+            }
+            _ => {
+                "Check host and port, that nothing between here and the control node opens TLS, and that both are of one installation."
+            }
+        };
+        Self::new(
+            "edge.control_untrusted",
+            format!("The control node's certificate is not to be trusted: {error}."),
+            next,
+            at,
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_has_its_own_sentence_and_next_step() {
+        let control = || NodeAddress { host: "control.example".to_owned(), port: 8444 };
+        let now = Timestamp::from_seconds(7);
+        let tls = |error: rustls::Error| {
+            LinkProblem::from_io(&io::Error::new(io::ErrorKind::InvalidData, error), control(), now)
+        };
+        let alert = |alert| tls(rustls::Error::AlertReceived(alert));
+        let rows = [
+            (LinkProblem::no_control(now), "edge.no_control"),
+            (LinkProblem::silent(control(), now), "edge.control_silent"),
+            (LinkProblem::nonsense("x", control(), now), "edge.control_nonsense"),
+            (LinkProblem::left("x", control(), now), "edge.control_left"),
+            (
+                LinkProblem::from_io(&io::ErrorKind::ConnectionRefused.into(), control(), now),
+                "edge.control_unreachable",
+            ),
+            (alert(AlertDescription::CertificateRevoked), "edge.evicted"),
+            (alert(AlertDescription::CertificateExpired), "edge.certificate_expired"),
+            (alert(AlertDescription::UnknownCA), "edge.certificate_refused"),
+            (alert(AlertDescription::NoApplicationProtocol), "edge.not_control"),
+            (
+                tls(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)),
+                "edge.control_untrusted",
+            ),
+            (
+                tls(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)),
+                "edge.control_no_tls",
+            ),
+        ];
+        for (problem, code) in rows {
+            assert_eq!(problem.code, code, "{problem}");
+            assert!(!problem.message.is_empty() && problem.next.ends_with('.'), "{problem:?}");
+        }
+    }
+}
