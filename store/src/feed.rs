@@ -219,6 +219,13 @@ pub enum Woken {
     Closed,
 }
 
+impl From<Arc<[Partition]>> for Woken {
+    /// What rang; a ring that names no partition says that anything may have changed.
+    fn from(changed: Arc<[Partition]>) -> Self {
+        if changed.is_empty() { Self::Anything } else { Self::Changed(changed) }
+    }
+}
+
 /// Hears when partitions change.
 #[derive(Debug)]
 pub struct Wake(broadcast::Receiver<Arc<[Partition]>>);
@@ -227,9 +234,18 @@ impl Wake {
     /// Waits for the next change. Cancel safe.
     pub async fn woken(&mut self) -> Woken {
         match self.0.recv().await {
-            Ok(changed) => Woken::Changed(changed),
+            Ok(changed) => Woken::from(changed),
             Err(broadcast::error::RecvError::Lagged(_)) => Woken::Anything,
             Err(broadcast::error::RecvError::Closed) => Woken::Closed,
+        }
+    }
+
+    /// What has been heard already, without waiting: so that a storm of hints about the same costs one question.
+    pub fn already(&mut self) -> Option<Woken> {
+        match self.0.try_recv() {
+            Ok(changed) => Some(Woken::from(changed)),
+            Err(broadcast::error::TryRecvError::Lagged(_)) => Some(Woken::Anything),
+            Err(broadcast::error::TryRecvError::Empty | broadcast::error::TryRecvError::Closed) => None,
         }
     }
 }
@@ -247,6 +263,11 @@ impl Bell {
     /// Tells the listeners; without listeners nothing happens.
     pub fn ring(&self, changed: Arc<[Partition]>) {
         drop(self.0.send(changed));
+    }
+
+    /// Tells the listeners that anything may have changed.
+    pub fn ring_anything(&self) {
+        self.ring(Arc::new([])); // no partition named
     }
 
     /// A new listener, which hears what rings from now on.

@@ -52,7 +52,22 @@ pub(crate) fn primary(why: PrimaryError) -> Failure {
         PrimaryError::Newer { .. } => {
             (Kind::TooNew, "start the newer version again, or restore a backup from before it")
         }
-        PrimaryError::Foreign { .. } => (Kind::Files, "choose another directory with --data"),
+        PrimaryError::Foreign { .. } => (Kind::Files, "choose another directory with --data, or another database"),
+        PrimaryError::Moved { .. } => (Kind::Files, "start with --store and that PostgreSQL"),
+        PrimaryError::Unreachable { .. } | PrimaryError::ReadOnly { .. } => {
+            (Kind::Unexpected, "check that the PostgreSQL runs and that this host reaches it, then start again")
+        }
+        PrimaryError::Refused { .. } => {
+            (Kind::Usage, "check user, password and database name in --store, and the server's pg_hba.conf")
+        }
+        PrimaryError::Rights { .. } => (
+            Kind::Usage,
+            "let the role own its database: ALTER DATABASE … OWNER TO …, or GRANT CREATE, USAGE ON SCHEMA public TO …",
+        ),
+        PrimaryError::TooOld { .. } => (Kind::Usage, "use a newer PostgreSQL"),
+        PrimaryError::Encoding { .. } => {
+            (Kind::Usage, "create the database anew: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0")
+        }
         PrimaryError::Damaged { .. } | PrimaryError::Failed { .. } => {
             (Kind::Files, "restore a backup; the file that is there was left as it is")
         }

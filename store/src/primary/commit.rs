@@ -10,7 +10,8 @@ use std::sync::Arc;
 use mezusphere_model::document::{Document, DocumentKey, Partition};
 
 use super::audit::{self, AuditEntry};
-use super::error::StoreError;
+use super::error::{StoreError, store_error};
+use super::postgres::transaction::CommitFailed;
 use super::secret;
 use super::tx::{Inner, PUBLISH_MAX, Tx};
 use super::value::args;
@@ -67,6 +68,12 @@ impl Published {
     pub(super) fn partitions(&self) -> Arc<[Partition]> {
         self.0.keys().copied().collect()
     }
+}
+
+/// Why a transaction was not committed, and whether the same one may be tried again.
+pub(super) struct NotCommitted {
+    pub(super) why: StoreError,
+    pub(super) again: bool,
 }
 
 impl Pending {
@@ -128,10 +135,36 @@ impl Pending {
 }
 
 impl Tx {
-    /// Writes what is pending and commits.
-    pub(super) async fn finish(mut self) -> Result<Published, StoreError> {
+    /// Writes what is pending and commits. An error leaves nothing written, unless it says that it does not know.
+    pub(super) async fn finish(mut self) -> Result<Published, NotCommitted> {
+        let written = self.write_pending().await;
+        let again = self.read.may_be_tried_again();
+        let failed = self.read.failed.take().map(|failed| failed.why);
+        let published = match (written, failed) {
+            (Ok(published), None) => published,
+            (Ok(_), Some(why)) | (Err(why), _) => {
+                self.read.give_up().await;
+                return Err(NotCommitted { why, again });
+            }
+        };
+        match self.read.inner {
+            Inner::Sqlite(tx) => {
+                tx.commit().await.map_err(|why| NotCommitted { why: store_error(&why), again: false })?;
+            }
+            Inner::Postgres(tx) => tx.commit().await.map_err(|why| match why {
+                CommitFailed::Not { why, again } => NotCommitted { why, again },
+                CommitFailed::Unknown(why) => {
+                    NotCommitted { why: StoreError::OutcomeUnknown(why), again: false }
+                }
+            })?,
+        }
+        Ok(published)
+    }
+
+    /// Writes what is pending.
+    async fn write_pending(&mut self) -> Result<Published, StoreError> {
         let pending = std::mem::take(&mut self.pending);
-        audit::append(&mut self, pending.audit).await?;
+        audit::append(self, pending.audit).await?;
         let mut published = Published::default();
         let mut partitions: Vec<_> = pending.feed.keys().chain(&pending.cleared).copied().collect();
         partitions.sort_unstable();
@@ -148,23 +181,7 @@ impl Tx {
                 published.0.insert(partition, revision);
             }
         }
-        if let Some(why) = self.read.failed.take() {
-            return Err(why);
-        }
-        match self.read.inner {
-            Inner::Sqlite(tx) => tx.commit().await.map_err(|why| super::error::store_error(&why))?,
-        }
         Ok(published)
-    }
-
-    /// Gives the transaction up.
-    pub(super) async fn give_up(self) {
-        let rolled_back = match self.read.inner {
-            Inner::Sqlite(tx) => tx.rollback().await,
-        };
-        if let Err(why) = rolled_back {
-            tracing::warn!(%why, "A transaction could not be rolled back; its connection does so before its next use");
-        }
     }
 
     /// Locks the partition's head, making it if this is the partition's first change.

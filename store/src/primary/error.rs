@@ -1,4 +1,7 @@
-//! What can go wrong in the primary, as use cases see it.
+//! What can go wrong in the primary, as use cases see it, and which of the drivers' errors means what.
+
+use sqlx::postgres::PgDatabaseError;
+use sqlx::sqlite::SqliteError;
 
 /// The database could not do it. Unless it says otherwise nothing was written; whether a retry helps is said per variant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -95,7 +98,35 @@ mod code {
 
 /// The primary result code of a database error.
 fn sqlite_code(why: &dyn sqlx::error::DatabaseError) -> Option<u32> {
+    why.try_downcast_ref::<SqliteError>()?;
     why.code()?.parse::<u32>().ok().map(|extended| extended & 0xff)
+}
+
+/// Whether PostgreSQL said it, and with which code (SQLSTATE).
+fn postgres_code(why: &sqlx::Error) -> Option<&str> {
+    why.as_database_error()?.try_downcast_ref::<PgDatabaseError>().map(PgDatabaseError::code)
+}
+
+/// Whether nothing of the transaction can have been written and the same one may succeed when tried again: it met
+/// another one, or lost its connection. Not to be asked about a commit.
+pub(super) fn may_be_tried_again(why: &sqlx::Error) -> bool {
+    matches!(postgres_code(why), Some("40001" | "40P01")) || ends_the_connection(why)
+}
+
+/// Whether the connection cannot be used any more, or is to a server that takes no writes now.
+pub(super) fn ends_the_connection(why: &sqlx::Error) -> bool {
+    match why {
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => true,
+        other => postgres_code(other)
+            .is_some_and(|code| code.starts_with("57P") || code.starts_with("08") || code == "25006"),
+    }
+}
+
+/// Whether row-level security refused it.
+fn is_walled(database: &dyn sqlx::error::DatabaseError) -> bool {
+    database
+        .try_downcast_ref::<PgDatabaseError>()
+        .is_some_and(|why| why.code() == "42501" && why.message().contains("row-level security"))
 }
 
 /// Whether SQLite says that the file is damaged or no database.
@@ -110,7 +141,9 @@ pub(super) fn store_error(why: &sqlx::Error) -> StoreError {
         sqlx::Error::PoolTimedOut => StoreError::Unavailable("too many others are waiting for it".to_owned()),
         sqlx::Error::PoolClosed => StoreError::Unavailable("it was closed".to_owned()),
         sqlx::Error::Database(database) => {
-            if is_damage(why) || sqlite_code(&**database) == Some(code::CONSTRAINT) {
+            let constraint = sqlite_code(&**database) == Some(code::CONSTRAINT)
+                || postgres_code(why).is_some_and(|code| code.starts_with("23"));
+            if is_damage(why) || constraint {
                 StoreError::Damaged(database.to_string())
             } else {
                 StoreError::Unavailable(database.to_string())
@@ -127,27 +160,34 @@ pub(super) fn store_error(why: &sqlx::Error) -> StoreError {
 pub(super) fn write_error(why: &sqlx::Error, parent: &'static str) -> WriteError {
     let Some(database) = why.as_database_error() else { return store_error(why).into() };
     match database.kind() {
-        sqlx::error::ErrorKind::UniqueViolation => WriteError::Conflict { what: taken(database.message()) },
+        sqlx::error::ErrorKind::UniqueViolation => {
+            WriteError::Conflict { what: taken(database.constraint().unwrap_or_else(|| database.message())) }
+        }
         sqlx::error::ErrorKind::ForeignKeyViolation => WriteError::NotFound { what: parent },
+        // Behind the wall: another tenant's row is not there.
+        _ if is_walled(database) => WriteError::NotFound { what: parent },
         _ => store_error(why).into(),
     }
 }
 
-/// Which constraint it was: SQLite names its columns, `UNIQUE constraint failed: users.directory, users.email_key`.
-fn taken(message: &str) -> Taken {
+/// Which constraint it was.
+fn taken(names: &str) -> Taken {
+    // SQLite names columns, `UNIQUE constraint failed: users.directory, users.email_key`; PostgreSQL the constraint.
     let rows = [
-        ("organizations.slug", Taken::OrganizationSlug),
-        ("projects.slug", Taken::ProjectSlug),
-        ("environments.slug", Taken::EnvironmentSlug),
-        ("hosts.host", Taken::Host),
-        ("routes.path", Taken::RoutePath),
-        ("directories.name", Taken::DirectoryName),
-        ("users.email_key", Taken::Email),
-        ("roles.name", Taken::RoleName),
-        ("service_accounts.name", Taken::ServiceAccountName),
-        ("nodes.name", Taken::NodeName),
+        ("organizations.slug", "organizations_slug_key", Taken::OrganizationSlug),
+        ("projects.slug", "projects_slug_key", Taken::ProjectSlug),
+        ("environments.slug", "environments_project_slug_key", Taken::EnvironmentSlug),
+        ("hosts.host", "hosts_pkey", Taken::Host),
+        ("routes.path", "routes_environment_path_methods_key", Taken::RoutePath),
+        ("directories.name", "directories_organization_name_key", Taken::DirectoryName),
+        ("users.email_key", "users_directory_email_key_key", Taken::Email),
+        ("roles.name", "roles_pkey", Taken::RoleName),
+        ("service_accounts.name", "service_accounts_project_name_key", Taken::ServiceAccountName),
+        ("nodes.name", "nodes_name_key", Taken::NodeName),
     ];
     // `service_accounts.name` must not be read as some other table's column: whole words only.
-    let names: Vec<_> = message.split([' ', ',']).collect();
-    rows.iter().find(|(column, _)| names.contains(column)).map_or(Taken::Id, |(_, taken)| *taken)
+    let names: Vec<_> = names.split([' ', ',']).collect();
+    rows.iter()
+        .find(|(sqlite, postgres, _)| names.contains(sqlite) || names.contains(postgres))
+        .map_or(Taken::Id, |(_, _, taken)| *taken)
 }

@@ -2,7 +2,8 @@
 //!
 //! A migration is a file in `store/migrations`, run once, in one transaction with the note that it ran.
 //! Expand, then contract: a migration adds, so that the version before it can still work with the result; what has become
-//! useless is removed by a later release.
+//! useless is removed by a later release. Both engines have the same versions; `….postgres.sql` is what only
+//! PostgreSQL has of one.
 
 use std::path::Path;
 
@@ -14,20 +15,43 @@ use super::StoreError;
 use super::open::{APPLICATION_ID, OpenError};
 use crate::feed::Epoch;
 
+/// One step of the schema.
+pub(super) struct Migration {
+    pub(super) name: &'static str,
+    /// For both engines; [`super::dialect`] turns it into PostgreSQL's words.
+    pub(super) sql: &'static str,
+    /// Run after it in PostgreSQL alone.
+    pub(super) postgres: &'static str,
+}
+
 /// Every migration in order; its place in the list, from 1, is the schema version it leads to.
-const MIGRATIONS: [(&str, &str); 2] = [
-    ("first", include_str!("../../migrations/0001_first.sql")),
-    ("cluster", include_str!("../../migrations/0002_cluster.sql")),
+pub(super) const MIGRATIONS: [Migration; 2] = [
+    Migration { name: "first", sql: include_str!("../../migrations/0001_first.sql"), postgres: "" },
+    Migration {
+        name: "cluster",
+        sql: include_str!("../../migrations/0002_cluster.sql"),
+        postgres: include_str!("../../migrations/0002_cluster.postgres.sql"),
+    },
 ];
 
-/// Brings the schema up to date; returns the database's epoch.
+/// The newest version this program knows.
+pub(super) fn known() -> i64 {
+    i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
+}
+
+/// What a database has before its first migration: the list of versions, and a few facts, of which the epoch is one.
+pub(super) const FIRST_TABLES: &str = "CREATE TABLE schema_versions (
+         version BIGINT NOT NULL PRIMARY KEY, name TEXT NOT NULL, applied_at BIGINT NOT NULL);
+     CREATE TABLE meta (name TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL);";
+
+/// Brings a SQLite file up to date; returns the database's epoch.
 pub(super) async fn run(
     path: &Path,
     connection: &mut SqliteConnection,
     clock: &Clock,
     entropy: &Entropy,
 ) -> Result<Epoch, OpenError> {
-    let failed = |why: sqlx::Error| OpenError::from_sqlx(path, &why);
+    let failed = |why: sqlx::Error| OpenError::from_sqlite(path, &why);
     let id: i64 =
         sqlx::query_scalar("PRAGMA application_id").fetch_one(&mut *connection).await.map_err(failed)?;
     if id != APPLICATION_ID {
@@ -37,34 +61,34 @@ pub(super) async fn run(
         .fetch_one(&mut *connection)
         .await
         .map_err(failed)?;
-    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
-    if found > known {
-        return Err(OpenError::Newer { path: path.to_owned(), found, known });
+    if found > known() {
+        return Err(OpenError::Newer { place: path.display().to_string(), found, known: known() });
     }
-    for (version, (name, sql)) in (1_i64..).zip(MIGRATIONS) {
+    let moved: Option<String> = sqlx::query_scalar("SELECT value FROM meta WHERE name = 'moved_to'")
+        .fetch_optional(&mut *connection)
+        .await
+        .map_err(failed)?;
+    if let Some(to) = moved {
+        return Err(OpenError::Moved { path: path.to_owned(), to });
+    }
+    for (version, migration) in (1_i64..).zip(MIGRATIONS) {
         if version > found {
-            apply(connection, version, name, sql, clock).await.map_err(failed)?;
-            tracing::info!(version, name, "Upgraded the database schema");
+            apply(connection, version, &migration, clock).await.map_err(failed)?;
+            tracing::info!(version, name = migration.name, "Upgraded the database schema");
         }
     }
     read_epoch(connection).await.map_err(failed)?.ok_or_else(|| OpenError::Damaged {
-        path: path.to_owned(),
+        place: path.display().to_string(),
         detail: "its epoch is missing".to_owned(),
     })
 }
 
-/// What a database has before its first migration: our mark, the list of versions, and an epoch.
 async fn prepare(connection: &mut SqliteConnection, entropy: &Entropy) -> Result<(), sqlx::Error> {
     let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
     tx.execute(AssertSqlSafe(format!("PRAGMA application_id = {APPLICATION_ID}"))).await?;
-    tx.execute(
-        "CREATE TABLE schema_versions (
-             version BIGINT NOT NULL PRIMARY KEY, name TEXT NOT NULL, applied_at BIGINT NOT NULL);
-         CREATE TABLE meta (name TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL);",
-    )
-    .await?;
+    tx.execute(FIRST_TABLES).await?;
     sqlx::query("INSERT INTO meta (name, value) VALUES ('epoch', $1)")
-        .bind(epoch_text(Epoch(u128::from_be_bytes(entropy.bytes()))))
+        .bind(epoch_text(new_epoch(entropy)))
         .execute(&mut *tx)
         .await?;
     tx.commit().await
@@ -73,15 +97,14 @@ async fn prepare(connection: &mut SqliteConnection, entropy: &Entropy) -> Result
 async fn apply(
     connection: &mut SqliteConnection,
     version: i64,
-    name: &'static str,
-    sql: &'static str,
+    migration: &Migration,
     clock: &Clock,
 ) -> Result<(), sqlx::Error> {
     let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
-    tx.execute(sql).await?;
+    tx.execute(migration.sql).await?;
     sqlx::query("INSERT INTO schema_versions (version, name, applied_at) VALUES ($1, $2, $3)")
         .bind(version)
-        .bind(name)
+        .bind(migration.name)
         .bind(clock.now().as_micros())
         .execute(&mut *tx)
         .await?;
@@ -91,7 +114,12 @@ async fn apply(
 async fn read_epoch(connection: &mut SqliteConnection) -> Result<Option<Epoch>, sqlx::Error> {
     let text: Option<String> =
         sqlx::query_scalar("SELECT value FROM meta WHERE name = 'epoch'").fetch_optional(connection).await?;
-    Ok(text.and_then(|text| u128::from_str_radix(&text, 16).ok()).map(Epoch))
+    Ok(text.and_then(|text| read_epoch_text(&text).ok()))
+}
+
+/// The epoch of a database that begins.
+pub(super) fn new_epoch(entropy: &Entropy) -> Epoch {
+    Epoch(u128::from_be_bytes(entropy.bytes()))
 }
 
 /// An epoch as it is kept.
@@ -116,11 +144,16 @@ mod tests {
         let mut files: Vec<_> =
             std::fs::read_dir(dir).unwrap().map(|f| f.unwrap().file_name().into_string().unwrap()).collect();
         files.sort();
-        let listed: Vec<_> = MIGRATIONS
+        let mut listed: Vec<_> = MIGRATIONS
             .iter()
             .enumerate()
-            .map(|(at, (name, _))| format!("{:04}_{name}.sql", at + 1))
+            .flat_map(|(at, migration)| {
+                let stem = format!("{:04}_{}", at + 1, migration.name);
+                let extra = (!migration.postgres.is_empty()).then(|| format!("{stem}.postgres.sql"));
+                extra.into_iter().chain([format!("{stem}.sql")])
+            })
             .collect();
+        listed.sort();
         assert_eq!(files, listed);
     }
 }

@@ -21,6 +21,7 @@ pub mod applied;
 pub mod audit;
 pub mod certificate;
 mod commit;
+mod dialect;
 pub mod directory;
 pub mod environment;
 mod error;
@@ -36,6 +37,7 @@ pub mod operator;
 pub mod organization;
 mod page;
 pub mod password;
+mod postgres;
 pub mod principal;
 pub mod project;
 pub mod prune;
@@ -58,6 +60,8 @@ pub use commit::Published;
 pub use error::{StoreError, Taken, WriteError};
 pub use open::OpenError;
 pub use page::{PAGE_LEN_MAX, PageRequest, Paged};
+pub use postgres::{PostgresConfig, PostgresUrlError};
+pub use transact::ATTEMPTS_MAX;
 pub use tx::{PUBLISH_MAX, ReadTx, Tx};
 
 /// The primary database of a control node. Cheap to clone; the last one dropped releases the data directory.

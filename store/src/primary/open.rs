@@ -1,4 +1,4 @@
-//! Opening the primary: whose the directory is, whether the file is one of ours, and what version.
+//! Opening the primary: whose the directory is, whether the database is one of ours, and what version.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -17,9 +17,12 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::Semaphore;
 
 use super::applied::Reports;
-use super::error::{is_damage, store_error};
+use super::error::is_damage;
+use super::postgres::bell::CrossBell;
+use super::postgres::pool::Pool;
+use super::postgres::{self, PostgresConfig};
 use super::{Primary, migrate};
-use crate::feed::Bell;
+use crate::feed::{Bell, Epoch};
 use crate::lock::{DirLock, DirLockError};
 
 /// Name of the database file in the data directory.
@@ -73,46 +76,102 @@ pub enum OpenError {
         source: std::io::Error,
     },
     /// A newer version of the product made or upgraded this database.
-    #[error("{} is of schema {found}; this version understands {known} at most", path.display())]
+    #[error("{place} is of schema {found}; this version understands {known} at most")]
     Newer {
-        /// The database file.
-        path: PathBuf,
+        /// The database: a file's path, or where a PostgreSQL is.
+        place: String,
         /// Its schema version.
         found: i64,
         /// The newest this version knows.
         known: i64,
     },
-    /// The file is a database, but not one of ours.
-    #[error("{} is not a database of this product", path.display())]
+    /// It is a database, but not one of ours.
+    #[error("{place} is not a database of this product")]
     Foreign {
-        /// The database file.
-        path: PathBuf,
+        /// The database.
+        place: String,
     },
-    /// The file is damaged, or not a database at all.
-    #[error("{} is damaged: {detail}", path.display())]
+    /// It is damaged, or not a database at all.
+    #[error("{place} is damaged: {detail}")]
     Damaged {
-        /// The database file.
-        path: PathBuf,
-        /// What SQLite said.
+        /// The database.
+        place: String,
+        /// What is wrong with it.
         detail: String,
     },
-    /// Anything else the database said while it was opened.
-    #[error("cannot open {}: {detail}", path.display())]
-    Failed {
+    /// Its content lives in a PostgreSQL now.
+    #[error("{} was moved to {to}", path.display())]
+    Moved {
         /// The database file.
         path: PathBuf,
+        /// Where to, without user and password.
+        to: String,
+    },
+    /// No connection to PostgreSQL.
+    #[error("{place} cannot be reached: {detail}")]
+    Unreachable {
+        /// Where it is, without user and password.
+        place: String,
+        /// What was said last.
+        detail: String,
+    },
+    /// PostgreSQL answered and lets this role, password or database name not in.
+    #[error("{place} refused the connection: {detail}")]
+    Refused {
+        /// Where it is.
+        place: String,
+        /// What it said.
+        detail: String,
+    },
+    /// The role lacks rights.
+    #[error("{place} does not allow what is needed: {detail}")]
+    Rights {
+        /// Where it is.
+        place: String,
+        /// What is lacking.
+        detail: String,
+    },
+    /// All servers of the URL are standbys, or read-only.
+    #[error("{place} takes no writes: it is a standby, or read-only")]
+    ReadOnly {
+        /// Where it is.
+        place: String,
+    },
+    /// The PostgreSQL is of an old version.
+    #[error("{place} is PostgreSQL {found}; {needed} is the oldest that works")]
+    TooOld {
+        /// Where it is.
+        place: String,
+        /// Its major version.
+        found: i32,
+        /// The oldest that works.
+        needed: i32,
+    },
+    /// The database does not keep text as UTF-8.
+    #[error("{place} keeps text as {found}; UTF8 is needed")]
+    Encoding {
+        /// Where it is.
+        place: String,
+        /// What it keeps text as.
+        found: String,
+    },
+    /// Anything else the database said while it was opened.
+    #[error("cannot open {place}: {detail}")]
+    Failed {
+        /// The database.
+        place: String,
         /// What the database said.
         detail: String,
     },
 }
 
 impl OpenError {
-    pub(super) fn from_sqlx(path: &Path, why: &sqlx::Error) -> Self {
-        let path = path.to_owned();
+    pub(super) fn from_sqlite(path: &Path, why: &sqlx::Error) -> Self {
+        let place = path.display().to_string();
         if is_damage(why) {
-            Self::Damaged { path, detail: why.to_string() }
+            Self::Damaged { place, detail: why.to_string() }
         } else {
-            Self::Failed { path, detail: why.to_string() }
+            Self::Failed { place, detail: why.to_string() }
         }
     }
 }
@@ -123,20 +182,21 @@ pub(super) struct Shared {
     pub(super) clock: Clock,
     pub(super) entropy: Entropy,
     pub(super) seal: Arc<dyn Seal>,
-    pub(super) epoch: Mutex<crate::feed::Epoch>,
+    pub(super) epoch: Mutex<Epoch>,
     pub(super) bell: Bell,
     pub(super) reports: Reports,
     /// Whether reports are about to be written.
     pub(super) flushing: AtomicBool,
     pub(super) writers: Arc<Semaphore>,
     pub(super) readers: Arc<Semaphore>,
-    /// Released last.
-    _lock: DirLock,
+    /// Of a SQLite's directory; released last.
+    _lock: Option<DirLock>,
 }
 
-/// The database's connections. PostgreSQL joins as a second arm.
+/// The database's connections.
 pub(super) enum Pools {
     Sqlite { write: SqlitePool, read: SqlitePool },
+    Postgres { pool: Arc<Pool>, cross: CrossBell },
 }
 
 impl Primary {
@@ -178,7 +238,7 @@ impl Primary {
             .pragma("cache_size", (-CACHE_KIB).to_string())
             .pragma("journal_size_limit", WAL_LEN_MAX.to_string())
             .pragma("trusted_schema", "OFF");
-        let failed = |why: sqlx::Error| OpenError::from_sqlx(&path, &why);
+        let failed = |why: sqlx::Error| OpenError::from_sqlite(&path, &why);
         let pool = || {
             SqlitePoolOptions::new()
                 .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -193,25 +253,58 @@ impl Primary {
         };
         let read =
             pool().max_connections(READ_CONNECTIONS).connect_lazy_with(options.pragma("query_only", "ON"));
-        Ok(Self(Arc::new(Shared {
-            pools: Pools::Sqlite { write, read },
+        let pools = Pools::Sqlite { write, read };
+        Ok(Self::new(pools, Bell::new(), epoch, clock, entropy, seal, Some(lock)))
+    }
+
+    /// Opens a PostgreSQL and brings its schema up to date; of several nodes that start at once, one does.
+    ///
+    /// Several processes may have it open. Of the hosts in the URL the one that takes writes is used, and looked for
+    /// again whenever it went away or became a standby.
+    ///
+    /// The role should be one of its own, neither superuser nor with BYPASSRLS: row-level security, the second wall
+    /// between tenants, does not hold those, and a warning says so. No acknowledged write is lost as long as the server
+    /// is not; to survive the loss of a server it needs a synchronous standby.
+    pub async fn open_postgres(
+        config: PostgresConfig,
+        clock: Clock,
+        entropy: Entropy,
+        seal: Arc<dyn Seal>,
+    ) -> Result<Self, OpenError> {
+        let (pool, epoch) = postgres::open::open(&config, &clock, &entropy).await?;
+        let bell = Bell::new();
+        let cross = CrossBell::start(&pool, bell.clone(), &entropy);
+        Ok(Self::new(Pools::Postgres { pool, cross }, bell, epoch, clock, entropy, seal, None))
+    }
+
+    fn new(
+        pools: Pools,
+        bell: Bell,
+        epoch: Epoch,
+        clock: Clock,
+        entropy: Entropy,
+        seal: Arc<dyn Seal>,
+        lock: Option<DirLock>,
+    ) -> Self {
+        Self(Arc::new(Shared {
+            pools,
             clock,
             entropy,
             seal,
             epoch: Mutex::new(epoch),
-            bell: Bell::new(),
+            bell,
             reports: Reports::default(),
             flushing: AtomicBool::new(false),
             writers: Arc::new(Semaphore::new(WRITERS_WAITING_MAX)),
             readers: Arc::new(Semaphore::new(READERS_WAITING_MAX)),
             _lock: lock,
-        })))
+        }))
     }
 }
 
 /// Refuses a file that is not ours before anything in it is changed: switching to WAL is a change.
 async fn check_ours(path: &Path, options: &SqliteConnectOptions) -> Result<(), OpenError> {
-    let failed = |why: sqlx::Error| OpenError::from_sqlx(path, &why);
+    let failed = |why: sqlx::Error| OpenError::from_sqlite(path, &why);
     let mut connection = options.connect().await.map_err(failed)?;
     let id = pragma(&mut connection, "PRAGMA application_id").await.map_err(failed)?;
     let tables = pragma(&mut connection, "SELECT COUNT(*) FROM sqlite_schema").await.map_err(failed)?;
@@ -219,15 +312,10 @@ async fn check_ours(path: &Path, options: &SqliteConnectOptions) -> Result<(), O
     if id == APPLICATION_ID || (id == 0 && tables == 0) {
         Ok(())
     } else {
-        Err(OpenError::Foreign { path: path.to_owned() })
+        Err(OpenError::Foreign { place: path.display().to_string() })
     }
 }
 
 async fn pragma(connection: &mut SqliteConnection, sql: &'static str) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar(sql).fetch_one(connection).await
-}
-
-/// What a driver's error means, for callers outside of transactions.
-pub(super) fn unavailable(why: &sqlx::Error) -> super::StoreError {
-    store_error(why)
 }

@@ -123,6 +123,7 @@ pub(super) async fn publish_once(
 
 /// Something about somebody has changed that holds in every project.
 pub(super) async fn changed(tx: &mut Tx, subject: Subject) -> Result<(), WriteError> {
+    tx.need_whole_organization()?;
     raise(tx, subject).await?;
     let key = DocumentKey::principal(subject);
     let rows =

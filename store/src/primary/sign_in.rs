@@ -149,6 +149,7 @@ pub async fn seen(
 /// Ends a sign-in with all its sessions; `false`: it had ended before.
 /// Publishes a revocation in each of their projects and retracts the sessions.
 pub async fn end(tx: &mut Tx, directory: DirectoryId, id: SignInId) -> Result<bool, WriteError> {
+    tx.need_whole_organization()?; // its sessions are in any of the projects
     let now = tx.now();
     let ended = tx
         .row(

@@ -5,6 +5,8 @@ use mezusphere_model::link::Answer;
 use serde_json::value::RawValue;
 
 use super::error::StoreError;
+use super::migrate::read_epoch_text;
+use super::open::Pools;
 use super::value::{Row, args};
 use super::{Primary, ReadTx};
 use crate::feed::{
@@ -21,11 +23,16 @@ const STEP: usize = 100;
 impl FeedSource for Primary {
     fn heads(&self) -> Answer<'_, Result<Vec<Head>, FeedError>> {
         Box::pin(async move {
-            let epoch = self.epoch();
-            let rows = self
+            let (epoch, rows) = self
                 .read(async |tx| {
-                    tx.rows("SELECT partition, revision, digest FROM feed_heads ORDER BY partition", args![])
-                        .await
+                    let epoch = self.epoch_now(tx).await?;
+                    let rows = tx
+                        .rows(
+                            "SELECT partition, revision, digest FROM feed_heads ORDER BY partition",
+                            args![],
+                        )
+                        .await?;
+                    Ok::<_, StoreError>((epoch, rows))
                 })
                 .await?;
             rows.iter()
@@ -41,8 +48,8 @@ impl FeedSource for Primary {
         max: usize,
     ) -> Answer<'_, Result<SnapshotPage, FeedError>> {
         Box::pin(async move {
-            let epoch = self.epoch();
             self.read(async |tx| {
+                let epoch = self.epoch_now(tx).await?;
                 let (cursor, _) = head(tx, epoch, partition).await?;
                 let mut page = SnapshotPage { cursor, documents: Vec::new(), more: false };
                 let mut last = after.unwrap_or_else(|| DocumentKey::from_text(""));
@@ -86,8 +93,8 @@ impl FeedSource for Primary {
         max: usize,
     ) -> Answer<'_, Result<Changes, FeedError>> {
         Box::pin(async move {
-            let epoch = self.epoch();
             self.read(async |tx| {
+                let epoch = self.epoch_now(tx).await?;
                 let (head, pruned_to) = head(tx, epoch, partition).await?;
                 if since == head {
                     return Ok(Changes::Entries { entries: Vec::new(), more: false });
@@ -134,6 +141,20 @@ impl FeedSource for Primary {
 
     fn wake(&self) -> Wake {
         self.0.bell.listen()
+    }
+}
+
+impl Primary {
+    /// The epoch at the moment of a transaction: in PostgreSQL another node may have begun a new one.
+    async fn epoch_now(&self, tx: &mut ReadTx) -> Result<Epoch, StoreError> {
+        if matches!(self.0.pools, Pools::Sqlite { .. }) {
+            return Ok(self.epoch());
+        }
+        let row = tx.row("SELECT value FROM meta WHERE name = 'epoch'", args![]).await?;
+        let row = row.ok_or_else(|| StoreError::Damaged("the epoch is missing".to_owned()))?;
+        let epoch = read_epoch_text(&row.get::<String>("value")?)?;
+        self.set_epoch(epoch);
+        Ok(epoch)
     }
 }
 

@@ -1,23 +1,39 @@
-//! Running transactions: many readers beside one writer.
+//! Running transactions: many readers beside one writer in SQLite, beside several in PostgreSQL.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::commit::Pending;
-use super::error::StoreError;
+use super::commit::{NotCommitted, Pending};
+use super::error::{StoreError, store_error};
 use super::migrate::epoch_text;
-use super::open::{Pools, unavailable};
+use super::open::Pools;
+use super::postgres::transaction::{PgTx, Purpose};
 use super::tx::Inner;
 use super::value::args;
 use super::{Primary, Published, ReadTx, Tx};
 use crate::feed::Epoch;
 
+/// How often a transaction is run at most; from the fourth time on it is alone.
+pub const ATTEMPTS_MAX: u32 = 8;
+
+/// The longest wait before the second attempt, and before any; doubled in between, with full jitter.
+const BACK_OFF_MIN: Duration = Duration::from_millis(1);
+const BACK_OFF_MAX: Duration = Duration::from_millis(200);
+
 impl Primary {
     /// Runs one write transaction: committed if `work` returns `Ok`, rolled back if it returns `Err` or is dropped.
     ///
-    /// Writers queue for the one write connection. Once `work` has returned `Ok` the commit runs to its end
-    /// even if this future is dropped; `Ok` from here means it is on disk.
+    /// In SQLite writers queue for the one write connection. In PostgreSQL they run beside each other, serializable:
+    /// one that met another is run again, up to [`ATTEMPTS_MAX`] times, and so is one that lost its connection before
+    /// the commit. So `work` may run several times, each time from the start; what it captures is cloned for that.
+    ///
+    /// Once `work` has returned `Ok` the commit runs to its end even if this future is dropped; `Ok` from here means
+    /// that it is on disk.
+    ///
+    /// # Errors
+    /// [`StoreError::OutcomeUnknown`] if PostgreSQL went away during the commit: it is not run again then.
     pub async fn write<T, E>(&self, work: impl AsyncFnOnce(&mut Tx) -> Result<T, E> + Clone) -> Result<T, E>
     where
         E: From<StoreError>,
@@ -33,39 +49,77 @@ impl Primary {
     where
         E: From<StoreError>,
     {
-        let permit = queue(&self.0.writers)?;
-        let inner = match &self.0.pools {
-            Pools::Sqlite { write, .. } => write
-                .begin_with("BEGIN IMMEDIATE")
-                .await
-                .map(Inner::Sqlite)
-                .map_err(|why| unavailable(&why))?,
-        };
-        let mut tx =
-            Tx { read: self.read_tx(inner), entropy: self.0.entropy.clone(), pending: Pending::default() };
-        let value = match work.clone()(&mut tx).await {
-            Ok(value) => value,
-            Err(why) => {
-                tx.give_up().await;
-                return Err(why);
+        // Kept until the commit, also if this future is dropped before.
+        let permit = Arc::new(queue(&self.0.writers)?);
+        let mut attempt = 1;
+        loop {
+            let inner = self.begin_write(attempt).await?;
+            let read = self.read_tx(inner);
+            let mut tx = Tx { read, entropy: self.0.entropy.clone(), pending: Pending::default() };
+            let done = match work.clone()(&mut tx).await {
+                Ok(value) => match self.commit(tx, Arc::clone(&permit)).await {
+                    Ok(published) => return Ok((value, published)),
+                    Err(NotCommitted { why, again }) => (E::from(why), again),
+                },
+                Err(why) => {
+                    let again = tx.read.may_be_tried_again();
+                    tx.read.give_up().await;
+                    (why, again)
+                }
+            };
+            match done {
+                (_, true) if attempt < ATTEMPTS_MAX => {
+                    tracing::debug!(
+                        attempt,
+                        "A transaction met another one, or lost its connection; trying it again"
+                    );
+                    self.back_off(attempt).await;
+                    attempt += 1;
+                }
+                (why, _) => return Err(why),
             }
-        };
-        // A task of its own: a caller who goes away between the commit and the bell would leave followers asleep. It ends
-        // with the commit.
+        }
+    }
+
+    async fn begin_write(&self, attempt: u32) -> Result<Inner, StoreError> {
+        match &self.0.pools {
+            Pools::Sqlite { write, .. } => {
+                let begun = write.begin_with("BEGIN IMMEDIATE").await;
+                begun.map(Inner::Sqlite).map_err(|why| store_error(&why))
+            }
+            Pools::Postgres { pool, .. } => {
+                PgTx::begin(pool, Purpose::Write(attempt)).await.map(|tx| Inner::Postgres(Box::new(tx)))
+            }
+        }
+    }
+
+    /// Commits and tells followers, in a task of its own: a caller who goes away between the commit and the bell would
+    /// leave followers asleep. It ends with the commit.
+    async fn commit(&self, tx: Tx, permit: Arc<OwnedSemaphorePermit>) -> Result<Published, NotCommitted> {
         let shared = Arc::clone(&self.0);
         let commit = tokio::spawn(async move {
             let published = tx.finish().await?;
             let partitions = published.partitions();
             if !partitions.is_empty() {
+                if let Pools::Postgres { cross, .. } = &shared.pools {
+                    cross.tell(&partitions);
+                }
                 shared.bell.ring(partitions);
             }
             drop(permit);
-            Ok::<_, StoreError>(published)
+            Ok(published)
         });
-        let published = commit
-            .await
-            .map_err(|why| StoreError::Unavailable(format!("the commit was cut short: {why}")))??;
-        Ok((value, published))
+        commit.await.unwrap_or_else(|why| {
+            let why = StoreError::OutcomeUnknown(format!("the commit was cut short: {why}"));
+            Err(NotCommitted { why, again: false })
+        })
+    }
+
+    /// Waits before another attempt, with full jitter: who met would meet again.
+    async fn back_off(&self, attempt: u32) {
+        let longest = BACK_OFF_MIN.saturating_mul(1 << attempt.min(16)).min(BACK_OFF_MAX);
+        let micros = u64::try_from(longest.as_micros()).unwrap_or(u64::MAX);
+        tokio::time::sleep(Duration::from_micros(self.0.entropy.below(micros + 1))).await;
     }
 
     /// Runs one read transaction: everything in it sees the same moment. Never waits for writers.
@@ -76,10 +130,16 @@ impl Primary {
         let _permit = queue(&self.0.readers)?;
         let inner = match &self.0.pools {
             Pools::Sqlite { read, .. } => {
-                read.begin_with("BEGIN").await.map(Inner::Sqlite).map_err(|why| unavailable(&why))?
+                read.begin_with("BEGIN").await.map(Inner::Sqlite).map_err(|why| store_error(&why))?
+            }
+            Pools::Postgres { pool, .. } => {
+                Inner::Postgres(Box::new(PgTx::begin(pool, Purpose::Read).await?))
             }
         };
-        work(&mut self.read_tx(inner)).await
+        let mut tx = self.read_tx(inner);
+        let answer = work(&mut tx).await;
+        tx.give_up().await; // nothing to write
+        answer
     }
 
     fn read_tx(&self, inner: Inner) -> ReadTx {
@@ -92,7 +152,7 @@ impl Primary {
         }
     }
 
-    /// Which life of the database this is.
+    /// Which life of the database this is, as last seen.
     pub fn epoch(&self) -> Epoch {
         *self.0.epoch.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -107,8 +167,12 @@ impl Primary {
                 Ok::<_, StoreError>(epoch)
             })
             .await?;
-        *self.0.epoch.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = epoch;
+        self.set_epoch(epoch);
         Ok(epoch)
+    }
+
+    pub(super) fn set_epoch(&self, epoch: Epoch) {
+        *self.0.epoch.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = epoch;
     }
 
     /// Closes the connections and writes the log back into the database file. Clones that are left fail from then on.
@@ -118,6 +182,7 @@ impl Primary {
                 read.close().await;
                 write.close().await; // the last connection to close writes the log back
             }
+            Pools::Postgres { pool, .. } => pool.close().await,
         }
     }
 }

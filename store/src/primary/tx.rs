@@ -1,6 +1,6 @@
 //! A transaction: queries, changes, and what is published and audited with them.
 //!
-//! The only file that hands SQL to a driver. SQL text is the same for every database: `$1` placeholders, what
+//! The only file that hands the product's SQL to a driver. SQL text is the same for every database: `$1` placeholders, what
 //! SQLite and PostgreSQL have in common. What is published and audited is kept here until the commit and
 //! written then ([`super::commit`]).
 
@@ -11,21 +11,31 @@ use mezusphere_model::document::{Document, DocumentKey, Partition};
 use mezusphere_model::id::{OrganizationId, ProjectId};
 use mezusphere_model::seal::Seal;
 use mezusphere_model::{Clock, Entropy, Timestamp};
-use sqlx::Sqlite;
+use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
+use sqlx::{Postgres, Sqlite};
 
 use super::audit::AuditEntry;
 use super::commit::Pending;
-use super::error::{StoreError, WriteError, store_error, write_error};
-use super::value::{Row, Value};
+use super::error::{StoreError, WriteError, may_be_tried_again, store_error, write_error};
+use super::postgres::transaction::PgTx;
+use super::value::{Row, Value, args};
 
 /// Most documents one transaction publishes or retracts: a role held by as many signed-in users can change.
 pub const PUBLISH_MAX: usize = 50_000;
 
-/// The database's own transaction. PostgreSQL joins as a second arm.
+/// The database's own transaction.
 pub(super) enum Inner {
     Sqlite(sqlx::Transaction<'static, Sqlite>),
+    Postgres(Box<PgTx>),
+}
+
+/// A statement that failed.
+pub(super) struct Failed {
+    pub(super) why: StoreError,
+    /// The whole transaction may be tried again.
+    pub(super) again: bool,
 }
 
 /// A read transaction: everything read in it is of one moment.
@@ -36,7 +46,7 @@ pub struct ReadTx {
     /// The tenant this transaction is confined to; `None`: it sees the whole installation.
     pub(super) confined: Option<(OrganizationId, Option<ProjectId>)>,
     /// Set by the first statement that failed: PostgreSQL can commit nothing after one, so no database may.
-    pub(super) failed: Option<StoreError>,
+    pub(super) failed: Option<Failed>,
 }
 
 /// A write transaction.
@@ -84,8 +94,9 @@ impl ReadTx {
     /// Call it once the caller's permission has been checked and the tenant is known. It can be narrowed further,
     /// never widened. In PostgreSQL row-level security enforces it; SQLite has no such wall, there it is only noted.
     ///
-    /// What stays visible besides: nodes, settings, leases and the platform's partition of the feed, which every
-    /// change of a site needs.
+    /// A user, a sign-in or a directory concerns every project of an organization: confine changes of those to the
+    /// organization only. What stays visible besides: nodes, settings, leases and the platform's partition of the
+    /// feed, which every change of a site needs.
     ///
     /// # Errors
     /// [`StoreError::Confined`] if the transaction is confined to another tenant already.
@@ -102,6 +113,16 @@ impl ReadTx {
         if !fits {
             return Err(StoreError::Confined);
         }
+        if matches!(self.inner, Inner::Postgres(_)) {
+            let scope = if project.is_some() { "project" } else { "organization" };
+            self.row(
+                "SELECT set_config('mezusphere.scope', $1, true),
+                        set_config('mezusphere.organization', $2, true),
+                        set_config('mezusphere.project', COALESCE($3, ''), true)",
+                args![scope, organization, project],
+            )
+            .await?;
+        }
         self.confined = Some((organization, project));
         Ok(())
     }
@@ -113,6 +134,10 @@ impl ReadTx {
                 .fetch_all(&mut **tx)
                 .await
                 .map(|rows| rows.into_iter().map(Row::Sqlite).collect::<Vec<_>>()),
+            Inner::Postgres(tx) => tx
+                .run(async |connection| postgres(sql, args).fetch_all(connection).await)
+                .await
+                .map(|rows| rows.into_iter().map(Row::Postgres).collect()),
         };
         answer.map_err(|why| self.fail(&why))
     }
@@ -127,14 +152,55 @@ impl ReadTx {
             Inner::Sqlite(tx) => {
                 sqlite(sql, args).fetch_optional(&mut **tx).await.map(|row| row.map(Row::Sqlite))
             }
+            Inner::Postgres(tx) => tx
+                .run(async |connection| postgres(sql, args).fetch_optional(connection).await)
+                .await
+                .map(|row| row.map(Row::Postgres)),
         };
         answer.map_err(|why| self.fail(&why))
     }
 
+    /// Runs a statement; says how many rows it changed.
+    async fn run(&mut self, sql: &'static str, args: Vec<Value>) -> Result<u64, sqlx::Error> {
+        match &mut self.inner {
+            Inner::Sqlite(tx) => sqlite(sql, args).execute(&mut **tx).await.map(|done| done.rows_affected()),
+            Inner::Postgres(tx) => tx
+                .run(async |connection| postgres(sql, args).execute(connection).await)
+                .await
+                .map(|done| done.rows_affected()),
+        }
+    }
+
     fn fail(&mut self, why: &sqlx::Error) -> StoreError {
         let error = store_error(why);
-        self.failed.get_or_insert_with(|| error.clone());
+        self.failed.get_or_insert_with(|| Failed { why: error.clone(), again: may_be_tried_again(why) });
         error
+    }
+
+    /// Whether the transaction failed in a way that lets it be tried again.
+    pub(super) fn may_be_tried_again(&self) -> bool {
+        self.failed.as_ref().is_some_and(|failed| failed.again)
+    }
+
+    /// Refuses what concerns all projects of an organization in a transaction that sees only one of them: it would be
+    /// done by half.
+    pub(super) fn need_whole_organization(&self) -> Result<(), StoreError> {
+        match self.confined {
+            Some((_, Some(_))) => Err(StoreError::Confined),
+            Some((_, None)) | None => Ok(()),
+        }
+    }
+
+    /// Ends it without writing anything.
+    pub(super) async fn give_up(self) {
+        match self.inner {
+            Inner::Sqlite(tx) => {
+                if let Err(why) = tx.rollback().await {
+                    tracing::warn!(%why, "A transaction could not be rolled back; its connection does so before its next use");
+                }
+            }
+            Inner::Postgres(tx) => tx.roll_back().await,
+        }
     }
 }
 
@@ -168,9 +234,7 @@ impl Tx {
 
     /// Runs a statement that changes rows; says how many.
     pub(super) async fn execute(&mut self, sql: &'static str, args: Vec<Value>) -> Result<u64, StoreError> {
-        let answer = match &mut self.read.inner {
-            Inner::Sqlite(tx) => sqlite(sql, args).execute(&mut **tx).await.map(|done| done.rows_affected()),
-        };
+        let answer = self.read.run(sql, args).await;
         answer.map_err(|why| self.read.fail(&why))
     }
 
@@ -181,9 +245,7 @@ impl Tx {
         sql: &'static str,
         args: Vec<Value>,
     ) -> Result<u64, WriteError> {
-        let answer = match &mut self.read.inner {
-            Inner::Sqlite(tx) => sqlite(sql, args).execute(&mut **tx).await.map(|done| done.rows_affected()),
-        };
+        let answer = self.read.run(sql, args).await;
         answer.map_err(|why| {
             self.read.fail(&why);
             write_error(&why, parent)
@@ -207,6 +269,16 @@ impl Tx {
 /// A query with its parameters. A forgotten parameter would silently be NULL in SQLite.
 fn sqlite(sql: &'static str, args: Vec<Value>) -> Query<'static, Sqlite, SqliteArguments> {
     debug_assert_eq!(placeholders(sql), args.len(), "parameters of: {sql}");
+    let query = sqlx::query(sql);
+    args.into_iter().fold(query, |query, value| match value {
+        Value::Int(value) => query.bind(value),
+        Value::Text(value) => query.bind(value),
+        Value::Bytes(value) => query.bind(value),
+    })
+}
+
+/// The same for PostgreSQL, which is told the type of each parameter.
+fn postgres(sql: &'static str, args: Vec<Value>) -> Query<'static, Postgres, PgArguments> {
     let query = sqlx::query(sql);
     args.into_iter().fold(query, |query, value| match value {
         Value::Int(value) => query.bind(value),

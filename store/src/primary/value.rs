@@ -15,6 +15,7 @@ use mezusphere_model::{Host, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::Row as _;
+use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
 
 use super::error::StoreError;
@@ -43,6 +44,7 @@ impl<T: IntoValue> IntoValue for Option<T> {
 /// A row of an answer.
 pub(super) enum Row {
     Sqlite(SqliteRow),
+    Postgres(PgRow),
 }
 
 /// What can be read from a column; `None` for a missing value.
@@ -89,6 +91,7 @@ macro_rules! native {
             fn read(row: &Row, column: &str) -> Result<Option<Self>, StoreError> {
                 match row {
                     Row::Sqlite(row) => row.try_get(column).map_err(|why| damaged(column, &why)),
+                    Row::Postgres(row) => row.try_get(column).map_err(|why| damaged(column, &why)),
                 }
             }
         }

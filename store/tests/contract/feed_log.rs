@@ -270,7 +270,11 @@ async fn a_commit_wakes_whoever_listens() {
     on_each(async |db: Store| {
         let mut wake = db.primary.wake();
         publish(&db, partition(5), &[1]).await;
-        assert_eq!(wake.woken().await, Woken::Changed([partition(5)].into()));
+        let mut first = wake.woken().await;
+        if first == Woken::Anything {
+            first = wake.woken().await; // said once by an engine that begins to listen to other nodes
+        }
+        assert_eq!(first, Woken::Changed([partition(5)].into()));
         // Nothing published, nobody woken: the next thing heard is the next publication.
         db.primary.write(async |_| Ok::<_, StoreError>(())).await.unwrap();
         publish(&db, Partition::Organization(OrganizationId::from_bits(1)), &[1]).await;

@@ -93,6 +93,14 @@ impl Store {
         Self { primary, hand, entropy, dir }
     }
 
+    #[cfg(feature = "primary")]
+    pub(crate) async fn postgres(database: &crate::postgres::Database) -> Self {
+        let (hand, entropy) = (ManualClock::at(START), Entropy::counting());
+        let primary =
+            Primary::open_postgres(database.config(), hand.clock(), entropy.clone(), seal()).await.unwrap();
+        Self { primary, hand, entropy, dir: tempfile::tempdir().unwrap() }
+    }
+
     pub(crate) fn now(&self) -> Timestamp {
         self.hand.clock().now()
     }

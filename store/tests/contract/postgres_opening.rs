@@ -1,0 +1,1 @@
+//! Opening a PostgreSQL: what is refused, and what is said then.
