@@ -23,11 +23,20 @@ impl Backoff {
 
     /// How long to wait after one more failure.
     pub fn wait(&mut self) -> Duration {
-        let bound =
-            self.first.saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(u32::MAX)).min(self.last);
+        let bound = self.bound();
+        drawn(bound, &self.entropy)
+    }
+
+    /// The same, but never less than half of the bound: for a peer that must be left alone a while.
+    pub fn long_wait(&mut self) -> Duration {
+        let half = self.bound() / 2;
+        half + drawn(half, &self.entropy)
+    }
+
+    fn bound(&mut self) -> Duration {
+        let factor = 1_u32.checked_shl(self.failures).unwrap_or(u32::MAX);
         self.failures = self.failures.saturating_add(1);
-        let micros = u64::try_from(bound.as_micros()).unwrap_or(u64::MAX);
-        Duration::from_micros(self.entropy.below(micros.saturating_add(1)))
+        self.first.saturating_mul(factor).min(self.last)
     }
 
     /// Starts over.
@@ -36,11 +45,16 @@ impl Backoff {
     }
 }
 
+/// A time drawn evenly from zero to `bound`.
+pub fn drawn(bound: Duration, entropy: &Entropy) -> Duration {
+    let micros = u64::try_from(bound.as_micros()).unwrap_or(u64::MAX);
+    Duration::from_micros(entropy.below(micros.saturating_add(1)))
+}
+
 /// `every`, longer or shorter by up to a fifth, so that a crowd does not ask in step.
 pub fn jittered(every: Duration, entropy: &Entropy) -> Duration {
     let fifth = every / 5;
-    let spread = u64::try_from(fifth.as_micros()).unwrap_or(u64::MAX).saturating_mul(2);
-    every.saturating_sub(fifth) + Duration::from_micros(entropy.below(spread.saturating_add(1)))
+    every.saturating_sub(fifth) + drawn(fifth * 2, entropy)
 }
 
 #[cfg(test)]
@@ -62,6 +76,16 @@ mod tests {
             assert!(backoff.wait() <= Duration::from_millis(250));
         }
         assert!(seen_long, "later waits do grow");
+    }
+
+    #[test]
+    fn a_long_wait_is_at_least_half_of_its_bound() {
+        let mut backoff =
+            Backoff::new((Duration::from_mins(1), Duration::from_mins(10)), Entropy::counting());
+        for bound_s in [60_u64, 120, 240, 480, 600, 600] {
+            let (wait, bound) = (backoff.long_wait(), Duration::from_secs(bound_s));
+            assert!(bound / 2 <= wait && wait <= bound, "{wait:?} of {bound:?}");
+        }
     }
 
     #[test]

@@ -11,7 +11,9 @@ use mezusphere_model::bundle::{Bundle, EdgeAddress, SignedBundle};
 use mezusphere_model::id::EnvironmentId;
 use mezusphere_model::route::{PatternError, RouteDoc, Site};
 use mezusphere_model::{Clock, Host, Timestamp};
-use mezusphere_pki::{CurrentTrust, ExpectedRole, PeerError, Trust, TrustError, verify_peer};
+use mezusphere_pki::{
+    CurrentTrust, ExpectedRole, PeerError, Role, SpiffeName, Trust, TrustError, verify_peer,
+};
 use rustls_pki_types::CertificateDer;
 use tokio::sync::watch;
 use tunnel_proto::assertion::Audience;
@@ -67,7 +69,7 @@ pub struct Trusted {
     pub keys_generation: u64,
     /// Whom assertions must be for.
     pub audience: Audience,
-    /// Edges to connect to.
+    /// Edges to connect to: without those that were evicted.
     pub edges: Vec<EdgeAddress>,
     /// Public origin of the environment's endpoint, for people.
     pub origin: String,
@@ -133,12 +135,12 @@ impl Bundles {
         if bundle.site.environment != environment {
             return Err(Rejected::OtherEnvironment(bundle.site.environment));
         }
-        let trust = CurrentTrust::new(trust_of(&bundle)?);
-        let trusted = build(bundle, None)?;
+        let trust = trust_of(&bundle)?;
+        let trusted = build(bundle, &trust, None)?;
         Ok(Self {
             environment,
             clock,
-            trust,
+            trust: CurrentTrust::new(trust),
             revision: watch::Sender::new(trusted.revision()),
             current: ArcSwap::from_pointee(trusted),
             signed: ArcSwap::from_pointee(signed),
@@ -166,7 +168,7 @@ impl Bundles {
             return Ok(Offered::Known); // the same content, signed earlier
         }
         let roots = trust_of(&bundle)?;
-        let newer = build(bundle, Some(&before))?;
+        let newer = build(bundle, &roots, Some(&before))?;
         let revision = newer.revision();
         self.trust.replace(roots);
         self.current.store(Arc::new(newer));
@@ -221,7 +223,8 @@ fn trust_of(bundle: &Bundle) -> Result<Trust, TrustError> {
     Trust::from_pem(&bundle.trust_domain, roots, bundle.denied.iter().cloned())
 }
 
-fn build(bundle: Bundle, former: Option<&Trusted>) -> Result<Trusted, PatternError> {
+fn build(mut bundle: Bundle, trust: &Trust, former: Option<&Trusted>) -> Result<Trusted, PatternError> {
+    bundle.edges.retain(|edge| !trust.denies(&SpiffeName::new(trust.domain().clone(), Role::Edge(edge.id))));
     let assertion_keys = Jwk::read_set(&bundle.assertion_jwks);
     let keys_generation = match former {
         None => 0,

@@ -22,6 +22,9 @@ pub const BLOCKING_THREADS_MAX: usize = 2;
 /// Without any answer over UDP for this long, the connect service is asked over TCP.
 pub const ENROLL_QUIC_SILENCE_MAX: Duration = Duration::from_secs(3);
 
+/// Once one address of the connect service has answered wrongly, the others may do better within this time.
+pub const ENROLL_OTHERS_MAX: Duration = Duration::from_millis(500);
+
 /// One whole conversation with the connect service; half of the ten seconds design §10 gives a start.
 pub const ENROLL_EXCHANGE_MAX: Duration = Duration::from_secs(5);
 
@@ -34,6 +37,12 @@ pub const BUNDLE_POLL_EVERY: Duration = Duration::from_mins(1);
 
 /// When an edge says that our key is gone, control is asked this soon.
 pub const DOUBT_PAUSE: Duration = Duration::from_secs(1);
+
+/// Control is asked for another certificate at most this often on the word of edges that refuse the present one.
+pub const REFUSED_IDENTITY_PAUSE: Duration = Duration::from_mins(1);
+
+/// Most edges through which the connect service is looked for when its own name leads nowhere.
+pub const DETOURS_MAX: usize = 8;
 
 /// How often the wall clock is compared with the dates of certificates, because it may jump.
 pub const CLOCK_LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -59,6 +68,21 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_mins(10);
 
 /// How long an edge that said "do not retry" is left alone, unless a new bundle or certificate comes.
 pub const DO_NOT_RETRY_FOR: Duration = Duration::from_mins(10);
+
+/// Longest wait for an edge that is about to stop, whatever it advises: its successor is often up within
+/// seconds, and asking too soon costs one handshake.
+pub const STOPPING_EDGE_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Shortest and longest wait after another warpgate with the same identity took a tunnel's place. Two copies that both
+/// dialled at once would push one another off for ever.
+pub const REPLACED_BACKOFF: (Duration, Duration) = (Duration::from_mins(1), Duration::from_mins(10));
+
+/// A tunnel that lasted this long was not fought over: the wait of [`REPLACED_BACKOFF`] starts over.
+pub const REPLACED_CALM_AFTER: Duration = Duration::from_hours(1);
+
+/// Edges that are to be dialled at the same moment start within this time for each, drawn evenly, and the first at
+/// once: ten edges within a second. A thousand warpgates that start together must not meet every edge in step.
+pub const START_STAGGER: Duration = Duration::from_millis(100);
 
 /// How long an address may be silent when it is dialled. With the longest back-off and the pauses between
 /// first packets, a healed path is found within the 6 s of design §10.
@@ -141,8 +165,8 @@ pub const UPSTREAM_BUFFER_LEN_MAX: usize = 128 * 1024;
 /// How long the probe of an upstream may take when routes are shown.
 pub const PROBE_MAX: Duration = Duration::from_secs(2);
 
-/// How long the other edges may take to connect before the first one's tunnel is enough for "Ready".
-pub const OTHER_EDGES_WAIT_MAX: Duration = Duration::from_secs(2);
+/// How long the number of connected edges must stay as it is before it is told.
+pub const EDGE_COUNT_SETTLES: Duration = Duration::from_secs(1);
 
 /// How long the probe through an edge may take before it is sent again.
 pub const ROUND_TRIP_MAX: Duration = Duration::from_secs(3);

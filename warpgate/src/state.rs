@@ -35,8 +35,6 @@ pub struct StateDir(PathBuf);
 pub struct Kept {
     /// The certificate with its key.
     pub identity: NodeIdentity,
-    /// Which instance it names.
-    pub instance: WarpgateId,
     /// The bundle that was in force.
     pub bundle: SignedBundle,
     /// The trust it was verified with.
@@ -161,8 +159,8 @@ fn kept(file: File) -> Result<Kept, String> {
     }
     let domain = TrustDomain::parse(&file.trust_domain).map_err(|why| why.to_string())?;
     let trust = Trust::new(domain, roots, []).map_err(|why| why.to_string())?;
-    let File { instance, bundle, verified_at, .. } = file;
-    Ok(Kept { identity, instance, bundle, trust, verified_at })
+    let File { bundle, verified_at, .. } = file;
+    Ok(Kept { identity, bundle, trust, verified_at })
 }
 
 /// Writes a file that only its owner can read, and waits until the disk has it.

@@ -14,7 +14,6 @@ use support::agent::{Agent, Scene};
 use support::edge::{Edge, Greeting, Order, head, read_answer};
 use support::upstream::{self, OK};
 use support::{Platform, refusal, until};
-use tokio::io::AsyncWriteExt as _;
 use tunnel_proto::connect::refusal as codes;
 use tunnel_proto::control::{RefusalCode, Refused};
 use tunnel_proto::exchange::FailureCode;
@@ -118,7 +117,7 @@ async fn a_new_bundle_brings_new_edges_and_lets_old_ones_go() {
 #[tokio::test]
 async fn an_edge_that_stops_is_left_in_order_and_dialled_again() {
     let (release, released) = tokio::sync::oneshot::channel::<()>();
-    let scene = Scene::with_upstream(waiting_upstream(released).await).await;
+    let scene = Scene::with_upstream(upstream::waiting(released).await).await;
     let (_send, receive) = scene.tunnel.open(&head("GET", "/slow", 1), true).await;
     let running = tokio::spawn(read_answer(receive, |_| {}));
     scene.tunnel.order(Order::Drain(Duration::from_secs(20))).await;
@@ -133,7 +132,7 @@ async fn an_edge_that_stops_is_left_in_order_and_dialled_again() {
 #[tokio::test]
 async fn a_signal_drains_what_runs_finishes_and_the_exit_is_zero() {
     let (release, released) = tokio::sync::oneshot::channel::<()>();
-    let mut scene = Scene::with_upstream(waiting_upstream(released).await).await;
+    let mut scene = Scene::with_upstream(upstream::waiting(released).await).await;
     let (_send, receive) = scene.tunnel.open(&head("GET", "/slow", 1), true).await;
     let running = tokio::spawn(read_answer(receive, |_| {}));
     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -161,7 +160,7 @@ async fn with_nothing_running_a_signal_ends_it_quickly_and_a_second_one_at_once(
     assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
 
     let (_release, released) = tokio::sync::oneshot::channel::<()>();
-    let mut scene = Scene::with_upstream(waiting_upstream(released).await).await;
+    let mut scene = Scene::with_upstream(upstream::waiting(released).await).await;
     let (_send, _receive) = scene.tunnel.open(&head("GET", "/slow", 1), true).await;
     tokio::time::sleep(Duration::from_millis(50)).await;
     scene.agent.signal();
@@ -184,7 +183,7 @@ async fn a_signal_while_connecting_ends_it_with_zero() {
 #[tokio::test]
 async fn r20_a_renewal_drops_no_request_and_the_old_tunnel_ends_before_its_certificate() {
     let (release, released) = tokio::sync::oneshot::channel::<()>();
-    let address = waiting_upstream(released).await;
+    let address = upstream::waiting(released).await;
     let platform = Platform::with_ttl(Duration::from_mins(1));
     let scene = Scene::on(Arc::clone(&platform), address).await;
     let (_send, receive) = scene.tunnel.open(&head("GET", "/slow", 1), true).await;
@@ -261,22 +260,4 @@ async fn one_edges_word_does_not_stop_a_warpgate_that_is_served() {
     assert_eq!(scene.agent.event("control_failed").await["code"], codes::KEY_REVOKED);
     assert_eq!(scene.tunnel.get(&head("GET", "/", 1)).await.status.unwrap(), 200);
     assert!(!scene.agent.task.is_finished());
-}
-
-/// Answers at once, except `GET /slow`, which it answers once `released` fires.
-async fn waiting_upstream(released: tokio::sync::oneshot::Receiver<()>) -> std::net::SocketAddr {
-    let released = std::sync::Mutex::new(Some(released));
-    let (address, _) = upstream::start(move |mut conversation| {
-        let wait =
-            if conversation.head.starts_with("GET /slow") { released.lock().unwrap().take() } else { None };
-        async move {
-            if let Some(wait) = wait {
-                wait.await.ok()?;
-            }
-            conversation.stream.write_all(OK.as_bytes()).await.ok()?;
-            Some(conversation.stream)
-        }
-    })
-    .await;
-    address
 }

@@ -12,6 +12,7 @@ mod upkeep;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mezusphere_model::connection_key::ConnectionKey;
@@ -29,7 +30,7 @@ use crate::exit::Exit;
 use crate::limits::{DRAIN_GRACE, DRAIN_LATE_ARRIVALS};
 use crate::output::{Event, Reporter};
 use crate::state::StateDir;
-use crate::tunnel::{self, Network, Shared, Status};
+use crate::tunnel::{self, Doubts, Network, Shared, Status};
 use crate::upstream::Upstreams;
 use start::Started;
 use upkeep::Upkeep;
@@ -124,8 +125,8 @@ impl Agent {
         connected: &Condition,
         metrics: &Metrics,
     ) -> Exit {
-        let Started { identity, instance, bundles, enrolled } = started;
-        let shared = self.share(identity, instance, bundles, network);
+        let Started { identity, bundles, enrolled } = started;
+        let shared = self.share(identity, bundles, network);
         watch_gauges(metrics, &shared);
         let (stop, stopped) = watch::channel(None);
         // Each of these ends with this function.
@@ -133,53 +134,52 @@ impl Agent {
         let mut tunnels = AbortOnDropHandle::new(tunnels);
         let upkeep = Upkeep::new(Arc::clone(&shared), service, self.config.state.clone(), enrolled);
         let mut upkeep = std::pin::pin!(upkeep.run());
-        let mut announcing = std::pin::pin!(ready::announce(Arc::clone(&shared)));
-        let mut announced = false;
+        let announced = AtomicBool::new(false);
+        let mut telling = std::pin::pin!(async {
+            let told = ready::announce(&shared).await;
+            announced.store(true, Ordering::Relaxed);
+            ready::tell_edge_count(&shared, told).await
+        });
         let mut signals = self.signals.clone();
-        let mut status = shared.status.subscribe();
+        let (mut status, mut doubts) = (shared.status.subscribe(), shared.doubts.changes());
         loop {
             tokio::select! {
-                () = &mut announcing, if !announced => announced = true,
+                never = &mut telling => match never {},
                 failure = &mut upkeep => return self.fail_with(&failure),
-                Ok(()) = status.changed() => {
-                    let now = status.borrow_and_update().clone();
-                    connected.set(now.connected() > 0);
-                    if self.config.exit_on_failure && !announced && now.all_failed() {
-                        return self.fail(
-                            Exit::NoTransport,
-                            "tunnel.none",
-                            "no edge can be reached, or none accepts this warpgate",
-                            "the lines above say why for each edge; without --exit-on-failure it is tried for ever",
-                        );
-                    }
-                }
+                Ok(()) = status.changed() => {}
+                Ok(()) = doubts.changed() => {}
                 _ = signals.wait_for(|count| *count >= 1) => break,
+            }
+            let now = status.borrow_and_update().clone();
+            connected.set(now.connected() > 0);
+            // Where an edge doubts our key, control's answer says more than "none accepts us".
+            let is_hopeless = now.all_failed() && !shared.doubts.is_unheard();
+            if self.config.exit_on_failure && !announced.load(Ordering::Relaxed) && is_hopeless {
+                return self.fail(
+                    Exit::NoTransport,
+                    "tunnel.none",
+                    "no edge can be reached, or none accepts this warpgate",
+                    "the lines above say why for each edge; without --exit-on-failure it is tried for ever",
+                );
             }
         }
         connected.set(false);
         self.drain(&shared, &stop, &mut tunnels).await
     }
 
-    fn share(
-        &self,
-        identity: CurrentIdentity,
-        instance: mezusphere_model::id::WarpgateId,
-        bundles: Arc<Bundles>,
-        network: Network,
-    ) -> Arc<Shared> {
+    fn share(&self, identity: CurrentIdentity, bundles: Arc<Bundles>, network: Network) -> Arc<Shared> {
         let gate = Gate::new(bundles, self.config.upstreams.clone(), self.clock.clone());
         Arc::new(Shared {
             gate: Arc::new(gate),
             network,
             identity,
-            instance,
             upstream_names: self.config.upstreams.iter().map(|(name, _)| name.clone()).collect(),
             renewals: watch::Sender::new(0),
             clock: self.clock.clone(),
             entropy: self.entropy.clone(),
             reporter: self.reporter.clone(),
             status: watch::Sender::new(Status::default()),
-            doubt: tokio::sync::Notify::new(),
+            doubts: Doubts::default(),
         })
     }
 

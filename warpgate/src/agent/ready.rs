@@ -1,20 +1,34 @@
-//! When "Ready" may be said: one edge has a tunnel and a probe went through it, from the edge and back.
+//! When "Ready" may be said: one edge has a tunnel and a probe went through it, from the edge and back. Afterwards
+//! it is told how many edges have a tunnel, whenever that has changed for good.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use tokio::time::timeout;
 
-use crate::limits::OTHER_EDGES_WAIT_MAX;
+use crate::limits::EDGE_COUNT_SETTLES;
 use crate::output::{Event, UpstreamState};
 use crate::routes;
-use crate::tunnel::Shared;
+use crate::tunnel::{Shared, Status};
 
-/// Waits for the proof, then tells routes and readiness once.
-pub(super) async fn announce(shared: Arc<Shared>) {
+/// How many edges have a tunnel, of how many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct EdgeCount {
+    connected: usize,
+    total: usize,
+}
+
+impl From<&Status> for EdgeCount {
+    fn from(status: &Status) -> Self {
+        Self { connected: status.connected(), total: status.edges.len() }
+    }
+}
+
+/// Waits for the proof, then tells routes and readiness once. What was told of the edges.
+pub(super) async fn announce(shared: &Shared) -> EdgeCount {
     let mut status = shared.status.subscribe();
     // The sender lives in `shared`, so this ends only with a proof.
     drop(status.wait_for(|status| status.round_trip().is_some()).await);
-    drop(timeout(OTHER_EDGES_WAIT_MAX, status.wait_for(crate::tunnel::Status::all_known)).await);
     let trusted = Arc::clone(&shared.gate.bundles.current());
     let revision = trusted.revision();
     let lines = routes::probed(trusted, shared.gate.declared()).await;
@@ -27,12 +41,29 @@ pub(super) async fn announce(shared: Arc<Shared>) {
     down.dedup();
     let (count, upstreams_down) = (lines.len(), down.len());
     let now = status.borrow().clone();
+    let edges = EdgeCount::from(&now);
     shared.reporter.tell(Event::Routes { revision, routes: lines });
     shared.reporter.tell(Event::Ready {
-        edges: now.connected(),
-        edges_total: now.edges.len(),
+        edges: edges.connected,
+        edges_total: edges.total,
         routes: count,
         upstreams_down,
         round_trip_us: now.round_trip().map_or(0, |trip| u64::try_from(trip.as_micros()).unwrap_or(u64::MAX)),
     });
+    edges
+}
+
+/// Tells the number of edges whenever it has stayed different from `told` for [`EDGE_COUNT_SETTLES`].
+pub(super) async fn tell_edge_count(shared: &Shared, mut told: EdgeCount) -> Infallible {
+    let mut status = shared.status.subscribe();
+    loop {
+        // The sender lives in `shared`.
+        drop(status.wait_for(|status| EdgeCount::from(status) != told).await);
+        let now = EdgeCount::from(&*status.borrow_and_update());
+        let differs = status.wait_for(|status| EdgeCount::from(status) != now);
+        if timeout(EDGE_COUNT_SETTLES, differs).await.is_err() {
+            shared.reporter.tell(Event::Edges { connected: now.connected, total: now.total });
+            told = now;
+        }
+    }
 }

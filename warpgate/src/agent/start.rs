@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mezusphere_model::Timestamp;
-use mezusphere_model::id::WarpgateId;
 use mezusphere_pki::{CurrentIdentity, NodeIdentity};
 use tokio::time::sleep;
 
 use super::Agent;
 use crate::backoff::Backoff;
 use crate::bundle::Bundles;
-use crate::enroll::{ConnectFailure, ConnectService, Enrollment};
+use crate::enroll::{Applicant, ConnectFailure, ConnectService, Enrollment};
 use crate::exit::Exit;
 use crate::limits::CONTROL_BACKOFF;
 use crate::output::Event;
@@ -19,7 +18,6 @@ use crate::output::Event;
 /// What everything else runs on.
 pub(super) struct Started {
     pub(super) identity: CurrentIdentity,
-    pub(super) instance: WarpgateId,
     pub(super) bundles: Arc<Bundles>,
     /// Whether control was asked just now, so that the bundle is the newest.
     pub(super) enrolled: bool,
@@ -36,7 +34,7 @@ pub(super) async fn start(agent: &mut Agent, service: &ConnectService) -> Result
     let mut backoff = Backoff::new(CONTROL_BACKOFF, agent.entropy.clone());
     loop {
         let attempt = async {
-            let enrollment = service.enroll(None).await?;
+            let enrollment = service.enroll(Applicant::New, &[]).await?;
             adopt(agent, service, enrollment)
         };
         let mut signals = agent.signals.clone();
@@ -84,7 +82,6 @@ fn restore(agent: &Agent) -> Option<Started> {
     tell_certificate(agent, &kept.identity, now);
     Some(Started {
         identity: CurrentIdentity::new(kept.identity),
-        instance: kept.instance,
         bundles: Arc::new(bundles),
         enrolled: false,
     })
@@ -119,7 +116,6 @@ fn adopt(agent: &Agent, service: &ConnectService, enrollment: Enrollment) -> Res
     }
     Ok(Started {
         identity: CurrentIdentity::new(enrollment.identity),
-        instance: enrollment.instance,
         bundles: Arc::new(bundles),
         enrolled: true,
     })

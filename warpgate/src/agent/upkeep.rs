@@ -4,17 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mezusphere_model::Timestamp;
+use mezusphere_model::bundle::EdgeAddress;
 use mezusphere_pki::RenewalSchedule;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::info;
 
 use crate::backoff::jittered;
-use crate::enroll::{ConnectFailure, ConnectService};
-use crate::limits::{BUNDLE_POLL_EVERY, CLOCK_LOOK_EVERY, DOUBT_PAUSE, RENEWAL_PAUSE_MIN, SWEEP_EVERY};
+use crate::enroll::{Applicant, ConnectFailure, ConnectService};
+use crate::limits::{
+    BUNDLE_POLL_EVERY, CLOCK_LOOK_EVERY, DOUBT_PAUSE, REFUSED_IDENTITY_PAUSE, RENEWAL_PAUSE_MIN, SWEEP_EVERY,
+};
 use crate::output::Event;
 use crate::state::StateDir;
-use crate::tunnel::Shared;
+use crate::tunnel::{Doubt, Shared};
 
 /// The upkeep of one warpgate.
 pub(super) struct Upkeep {
@@ -23,8 +26,12 @@ pub(super) struct Upkeep {
     state: Option<StateDir>,
     schedule: RenewalSchedule,
     bundles: watch::Receiver<u64>,
+    doubts: watch::Receiver<Option<Doubt>>,
     next_poll: Instant,
     next_sweep: Instant,
+    /// When control is asked for another certificate because edges refuse the present one; `None`: none does.
+    ask_again: Option<Instant>,
+    asked_again: Option<Instant>,
 }
 
 impl Upkeep {
@@ -38,15 +45,17 @@ impl Upkeep {
         let schedule = shared.identity.get().renewal(&shared.entropy);
         let now = Instant::now();
         let first = if enrolled { jittered(BUNDLE_POLL_EVERY, &shared.entropy) } else { Duration::ZERO };
-        let bundles = shared.gate.bundles.changes();
         Self {
+            bundles: shared.gate.bundles.changes(),
+            doubts: shared.doubts.changes(),
             shared,
             service,
             state,
             schedule,
-            bundles,
             next_poll: now + first,
             next_sweep: now + SWEEP_EVERY,
+            ask_again: None,
+            asked_again: None,
         }
     }
 
@@ -58,9 +67,9 @@ impl Upkeep {
             let done = tokio::select! {
                 () = sleep(until_renewal.max(RENEWAL_PAUSE_MIN)) => self.renew_if_due().await,
                 () = sleep_until(self.next_poll) => self.poll().await,
-                () = shared.doubt.notified() => {
-                    // An edge says that our key or our place is gone: ask control itself, but not in a flood.
-                    self.next_poll = self.next_poll.min(Instant::now() + DOUBT_PAUSE);
+                () = at(self.ask_again) => self.renew_refused().await,
+                Ok(()) = self.doubts.changed() => {
+                    self.plan_for_doubt();
                     Ok(())
                 }
                 Ok(()) = self.bundles.changed() => {
@@ -83,37 +92,84 @@ impl Upkeep {
         if !self.schedule.is_due(self.shared.clock.now()) {
             return Ok(());
         }
-        let enrolled = self.service.enroll(Some(self.shared.instance)).await.and_then(|enrollment| {
-            // It may bring the very roots that its certificate needs.
-            self.shared.take_bundle(enrollment.bundle.clone());
-            enrollment.judge(&self.shared.gate.bundles.trust().get(), self.shared.clock.now())?;
-            Ok(enrollment)
-        });
-        let enrollment = match enrolled {
-            Ok(enrollment) => enrollment,
+        let Some(instance) = self.shared.instance() else { return Ok(()) };
+        if let Err(failure) = self.renew(Applicant::Renewing(instance)).await {
+            let now = self.shared.clock.now();
+            self.schedule.failed(now, &self.shared.entropy);
+            return self.after_failure(failure, self.schedule.wait(now));
+        }
+        Ok(())
+    }
+
+    /// Edges refuse our certificate: control gives another one, or says why not.
+    async fn renew_refused(&mut self) -> Result<(), ConnectFailure> {
+        self.asked_again = Some(Instant::now());
+        self.ask_again = None;
+        let Some(instance) = self.shared.instance() else { return Ok(()) };
+        let asked = self.renew(Applicant::Refused(instance)).await;
+        let outcome = match asked {
+            Ok(()) => Ok(()),
             Err(failure) => {
-                let now = self.shared.clock.now();
-                self.schedule.failed(now, &self.shared.entropy);
-                return self.after_failure(failure, self.schedule.wait(now));
+                let again = !failure.by_control;
+                let outcome = self.after_failure(failure, REFUSED_IDENTITY_PAUSE);
+                if again {
+                    self.ask_again = Some(Instant::now() + REFUSED_IDENTITY_PAUSE);
+                }
+                outcome
             }
         };
+        self.shared.doubts.settle(Doubt::Identity);
+        outcome
+    }
+
+    async fn renew(&mut self, applicant: Applicant) -> Result<(), ConnectFailure> {
+        let edges = self.edges();
+        let enrollment = self.service.enroll(applicant, &edges).await?;
+        // It may bring the very roots that its certificate needs.
+        self.shared.take_bundle(enrollment.bundle.clone());
         let now = self.shared.clock.now();
+        enrollment.judge(&self.shared.gate.bundles.trust().get(), now)?;
+        let before = self.shared.identity.get().name().clone();
         let identity = enrollment.identity;
         self.schedule.renewed(identity.not_before(), identity.not_after(), &self.shared.entropy);
         self.shared.reporter.works("control ");
+        if *identity.name() != before {
+            let text =
+                format!("control gave this warpgate another name, {}: {before} was evicted", identity.name());
+            self.shared.reporter.tell(Event::Note { text });
+        }
         self.shared.reporter.tell(Event::Renewed {
             valid_s: identity.not_after().since(now).as_secs(),
             renews_s: self.schedule.wait(now).as_secs(),
         });
-        self.shared.identity.replace(identity);
-        self.shared.renewals.send_modify(|count| *count += 1);
+        self.shared.renewed(identity);
         self.save();
         Ok(())
     }
 
+    /// What edges make doubtful is asked of control itself, soon but not in a flood.
+    fn plan_for_doubt(&mut self) {
+        let soon = Instant::now() + DOUBT_PAUSE;
+        match *self.doubts.borrow_and_update() {
+            Some(Doubt::Key) => self.next_poll = self.next_poll.min(soon),
+            Some(Doubt::Identity) => {
+                let pause_over = self.asked_again.map_or(soon, |asked| asked + REFUSED_IDENTITY_PAUSE);
+                self.ask_again.get_or_insert(soon.max(pause_over));
+            }
+            None => {}
+        }
+    }
+
+    /// Where the connect service may be reached when its own name leads nowhere.
+    fn edges(&self) -> Vec<EdgeAddress> {
+        self.shared.gate.bundles.current().edges.clone()
+    }
+
     async fn poll(&mut self) -> Result<(), ConnectFailure> {
         let have = self.shared.gate.bundles.current().revision();
-        let answer = self.service.newer_bundle(have).await;
+        let edges = self.edges();
+        let answer = self.service.newer_bundle(have, &edges).await;
+        self.shared.doubts.settle(Doubt::Key);
         let wait = jittered(BUNDLE_POLL_EVERY, &self.shared.entropy);
         self.next_poll = Instant::now() + wait;
         match answer {
@@ -128,10 +184,10 @@ impl Upkeep {
         }
     }
 
-    /// Gives up only if control says so and no edge says otherwise: an edge relays the answer, and one edge's
-    /// word must not stop a warpgate that others serve.
+    /// Gives up only if control says so and no edge says otherwise: an edge may relay the answer, and one edge's
+    /// word must not stop a warpgate that others serve. What went wrong on the way is never a reason.
     fn after_failure(&self, failure: ConnectFailure, wait: Duration) -> Result<(), ConnectFailure> {
-        if failure.is_final && self.shared.status.borrow().connected() == 0 {
+        if failure.is_final && failure.by_control && self.shared.status.borrow().connected() == 0 {
             return Err(failure);
         }
         self.shared.reporter.tell_failure(&format!("control {}", failure.code), |repeats| {
@@ -166,5 +222,13 @@ impl Upkeep {
         if let Err(why) = std::thread::Builder::new().name("state".to_owned()).spawn(write) {
             info!(%why, "No thread to keep the state");
         }
+    }
+}
+
+/// Resolves then; never, without a time.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }

@@ -8,6 +8,7 @@ use tunnel_proto::connect::{Refusal, refusal};
 
 use crate::bundle::Rejected;
 use crate::exit::Exit;
+use crate::limits::ENROLL_EXCHANGE_MAX;
 
 /// Why control did not give what was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,7 +24,12 @@ pub struct ConnectFailure {
     pub exit: Exit,
     /// Whether asking again is useless until a person did something.
     pub is_final: bool,
+    /// Control's own answer, as opposed to what went wrong on the way to it.
+    pub by_control: bool,
 }
+
+/// An operator took this warpgate's certificate away; its key may still be good.
+const WARPGATE_EVICTED: &str = "warpgate.evicted";
 
 impl ConnectFailure {
     fn new(code: &str, message: impl Into<String>, next: &str) -> Self {
@@ -34,6 +40,7 @@ impl ConnectFailure {
             next,
             exit: Exit::ControlUnreachable,
             is_final: false,
+            by_control: false,
         }
     }
 
@@ -43,9 +50,9 @@ impl ConnectFailure {
 
     pub(super) fn refused(refusal: &Refusal) -> Self {
         let message = refusal.message.trim_end_matches('.');
-        let failure = Self::new(&refusal.code, message, &refusal.next);
+        let failure = Self { by_control: true, ..Self::new(&refusal.code, message, &refusal.next) };
         match refusal.code.as_str() {
-            refusal::KEY_REVOKED | refusal::KEY_EXPIRED => failure.ends(Exit::KeyRevoked),
+            refusal::KEY_REVOKED | refusal::KEY_EXPIRED | WARPGATE_EVICTED => failure.ends(Exit::KeyRevoked),
             refusal::CLOCK_SKEW => failure.ends(Exit::ClockSkew),
             refusal::AGENT_TOO_OLD => failure.ends(Exit::TooOld),
             refusal::ENVIRONMENT_UNKNOWN => failure.ends(Exit::KeyInvalid),
@@ -83,6 +90,17 @@ impl ConnectFailure {
             why,
             "check that this machine reaches that host and port, over UDP or TCP, and that the platform runs",
         )
+    }
+
+    pub(super) fn slow() -> Self {
+        Self::unreachable(format!("no answer within {} s", ENROLL_EXCHANGE_MAX.as_secs()))
+    }
+
+    /// The service was looked for through this many edges too.
+    pub(super) fn after_detours(self, edges: usize) -> Self {
+        let through =
+            if edges == 1 { "the known edge".to_owned() } else { format!("any of {edges} known edges") };
+        Self { message: format!("{}; nor through {through}", self.message), ..self }
     }
 
     pub(super) fn bad_answer(why: &str) -> Self {
@@ -129,6 +147,7 @@ mod tests {
             (refusal::ENVIRONMENT_UNKNOWN, Exit::KeyInvalid, true),
             (refusal::KEY_REVOKED, Exit::KeyRevoked, true),
             (refusal::KEY_EXPIRED, Exit::KeyRevoked, true),
+            (WARPGATE_EVICTED, Exit::KeyRevoked, true),
             (refusal::CLOCK_SKEW, Exit::ClockSkew, true),
             (refusal::AGENT_TOO_OLD, Exit::TooOld, true),
             ("key.some_newer_word", Exit::KeyInvalid, true),
@@ -140,6 +159,7 @@ mod tests {
             let refusal = Refusal { code: code.into(), message: "No.".into(), next: "Ask.".into() };
             let failure = ConnectFailure::refused(&refusal);
             assert_eq!((failure.exit, failure.is_final), (exit, is_final), "{code}");
+            assert!(failure.by_control && !ConnectFailure::slow().by_control);
             assert_eq!((failure.message.as_str(), failure.next.as_str()), ("No", "Ask."));
         }
     }

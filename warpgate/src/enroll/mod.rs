@@ -4,13 +4,15 @@
 //! it belongs to the right installation. The key pair is made here and stays here; only a CSR leaves (R20).
 
 mod failure;
-mod transport;
+mod quic;
+mod tcp;
+mod way;
 
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use mezusphere_model::bundle::SignedBundle;
+use mezusphere_model::bundle::{EdgeAddress, SignedBundle};
 use mezusphere_model::connection_key::ConnectionKey;
 use mezusphere_model::id::WarpgateId;
 use mezusphere_model::{Clock, Timestamp};
@@ -20,25 +22,55 @@ use tokio::time::Instant;
 use tunnel_proto::connect::{BundleQuery, Enroll, Enrolled, Reply, Request};
 
 pub use failure::ConnectFailure;
-pub use transport::Transport;
+pub use way::Transport;
 
 use crate::limits::CLOCK_SKEW_MAX;
 use crate::tunnel::Network;
+use way::Ways;
+
+/// TLS alert 120 (RFC 7301 §3.2): whoever answered does not speak the protocol that was asked for.
+const NO_APPLICATION_PROTOCOL: u8 = 120;
 
 /// The connect service a connection key names.
 pub struct ConnectService {
-    network: Network,
+    ways: Ways,
     key: ConnectionKey,
     clock: Clock,
     hostname: String,
+}
+
+/// Who asks for a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applicant {
+    /// A warpgate that has no name yet.
+    New,
+    /// This one, for its next certificate.
+    Renewing(WarpgateId),
+    /// This one, whose certificate edges refuse: control may give it another name, or say why not.
+    Refused(WarpgateId),
+}
+
+impl Applicant {
+    fn known_as(self) -> Option<WarpgateId> {
+        match self {
+            Self::New => None,
+            Self::Renewing(id) | Self::Refused(id) => Some(id),
+        }
+    }
+
+    /// Whether the certificate may name this instance.
+    fn may_become(self, given: WarpgateId) -> bool {
+        match self {
+            Self::Renewing(id) => id == given,
+            Self::New | Self::Refused(_) => true,
+        }
+    }
 }
 
 /// What enrollment gave.
 pub struct Enrollment {
     /// Our certificate with its key.
     pub identity: NodeIdentity,
-    /// Which instance we are.
-    pub instance: WarpgateId,
     /// The environment's bundle; not verified yet.
     pub bundle: SignedBundle,
     /// Trust in the key's root alone: what the first bundle is judged by.
@@ -68,7 +100,7 @@ impl Enrollment {
 impl ConnectService {
     /// The service of `key`, dialled from `network`; `hostname` is told to control for people to read.
     pub fn new(network: Network, key: ConnectionKey, clock: Clock, hostname: String) -> Self {
-        Self { network, key, clock, hostname }
+        Self { ways: Ways::new(network, clock.clone()), key, clock, hostname }
     }
 
     /// Host and port, for people.
@@ -81,20 +113,24 @@ impl ConnectService {
         &self.key
     }
 
-    /// Gets a certificate for a new key, as `instance` if we are one already.
-    pub async fn enroll(&self, instance: Option<WarpgateId>) -> Result<Enrollment, ConnectFailure> {
+    /// Gets a certificate for a new key. `edges` are asked if the service's own name leads nowhere.
+    pub async fn enroll(
+        &self,
+        applicant: Applicant,
+        edges: &[EdgeAddress],
+    ) -> Result<Enrollment, ConnectFailure> {
         let node_key = NodeKey::generate().map_err(|why| ConnectFailure::fault(why.to_string()))?;
         let csr = node_key.csr_der().map_err(|why| ConnectFailure::fault(why.to_string()))?;
         let request = Request::Enroll(Enroll {
             key: self.key.key.clone(),
             environment: self.key.environment,
             csr_der: BASE64.encode(csr),
-            instance,
+            instance: applicant.known_as(),
             agent: crate::AGENT.to_owned(),
             hostname: self.hostname.clone(),
         });
         let (asked_at, start) = (self.clock.now(), Instant::now());
-        let (reply, transport) = self.ask(&request).await?;
+        let (reply, transport) = self.ask(&request, edges).await?;
         let took = start.elapsed();
         let enrolled = match reply {
             Reply::Enrolled(enrolled) => *enrolled,
@@ -104,42 +140,48 @@ impl ConnectService {
         let identity = NodeIdentity::from_pem(&enrolled.chain_pem, node_key)
             .map_err(|why| ConnectFailure::bad_answer(&why.to_string()))?;
         let node = identity.name().role;
-        if !self.is_ours(&node, enrolled.warpgate, instance) {
+        if !self.is_ours(&node, enrolled.warpgate, applicant) {
             return Err(ConnectFailure::bad_answer("the certificate names another node"));
         }
         self.accept(enrolled, identity, transport, took, asked_at.after(took / 2))
     }
 
     /// The environment's bundle, if there is one newer than `have_revision`; not verified yet.
-    pub async fn newer_bundle(&self, have_revision: u64) -> Result<Option<SignedBundle>, ConnectFailure> {
+    pub async fn newer_bundle(
+        &self,
+        have_revision: u64,
+        edges: &[EdgeAddress],
+    ) -> Result<Option<SignedBundle>, ConnectFailure> {
         let request = Request::Bundle(BundleQuery {
             key: self.key.key.clone(),
             environment: self.key.environment,
             have_revision,
         });
-        match self.ask(&request).await?.0 {
+        match self.ask(&request, edges).await?.0 {
             Reply::Bundle { bundle } => Ok(bundle),
             Reply::Refused(refusal) => Err(ConnectFailure::refused(&refusal)),
             Reply::Enrolled(_) => Err(ConnectFailure::bad_answer("it answered another question")),
         }
     }
 
-    async fn ask(&self, request: &Request) -> Result<(Reply, Transport), ConnectFailure> {
+    async fn ask(
+        &self,
+        request: &Request,
+        edges: &[EdgeAddress],
+    ) -> Result<(Reply, Transport), ConnectFailure> {
         let json = request.to_json().map_err(|why| ConnectFailure::fault(why.to_string()))?;
         let framed =
             tunnel_proto::connect::frame(&json).map_err(|why| ConnectFailure::fault(why.to_string()))?;
-        let (answer, transport) = transport::ask(&self.network, &self.key, &self.clock, &framed).await?;
+        let (answer, transport) = self.ways.ask(&self.key, &framed, edges).await?;
         let reply = Reply::from_json(&answer).map_err(|why| ConnectFailure::bad_answer(&why.to_string()))?;
         Ok((reply, transport))
     }
 
-    /// Whether a certificate names this warpgate: of the key's environment, and the instance it was before.
-    fn is_ours(&self, node: &Role, given: WarpgateId, before: Option<WarpgateId>) -> bool {
+    /// Whether a certificate names this warpgate: of the key's environment, and an instance it may be.
+    fn is_ours(&self, node: &Role, given: WarpgateId, applicant: Applicant) -> bool {
         match node {
             Role::Warpgate { environment, id, .. } => {
-                *environment == self.key.environment
-                    && *id == given
-                    && before.is_none_or(|before| before == *id)
+                *environment == self.key.environment && *id == given && applicant.may_become(*id)
             }
             Role::Edge(_) | Role::Control(_) => false,
         }
@@ -168,7 +210,6 @@ impl ConnectService {
         let pinned = Trust::from_pin(&self.key.root, &candidates).map_err(|why| bad(why.to_string()))?;
         Ok(Enrollment {
             identity,
-            instance: enrolled.warpgate,
             bundle: enrolled.bundle,
             pinned,
             account: enrolled.account,

@@ -156,6 +156,13 @@ pub enum Event {
         /// How long the probe took from the edge and back, in microseconds.
         round_trip_us: u64,
     },
+    /// How many edges have a tunnel has changed since it was last told.
+    Edges {
+        /// Edges with a tunnel.
+        connected: usize,
+        /// Edges there are.
+        total: usize,
+    },
     /// A signal came.
     Draining {
         /// Exchanges that are running.

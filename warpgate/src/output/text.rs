@@ -54,7 +54,7 @@ pub(super) fn render(event: &Event, style: Style) -> String {
             }
         }
         Event::EdgeConnected { name, remote, rtt_us, replaced, .. } => {
-            let what = if *replaced { "reconnected with the new certificate" } else { "connected" };
+            let what = if *replaced { "reconnected, old tunnel finishes" } else { "connected" };
             good(
                 style,
                 &format!("edge {}", clean(name)),
@@ -65,7 +65,7 @@ pub(super) fn render(event: &Event, style: Style) -> String {
             let again = match retry_ms {
                 Some(0) => "trying again".to_owned(),
                 Some(wait) => format!("next try in {}", brief(Duration::from_millis(*wait))),
-                None => "not tried again until the environment or the certificate changes".to_owned(),
+                None => "left alone until the environment or the certificate changes".to_owned(),
             };
             let text = format!("{message} ({code}); {again}{}", more(*repeats));
             bad(style, &format!("edge {}", clean(name)), &text) + &next_step(next)
@@ -98,10 +98,18 @@ pub(super) fn render(event: &Event, style: Style) -> String {
                 n => format!(" ({n} upstreams down)"),
             };
             format!(
-                "Ready: {edges}/{edges_total} {}, {routes} {}{down}.   Ctrl+C drains (30 s), twice stops now\n",
+                "Ready: {edges} of {edges_total} {}, {routes} {}{down}.   Ctrl+C drains (30 s), twice stops now\n",
                 plural(*edges_total, "edge"),
                 plural(*routes, "route"),
             )
+        }
+        Event::Edges { connected: 0, total } => {
+            let text = format!("0 of {total} connected: no request comes through until one is back");
+            bad(style, "edges", &text)
+        }
+        Event::Edges { connected, total } => {
+            let mark = if connected == total { good } else { bad };
+            mark(style, "edges", &format!("{connected} of {total} connected"))
         }
         Event::Draining { exchanges: 0, .. } => "Stopping: nothing is running.\n".to_owned(),
         Event::Draining { exchanges, grace_s } => format!(
@@ -281,7 +289,10 @@ mod tests {
                     route("https://shop.example/x", None, "public", None),
                 ],
             },
-            Event::Ready { edges: 1, edges_total: 2, routes: 2, upstreams_down: 1, round_trip_us: 400 },
+            Event::Ready { edges: 1, edges_total: 3, routes: 2, upstreams_down: 1, round_trip_us: 400 },
+            Event::Edges { connected: 3, total: 3 },
+            Event::Edges { connected: 2, total: 3 },
+            Event::Edges { connected: 0, total: 3 },
         ];
         let (out, _) = print_all(Format::Text(Style::Plain), events);
         let expected = "\
@@ -292,7 +303,10 @@ warpgate 0.1.0  linux/x86_64  (web-01)
 Routes (bundle v42)
   https://shop.example/api/*   → default http://127.0.0.1:8080           auth required · role=customer   up: 200 (4 ms)
   https://shop.example/x       → default not declared by this warpgate   public
-Ready: 1/2 edges, 2 routes (1 upstream down).   Ctrl+C drains (30 s), twice stops now
+Ready: 1 of 3 edges, 2 routes (1 upstream down).   Ctrl+C drains (30 s), twice stops now
+✓ edges           3 of 3 connected
+! edges           2 of 3 connected
+! edges           0 of 3 connected: no request comes through until one is back
 ";
         assert_eq!(out, expected);
     }

@@ -8,6 +8,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use mezusphere_model::Timestamp;
 use mezusphere_model::bundle::EdgeAddress;
+use mezusphere_model::id::WarpgateId;
 use mezusphere_pki::tls::tunnel_client_config;
 use mezusphere_pki::{EDGE_DNS_NAME, ExpectedRole, Peer, PeerError, Trust, verify_peer};
 use quinn::crypto::rustls::QuicClientConfig;
@@ -47,6 +48,7 @@ pub(super) async fn dial(shared: &Shared, edge: &EdgeAddress) -> Result<Tunnel, 
     let config = client_config(shared, edge)?;
     // Read before the handshake, so that a renewal in between only makes the tunnel end early.
     let own_end = shared.identity.get().not_after();
+    let instance = shared.instance().ok_or_else(|| Failure::setup(&"our certificate is no warpgate's"))?;
     let addresses = resolve(&edge.host, edge.port).await?;
     let mut attempts: FuturesUnordered<_> = (0_u32..)
         .zip(addresses)
@@ -62,7 +64,7 @@ pub(super) async fn dial(shared: &Shared, edge: &EdgeAddress) -> Result<Tunnel, 
     while let Some(attempt) = attempts.next().await {
         match attempt {
             // The other attempts are dropped with this, and their connections closed.
-            Ok(connection) => return greet(shared, edge, connection, own_end).await,
+            Ok(connection) => return greet(shared, edge, connection, (own_end, instance)).await,
             Err(failure) if told == Failure::no_answer() => told = failure, // an answer tells more than silence
             Err(_) => {}
         }
@@ -98,12 +100,12 @@ async fn greet(
     shared: &Shared,
     edge: &EdgeAddress,
     connection: Connection,
-    own_end: Timestamp,
+    (own_end, instance): (Timestamp, WarpgateId),
 ) -> Result<Tunnel, Failure> {
     let chain = peer_chain(&connection);
     let peer = Peer::read(&chain).map_err(|why| Failure::setup(&why))?;
     let (send, receive) = connection.open_bi().await.map_err(|why| Failure::from(&why))?;
-    let mut control = Control::new(hello(shared), send, receive);
+    let mut control = Control::new(hello(shared, instance), send, receive);
     let welcome = loop {
         match control.next().await {
             WarpgateEvent::Welcomed(welcome) => break welcome,
@@ -123,11 +125,11 @@ async fn greet(
     Ok(Tunnel { connection, control, welcome, ends_at, chain, edge: edge.clone() })
 }
 
-fn hello(shared: &Shared) -> Hello {
+fn hello(shared: &Shared, instance: WarpgateId) -> Hello {
     Hello {
         versions: VERSIONS,
         agent: crate::AGENT.to_owned(),
-        instance: shared.instance,
+        instance,
         index: 0,
         count: 1,
         upstreams: shared.upstream_names.clone(),

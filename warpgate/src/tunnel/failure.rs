@@ -5,11 +5,11 @@ use std::time::Duration;
 use mezusphere_pki::PeerError;
 use mezusphere_pki::alert::{Sentence, alert_of_quic_error, own_error_sentence, peer_error_sentence};
 use quinn::{ConnectError, ConnectionError};
-use tunnel_proto::codes::CloseCode;
+use tunnel_proto::codes::{CloseCode, RefusalCode};
 use tunnel_proto::control::{Refused, SessionEnd};
 
-use crate::backoff::Backoff;
-use crate::limits::{DIAL_SILENCE_MAX, DO_NOT_RETRY_FOR, RETRY_AFTER_MAX};
+use super::again::{Again, Doubt};
+use crate::limits::DIAL_SILENCE_MAX;
 use crate::resolve::ResolveError;
 
 /// Why a tunnel could not be made, or ended.
@@ -21,33 +21,31 @@ pub(crate) struct Failure {
     pub(crate) message: String,
     /// What to do, if there is something.
     pub(crate) next: String,
-    again: Again,
-}
-
-/// When to try again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Again {
-    /// After the back-off.
-    Soon,
-    /// Not before this.
-    After(Duration),
-    /// Not until a person or control did something.
-    NotUntilChange,
+    /// When to try again.
+    pub(super) again: Again,
+    /// What control should be asked because of it.
+    pub(super) doubt: Option<Doubt>,
 }
 
 impl Failure {
     fn new(code: &str, message: impl Into<String>, next: &str) -> Self {
-        Self { code: code.to_owned(), message: message.into(), next: next.to_owned(), again: Again::Soon }
+        Self {
+            code: code.to_owned(),
+            message: message.into(),
+            next: next.to_owned(),
+            again: Again::Soon,
+            doubt: None,
+        }
     }
 
-    /// How long to wait before the next try, and whether a change of bundle or certificate should end the wait.
-    pub(super) fn wait(&self, backoff: &mut Backoff) -> (Duration, bool) {
-        let soon = backoff.wait();
-        match self.again {
-            Again::Soon => (soon, false),
-            Again::After(least) => (least.min(RETRY_AFTER_MAX).saturating_add(soon), true),
-            Again::NotUntilChange => (DO_NOT_RETRY_FOR.saturating_add(soon), true),
-        }
+    /// The edge does not take this warpgate for what it says it is; `doubt` is what control should settle.
+    fn doubting(self, doubt: Doubt) -> Self {
+        Self { again: Again::NotUntilChange, doubt: Some(doubt), ..self }
+    }
+
+    /// Whether another warpgate with our identity took its place.
+    pub(super) fn is_replaced(&self) -> bool {
+        self.again == Again::Replaced
     }
 
     pub(super) fn not_dialled(why: &ConnectError) -> Self {
@@ -88,9 +86,8 @@ impl Failure {
     /// The newest bundle does not trust the edge any more.
     pub(super) fn untrusted(why: &PeerError) -> Self {
         if let PeerError::Denied(_) = why {
-            let mut failure = Self::new("tunnel.edge_evicted", "this edge was evicted by an operator", "");
-            failure.again = Again::NotUntilChange;
-            return failure;
+            let failure = Self::new("tunnel.edge_evicted", "this edge was evicted by an operator", "");
+            return Self { again: Again::NotUntilChange, ..failure };
         }
         Self::new("tunnel.edge_untrusted", why.to_string(), "")
     }
@@ -104,12 +101,19 @@ impl Failure {
         if failure.message.is_empty() {
             "the edge refused this warpgate".clone_into(&mut failure.message);
         }
-        failure.again = match refused.retry_after_ms {
+        failure.again = match (refused.code, refused.retry_after_ms) {
             _ if refused.do_not_retry || refused.code.is_final() => Again::NotUntilChange,
-            Some(ms) => Again::After(Duration::from_millis(ms)),
-            None => Again::Soon,
+            (RefusalCode::Draining, Some(ms)) => Again::AfterStop(Duration::from_millis(ms)),
+            (_, Some(ms)) => Again::After(Duration::from_millis(ms)),
+            (_, None) => Again::Soon,
         };
-        failure
+        match refused.code {
+            RefusalCode::KeyRevoked => failure.doubting(Doubt::Identity),
+            RefusalCode::EnvironmentUnknown => failure.doubting(Doubt::Key),
+            // A newer edge may have a reason this version has no word for.
+            RefusalCode::Internal if refused.do_not_retry => failure.doubting(Doubt::Key),
+            _ => failure,
+        }
     }
 }
 
@@ -169,57 +173,66 @@ impl From<&ConnectionError> for Failure {
 }
 
 fn closed(code: CloseCode, reason: &[u8]) -> Failure {
-    let reason = String::from_utf8_lossy(reason);
-    let (message, again) = match code {
-        CloseCode::Done => ("the edge is stopping", Again::Soon),
-        CloseCode::Refused => ("the edge refused this warpgate", Again::Soon),
-        CloseCode::Protocol => ("the edge says that this warpgate broke the protocol", Again::Soon),
-        CloseCode::HandshakeTimeout => ("the edge got no greeting in time", Again::Soon),
-        CloseCode::Silent => ("the edge heard nothing from here for too long", Again::Soon),
-        CloseCode::CertificateEnded => ("this warpgate's certificate has ended", Again::Soon),
-        CloseCode::Evicted => (
-            "this warpgate was evicted or its key revoked; ask an operator for a new key",
-            Again::NotUntilChange,
-        ),
-        CloseCode::Replaced => ("a newer connection of this warpgate took its place", Again::Soon),
-        CloseCode::WrongProtocol => ("whoever answered speaks no tunnel", Again::Soon),
-        CloseCode::Internal => ("the edge had a fault", Again::Soon),
+    let (message, next) = match code {
+        CloseCode::Done => ("the edge is stopping", ""),
+        CloseCode::Refused => ("the edge refused this warpgate", "the edge's log has the reason"),
+        CloseCode::Protocol => {
+            ("the edge says that this warpgate broke the protocol", "upgrade the older of edge and warpgate")
+        }
+        CloseCode::HandshakeTimeout => ("the edge got no greeting in time", ""),
+        CloseCode::Silent => ("the edge heard nothing from here for too long", ""),
+        CloseCode::CertificateEnded => ("this warpgate's certificate has ended", ""),
+        CloseCode::Evicted => ("this warpgate was evicted, or its key revoked", ""),
+        CloseCode::Replaced => ("another warpgate with this one's identity took its place", REPLACED_NEXT),
+        CloseCode::WrongProtocol => ("whoever answered speaks no tunnel", "check the edge's host and port"),
+        CloseCode::Internal => ("the edge had a fault", ""),
     };
-    let message = if reason.is_empty() { message.to_owned() } else { format!("{message}: {reason}") };
-    Failure { again, ..Failure::new(&format!("tunnel.{}", code.name()), message, "") }
+    let reason = String::from_utf8_lossy(reason);
+    let code_alone = reason.is_empty() || reason == code.name();
+    let message = if code_alone { message.to_owned() } else { format!("{message}: {reason}") };
+    let failure = Failure::new(&format!("tunnel.{}", code.name()), message, next);
+    match code {
+        CloseCode::Evicted => failure.doubting(Doubt::Identity),
+        CloseCode::Replaced => Failure { again: Again::Replaced, ..failure },
+        _ => failure,
+    }
 }
 
+const REPLACED_NEXT: &str = "if two run with a copy of one state directory, stop one of them, or remove the state \
+                             directory of one and start it again";
+
 fn sentence(sentence: Sentence) -> Failure {
-    let mut failure = Failure::new(sentence.code, sentence.what.trim_end_matches('.'), sentence.next);
-    if sentence.code == "trust.evicted" {
-        failure.again = Again::NotUntilChange;
-    }
-    failure
+    let failure = Failure::new(sentence.code, sentence.what.trim_end_matches('.'), sentence.next);
+    if sentence.code == "trust.evicted" { failure.doubting(Doubt::Identity) } else { failure }
 }
 
 #[cfg(test)]
 mod tests {
-    use mezusphere_model::Entropy;
-    use tunnel_proto::control::RefusalCode;
-
     use super::*;
-    use crate::limits::DIAL_BACKOFF;
 
-    fn refused(retry_after_ms: Option<u64>, do_not_retry: bool) -> Refused {
-        Refused { code: RefusalCode::Busy, message: "full".into(), retry_after_ms, do_not_retry }
+    fn refused(code: RefusalCode, retry_after_ms: Option<u64>, do_not_retry: bool) -> Failure {
+        Failure::refused(&Refused { code, message: "full".into(), retry_after_ms, do_not_retry })
     }
 
     #[test]
-    fn retry_after_and_do_not_retry_are_obeyed_within_bounds() {
-        let mut backoff = Backoff::new(DIAL_BACKOFF, Entropy::counting());
-        let mut wait = |refused: &Refused| Failure::refused(refused).wait(&mut backoff).0;
-        assert!(wait(&refused(None, false)) <= DIAL_BACKOFF.1);
-        assert!(wait(&refused(Some(20_000), false)) >= Duration::from_secs(20));
-        assert!(wait(&refused(Some(u64::MAX), false)) <= RETRY_AFTER_MAX + DIAL_BACKOFF.1);
-        assert!(wait(&refused(Some(5), true)) >= DO_NOT_RETRY_FOR);
-        let mut gone = refused(None, false);
-        gone.code = RefusalCode::KeyRevoked;
-        assert!(wait(&gone) >= DO_NOT_RETRY_FOR);
+    fn a_refusal_says_when_to_come_back_and_what_control_is_asked() {
+        use RefusalCode::{Busy, Draining, EnvironmentUnknown, KeyRevoked, Quota, Version};
+        let (second, after) = (Some(1000), Duration::from_secs(1));
+        let rows = [
+            (Busy, None, false, Again::Soon, None),
+            (Busy, second, false, Again::After(after), None),
+            (Draining, second, false, Again::AfterStop(after), None),
+            (Quota, second, true, Again::NotUntilChange, None),
+            (Version, None, false, Again::NotUntilChange, None),
+            (KeyRevoked, None, false, Again::NotUntilChange, Some(Doubt::Identity)),
+            (EnvironmentUnknown, None, false, Again::NotUntilChange, Some(Doubt::Key)),
+            (RefusalCode::Internal, None, false, Again::Soon, None),
+            (RefusalCode::Internal, None, true, Again::NotUntilChange, Some(Doubt::Key)),
+        ];
+        for (code, retry_after, do_not_retry, again, doubt) in rows {
+            let failure = refused(code, retry_after, do_not_retry);
+            assert_eq!((failure.again, failure.doubt), (again, doubt), "{code}");
+        }
     }
 
     #[test]
@@ -244,6 +257,9 @@ mod tests {
             };
             let failure = Failure::from(&ConnectionError::ApplicationClosed(close));
             assert!(failure.code.starts_with("tunnel.") && !failure.message.is_empty());
+            assert_eq!(failure.is_replaced(), *code == CloseCode::Replaced);
+            assert_eq!(failure.doubt.is_some(), *code == CloseCode::Evicted);
         }
+        assert_eq!(closed(CloseCode::Done, b"done").message, "the edge is stopping", "the code says it");
     }
 }

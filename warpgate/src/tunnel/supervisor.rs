@@ -1,7 +1,8 @@
-//! Keeps one tunnel to one edge: dials, dials again, replaces the tunnel before a certificate ends.
+//! Keeps one tunnel to one edge: dials, dials again, replaces the tunnel before a certificate ends or when the
+//! edge moves.
 //!
 //! A replacement is made before the old tunnel is let go, and the old one finishes what it began, so
-//! that a renewal drops no request.
+//! that neither a renewal nor a move drops a request.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,25 +13,26 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::again::{Again, Pause, Waits};
 use super::dial::{Tunnel, dial};
+use super::edges::Order;
 use super::failure::Failure;
 use super::live::{Live, Notice};
-use super::{EdgeState, Orders, Shared};
-use crate::backoff::Backoff;
-use crate::limits::{CLOCK_LOOK_EVERY, DIAL_BACKOFF, DIAL_STABLE_AFTER, RENEWAL_PAUSE_MIN};
+use super::{EdgeState, Shared};
+use crate::limits::{CLOCK_LOOK_EVERY, RENEWAL_PAUSE_MIN};
 use crate::output::Event;
 
 /// One edge's supervisor.
 pub(super) struct Supervisor {
     shared: Arc<Shared>,
     edge: EdgeAddress,
-    orders: watch::Receiver<Orders>,
+    orders: watch::Receiver<Order>,
     /// Wakes when there is a new certificate.
     renewals: watch::Receiver<u64>,
     current: Option<Live>,
     /// Tunnels that finish what they began.
     retiring: JoinSet<()>,
-    backoff: Backoff,
+    waits: Waits,
 }
 
 /// Why the supervisor stops waiting.
@@ -39,42 +41,66 @@ enum Turn {
     Leave,
 }
 
+/// What became of a dial.
+enum Attempt {
+    Up(Tunnel),
+    Failed(Failure),
+    /// The edge is elsewhere now.
+    Moved,
+    Dismissed,
+}
+
+/// A new order.
+enum Ordered {
+    /// The edge is to be dialled at another place.
+    Move,
+    Leave,
+}
+
 impl Supervisor {
-    pub(super) fn new(shared: Arc<Shared>, edge: EdgeAddress, orders: watch::Receiver<Orders>) -> Self {
-        let backoff = Backoff::new(DIAL_BACKOFF, shared.entropy.clone());
+    pub(super) fn new(shared: Arc<Shared>, edge: EdgeAddress, orders: watch::Receiver<Order>) -> Self {
+        let waits = Waits::new(&shared.entropy);
         let renewals = shared.renewals.subscribe();
-        Self { shared, edge, orders, renewals, current: None, retiring: JoinSet::new(), backoff }
+        Self { shared, edge, orders, renewals, current: None, retiring: JoinSet::new(), waits }
     }
 
-    /// Runs until it is ordered to leave, and its tunnels are done.
-    pub(super) async fn run(mut self) {
-        loop {
-            let turn = match self.attempt().await {
-                Some(Ok(tunnel)) => {
+    /// Dials for the first time `after` this, and runs until it is ordered to leave and its tunnels are done.
+    pub(super) async fn run(mut self, after: Duration) {
+        let mut turn = self.pause(Pause::of(after)).await;
+        while matches!(turn, Turn::Dial) {
+            turn = match self.attempt().await {
+                Attempt::Up(tunnel) => {
                     self.adopt(tunnel);
                     self.stay().await
                 }
-                Some(Err(failure)) => self.after_failure(&failure).await,
-                None => Turn::Leave,
+                Attempt::Failed(failure) => self.after_failure(&failure).await,
+                Attempt::Moved => Turn::Dial,
+                Attempt::Dismissed => Turn::Leave,
             };
-            if matches!(turn, Turn::Leave) {
-                break;
-            }
         }
         self.leave().await;
     }
 
-    /// Dials; `None` if it is ordered to leave meanwhile.
-    async fn attempt(&mut self) -> Option<Result<Tunnel, Failure>> {
+    async fn attempt(&mut self) -> Attempt {
         self.renewals.mark_unchanged();
         let shared = Arc::clone(&self.shared);
         let edge = self.edge.clone();
         let mut dialling = std::pin::pin!(dial(&shared, &edge));
         loop {
             tokio::select! {
-                dialled = &mut dialling => return Some(dialled),
-                () = ordered_away(&mut self.orders) => return None,
-                notice = next_notice(self.current.as_mut()) => self.on_notice_while_dialling(&notice),
+                dialled = &mut dialling => return match dialled {
+                    Ok(tunnel) => Attempt::Up(tunnel),
+                    Err(failure) => Attempt::Failed(failure),
+                },
+                ordered = next_order(&mut self.orders, &mut self.edge) => return match ordered {
+                    Ordered::Move => Attempt::Moved,
+                    Ordered::Leave => Attempt::Dismissed,
+                },
+                notice = next_notice(self.current.as_mut()) => match notice {
+                    // The edge may close the old tunnel before its Welcome on the new one was read.
+                    Notice::Ended(failure) if failure.is_replaced() => self.current = None,
+                    notice => self.on_notice_without_one(&notice),
+                },
             }
         }
     }
@@ -94,7 +120,7 @@ impl Supervisor {
         if let Some(old) = self.current.replace(live) {
             self.retiring.spawn(old.retire());
         }
-        self.shared.set_state(self.edge.id, EdgeState::Connected { round_trip: None });
+        self.set_state(EdgeState::Connected { round_trip: None });
     }
 
     /// Waits while the tunnel is good; says what to do next.
@@ -106,19 +132,19 @@ impl Supervisor {
             tokio::select! {
                 notice = next_notice(self.current.as_mut()) => match notice {
                     Notice::Proven(round_trip) => {
-                        self.shared.set_state(self.edge.id, EdgeState::Connected { round_trip: Some(round_trip) });
+                        self.set_state(EdgeState::Connected { round_trip: Some(round_trip) });
                     }
                     Notice::EdgeDrains => {
                         let text = "the edge is stopping; requests that run may finish".to_owned();
                         self.shared.tell(self.left(text));
                         self.set_aside();
-                        self.shared.set_state(self.edge.id, EdgeState::Failed);
-                        let wait = self.backoff.wait();
-                        return self.pause(wait, false).await;
+                        self.set_state(EdgeState::Failed);
+                        let pause = self.waits.after(Again::Soon);
+                        return self.pause(pause).await;
                     }
                     Notice::Ended(failure) => {
-                        let wait = self.lost(&failure);
-                        return self.pause(wait.0, wait.1).await;
+                        let pause = self.lost(&failure);
+                        return self.pause(pause).await;
                     }
                 },
                 // The old tunnel stays until the new one is up.
@@ -129,75 +155,93 @@ impl Supervisor {
                     }
                 }
                 Some(_) = self.retiring.join_next() => {}
-                () = ordered_away(&mut self.orders) => return Turn::Leave,
+                ordered = next_order(&mut self.orders, &mut self.edge) => return match ordered {
+                    Ordered::Move => Turn::Dial,
+                    Ordered::Leave => Turn::Leave,
+                },
             }
         }
     }
 
     async fn after_failure(&mut self, failure: &Failure) -> Turn {
-        let (wait, until_change) = failure.wait(&mut self.backoff);
-        self.tell_failure(failure, wait, until_change);
+        let pause = self.waits.after(failure.again);
+        self.tell_failure(failure, pause);
         if self.current.is_none() {
-            self.shared.set_state(self.edge.id, EdgeState::Failed);
+            self.set_state(EdgeState::Failed);
         }
-        self.pause(wait, until_change).await
+        self.pause(pause).await
     }
 
     /// The tunnel ended by itself.
-    fn lost(&mut self, failure: &Failure) -> (Duration, bool) {
-        if self.current.take().is_some_and(|live| live.since.elapsed() >= DIAL_STABLE_AFTER) {
-            self.backoff.reset();
+    fn lost(&mut self, failure: &Failure) -> Pause {
+        if let Some(live) = self.current.take() {
+            self.waits.lasted(live.since.elapsed());
         }
-        let (wait, until_change) = failure.wait(&mut self.backoff);
-        self.tell_failure(failure, wait, until_change);
-        self.shared.set_state(self.edge.id, EdgeState::Failed);
-        (wait, until_change)
+        let pause = self.waits.after(failure.again);
+        self.tell_failure(failure, pause);
+        self.set_state(EdgeState::Failed);
+        pause
     }
 
-    /// Waits before the next dial. `until_change`: a new bundle or certificate ends the wait.
-    async fn pause(&mut self, wait: Duration, until_change: bool) -> Turn {
-        let until = Instant::now() + wait;
+    /// Waits before the next dial; a move of the edge ends it too.
+    async fn pause(&mut self, pause: Pause) -> Turn {
+        let until = Instant::now() + pause.time;
         let mut bundles = self.shared.gate.bundles.changes();
         loop {
             tokio::select! {
                 () = sleep_until(until) => return Turn::Dial,
-                Ok(()) = self.renewals.changed(), if until_change => return Turn::Dial,
-                Ok(()) = bundles.changed(), if until_change => return Turn::Dial,
-                notice = next_notice(self.current.as_mut()) => self.on_notice_while_dialling(&notice),
+                Ok(()) = self.renewals.changed(), if pause.until_change => return Turn::Dial,
+                Ok(()) = bundles.changed(), if pause.until_change => return Turn::Dial,
+                notice = next_notice(self.current.as_mut()) => self.on_notice_without_one(&notice),
                 Some(_) = self.retiring.join_next() => {}
-                () = ordered_away(&mut self.orders) => return Turn::Leave,
+                ordered = next_order(&mut self.orders, &mut self.edge) => return match ordered {
+                    Ordered::Move => Turn::Dial,
+                    Ordered::Leave => Turn::Leave,
+                },
             }
         }
     }
 
     /// The old tunnel speaks while its replacement is not there yet.
-    fn on_notice_while_dialling(&mut self, notice: &Notice) {
+    fn on_notice_without_one(&mut self, notice: &Notice) {
         match notice {
-            Notice::Proven(_) => {}
-            Notice::EdgeDrains => self.set_aside(),
+            Notice::Proven(round_trip) => {
+                self.set_state(EdgeState::Connected { round_trip: Some(*round_trip) });
+            }
+            Notice::EdgeDrains => {
+                self.set_aside();
+                self.set_state(EdgeState::Failed);
+            }
             Notice::Ended(failure) => {
                 self.current = None;
-                self.tell_failure(failure, Duration::ZERO, false);
-                self.shared.set_state(self.edge.id, EdgeState::Failed);
+                self.tell_failure(failure, Pause::of(Duration::ZERO));
+                self.set_state(EdgeState::Failed);
             }
         }
     }
 
     fn set_aside(&mut self) {
         if let Some(old) = self.current.take() {
+            self.waits.lasted(old.since.elapsed());
             self.retiring.spawn(old.retire());
         }
     }
 
     /// Lets what runs finish, within the time given with the order.
     async fn leave(mut self) {
-        self.shared.forget_state(self.edge.id);
-        let order = *self.orders.borrow();
-        if let (Orders::Drain(grace), Some(live)) = (order, &self.current) {
+        let order = self.orders.borrow().clone();
+        if let (Order::Leave(grace), Some(live)) = (order, &self.current) {
             live.drain(grace);
         }
         self.set_aside();
         while self.retiring.join_next().await.is_some() {}
+    }
+
+    /// Once dismissed, the edge may have another supervisor whose word counts.
+    fn set_state(&self, state: EdgeState) {
+        if matches!(*self.orders.borrow(), Order::Keep(_)) {
+            self.shared.set_state(self.edge.id, state);
+        }
     }
 
     fn kind(&self) -> String {
@@ -208,18 +252,20 @@ impl Supervisor {
         Event::EdgeLeft { edge: self.edge.id.to_string(), name: self.edge.name.clone(), message }
     }
 
-    fn tell_failure(&self, failure: &Failure, wait: Duration, until_change: bool) {
-        if until_change {
-            self.shared.doubt.notify_one();
+    fn tell_failure(&self, failure: &Failure, pause: Pause) {
+        if let Some(doubt) = failure.doubt {
+            self.shared.doubts.raise(doubt);
         }
-        let kind = format!("{}{}", self.kind(), failure.code);
-        self.shared.reporter.tell_failure(&kind, |repeats| Event::EdgeFailed {
+        // Every edge meets a copy of us at the same time; one of them tells.
+        let whose = if failure.is_replaced() { String::new() } else { self.kind() };
+        self.shared.reporter.tell_failure(&format!("{whose}{}", failure.code), |repeats| Event::EdgeFailed {
             edge: self.edge.id.to_string(),
             name: self.edge.name.clone(),
             code: failure.code.clone(),
             message: failure.message.clone(),
             next: failure.next.clone(),
-            retry_ms: (!until_change).then(|| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+            retry_ms: (!pause.until_change)
+                .then(|| u64::try_from(pause.time.as_millis()).unwrap_or(u64::MAX)),
             repeats,
         });
     }
@@ -238,8 +284,22 @@ async fn next_notice(live: Option<&mut Live>) -> Notice {
     }
 }
 
-/// Resolves when the order is no longer to stay.
-async fn ordered_away(orders: &mut watch::Receiver<Orders>) {
-    // The sender gone is an order too.
-    drop(orders.wait_for(|order| *order != Orders::Stay).await);
+/// The next order that asks for something to be done. Keeps `edge` up to date. Cancel safe.
+async fn next_order(orders: &mut watch::Receiver<Order>, edge: &mut EdgeAddress) -> Ordered {
+    loop {
+        // The sender gone is an order too.
+        if orders.changed().await.is_err() {
+            return Ordered::Leave;
+        }
+        match &*orders.borrow_and_update() {
+            Order::Leave(_) => return Ordered::Leave,
+            Order::Keep(now) => {
+                let moved = (&now.host, now.port) != (&edge.host, edge.port);
+                edge.clone_from(now); // a new name alone needs no new tunnel
+                if moved {
+                    return Ordered::Move;
+                }
+            }
+        }
+    }
 }

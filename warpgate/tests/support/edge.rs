@@ -1,6 +1,7 @@
 //! An edge that does what a test says.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -38,6 +39,7 @@ pub struct Edge {
     endpoint: quinn::Endpoint,
     tunnels: Arc<Mutex<Vec<Arc<Tunnel>>>>,
     hellos: Arc<Mutex<Vec<Hello>>>,
+    refused: Arc<AtomicUsize>,
 }
 
 /// A tunnel, from the edge's side.
@@ -101,15 +103,20 @@ impl Edge {
             endpoint,
             tunnels: Arc::default(),
             hellos: Arc::default(),
+            refused: Arc::default(),
         };
         let (endpoint, tunnels) = (edge.endpoint.clone(), Arc::clone(&edge.tunnels));
         let (hellos, greeting) = (Arc::clone(&edge.hellos), Arc::clone(&edge.greeting));
+        let refused = Arc::clone(&edge.refused);
         tokio::spawn(async move {
             while let Some(incoming) = endpoint.accept().await {
                 let (tunnels, hellos) = (Arc::clone(&tunnels), Arc::clone(&hellos));
-                let greeting = greeting.lock().unwrap().clone();
+                let (greeting, refused) = (greeting.lock().unwrap().clone(), Arc::clone(&refused));
                 tokio::spawn(async move {
-                    let Ok(connection) = incoming.await else { return };
+                    let Ok(connection) = incoming.await else {
+                        refused.fetch_add(1, Ordering::SeqCst);
+                        return;
+                    };
                     drive(connection, id, greeting, tunnels, hellos).await;
                 });
             }
@@ -128,6 +135,11 @@ impl Edge {
 
     pub fn hellos(&self) -> Vec<Hello> {
         self.hellos.lock().unwrap().clone()
+    }
+
+    /// Connections that got no further than the handshake.
+    pub fn refused(&self) -> usize {
+        self.refused.load(Ordering::SeqCst)
     }
 
     /// Tunnels that were welcomed, oldest first.

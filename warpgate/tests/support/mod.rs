@@ -7,6 +7,8 @@
 
 pub mod agent;
 pub mod edge;
+pub mod link;
+pub mod splice;
 pub mod upstream;
 
 use std::net::{Ipv4Addr, SocketAddr};

@@ -132,3 +132,21 @@ async fn read_head(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
         bytes.extend_from_slice(&buffer[..octets]);
     }
 }
+
+/// Answers at once, except `GET /slow`, which it answers once `released` fires.
+pub async fn waiting(released: tokio::sync::oneshot::Receiver<()>) -> SocketAddr {
+    let released = Mutex::new(Some(released));
+    let (address, _) = start(move |mut conversation| {
+        let wait =
+            if conversation.head.starts_with("GET /slow") { released.lock().unwrap().take() } else { None };
+        async move {
+            if let Some(wait) = wait {
+                wait.await.ok()?;
+            }
+            conversation.stream.write_all(OK.as_bytes()).await.ok()?;
+            Some(conversation.stream)
+        }
+    })
+    .await;
+    address
+}

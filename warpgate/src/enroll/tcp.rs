@@ -1,0 +1,112 @@
+//! One question to the connect service over TLS on TCP, and its answer.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use mezusphere_model::Clock;
+use rustls::AlertDescription;
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tunnel_proto::connect::{ConnectError, Decoder};
+
+use super::NO_APPLICATION_PROTOCOL;
+use super::failure::ConnectFailure;
+use super::way::{Missed, Question};
+use crate::limits::{DIAL_STAGGER, ENROLL_EXCHANGE_MAX, READ_LEN};
+
+/// Connects to all of `addresses`, each a little after the one before, and asks the first that is ready; the
+/// next only if that one breaks off, because an edge may have lost its way to control.
+pub(super) async fn ask(question: &Question<'_>, addresses: &[SocketAddr]) -> Result<Vec<u8>, Missed> {
+    let name = ServerName::try_from(question.host.to_owned())
+        .map_err(|why| Missed::Failed(ConnectFailure::fault(why.to_string())))?;
+    let connector = TlsConnector::from(Arc::new(question.tls.clone()));
+    let mut attempts: FuturesUnordered<_> = (0_u32..)
+        .zip(addresses)
+        .map(|(nth, address)| {
+            let (connector, name) = (&connector, name.clone());
+            async move {
+                sleep(DIAL_STAGGER.saturating_mul(nth)).await;
+                connect(connector, name, *address, question.clock).await
+            }
+        })
+        .collect();
+    let mut told = Missed::Silent("no answer in time".to_owned());
+    let asking = async {
+        while let Some(attempt) = attempts.next().await {
+            let answer = match attempt {
+                Ok(stream) => converse(stream, question).await,
+                Err(missed) => Err(missed),
+            };
+            match answer {
+                Ok(answer) => return Some(answer),
+                // Silence is what it began with; the first word of anybody tells more.
+                Err(Missed::Silent(why)) if matches!(told, Missed::Silent(_)) => told = Missed::Silent(why),
+                Err(missed) => told = std::mem::replace(&mut told, Missed::Silent(String::new())).or(missed),
+            }
+        }
+        None
+    };
+    match timeout(ENROLL_EXCHANGE_MAX, asking).await {
+        Ok(Some(answer)) => Ok(answer),
+        Ok(None) | Err(_) => Err(told),
+    }
+}
+
+async fn connect(
+    connector: &TlsConnector,
+    name: ServerName<'static>,
+    address: SocketAddr,
+    clock: &Clock,
+) -> Result<TlsStream<TcpStream>, Missed> {
+    let stream = TcpStream::connect(address)
+        .await
+        .map_err(|why| Missed::Silent(crate::key::reason(&why).to_lowercase()))?;
+    let stream = connector.connect(name, stream).await.map_err(|why| missed(&why, clock))?;
+    if stream.get_ref().1.alpn_protocol() == Some(tunnel_proto::CONNECT_ALPN) {
+        Ok(stream)
+    } else {
+        Err(Missed::NotSpoken(ConnectFailure::alert(NO_APPLICATION_PROTOCOL, true, clock.now())))
+    }
+}
+
+async fn converse(mut stream: TlsStream<TcpStream>, question: &Question<'_>) -> Result<Vec<u8>, Missed> {
+    let broken = |why: std::io::Error| missed(&why, question.clock);
+    let unreadable = |why: ConnectError| match why {
+        ConnectError::Truncated => Missed::Silent("the connection ended before an answer".to_owned()),
+        why => Missed::Failed(ConnectFailure::bad_answer(&why.to_string())),
+    };
+    stream.write_all(question.message).await.map_err(broken)?;
+    stream.flush().await.map_err(broken)?;
+    let mut decoder = Decoder::new();
+    let mut buffer = vec![0; READ_LEN];
+    loop {
+        let octets = stream.read(&mut buffer).await.map_err(broken)?;
+        let piece = buffer.get(..octets).unwrap_or_default();
+        if octets == 0 || decoder.push(piece).map_err(unreadable)? {
+            return decoder.finish().map_err(unreadable);
+        }
+    }
+}
+
+fn missed(error: &std::io::Error, clock: &Clock) -> Missed {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match tls {
+        Some(rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)) => {
+            Missed::NotSpoken(ConnectFailure::alert(NO_APPLICATION_PROTOCOL, false, clock.now()))
+        }
+        Some(rustls::Error::AlertReceived(alert)) => {
+            Missed::Failed(ConnectFailure::alert(u8::from(*alert), false, clock.now()))
+        }
+        Some(rustls::Error::InvalidCertificate(why)) => {
+            let alert = u8::from(AlertDescription::from(why.clone()));
+            Missed::Failed(ConnectFailure::alert(alert, true, clock.now()))
+        }
+        _ => Missed::Silent(format!("the connection broke: {error}")),
+    }
+}

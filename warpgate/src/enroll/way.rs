@@ -1,0 +1,184 @@
+//! Ways to the connect service: which addresses, over QUIC or TCP, and what is remembered for the next time.
+//!
+//! UDP may be blocked on the way, and an edge that only passes the service's bytes on to control does so over TCP
+//! alone. The service's name may lead nowhere while edges are known: they pass its bytes on as well, so the
+//! warpgate's certificate is renewed all the same. Whoever answers has to prove that it belongs to the installation.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_util::future::join_all;
+use mezusphere_model::Clock;
+use mezusphere_model::bundle::EdgeAddress;
+use mezusphere_model::connection_key::ConnectionKey;
+use mezusphere_pki::tls::connect_client_config;
+use rustls::ClientConfig;
+
+use super::failure::ConnectFailure;
+use super::{quic, tcp};
+use crate::limits::{ADDRESSES_MAX, DETOURS_MAX};
+use crate::resolve::resolve;
+use crate::tunnel::Network;
+
+/// How the connect service was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// QUIC over UDP.
+    Quic,
+    /// TLS over TCP, because UDP got no answer or leads to no connect service.
+    Tcp,
+}
+
+impl Transport {
+    /// `quic` or `tcp`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Quic => "quic",
+            Self::Tcp => "tcp",
+        }
+    }
+}
+
+/// Why one way gave no answer.
+pub(super) enum Missed {
+    /// Nobody answered; another way may do better.
+    Silent(String),
+    /// Somebody answered who does not speak the connect protocol over this transport (TLS alert 120).
+    NotSpoken(ConnectFailure),
+    /// Somebody answered, and it went wrong.
+    Failed(ConnectFailure),
+}
+
+impl Missed {
+    /// The one of two that tells a person more.
+    pub(super) fn or(self, other: Self) -> Self {
+        let weight = |missed: &Self| match missed {
+            Self::Silent(_) => 0,
+            Self::NotSpoken(_) => 1,
+            Self::Failed(_) => 2,
+        };
+        if weight(&other) > weight(&self) { other } else { self }
+    }
+
+    fn words(&self) -> &str {
+        match self {
+            Self::Silent(why) => why,
+            Self::NotSpoken(failure) | Self::Failed(failure) => &failure.message,
+        }
+    }
+}
+
+/// What every way needs.
+pub(super) struct Question<'a> {
+    pub(super) network: &'a Network,
+    pub(super) clock: &'a Clock,
+    /// What the server name says: an edge chooses by it whom the bytes are for.
+    pub(super) host: &'a str,
+    pub(super) tls: ClientConfig,
+    /// The framed message.
+    pub(super) message: &'a [u8],
+}
+
+/// The ways, and which transport worked last.
+pub(super) struct Ways {
+    network: Network,
+    clock: Clock,
+    tcp_first: AtomicBool,
+}
+
+impl Ways {
+    pub(super) fn new(network: Network, clock: Clock) -> Self {
+        Self { network, clock, tcp_first: AtomicBool::new(false) }
+    }
+
+    /// Sends the framed `message` and reads the answer's JSON: to the service's own name, else through `edges`.
+    ///
+    /// # Errors
+    /// What went wrong at the service's own name.
+    pub(super) async fn ask(
+        &self,
+        key: &ConnectionKey,
+        message: &[u8],
+        edges: &[EdgeAddress],
+    ) -> Result<(Vec<u8>, Transport), ConnectFailure> {
+        let tls = connect_client_config(key.root, &self.clock, &[tunnel_proto::CONNECT_ALPN])
+            .map_err(|why| ConnectFailure::fault(why.to_string()))?;
+        let host = key.host.as_str();
+        let question = Question { network: &self.network, clock: &self.clock, host, tls, message };
+        let failure = match resolve(host, key.port).await {
+            Ok(addresses) => match self.ask_at(&question, &addresses).await {
+                Ok(answer) => return Ok(answer),
+                Err(unanswered) => unanswered.failure(&format!("{host}:{}", key.port)),
+            },
+            Err(why) => ConnectFailure::unreachable(why.to_string()),
+        };
+        let detours = addresses_of(edges).await;
+        if detours.is_empty() {
+            return Err(failure);
+        }
+        self.ask_at(&question, &detours).await.map_err(|_| failure.after_detours(edges.len()))
+    }
+
+    /// Tries both transports at these addresses, the one that worked last first.
+    async fn ask_at(
+        &self,
+        question: &Question<'_>,
+        addresses: &[SocketAddr],
+    ) -> Result<(Vec<u8>, Transport), Unanswered> {
+        if self.tcp_first.load(Ordering::Relaxed) {
+            return match tcp::ask(question, addresses).await {
+                Ok(answer) => Ok((answer, Transport::Tcp)),
+                Err(over_tcp) => match quic::ask(question, addresses).await {
+                    Ok(answer) => {
+                        self.tcp_first.store(false, Ordering::Relaxed);
+                        Ok((answer, Transport::Quic))
+                    }
+                    Err(over_udp) => Err(Unanswered { over_udp, over_tcp: Some(over_tcp) }),
+                },
+            };
+        }
+        match quic::ask(question, addresses).await {
+            Ok(answer) => Ok((answer, Transport::Quic)),
+            Err(over_udp @ Missed::Failed(_)) => Err(Unanswered { over_udp, over_tcp: None }),
+            Err(over_udp) => match tcp::ask(question, addresses).await {
+                Ok(answer) => {
+                    self.tcp_first.store(true, Ordering::Relaxed);
+                    Ok((answer, Transport::Tcp))
+                }
+                Err(over_tcp) => Err(Unanswered { over_udp, over_tcp: Some(over_tcp) }),
+            },
+        }
+    }
+}
+
+/// Neither transport brought an answer.
+struct Unanswered {
+    over_udp: Missed,
+    /// `None`: not tried.
+    over_tcp: Option<Missed>,
+}
+
+impl Unanswered {
+    fn failure(self, address: &str) -> ConnectFailure {
+        match (self.over_udp, self.over_tcp) {
+            (_, Some(Missed::Failed(failure))) | (Missed::Failed(failure), _) => failure,
+            (Missed::NotSpoken(failure), None | Some(Missed::NotSpoken(_))) => failure,
+            (over_udp, over_tcp) => ConnectFailure::unreachable(format!(
+                "{address} does not answer; over UDP: {}; over TCP: {}",
+                over_udp.words(),
+                over_tcp.as_ref().map_or("not tried", Missed::words),
+            )),
+        }
+    }
+}
+
+/// Where these edges listen, as far as their names resolve.
+async fn addresses_of(edges: &[EdgeAddress]) -> Vec<SocketAddr> {
+    let resolving = edges.iter().take(DETOURS_MAX).map(|edge| resolve(&edge.host, edge.port));
+    let mut addresses: Vec<_> =
+        join_all(resolving).await.into_iter().filter_map(Result::ok).flatten().collect();
+    let mut seen = std::collections::HashSet::new();
+    addresses.retain(|address| seen.insert(*address));
+    addresses.truncate(ADDRESSES_MAX);
+    addresses
+}
