@@ -138,7 +138,7 @@ impl Shared {
         let audience = Audience { project: principal.project, environment };
         let issuer = format!("spiffe://{}", self.installation.trust_domain);
         let claims = Claims::with_life(identity, &issuer, audience, now, ASSERTION_TTL);
-        let jws = assertion::sign(&self.keys.assertion, &claims)?;
+        let jws = assertion::sign(&self.keys().assertion, &claims)?;
         Ok(IssuedAssertion { jws, expires_at: claims.expires_at(), principal_version: principal.version })
     }
 }

@@ -61,6 +61,8 @@ permissions! {
     KeysWrite = "keys:write";
     /// See warpgates and their tunnels.
     WarpgatesRead = "warpgates:read";
+    /// Evict warpgates.
+    WarpgatesWrite = "warpgates:write";
     /// Read the audit log.
     AuditRead = "audit:read";
 }

@@ -1,10 +1,12 @@
 //! Certificates that browsers see, in an installation without ACME: from the internal CA, or from files.
 //!
-//! One certificate covers the platform's hosts and, where browsers allow it, every endpoint by a wildcard. A
-//! wildcard directly below a single label (`*.localhost`) is refused by browsers, so there, and for custom
-//! domains, each host gets a certificate of its own when it is added.
+//! The platform's hosts have a certificate of their own, published to the partition that never leaves control: an edge
+//! that is a process of its own must not hold the key of `login.`. Where browsers allow it, a wildcard covers every
+//! endpoint; one directly below a single label (`*.localhost`) they refuse, so there, and for custom domains, each
+//! host gets a certificate of its own when it is added.
+//!
+//! Which certificates there are is [`crate::certificate_files`]'s for files; what is issued and published is this file's.
 
-use std::path::Path;
 use std::time::Duration;
 
 use mezusphere_model::document::{CertificateDoc, Document, DocumentKey, Partition};
@@ -20,9 +22,10 @@ use mezusphere_store::primary::{ReadTx, Tx, setting};
 use mezusphere_store::{StoreError, WriteError};
 use serde::{Deserialize, Serialize};
 
+use crate::certificate_files::load_files;
 use crate::config::{ControlConfig, PublicCertificate};
+use crate::digest::sha256;
 use crate::installation::Keys;
-use crate::node::sha256;
 use crate::{OpenError, Shared};
 
 /// Life of a certificate from the internal CA.
@@ -31,12 +34,15 @@ const TTL: Duration = PUBLIC_TTL_MAX;
 /// Renewed when less than this is left: a third, as design §9 says of public certificates.
 const RENEW_BELOW: Duration = Duration::from_secs(PUBLIC_TTL_MAX.as_secs() / 3);
 
-/// Name of the setting that says what the platform certificate is.
+/// Name of the setting that says which certificates of the whole installation are published.
 const SETTING: &str = "certificate/platform";
 
-/// The platform certificate as published.
+/// A certificate as published for the whole installation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Published {
+    /// Whether it is in the partition that never leaves control.
+    #[serde(default)]
+    control: bool,
     /// Its first name, under which it is filed.
     filed_as: String,
     /// All its names.
@@ -49,12 +55,48 @@ struct Published {
     not_after: Timestamp,
 }
 
+/// What is kept about those that are published.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Record {
+    /// All of them.
+    All(Vec<Published>),
+    /// As versions before 0.2 kept it: the one certificate, in the partition every edge copies.
+    One(Published),
+}
+
+impl Record {
+    fn all(self) -> Vec<Published> {
+        match self {
+            Self::All(all) => all,
+            Self::One(one) => vec![one],
+        }
+    }
+}
+
+impl Published {
+    fn of(doc: &CertificateDoc, partition: Partition, internal: bool) -> Self {
+        Self {
+            control: partition == Partition::Control,
+            filed_as: doc.names.first().cloned().unwrap_or_default(),
+            names: doc.names.clone(),
+            chain_sha256: sha256(doc.chain_pem.as_bytes()),
+            internal,
+            not_after: doc.not_after,
+        }
+    }
+
+    fn partition(&self) -> Partition {
+        if self.control { Partition::Control } else { Partition::Platform }
+    }
+}
+
 /// Where certificates come from.
 pub(crate) enum PublicCertificates {
     /// The internal CA.
     Internal,
-    /// Files, read at start; the internal CA for hosts they do not cover.
-    Files(CertificateDoc),
+    /// Files, read at start, with where each is published; the internal CA for hosts they do not cover.
+    Files(Vec<(Partition, CertificateDoc)>),
 }
 
 /// Why a certificate was not published.
@@ -86,96 +128,82 @@ impl From<CertificateError> for OpenError {
 impl PublicCertificates {
     /// Reads and checks what the configuration names.
     pub(crate) fn load(config: &ControlConfig, now: Timestamp) -> Result<Self, OpenError> {
-        let (chain, key) = match &config.public_certificate {
-            PublicCertificate::Internal => return Ok(Self::Internal),
-            PublicCertificate::Files { chain, key } => (chain, key),
-        };
-        let (chain_pem, key_pem) = (read(chain)?, read(key)?);
-        let verified = Verified::from_pem(&chain_pem, &key_pem, now)
-            .map_err(|why| OpenError::Certificate { chain: chain.clone(), key: key.clone(), why })?;
-        for which in [PlatformHost::Console, PlatformHost::Login, PlatformHost::Connect] {
-            let host = config.platform.host(which)?;
-            if !verified.covers(&host) {
-                let missing = host.to_string();
-                return Err(OpenError::CertificateNames { chain: chain.clone(), missing });
-            }
+        match &config.public_certificate {
+            PublicCertificate::Internal => Ok(Self::Internal),
+            PublicCertificate::Files(files) => load_files(config, files, now).map(Self::Files),
         }
-        Ok(Self::Files(CertificateDoc {
-            names: verified.names().to_vec(),
-            chain_pem,
-            key_pem,
-            not_after: verified.not_after(),
-        }))
     }
 
-    /// Whether the platform certificate is good for `host`, so that it needs none of its own.
+    /// Whether a certificate of the whole installation is good for `host`, so that it needs none of its own.
     pub(crate) fn covers(&self, platform: &Platform, host: &Host) -> bool {
-        match self {
-            Self::Internal => covers(&internal_names(platform), host),
-            Self::Files(doc) => covers(&doc.names, host),
-        }
+        covers(&self.names(platform), host)
     }
 
     /// What decides which hosts need a certificate of their own, for telling whether that has changed.
     pub(crate) fn names(&self, platform: &Platform) -> Vec<String> {
         match self {
-            Self::Internal => internal_names(platform),
-            Self::Files(doc) => doc.names.clone(),
+            Self::Internal => internal(platform).into_iter().flat_map(|(_, names)| names).collect(),
+            Self::Files(files) => files.iter().flat_map(|(_, doc)| doc.names.clone()).collect(),
         }
     }
 }
 
-fn read(path: &Path) -> Result<String, OpenError> {
-    std::fs::read_to_string(path)
-        .map_err(|source| OpenError::CertificateFile { path: path.to_owned(), source })
-}
-
-/// The platform's hosts, and the wildcard for endpoints if browsers accept it.
-fn internal_names(platform: &Platform) -> Vec<String> {
+/// What the internal CA issues for the whole installation: the platform's hosts, and the wildcard for endpoints if
+/// browsers accept it and it is not good for a platform host too.
+fn internal(platform: &Platform) -> Vec<(Partition, Vec<String>)> {
     let hosts = [PlatformHost::Console, PlatformHost::Login, PlatformHost::Connect];
-    let mut names: Vec<String> = hosts.map(|which| format!("{}.{}", which.label(), platform.base)).to_vec();
-    if platform.apps.as_str().contains('.') {
-        names.push(format!("*.{}", platform.apps));
+    let own: Vec<String> = hosts.map(|which| format!("{}.{}", which.label(), platform.base)).to_vec();
+    let mut all = vec![(Partition::Control, own)];
+    if platform.apps.as_str().contains('.') && platform.apps != platform.base {
+        all.push((Partition::Platform, vec![format!("*.{}", platform.apps)]));
     }
-    names
+    all
 }
 
-/// Publishes the platform certificate, if what is published is not it or ends soon.
+/// Publishes the certificates of the whole installation, as far as what is published is not them or ends soon.
 pub(crate) async fn ensure_platform(tx: &mut Tx, shared: &Shared) -> Result<(), CertificateError> {
     let now = tx.now();
-    let published: Option<Published> = setting::get(tx, SETTING).await?;
-    let (doc, internal) = match &shared.certificates {
-        PublicCertificates::Files(doc) => {
-            let same =
-                |old: &Published| !old.internal && old.chain_sha256 == sha256(doc.chain_pem.as_bytes());
-            if published.as_ref().is_some_and(same) {
-                return Ok(());
+    let record: Option<Record> = setting::get(tx, SETTING).await?;
+    let published = record.clone().map(Record::all).unwrap_or_default();
+    let mut kept = Vec::new();
+    match &shared.certificates {
+        PublicCertificates::Files(files) => {
+            for (partition, doc) in files {
+                let wanted = Published::of(doc, *partition, false);
+                if !published.contains(&wanted) {
+                    tx.publish(*partition, &Document::Certificate(doc.clone()))?;
+                }
+                kept.push(wanted);
             }
-            (doc.clone(), false)
         }
         PublicCertificates::Internal => {
-            let names = internal_names(&shared.config.platform);
-            let good = |old: &Published| old.internal && old.names == names && !ends_soon(old.not_after, now);
-            if published.as_ref().is_some_and(good) {
-                return Ok(());
+            for (partition, names) in internal(&shared.config.platform) {
+                let good = |old: &&Published| {
+                    old.internal
+                        && old.partition() == partition
+                        && old.names == names
+                        && !ends_soon(old.not_after, now)
+                };
+                if let Some(good) = published.iter().find(good) {
+                    kept.push(good.clone());
+                    continue;
+                }
+                let doc = issue(tx, &shared.keys(), &names, None).await?;
+                kept.push(Published::of(&doc, partition, true));
+                tx.publish(partition, &Document::Certificate(doc))?;
             }
-            (issue(tx, &shared.keys, &names, None).await?, true)
         }
-    };
-    let record = Published {
-        filed_as: doc.names.first().cloned().unwrap_or_default(),
-        names: doc.names.clone(),
-        chain_sha256: sha256(doc.chain_pem.as_bytes()),
-        internal,
-        not_after: doc.not_after,
-    };
-    if let Some(old) = published
-        && old.filed_as != record.filed_as
-    {
-        tx.retract(Partition::Platform, DocumentKey::certificate(&old.filed_as))?;
     }
-    tx.publish(Partition::Platform, &Document::Certificate(doc))?;
-    setting::put(tx, SETTING, &record).await?;
+    for old in &published {
+        let replaced = |new: &Published| (new.partition(), &new.filed_as) == (old.partition(), &old.filed_as);
+        if !kept.iter().any(replaced) {
+            tx.retract(old.partition(), DocumentKey::certificate(&old.filed_as))?;
+        }
+    }
+    let kept = Record::All(kept);
+    if record.as_ref() != Some(&kept) {
+        setting::put(tx, SETTING, &kept).await?;
+    }
     Ok(())
 }
 
@@ -196,7 +224,7 @@ pub(crate) async fn add_host(
         );
     }
     let names = [host.to_string()];
-    let doc = issue(tx, &shared.keys, &names, Some(project)).await?;
+    let doc = issue(tx, &shared.keys(), &names, Some(project)).await?;
     tx.publish(Partition::Project(project), &Document::Certificate(doc))?;
     Ok(())
 }
@@ -260,13 +288,25 @@ mod tests {
     #[test]
     fn a_wildcard_is_used_only_where_browsers_accept_one() {
         let development = Platform::development(8443).unwrap();
-        assert!(internal_names(&development).iter().all(|name| !name.starts_with('*')));
+        assert_eq!(internal(&development).len(), 1);
         let apps = Host::parse("apps.example").unwrap();
         let real = Platform { base: Host::parse("mezu.example").unwrap(), apps, port: 443 };
-        assert!(internal_names(&real).contains(&"*.apps.example".to_owned()));
+        assert!(internal(&real).contains(&(Partition::Platform, vec!["*.apps.example".to_owned()])));
         let endpoint = Host::parse("shop.apps.example").unwrap();
         assert!(PublicCertificates::Internal.covers(&real, &endpoint));
         assert!(!PublicCertificates::Internal.covers(&real, &Host::parse("shop.example").unwrap()));
         assert!(!PublicCertificates::Internal.covers(&development, &Host::parse("shop.localhost").unwrap()));
+    }
+
+    #[test]
+    fn what_is_good_for_a_platform_host_is_for_control_alone() {
+        for (base, apps) in [("mezu.example", "apps.example"), ("mezu.example", "mezu.example")] {
+            let [base, apps] = [base, apps].map(|name| Host::parse(name).unwrap());
+            let platform = Platform { base, apps, port: 443 };
+            let login = platform.host(PlatformHost::Login).unwrap();
+            for (partition, names) in internal(&platform) {
+                assert_eq!(covers(&names, &login), partition == Partition::Control, "{names:?}");
+            }
+        }
     }
 }

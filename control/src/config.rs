@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mezusphere_model::Platform;
+use mezusphere_model::document::NodeAddress;
+use mezusphere_model::id::{ControlId, EdgeId};
 
 /// Shortest life of a leaf certificate. Below it, clock skew and renewal have no room; tests use exactly this.
 pub const LEAF_TTL_MIN: Duration = Duration::from_mins(1);
@@ -14,6 +16,9 @@ pub const LEAF_TTL_MAX: Duration = Duration::from_hours(24);
 
 /// Life of an assertion (design §6): what a warpgate accepts from an edge cut off from control.
 pub const ASSERTION_TTL: Duration = Duration::from_mins(30);
+
+/// Region of a node that was given none.
+const REGION: &str = "local";
 
 /// How control is set up.
 #[derive(Clone, Debug)]
@@ -25,8 +30,13 @@ pub struct ControlConfig {
     pub trust_domain: Option<String>,
     /// The first operator's e-mail address; `None`: `operator@` and the base host.
     pub operator_email: Option<String>,
-    /// Where warpgates dial the edge of this process.
-    pub advertise: Advertise,
+    /// This control node.
+    pub node: NodeConfig,
+    /// The edge in the same process; `None`: there is none, edges are processes of their own.
+    pub edge: Option<LocalEdge>,
+    /// Whether other edges can link to this node, and so copy what its feed publishes to edges. A key that covers
+    /// both platform and application hosts is then refused: a split edge must not hold the key of `login.`.
+    pub node_port_open: bool,
     /// Life of leaf certificates: [`LEAF_TTL_MIN`] to [`LEAF_TTL_MAX`].
     pub leaf_ttl: Duration,
     /// How long sessions of users last.
@@ -36,20 +46,61 @@ pub struct ControlConfig {
 }
 
 impl ControlConfig {
-    /// The defaults for an installation at `platform`: public certificates from the internal CA, leaves of
-    /// 24 h, warpgates dial `connect.` and the base host at the public port.
-    pub fn new(platform: Platform) -> Self {
+    /// The defaults for an installation at `platform`: one process with control and edge, no node port, public
+    /// certificates from the internal CA, leaves of 24 h, warpgates dial `connect.` and the base host at the
+    /// public port.
+    pub fn new(platform: Platform, node: ControlId) -> Self {
         let advertise = Advertise { host: format!("connect.{}", platform.base), port: platform.port };
         Self {
             platform,
             trust_domain: None,
             operator_email: None,
-            advertise,
+            node: NodeConfig {
+                id: node,
+                name: "control-1".to_owned(),
+                region: REGION.to_owned(),
+                address: None,
+            },
+            edge: Some(LocalEdge {
+                id: None,
+                name: "edge-1".to_owned(),
+                region: REGION.to_owned(),
+                advertise,
+            }),
+            node_port_open: false,
             leaf_ttl: LEAF_TTL_MAX,
             session: SessionLimits::default(),
             public_certificate: PublicCertificate::Internal,
         }
     }
+}
+
+/// A control node, as the others know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// Its id: drawn once per data directory and kept there. Two processes with one id
+    /// would both believe that they hold the leases.
+    pub id: ControlId,
+    /// Its name for people. If another node has it, a number is put behind.
+    pub name: String,
+    /// Where it stands, for people.
+    pub region: String,
+    /// Where edges reach its node port; `None`: it has none.
+    pub address: Option<NodeAddress>,
+}
+
+/// The edge in the same process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalEdge {
+    /// Its id; `None`: the installation's first edge, made with it. A process beside another one that holds an edge
+    /// needs an id of its own.
+    pub id: Option<EdgeId>,
+    /// Its name for people. If another node has it, a number is put behind.
+    pub name: String,
+    /// Where it stands, for people.
+    pub region: String,
+    /// Where warpgates dial it.
+    pub advertise: Advertise,
 }
 
 /// An address that warpgates can dial.
@@ -82,11 +133,16 @@ impl Default for SessionLimits {
 pub enum PublicCertificate {
     /// The internal CA issues them, for development: browsers that do not trust its root will warn.
     Internal,
-    /// PEM files, read at start.
-    Files {
-        /// The chain, leaf first.
-        chain: PathBuf,
-        /// The leaf's private key.
-        key: PathBuf,
-    },
+    /// PEM files, read at start; together they cover the platform's hosts. The internal CA issues for hosts that
+    /// none of them covers.
+    Files(Vec<CertificateFiles>),
+}
+
+/// A certificate in files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The chain, leaf first, PEM.
+    pub chain: PathBuf,
+    /// The leaf's private key, PEM.
+    pub key: PathBuf,
 }

@@ -21,10 +21,11 @@ use mezusphere_store::primary::{ReadTx, Tx, api_key, site};
 use mezusphere_store::{StoreError, WriteError};
 use tunnel_proto::connect::{BundleQuery, Enroll, Enrolled, Refusal, Reply, Request, refusal};
 
+use crate::Shared;
 use crate::config::LEAF_TTL_MIN;
-use crate::node::note_issued;
+use crate::eviction::{self, Eviction};
+use crate::leaf::note_issued;
 use crate::use_case::api_key::CONNECT;
-use crate::{Shared, eviction};
 
 /// Longest name of a machine or an agent that is kept, in characters; a DNS name has at most 253.
 const WORDS_LEN_MAX: usize = 253;
@@ -37,6 +38,9 @@ const AGENT: &str = "warpgate/";
 
 /// Oldest agent that can still enrol: its major and minor version.
 const AGENT_MIN: (u64, u64) = (0, 1);
+
+/// Code of a refusal to a warpgate that an operator evicted, for good.
+pub(crate) const WARPGATE_EVICTED: &str = "warpgate.evicted";
 
 /// Why a warpgate is not served.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +61,8 @@ enum ConnectRefused {
     Issue(#[from] IssueError),
     #[error("the warpgate id belongs to another environment")]
     ForeignInstance,
+    #[error("this warpgate was evicted")]
+    Evicted,
     #[error("the environment has no bundle yet")]
     NoBundle,
     #[error(transparent)]
@@ -99,6 +105,11 @@ impl From<ConnectRefused> for Refusal {
             ConnectRefused::ForeignInstance => {
                 (refusal::KEY_SCOPE, "remove this warpgate's state directory to enrol it anew")
             }
+            ConnectRefused::Evicted => (
+                WARPGATE_EVICTED,
+                "ask who runs the installation; with a new connection key and an empty state directory this machine \
+                 may enrol as another warpgate",
+            ),
             ConnectRefused::NoBundle | ConnectRefused::Issue(_) | ConnectRefused::Write(_) => {
                 tracing::error!(error = %why, "A warpgate could not be served");
                 let message = "something broke in control".to_owned();
@@ -139,11 +150,11 @@ impl Shared {
         self.primary
             .write(async |tx| {
                 let (key, project, environment) = admit(tx, &ask.key, ask.environment).await?;
-                let id = self.instance(tx, &environment, ask.instance).await?;
+                let id = self.instance(tx, &key, &environment, ask.instance).await?;
                 let known = warpgate::get(tx, project.id, id).await?;
                 let name = self.warpgate_name(project.id, environment.id, id);
                 let now = tx.now();
-                let leaf = self.keys.issuing.issue(&csr, &name, now, self.life(&key, now))?;
+                let leaf = self.keys().issuing.issue(&csr, &name, now, self.life(&key, now))?;
                 note_issued(tx, &leaf, &name).await?;
                 put(tx, &key, &environment, id, &ask, leaf.not_after).await?;
                 api_key::used(tx, project.id, key.key.id, tx.now()).await?;
@@ -163,7 +174,7 @@ impl Shared {
                 let bundle = site::bundle(tx, project.id, environment.id).await?;
                 Ok(Enrolled {
                     chain_pem: leaf.chain_pem(),
-                    roots_pem: self.keys.roots_pem.clone(),
+                    roots_pem: self.keys().roots_pem.clone(),
                     warpgate: id,
                     spiffe: name.to_string(),
                     not_after: leaf.not_after,
@@ -177,21 +188,23 @@ impl Shared {
             .await
     }
 
-    /// Which instance it is from now on: the one it was, unless edges refuse that name; a machine that enrols anew
-    /// with a good key gets a new one, so that the certificate that was taken away stays worthless.
+    /// Which instance it is from now on: the one it was, unless edges refuse that name; a machine that enrols anew with
+    /// another good key gets a new one, so that the certificate that was taken away stays worthless. With the key it was
+    /// evicted under it is refused: an eviction is of the machine, not of its certificate.
     async fn instance(
         &self,
         tx: &mut ReadTx,
+        key: &VerifiedKey,
         environment: &EnvironmentRow,
         asked: Option<WarpgateId>,
-    ) -> Result<WarpgateId, StoreError> {
-        if let Some(id) = asked {
-            let name = self.warpgate_name(environment.project, environment.id, id).to_string();
-            if !eviction::denied(tx).await?.contains(&name) {
-                return Ok(id);
-            }
+    ) -> Result<WarpgateId, ConnectRefused> {
+        let Some(id) = asked else { return Ok(WarpgateId::random(&self.entropy)) };
+        let name = self.warpgate_name(environment.project, environment.id, id).to_string();
+        match eviction::of(tx, &name).await? {
+            None => Ok(id),
+            Some(Eviction::ByOperator(had)) if had == key.key.id => Err(ConnectRefused::Evicted),
+            Some(_) => Ok(WarpgateId::random(&self.entropy)),
         }
-        Ok(WarpgateId::random(&self.entropy))
     }
 
     /// Life of a leaf: as configured, but not beyond the key it was got with.
@@ -269,14 +282,15 @@ fn words(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(WORDS_LEN_MAX).collect()
 }
 
-/// Whether the agent's version is one that is still served; one that cannot be read is taken for a newer form.
 fn check_agent(agent: &str) -> Result<(), ConnectRefused> {
-    let Some(version) = agent.strip_prefix(AGENT) else { return Ok(()) };
-    let mut parts = version.split('.').map(str::parse::<u64>);
-    match (parts.next(), parts.next()) {
-        (Some(Ok(major)), Some(Ok(minor))) if (major, minor) < AGENT_MIN => {
-            Err(ConnectRefused::TooOld(words(agent)))
-        }
+    match agent.strip_prefix(AGENT) {
+        Some(version) if is_older(version, AGENT_MIN) => Err(ConnectRefused::TooOld(words(agent))),
         _ => Ok(()),
     }
+}
+
+/// Whether a program's version is below the oldest that is served; one that cannot be read is taken for a newer form.
+pub(crate) fn is_older(version: &str, oldest: (u64, u64)) -> bool {
+    let mut parts = version.split('.').map(str::parse::<u64>);
+    matches!((parts.next(), parts.next()), (Some(Ok(major)), Some(Ok(minor))) if (major, minor) < oldest)
 }

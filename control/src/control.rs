@@ -1,20 +1,20 @@
 //! Opening control, and what it hands to the program around it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use axum::Router;
+use mezusphere_edge_link::join::{JoinRefused, JoinReply, JoinRequest};
 use mezusphere_identity::factor::password::{PasswordPool, Peppers, PoolLimits};
 use mezusphere_identity::throttle::Throttle;
-use mezusphere_model::id::EdgeId;
+use mezusphere_model::id::{ControlId, EdgeId};
 use mezusphere_model::link::ControlLink;
 use mezusphere_model::seal::Seal;
 use mezusphere_model::{Clock, Entropy};
-use mezusphere_pki::authority::IssueError;
-use mezusphere_pki::{IssuedLeaf, Role, SpiffeName};
-use mezusphere_store::primary::node::{self as nodes, NodeId, NodeRow};
-use mezusphere_store::primary::{Primary, Tx, secret, warpgate};
-use mezusphere_store::{StoreError, WriteError};
+use mezusphere_pki::{CurrentIdentity, CurrentTrust};
+use mezusphere_store::feed::FeedSource;
+use mezusphere_store::primary::{Primary, Tx, secret};
 
 use crate::api::{self, Door};
 use crate::certificate::{PublicCertificates, ensure_platform};
@@ -23,12 +23,10 @@ use crate::installation::{Keys, secret_name};
 use crate::jobs::Jobs;
 use crate::link::Link;
 use crate::login::{self, FormKey};
+use crate::node::{Node, identity, row};
 use crate::platform::{PlatformService, Services, service};
 use crate::shared::Shared;
-use crate::{ControlConfig, OpenError, first_start, node};
-
-/// Region of the one node of an installation that was given none.
-const REGION: &str = "local";
+use crate::{ControlConfig, OpenError, first_start, signer};
 
 /// An open control plane. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -36,26 +34,6 @@ pub struct Control {
     pub(crate) shared: Arc<Shared>,
     login: Router,
     sign_in_link: Option<Arc<str>>,
-}
-
-/// Why an edge gets no certificate.
-#[derive(Debug, thiserror::Error)]
-pub enum EnrollEdgeError {
-    /// The request is malformed, or its sender does not hold the key.
-    #[error(transparent)]
-    Issue(#[from] IssueError),
-    /// The edge was evicted.
-    #[error("the edge {0} was evicted")]
-    Denied(EdgeId),
-    /// The database does not work.
-    #[error(transparent)]
-    Write(#[from] WriteError),
-}
-
-impl From<StoreError> for EnrollEdgeError {
-    fn from(why: StoreError) -> Self {
-        Self::Write(why.into())
-    }
 }
 
 impl Control {
@@ -83,7 +61,9 @@ impl Control {
                 Ok::<_, OpenError>((keys, peppers))
             })
             .await?;
-        let signer = node::load(&primary, &config, &installation, &keys, &entropy).await?;
+        let signer = signer::load(&primary, &config, &installation, &keys, &entropy).await?;
+        let identity = identity::issue(&primary, &config, &installation, &keys).await?;
+        let node = Node::new(identity, keys.trust_doc(&installation.trust_domain, Vec::new()))?;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let passwords = PasswordPool::start(peppers, PoolLimits::for_cores(cores), &entropy)
             .map_err(OpenError::Threads)?;
@@ -93,7 +73,10 @@ impl Control {
             passwords,
             certificates,
             signer: ArcSwap::new(signer),
-            keys,
+            current_keys: ArcSwap::from_pointee(keys),
+            drift: tokio::sync::Notify::new(),
+            node,
+            seal,
             installation,
             config,
             entropy,
@@ -101,6 +84,8 @@ impl Control {
             primary,
         });
         shared.primary.write(async |tx| announce(tx, &shared).await).await?;
+        shared.refresh_trust().await?;
+        // If another control node is at one of these now, it knows what there is to do as well as this one.
         shared.reconcile().await?;
         shared.renew_certificates().await?;
         let link =
@@ -116,9 +101,14 @@ impl Control {
         self.sign_in_link.as_deref()
     }
 
-    /// The id of the edge in the same process; it stays over restarts.
-    pub fn edge_id(&self) -> EdgeId {
-        self.shared.installation.edge
+    /// The id of the edge in the same process, if there is one; it stays over restarts.
+    pub fn edge_id(&self) -> Option<EdgeId> {
+        row::local_edge(&self.shared.config, self.shared.installation.edge)
+    }
+
+    /// The id of this control node.
+    pub fn control_id(&self) -> ControlId {
+        self.shared.config.node.id
     }
 
     /// SPIFFE trust domain of the installation.
@@ -127,13 +117,31 @@ impl Control {
     }
 
     /// Root certificates of the installation, PEM, newest first.
-    pub fn roots_pem(&self) -> &[String] {
-        &self.shared.keys.roots_pem
+    pub fn roots_pem(&self) -> Vec<String> {
+        self.shared.keys().roots_pem.clone()
     }
 
-    /// What an edge in the same process asks of control.
-    pub fn link(&self) -> Arc<dyn ControlLink> {
-        Arc::new(Link(Arc::clone(&self.shared)))
+    /// This control node's own certificate, for its node port. Renewed while the jobs run.
+    pub fn node_identity(&self) -> CurrentIdentity {
+        self.shared.node.identity.clone()
+    }
+
+    /// Whom this control node trusts on its node port. Follows the installation within a second while the jobs run:
+    /// close what [`Trust::denies`](mezusphere_pki::Trust::denies).
+    pub fn node_trust(&self) -> CurrentTrust {
+        self.shared.node.trust.clone()
+    }
+
+    /// What this edge asks of control, in the same process or over the edge link alike. Whoever hands it out has
+    /// authenticated the edge.
+    pub fn link(&self, edge: EdgeId) -> Arc<dyn ControlLink> {
+        Arc::new(Link { shared: Arc::clone(&self.shared), edge })
+    }
+
+    /// What is published. Holds keys of public certificates, and in `Partition::Control` those of the platform's hosts,
+    /// which must not leave this process.
+    pub fn feed(&self) -> Arc<dyn FeedSource> {
+        Arc::new(self.shared.primary.clone())
     }
 
     /// Serves `console.`, `login.` and `connect.` of the platform domain. Requests carry a
@@ -150,28 +158,14 @@ impl Control {
         api::router(&self.shared, Door::Local)
     }
 
-    /// Certifies the key of an edge in the same process.
-    pub async fn enroll_edge(&self, csr_der: &[u8], edge: EdgeId) -> Result<IssuedLeaf, EnrollEdgeError> {
-        let shared = &self.shared;
-        shared
-            .primary
-            .write(async |tx| {
-                let denied =
-                    nodes::get(tx, NodeId::Edge(edge)).await?.is_some_and(|row| row.denied_at.is_some());
-                if denied {
-                    return Err(EnrollEdgeError::Denied(edge));
-                }
-                let name = SpiffeName::new(shared.keys.issuing.trust_domain().clone(), Role::Edge(edge));
-                let leaf = shared.keys.issuing.issue(csr_der, &name, tx.now(), shared.config.leaf_ttl)?;
-                node::note_issued(tx, &leaf, &name).await?;
-                Ok(leaf)
-            })
-            .await
+    /// Judges a join of an edge that holds nothing but a join token, and lets it in; `from` is where it dials from.
+    pub async fn join(&self, request: JoinRequest, from: SocketAddr) -> Result<JoinReply, JoinRefused> {
+        self.shared.join(request, from).await
     }
 
-    /// Starts renewing, signing anew and pruning, on the current runtime, until [`Jobs::stop`].
+    /// Starts renewing, signing anew, following other control nodes and pruning, on the current runtime, until [`Jobs::stop`].
     pub fn start_jobs(&self) -> Jobs {
-        Jobs::start(Arc::clone(&self.shared))
+        Jobs::start(&self.shared)
     }
 }
 
@@ -192,32 +186,11 @@ fn peppers(rows: Vec<secret::SecretRow>, current: u32) -> Result<Peppers, OpenEr
     Ok(older.into_iter().fold(peppers, |peppers, (version, bytes)| peppers.with_older(version, bytes)))
 }
 
-/// Writes down this node and the edge beside it, and publishes what concerns the whole installation.
+/// Writes down who starts here, and publishes what concerns the whole installation.
 async fn announce(tx: &mut Tx, shared: &Shared) -> Result<(), OpenError> {
-    let now = tx.now();
-    let advertise = &shared.config.advertise;
-    let edge = NodeRow {
-        id: NodeId::Edge(shared.installation.edge),
-        name: "edge-1".to_owned(),
-        region: REGION.to_owned(),
-        host: advertise.host.clone(),
-        port: advertise.port,
-        created_at: now,
-        seen_at: now,
-        denied_at: None,
-    };
-    let control = NodeRow {
-        id: NodeId::Control(shared.installation.control),
-        name: "control-1".to_owned(),
-        host: String::new(),
-        port: 0,
-        ..edge.clone()
-    };
-    nodes::put(tx, &edge).await?;
-    nodes::put(tx, &control).await?;
-    // The edge starts after control and holds no tunnel yet, whatever was true when the process ended.
-    warpgate::edge_started(tx, shared.installation.edge).await?;
+    shared.write_nodes(tx).await?;
     ensure_platform(tx, shared).await?;
+    shared.publish_trust(tx).await?;
     shared.publish_platform(tx).await?;
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use mezusphere_model::document::PlatformDoc;
+use mezusphere_model::document::{NodeAddress, PlatformDoc, TrustDoc};
 use mezusphere_model::id::{ControlId, DirectoryId, EdgeId, OrganizationId, ProjectId};
 use mezusphere_model::seal::Seal;
 use mezusphere_model::token::CookieKey;
@@ -16,6 +16,7 @@ use tunnel_proto::jws::{Jwk, SigningKey};
 use zeroize::Zeroizing;
 
 use crate::OpenError;
+use crate::digest::sha256;
 
 /// Name of the setting that holds [`Installation`]; its presence says that the first start is over.
 pub(crate) const SETTING: &str = "installation";
@@ -38,7 +39,7 @@ pub(crate) mod secret_name {
     pub(crate) const PEPPER: &str = "pepper";
     /// What the hosted forms are authenticated with.
     pub(crate) const FORM: &str = "form-key";
-    /// This node's own certificate and key.
+    /// The certificate and key that sign bundles.
     pub(crate) const LEAF: &str = "leaf/control";
 }
 
@@ -60,13 +61,13 @@ pub(crate) struct Installation {
     pub(crate) directory: DirectoryId,
     /// SPIFFE trust domain.
     pub(crate) trust_domain: String,
-    /// This control node.
+    /// The name under which bundles are signed. Control nodes have ids of their own.
     pub(crate) control: ControlId,
-    /// The edge in the same process.
+    /// The first edge: the one in the process that made the installation.
     pub(crate) edge: EdgeId,
 }
 
-/// The keys of the installation, opened.
+/// The keys of the installation, opened. Replaced as a whole when another control node changed one.
 pub(crate) struct Keys {
     /// Root certificates to trust, PEM, newest first.
     pub(crate) roots_pem: Vec<String>,
@@ -84,7 +85,12 @@ pub(crate) struct Keys {
     pub(crate) pepper_version: u32,
     /// Authenticates hosted forms.
     pub(crate) form: Zeroizing<[u8; 32]>,
+    /// Tells these keys from others: SHA-256 of what is public of them, and of the cookie keys.
+    pub(crate) digest: [u8; 32],
 }
+
+/// The keys in use.
+pub(crate) type CurrentKeys = arc_swap::ArcSwap<Keys>;
 
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -101,7 +107,7 @@ async fn need(tx: &mut ReadTx, name: &'static str) -> Result<SecretRow, OpenErro
 fn unopened(why: StoreError) -> OpenError {
     match why {
         StoreError::Damaged(detail) => OpenError::MasterKey(detail),
-        StoreError::Unavailable(_) | StoreError::TooLarge(_) => OpenError::Store(why),
+        why => OpenError::Store(why),
     }
 }
 
@@ -122,7 +128,7 @@ impl Keys {
                 assertion = Some(key);
             }
         }
-        let mut cookies = Vec::new();
+        let mut cookies: Vec<CookieKey> = Vec::new();
         for row in secret::list(tx, secret_name::COOKIE).await.map_err(unopened)? {
             let key = serde_json::from_slice(&row.value);
             cookies.push(key.map_err(|_| OpenError::KeyDamaged(secret_name::COOKIE))?);
@@ -130,12 +136,21 @@ impl Keys {
         let pepper = need(tx, secret_name::PEPPER).await?;
         let form = need(tx, secret_name::FORM).await?;
         let form = form.value.as_slice().try_into().map_err(|_| OpenError::KeyDamaged(secret_name::FORM))?;
+        let assertion_jwks = Jwk::write_set(&public);
+        let marks = serde_json::json!([
+            roots_pem,
+            sha256(issuing.certificate()),
+            assertion_jwks,
+            current_assertion,
+            cookies,
+        ]);
         Ok(Self {
+            digest: sha256(marks.to_string().as_bytes()),
             roots_pem,
             root_sha256: root_fingerprint(current.first().ok_or_else(damaged)?),
             issuing,
             assertion: assertion.ok_or(OpenError::KeyMissing(secret_name::ASSERTION))?,
-            assertion_jwks: Jwk::write_set(&public),
+            assertion_jwks,
             cookies,
             pepper_version: pepper.version,
             form: Zeroizing::new(form),
@@ -143,19 +158,17 @@ impl Keys {
     }
 
     /// What every edge needs to know of the installation.
-    pub(crate) fn platform_doc(
-        &self,
-        platform: &Platform,
-        trust_domain: &str,
-        denied: Vec<String>,
-    ) -> PlatformDoc {
+    pub(crate) fn platform_doc(&self, platform: &Platform, controls: Vec<NodeAddress>) -> PlatformDoc {
         PlatformDoc {
             platform: platform.clone(),
-            trust_domain: trust_domain.to_owned(),
-            roots_pem: self.roots_pem.clone(),
             cookie_keys: self.cookies.clone(),
             assertion_jwks: self.assertion_jwks.clone(),
-            denied,
+            controls,
         }
+    }
+
+    /// Whom every node trusts.
+    pub(crate) fn trust_doc(&self, trust_domain: &str, denied: Vec<String>) -> TrustDoc {
+        TrustDoc { trust_domain: trust_domain.to_owned(), roots_pem: self.roots_pem.clone(), denied }
     }
 }

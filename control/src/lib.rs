@@ -14,13 +14,18 @@ pub mod api;
 mod assertion;
 mod caller;
 mod certificate;
+mod certificate_files;
 mod config;
 mod connect;
 mod control;
+mod digest;
+mod edge;
 mod eviction;
 mod first_start;
 mod installation;
 mod jobs;
+mod leaf;
+mod lease;
 mod link;
 mod login;
 mod node;
@@ -31,15 +36,17 @@ mod problem;
 mod publish;
 mod reconcile;
 mod shared;
+mod signer;
 #[cfg(test)]
 mod tests;
 mod use_case;
 
 pub use caller::{Caller, Permission, Who};
 pub use config::{
-    ASSERTION_TTL, Advertise, ControlConfig, LEAF_TTL_MAX, LEAF_TTL_MIN, PublicCertificate, SessionLimits,
+    ASSERTION_TTL, Advertise, CertificateFiles, ControlConfig, LEAF_TTL_MAX, LEAF_TTL_MIN, LocalEdge,
+    NodeConfig, PublicCertificate, SessionLimits,
 };
-pub use control::{Control, EnrollEdgeError};
+pub use control::Control;
 pub use jobs::Jobs;
 pub use open_error::OpenError;
 pub use platform::{Body, BoxError, PlatformService};

@@ -1,4 +1,7 @@
-//! What edges ask of control, answered by direct calls in one process.
+//! What edges ask of control, answered by direct calls in one process and by the node port for edges of their own.
+//!
+//! A link belongs to one edge, whom its holder has authenticated; an edge that was evicted is refused everything, even on
+//! a connection that is still up.
 //!
 //! An error of the database is [`LinkError::Away`]: the edge may ask again. A [`LinkError::Refused`] carries a stable
 //! word and a sentence for the log, never for a stranger.
@@ -7,9 +10,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use mezusphere_model::document::Partition;
-use mezusphere_model::id::{EnvironmentId, SessionId};
+use mezusphere_model::id::{EdgeId, EnvironmentId, SessionId};
 use mezusphere_model::link::{
-    ACTIVITY_BATCH_MAX, Activity, Answer, ControlLink, Credential, DENIAL_BATCH_MAX, DenialCount,
+    ACTIVITY_BATCH_MAX, AboutEdge, Activity, Answer, ControlLink, Credential, DENIAL_BATCH_MAX, DenialCount,
     FoundSession, IssuedAssertion, LinkError, RedeemCode, Redeemed, TunnelReport,
 };
 use mezusphere_model::session::SessionDoc;
@@ -17,6 +20,7 @@ use mezusphere_model::token::{Token, TokenHash};
 use mezusphere_pki::{Role, SpiffeName};
 use mezusphere_store::primary::audit::AuditEntry;
 use mezusphere_store::primary::hand_off::{self, HandOffRow, Redemption};
+use mezusphere_store::primary::node::NodeId;
 use mezusphere_store::primary::warpgate::{self, TunnelRow};
 use mezusphere_store::primary::{ReadTx, Tx, principal, project, session, sign_in, user};
 use mezusphere_store::{StoreError, WriteError};
@@ -30,16 +34,20 @@ use crate::assertion::{AssertionRefused, live_session};
 /// Longest reason code of a denial, in characters; ours are half as long.
 const REASON_LEN_MAX: usize = 64;
 
-/// The link of an edge in the same process.
+/// The link of one edge.
 #[derive(Clone, Debug)]
-pub(crate) struct Link(pub(crate) Arc<Shared>);
+pub(crate) struct Link {
+    pub(crate) shared: Arc<Shared>,
+    /// Who asks.
+    pub(crate) edge: EdgeId,
+}
 
-fn away(why: &StoreError) -> LinkError {
+pub(crate) fn away(why: &StoreError) -> LinkError {
     tracing::warn!(error = %why, "A question of an edge could not be answered");
     LinkError::Away
 }
 
-fn refused(word: &str, sentence: impl std::fmt::Display) -> LinkError {
+pub(crate) fn refused(word: &str, sentence: impl std::fmt::Display) -> LinkError {
     LinkError::Refused(format!("{word}: {sentence}"))
 }
 
@@ -94,8 +102,16 @@ impl From<RedeemError> for LinkError {
 }
 
 impl Link {
+    /// Whether this edge may still ask, as far as this node knows now.
+    fn admit(&self) -> Result<(), LinkError> {
+        if self.shared.node.trusted().denies(&self.shared.node_name(NodeId::Edge(self.edge))) {
+            return Err(refused("edge.evicted", format_args!("the edge {} was evicted", self.edge)));
+        }
+        Ok(())
+    }
+
     async fn redeem(&self, ask: RedeemCode) -> Result<Redeemed, LinkError> {
-        let shared = &self.0;
+        let shared = &self.shared;
         let Some(code) = Token::parse(&ask.code) else { return Err(RedeemError::Unknown.into()) };
         let token = Token::random(&shared.entropy);
         let work = shared.primary.write_published(async |tx| {
@@ -139,9 +155,9 @@ impl Link {
         if !is_good(&sign_in, &user, now) {
             return Ok(None);
         }
-        let limits = self.0.config.session;
+        let limits = self.shared.config.session;
         Ok(Some(SessionDoc {
-            id: SessionId::random(&self.0.entropy),
+            id: SessionId::random(&self.shared.entropy),
             token_hash: token.hash(),
             sign_in: sign_in.id,
             user: sign_in.user,
@@ -159,11 +175,11 @@ impl Link {
     }
 
     async fn find_session(&self, token: Token) -> Result<Option<FoundSession>, LinkError> {
-        self.0.primary.read(async |tx| live_session(tx, &token).await).await.map_err(|why| away(&why))
+        self.shared.primary.read(async |tx| live_session(tx, &token).await).await.map_err(|why| away(&why))
     }
 
     async fn sign_out(&self, token: Token) -> Result<(), LinkError> {
-        let work = self.0.primary.write(async |tx| {
+        let work = self.shared.primary.write(async |tx| {
             let Some(row) = session::find(tx, &token.hash()).await? else { return Ok(()) };
             let Some(project) = project::get(tx, row.doc.project).await? else { return Ok(()) };
             if sign_in::end(tx, project.directory, row.doc.sign_in).await? {
@@ -191,7 +207,7 @@ impl Link {
         if batch.len() > DENIAL_BATCH_MAX {
             return Err(refused("batch.too_large", format_args!("at most {DENIAL_BATCH_MAX} denials")));
         }
-        let work = self.0.primary.write(async |tx| {
+        let work = self.shared.primary.write(async |tx| {
             for denial in &batch {
                 // What an edge says of a project that is gone has no log to go to.
                 let Some(row) = project::get(tx, denial.project).await? else { continue };
@@ -224,13 +240,13 @@ impl Link {
         if batch.len() > ACTIVITY_BATCH_MAX {
             return Err(refused("batch.too_large", format_args!("at most {ACTIVITY_BATCH_MAX} sessions")));
         }
-        let now = self.0.clock.now();
+        let now = self.shared.clock.now();
         let mut batch = batch;
         // A clock that runs ahead must not keep sessions alive.
         for seen in &mut batch {
             seen.seen_at = seen.seen_at.min(now);
         }
-        let work = self.0.primary.write(async |tx| session::seen(tx, &batch).await);
+        let work = self.shared.primary.write(async |tx| session::seen(tx, &batch).await);
         work.await.map_err(|why| away(&why))
     }
 
@@ -244,7 +260,8 @@ impl Link {
         }
         let row = TunnelRow {
             warpgate: id,
-            edge: report.edge,
+            // Whose it is, is known from who reports it.
+            edge: self.edge,
             project,
             environment,
             remote: report.remote.to_string(),
@@ -253,7 +270,7 @@ impl Link {
             connected: report.connected,
             since: report.at,
         };
-        match self.0.primary.write(async |tx| warpgate::report_tunnel(tx, &row).await).await {
+        match self.shared.primary.write(async |tx| warpgate::report_tunnel(tx, &row).await).await {
             Ok(()) => Ok(()),
             Err(WriteError::Store(why)) => Err(away(&why)),
             Err(why) => Err(refused("tunnel.unknown", why)),
@@ -279,12 +296,27 @@ async fn end_replaced(tx: &mut Tx, old: &TokenHash, new: &SessionDoc) -> Result<
 }
 
 impl ControlLink for Link {
+    fn certify(&self, csr_der: Vec<u8>) -> Answer<'_, Result<Vec<Vec<u8>>, LinkError>> {
+        // Asks the database itself whether the edge was evicted.
+        Box::pin(self.shared.certify_edge(self.edge, csr_der))
+    }
+
+    fn about(&self, about: AboutEdge) -> Answer<'_, Result<(), LinkError>> {
+        Box::pin(self.shared.about_edge(self.edge, about))
+    }
+
     fn redeem(&self, code: RedeemCode) -> Answer<'_, Result<Redeemed, LinkError>> {
-        Box::pin(self.redeem(code))
+        Box::pin(async move {
+            self.admit()?;
+            self.redeem(code).await
+        })
     }
 
     fn find_session(&self, token: Token) -> Answer<'_, Result<Option<FoundSession>, LinkError>> {
-        Box::pin(self.find_session(token))
+        Box::pin(async move {
+            self.admit()?;
+            self.find_session(token).await
+        })
     }
 
     fn assertion(
@@ -293,33 +325,47 @@ impl ControlLink for Link {
         environment: EnvironmentId,
     ) -> Answer<'_, Result<IssuedAssertion, LinkError>> {
         Box::pin(async move {
+            self.admit()?;
             let issued = match credential {
-                Credential::Session(token) => self.0.assert_session(&token, environment).await,
-                Credential::ApiKey(key) => self.0.assert_key(&key, environment).await,
+                Credential::Session(token) => self.shared.assert_session(&token, environment).await,
+                Credential::ApiKey(key) => self.shared.assert_key(&key, environment).await,
             };
             Ok(issued?)
         })
     }
 
     fn sign_out(&self, token: Token) -> Answer<'_, Result<(), LinkError>> {
-        Box::pin(self.sign_out(token))
+        Box::pin(async move {
+            self.admit()?;
+            self.sign_out(token).await
+        })
     }
 
     fn activity(&self, batch: Vec<Activity>) -> Answer<'_, Result<(), LinkError>> {
-        Box::pin(self.activity(batch))
+        Box::pin(async move {
+            self.admit()?;
+            self.activity(batch).await
+        })
     }
 
     fn denials(&self, batch: Vec<DenialCount>) -> Answer<'_, Result<(), LinkError>> {
-        Box::pin(self.denials(batch))
+        Box::pin(async move {
+            self.admit()?;
+            self.denials(batch).await
+        })
     }
 
     fn tunnel(&self, report: TunnelReport) -> Answer<'_, Result<(), LinkError>> {
-        Box::pin(self.tunnel(report))
+        Box::pin(async move {
+            self.admit()?;
+            self.tunnel(report).await
+        })
     }
 
     fn connect(&self, message: Vec<u8>, from: SocketAddr) -> Answer<'_, Result<Vec<u8>, LinkError>> {
         Box::pin(async move {
-            let reply = self.0.connect(&message, from).await;
+            self.admit()?;
+            let reply = self.shared.connect(&message, from).await;
             reply.to_json().map_err(|why| {
                 tracing::error!(error = %why, "A reply to a warpgate cannot be written");
                 LinkError::Away

@@ -45,16 +45,28 @@ pub enum OpenError {
         why: PublicCertificateError,
     },
     /// The certificate files lack a platform host, so nobody could sign in.
-    #[error("the certificate in {} does not name {missing}; it needs console., login. and connect. of the platform domain, or a wildcard for them", chain.display())]
+    #[error(
+        "{files} does not name {missing}; console., login. and connect. of the platform domain are needed, or a wildcard for them"
+    )]
     CertificateNames {
-        /// The chain's file.
-        chain: PathBuf,
+        /// The chains' files.
+        files: String,
         /// The first host that is not covered.
         missing: String,
     },
     /// The sealed keys cannot be opened.
     #[error("the installation's keys cannot be opened with this master key: {0}")]
     MasterKey(String),
+    /// A key file covers both what only control may hold and what every edge holds.
+    #[error("the certificate in {} is for {platform} and for {application} alike; an edge that is a process of its own must not hold the key of the platform's hosts; use one certificate for console., login. and connect., and another one for applications", chain.display())]
+    CertificateShared {
+        /// The chain's file.
+        chain: PathBuf,
+        /// The platform host it covers.
+        platform: String,
+        /// The application name it covers.
+        application: String,
+    },
     /// A key that the first start made is gone.
     #[error("the installation's key {0} is missing from the database")]
     KeyMissing(&'static str),
@@ -70,6 +82,9 @@ pub enum OpenError {
     /// The CA does not issue.
     #[error(transparent)]
     Issue(#[from] IssueError),
+    /// The installation's own roots cannot be trusted.
+    #[error("the installation's root certificates cannot be used: {0}")]
+    Trust(#[from] mezusphere_pki::TrustError),
     /// The threads that hash passwords cannot be started.
     #[error("the password threads cannot be started: {0}")]
     Threads(std::io::Error),

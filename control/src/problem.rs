@@ -84,6 +84,8 @@ codes! {
         "choose a longer, less common one";
     SCOPE_INVALID = "scope.invalid", 422, "A scope cannot be used",
         "use connect, request, or permissions of the admin API such as routes:write";
+    EDGE_NO_CONTROL = "edge.no_control", 409, "No edge can join this installation",
+        "start a control node with a node port: mezusphere serve --node-listen ADDR --node-advertise HOST:PORT";
     ENVIRONMENT_UNKNOWN = "environment.unknown", 404, "There is no such environment for this key",
         "create a connection key for the environment and use that one";
     AGENT_TOO_OLD = "agent.too_old", 400, "This warpgate is too old",

@@ -1,24 +1,30 @@
-//! What edges and warpgates are told: the platform document, and each environment's site with its signed bundle.
+//! What edges and warpgates are told: the platform and trust documents, and each environment's site with its signed
+//! bundle.
 //!
 //! Principals, sessions and API keys are published by the store's own functions, in the transaction that changes them.
 
 use mezusphere_model::bundle::{Bundle, EdgeAddress};
-use mezusphere_model::document::{Document, Partition};
+use mezusphere_model::document::{Document, Partition, TrustDoc};
 use mezusphere_model::host::HostError;
 use mezusphere_model::id::{EnvironmentId, ProjectId};
 use mezusphere_model::platform::PlatformHost;
 use mezusphere_model::route::{READER, SiteDoc};
 use mezusphere_pki::{Role, SpiffeName};
-use mezusphere_store::primary::node::{self, NodeId};
+use mezusphere_store::primary::node::{self as nodes, NodeId};
 use mezusphere_store::primary::{ReadTx, Tx, setting, site};
 use mezusphere_store::{StoreError, WriteError};
 use tunnel_proto::bundle::MintError;
 
-use crate::node::{hex, sha256};
+use crate::config::LEAF_TTL_MAX;
+use crate::digest::{hex, sha256};
+use crate::node::row::controls;
 use crate::{OpenError, Shared, eviction};
 
 /// Name of the setting that says which platform document is published: SHA-256 of its JSON.
 const PLATFORM_SETTING: &str = "published/platform";
+
+/// Name of the setting that says which trust document is published, likewise. Nodes look at it to notice a new one.
+pub(crate) const TRUST_SETTING: &str = "published/trust";
 
 /// Why something was not published. The transaction must be given up.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +75,7 @@ impl Shared {
         let revision = site.revision;
         let nodes = self.nodes(tx).await?;
         let bundle = self.bundle(site, nodes, tx.now())?;
-        let signer = self.signer.load();
+        let signer = self.signer(tx).await?;
         let bundle = tunnel_proto::bundle::sign(&bundle, &signer.key, signer.identity.chain())?;
         site::publish_bundle(tx, project, &bundle).await?;
         Ok(revision)
@@ -82,6 +88,7 @@ impl Shared {
         now: mezusphere_model::Timestamp,
     ) -> Result<Bundle, PublishError> {
         let platform = &self.config.platform;
+        let keys = self.keys();
         let endpoint = match site.hosts.first() {
             Some(endpoint) => endpoint.clone(),
             None => platform.endpoint(&site.project_slug, &site.environment_slug)?,
@@ -90,8 +97,8 @@ impl Shared {
             min_reader: READER,
             issued_at: now,
             trust_domain: self.installation.trust_domain.clone(),
-            roots_pem: self.keys.roots_pem.clone(),
-            assertion_jwks: self.keys.assertion_jwks.clone(),
+            roots_pem: keys.roots_pem.clone(),
+            assertion_jwks: keys.assertion_jwks.clone(),
             edges: nodes.edges,
             denied: nodes.denied,
             origin: platform.origin(&endpoint),
@@ -101,58 +108,79 @@ impl Shared {
     }
 
     async fn nodes(&self, tx: &mut ReadTx) -> Result<Nodes, StoreError> {
-        let mut nodes = Nodes { edges: Vec::new(), denied: Vec::new() };
-        for row in node::list(tx).await? {
-            if row.denied_at.is_some() {
-                nodes.denied.extend(self.node_name(row.id));
+        let now = tx.now();
+        let mut found = Nodes { edges: Vec::new(), denied: Vec::new() };
+        for row in nodes::list(tx).await? {
+            if let Some(at) = row.denied_at {
+                // A name need not be refused any longer than its last certificate lives.
+                if at.after(LEAF_TTL_MAX) > now {
+                    found.denied.push(self.node_name(row.id).to_string());
+                }
             } else if let NodeId::Edge(id) = row.id
                 && !row.host.is_empty()
             {
-                nodes.edges.push(EdgeAddress { id, name: row.name, host: row.host, port: row.port });
+                found.edges.push(EdgeAddress { id, name: row.name, host: row.host, port: row.port });
             }
         }
-        Ok(nodes)
+        Ok(found)
     }
 
-    fn node_name(&self, id: NodeId) -> Option<String> {
+    /// What a node's certificate calls it.
+    pub(crate) fn node_name(&self, id: NodeId) -> SpiffeName {
         let role = match id {
             NodeId::Edge(id) => Role::Edge(id),
             NodeId::Control(id) => Role::Control(id),
         };
-        let domain = self.installation.trust_domain().ok()?;
-        Some(SpiffeName::new(domain, role).to_string())
+        SpiffeName::new(self.keys().issuing.trust_domain().clone(), role)
+    }
+
+    /// Whom every node trusts, and whom not any more.
+    pub(crate) async fn trust_doc(&self, tx: &mut ReadTx) -> Result<TrustDoc, PublishError> {
+        let mut denied = self.nodes(tx).await?.denied;
+        denied.extend(eviction::denied(tx).await?);
+        Ok(self.keys().trust_doc(&self.installation.trust_domain, denied))
+    }
+
+    /// Publishes the trust document if what is published is another one.
+    pub(crate) async fn publish_trust(&self, tx: &mut Tx) -> Result<(), PublishError> {
+        let doc = self.trust_doc(tx).await?;
+        publish_new(tx, TRUST_SETTING, &Document::Trust(doc)).await
     }
 
     /// Publishes the platform document if what is published is another one.
     pub(crate) async fn publish_platform(&self, tx: &mut Tx) -> Result<(), PublishError> {
-        let mut denied = self.nodes(tx).await?.denied;
-        denied.extend(eviction::denied(tx).await?);
-        let doc = self.keys.platform_doc(&self.config.platform, &self.installation.trust_domain, denied);
-        let digest = hex(&sha256(&json(&doc)?));
-        if setting::get::<String>(tx, PLATFORM_SETTING).await?.as_ref() == Some(&digest) {
-            return Ok(());
-        }
-        tx.publish(Partition::Platform, &Document::Platform(doc))?;
-        setting::put(tx, PLATFORM_SETTING, &digest).await?;
-        Ok(())
+        let controls = controls(tx).await?;
+        let doc = self.keys().platform_doc(&self.config.platform, controls);
+        publish_new(tx, PLATFORM_SETTING, &Document::Platform(doc)).await
     }
 
     /// A digest of all that goes into every bundle and is not in its site: while it stays, bundles stay good.
     pub(crate) async fn bundle_context(&self, tx: &mut ReadTx) -> Result<String, PublishError> {
         let nodes = self.nodes(tx).await?;
+        let signer = self.signer(tx).await?;
+        let keys = self.keys();
         let edges: Vec<_> =
             nodes.edges.iter().map(|edge| (edge.id, &edge.name, &edge.host, edge.port)).collect();
         let context = serde_json::json!([
-            self.signer.load().fingerprint,
+            signer.fingerprint,
             self.config.platform,
             self.installation.trust_domain,
-            self.keys.roots_pem,
-            self.keys.assertion_jwks,
+            keys.roots_pem,
+            keys.assertion_jwks,
             edges,
             nodes.denied,
         ]);
         Ok(hex(&sha256(&json(&context)?)))
     }
+}
+
+async fn publish_new(tx: &mut Tx, setting: &str, document: &Document) -> Result<(), PublishError> {
+    let digest = hex(&sha256(&json(document)?));
+    if setting::get::<String>(tx, setting).await?.as_ref() != Some(&digest) {
+        tx.publish(Partition::Platform, document)?;
+        setting::put(tx, setting, &digest).await?;
+    }
+    Ok(())
 }
 
 fn json(value: &impl serde::Serialize) -> Result<Vec<u8>, StoreError> {

@@ -3,15 +3,17 @@
 //! of their own.
 //!
 //! Goes project by project, each in its own transaction, and notes at the end that all is done; cut short, it
-//! begins anew at the next start or renewal.
+//! begins anew at the next look. One control node at a time is at it: all would sign the same.
 
 use mezusphere_model::id::ProjectId;
 use mezusphere_store::primary::environment::EnvironmentRow;
 use mezusphere_store::primary::host::{self, HostKind, HostRow};
+use mezusphere_store::primary::lease::{self, Lease};
 use mezusphere_store::primary::project::{self, ProjectRow};
 use mezusphere_store::primary::{PageRequest, ReadTx, Tx, environment, setting};
 
 use crate::certificate;
+use crate::lease::Job;
 use crate::{OpenError, Shared};
 
 /// Name of the setting that says under which context every bundle is signed.
@@ -25,6 +27,8 @@ const CERTIFICATES_SETTING: &str = "published/certificates";
 pub(crate) struct Reconciled {
     /// Bundles that were signed anew.
     pub(crate) bundles: usize,
+    /// Another control node is at it, or has taken it over.
+    pub(crate) elsewhere: bool,
 }
 
 /// What has changed since everything was last brought into line.
@@ -36,20 +40,35 @@ struct Drift {
     certificates: Option<Vec<String>>,
 }
 
+impl Drift {
+    fn is_any(&self) -> bool {
+        self.bundles.is_some() || self.certificates.is_some()
+    }
+}
+
 impl Shared {
     /// Signs every bundle anew if something that goes into all of them has changed, moves endpoints to the
     /// applications domain of now, and gives every host the certificate it needs.
     pub(crate) async fn reconcile(&self) -> Result<Reconciled, OpenError> {
-        let drift = self.primary.read(async |tx| self.drift(tx).await).await?;
         let mut done = Reconciled::default();
-        if drift.bundles.is_none() && drift.certificates.is_none() {
+        let elsewhere = Reconciled { elsewhere: true, ..done };
+        if !self.primary.read(async |tx| self.drift(tx).await).await?.is_any() {
             return Ok(done);
         }
+        let begun = self.primary.write(async |tx| {
+            let Some(lease) = self.take_lease(tx, Job::Bundles).await? else { return Ok(None) };
+            // Looked at once more under the lease: whoever held it before may have done everything.
+            Ok::<_, OpenError>(Some((lease, self.drift(tx).await?)))
+        });
+        let Some((lease, drift)) = begun.await? else { return Ok(elsewhere) };
         let mut page = PageRequest::first();
-        loop {
+        while drift.is_any() {
             let found = self.primary.read(async |tx| project::list_all(tx, &page).await).await?;
             for project in found.rows {
-                done.bundles += self.reconcile_project(&project, &drift).await?;
+                match self.reconcile_project(&lease, &project, &drift).await? {
+                    Some(bundles) => done.bundles += bundles,
+                    None => return Ok(Reconciled { elsewhere: true, ..done }),
+                }
             }
             match found.next {
                 Some(next) => page = PageRequest::after(next),
@@ -58,16 +77,19 @@ impl Shared {
         }
         self.primary
             .write(async |tx| {
+                if !self.keep_lease(tx, &lease).await? {
+                    return Ok(Reconciled { elsewhere: true, ..done });
+                }
                 if let Some(context) = &drift.bundles {
                     setting::put(tx, BUNDLES_SETTING, context).await?;
                 }
                 if let Some(names) = &drift.certificates {
                     setting::put(tx, CERTIFICATES_SETTING, names).await?;
                 }
-                Ok::<_, OpenError>(())
+                lease::release(tx, &lease).await?;
+                Ok(done)
             })
-            .await?;
-        Ok(done)
+            .await
     }
 
     async fn drift(&self, tx: &mut ReadTx) -> Result<Drift, OpenError> {
@@ -81,33 +103,46 @@ impl Shared {
         })
     }
 
-    /// Gives each host whose own certificate ends soon a new one, and the platform's hosts likewise.
+    /// Gives each host whose own certificate ends soon a new one, and the whole installation's likewise; nothing if
+    /// another control node is at it.
     pub(crate) async fn renew_certificates(&self) -> Result<(), OpenError> {
-        self.primary.write(async |tx| certificate::ensure_platform(tx, self).await).await?;
+        let begun = self.primary.write(async |tx| {
+            let Some(lease) = self.take_lease(tx, Job::Certificates).await? else { return Ok(None) };
+            certificate::ensure_platform(tx, self).await?;
+            Ok::<_, OpenError>(Some(lease))
+        });
+        let Some(lease) = begun.await? else { return Ok(()) };
         let mut page = PageRequest::first();
         loop {
             let found = self.primary.read(async |tx| project::list_all(tx, &page).await).await?;
             for project in found.rows {
-                self.renew_hosts(project.id).await?;
+                if !self.renew_hosts(&lease, project.id).await? {
+                    return Ok(());
+                }
             }
             match found.next {
                 Some(next) => page = PageRequest::after(next),
-                None => return Ok(()),
+                None => break,
             }
         }
+        Ok(self.primary.write(async |tx| lease::release(tx, &lease).await).await?)
     }
 
-    async fn renew_hosts(&self, project: ProjectId) -> Result<(), OpenError> {
+    /// `false`: another control node has taken it over.
+    async fn renew_hosts(&self, lease: &Lease, project: ProjectId) -> Result<bool, OpenError> {
         let due = self.hosts_due(project).await?;
         if due.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         self.primary
             .write(async |tx| {
+                if !self.keep_lease(tx, lease).await? {
+                    return Ok(false);
+                }
                 for row in &due {
                     certificate::add_host(tx, self, project, &row.host).await?;
                 }
-                Ok::<_, OpenError>(())
+                Ok::<_, OpenError>(true)
             })
             .await
     }
@@ -128,9 +163,18 @@ impl Shared {
             .await
     }
 
-    async fn reconcile_project(&self, project: &ProjectRow, drift: &Drift) -> Result<usize, OpenError> {
+    /// How many bundles were signed anew; `None`: another control node has taken it over.
+    async fn reconcile_project(
+        &self,
+        lease: &Lease,
+        project: &ProjectRow,
+        drift: &Drift,
+    ) -> Result<Option<usize>, OpenError> {
         self.primary
             .write(async |tx| {
+                if !self.keep_lease(tx, lease).await? {
+                    return Ok(None);
+                }
                 let mut bundles = 0;
                 for environment in environment::list(tx, project.id).await? {
                     self.move_endpoint(tx, project, &environment).await?;
@@ -145,7 +189,7 @@ impl Shared {
                         bundles += 1;
                     }
                 }
-                Ok::<_, OpenError>(bundles)
+                Ok::<_, OpenError>(Some(bundles))
             })
             .await
     }

@@ -1,15 +1,20 @@
 //! What every part of control works with. Made once by `Control::open`, shared by all handlers and jobs.
 
+use std::sync::Arc;
+
 use mezusphere_identity::factor::password::PasswordPool;
 use mezusphere_identity::throttle::Throttle;
+use mezusphere_model::seal::Seal;
 use mezusphere_model::{Clock, Entropy};
 use mezusphere_store::Primary;
+use tokio::sync::Notify;
 
 use crate::ControlConfig;
 use crate::certificate::PublicCertificates;
-use crate::installation::{Installation, Keys};
+use crate::installation::{CurrentKeys, Installation, Keys};
 use crate::login::FormKey;
-use crate::node::CurrentSigner;
+use crate::node::Node;
+use crate::signer::CurrentSigner;
 
 /// The parts of an open control.
 pub(crate) struct Shared {
@@ -23,18 +28,32 @@ pub(crate) struct Shared {
     pub(crate) config: ControlConfig,
     /// Ids of the installation's own objects.
     pub(crate) installation: Installation,
-    /// The installation's keys.
-    pub(crate) keys: Keys,
-    /// This node's certificate, which signs bundles.
+    /// The installation's keys; ask [`Shared::keys`].
+    pub(crate) current_keys: CurrentKeys,
+    /// What signs bundles; a transaction that signs asks [`Shared::signer`].
     pub(crate) signer: CurrentSigner,
+    /// This control node.
+    pub(crate) node: Node,
+    /// Opens sealed keys.
+    pub(crate) seal: Arc<dyn Seal>,
+    /// Rung when bundles may not be in line with the nodes any more; the jobs listen.
+    pub(crate) drift: Notify,
     /// Where browsers' certificates come from.
     pub(crate) certificates: PublicCertificates,
     /// Hashes and verifies passwords.
     pub(crate) passwords: PasswordPool,
-    /// Slows down guessing.
+    /// Slows down guessing. Each control node counts for itself: with n nodes behind one name, an attacker who spreads
+    /// over them gets n times the guesses, which stays far from enough.
     pub(crate) throttle: Throttle,
     /// Authenticates hosted forms.
     pub(crate) form_key: FormKey,
+}
+
+impl Shared {
+    /// The installation's keys now.
+    pub(crate) fn keys(&self) -> Arc<Keys> {
+        self.current_keys.load_full()
+    }
 }
 
 impl std::fmt::Debug for Shared {

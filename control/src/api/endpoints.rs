@@ -12,6 +12,7 @@ use crate::Shared;
 use crate::caller::Permission::{
     self, AuditRead, EnvironmentsWrite, InstallationRead, InstallationWrite, KeysRead, KeysWrite,
     ProjectsRead, ProjectsWrite, RolesWrite, RoutesRead, RoutesWrite, UsersRead, UsersWrite, WarpgatesRead,
+    WarpgatesWrite,
 };
 
 /// One endpoint, as the authorization test sees it.
@@ -63,7 +64,7 @@ pub(crate) fn table() -> Vec<Endpoint> {
 
 fn all() -> Endpoints {
     let none = Endpoints { router: Router::new(), table: Vec::new() };
-    machines(people(publishing(installation(none))))
+    machines(people(publishing(nodes(installation(none)))))
 }
 
 const GET: &Method = &Method::GET;
@@ -84,6 +85,17 @@ fn installation(endpoints: Endpoints) -> Endpoints {
         .add(GET, "/operators", InstallationRead, h::list_operators)
         .add(POST, "/operators/{operator}/sign-in-link", InstallationWrite, h::operator_link)
         .add(POST, "/operator-keys", InstallationWrite, h::create_operator_key)
+}
+
+fn nodes(endpoints: Endpoints) -> Endpoints {
+    endpoints
+        .add(GET, "/edges", InstallationRead, h::list_edges)
+        .add(GET, "/edges/{edge}", InstallationRead, h::show_edge)
+        .add(DELETE, "/edges/{edge}", InstallationWrite, h::evict_edge)
+        .add(GET, "/edge-invitations", InstallationRead, h::list_invitations)
+        .add(POST, "/edge-invitations", InstallationWrite, h::invite_edge)
+        .add(DELETE, "/edge-invitations/{invitation}", InstallationWrite, h::uninvite_edge)
+        .add(GET, "/controls", InstallationRead, h::list_controls)
 }
 
 fn publishing(endpoints: Endpoints) -> Endpoints {
@@ -157,6 +169,7 @@ fn machines(endpoints: Endpoints) -> Endpoints {
         .add(DELETE, KEY, KeysWrite, h::revoke_api_key)
         .add(POST, "/projects/{project}/api-keys/{key}/rotate", KeysWrite, h::rotate_api_key)
         .add(GET, "/projects/{project}/warpgates", WarpgatesRead, h::list_warpgates)
+        .add(DELETE, "/projects/{project}/warpgates/{warpgate}", WarpgatesWrite, h::evict_warpgate)
         .add(
             GET,
             "/projects/{project}/environments/{environment}/warpgates",

@@ -5,7 +5,7 @@ use mezusphere_model::document::CertificateDoc;
 use mezusphere_pki::PublicCertificate as Verified;
 
 use super::*;
-use crate::PublicCertificate;
+use crate::{CertificateFiles, PublicCertificate};
 
 async fn certificates(world: &World, partition: Partition) -> Vec<CertificateDoc> {
     let documents = world.documents(partition).await.into_iter();
@@ -23,8 +23,9 @@ fn verified(world: &World, doc: &CertificateDoc) -> Verified {
 #[tokio::test]
 async fn in_development_each_endpoint_gets_a_certificate_of_its_own() {
     let world = World::new().await;
-    let platform = certificates(&world, Partition::Platform).await;
+    let platform = certificates(&world, Partition::Control).await;
     assert_eq!(platform.len(), 1);
+    assert_eq!(certificates(&world, Partition::Platform).await, [], "no wildcard that browsers accept");
     assert_eq!(
         platform[0].names,
         ["console.mezu.localhost", "login.mezu.localhost", "connect.mezu.localhost"]
@@ -47,6 +48,8 @@ async fn a_wildcard_serves_endpoints_and_a_custom_domain_gets_its_own() {
     let mut config = development();
     config.platform.apps = Host::parse("apps.example").unwrap();
     let world = World::with(config).await;
+    let wildcard = certificates(&world, Partition::Platform).await;
+    assert_eq!(wildcard.iter().map(|doc| doc.names.clone()).collect::<Vec<_>>(), [["*.apps.example"]]);
     let project = world.project("shop").await;
     assert_eq!(certificates(&world, Partition::Project(project)).await, []);
     let hosts = "/projects/shop/environments/production/hosts";
@@ -62,7 +65,7 @@ async fn certificates_are_renewed_at_a_third_left_and_not_before() {
     let world = World::new().await;
     let project = world.project("shop").await;
     let ends = async || {
-        let mut all = certificates(&world, Partition::Platform).await;
+        let mut all = certificates(&world, Partition::Control).await;
         all.extend(certificates(&world, Partition::Project(project)).await);
         all.into_iter().map(|doc| doc.not_after).collect::<Vec<_>>()
     };
@@ -79,7 +82,7 @@ async fn certificates_are_renewed_at_a_third_left_and_not_before() {
 }
 
 /// Certificate and key files for these names, from a CA of their own.
-fn files(dir: &std::path::Path, names: &[&str]) -> PublicCertificate {
+fn files(dir: &std::path::Path, names: &[&str]) -> CertificateFiles {
     use mezusphere_pki::{Issuing, Root, TrustDomain};
     let domain = TrustDomain::parse("other.example").unwrap();
     let root = Root::create(&domain, BEGIN, &entropy()).unwrap();
@@ -89,24 +92,27 @@ fn files(dir: &std::path::Path, names: &[&str]) -> PublicCertificate {
     let (chain, key) = (dir.join("chain.pem"), dir.join("key.pem"));
     std::fs::write(&chain, issued.chain_pem).unwrap();
     std::fs::write(&key, issued.key_pem.as_bytes()).unwrap();
-    PublicCertificate::Files { chain, key }
+    CertificateFiles { chain, key }
 }
 
 #[tokio::test]
 async fn files_replace_the_internal_certificate_where_they_cover_and_only_there() {
     let dir = tempfile::tempdir().unwrap();
     let names = ["*.mezu.localhost", "shop.localhost"];
-    let from_files = ControlConfig { public_certificate: files(dir.path(), &names), ..development() };
+    let from_files = ControlConfig {
+        public_certificate: PublicCertificate::Files(vec![files(dir.path(), &names)]),
+        ..development()
+    };
     let world = World::new().await;
     let project = world.project("shop").await;
     let other = world.project("blog").await;
     let world = world.restart(from_files.clone()).await;
-    let platform = certificates(&world, Partition::Platform).await;
+    let platform = certificates(&world, Partition::Control).await;
     assert_eq!(platform.iter().map(|doc| doc.names.clone()).collect::<Vec<_>>(), [names]);
     assert_eq!(certificates(&world, Partition::Project(project)).await, [], "the file serves it");
     assert_eq!(certificates(&world, Partition::Project(other)).await.len(), 1, "the file does not");
     let world = world.restart(development()).await;
-    let platform = certificates(&world, Partition::Platform).await;
+    let platform = certificates(&world, Partition::Control).await;
     assert_eq!(platform.len(), 1);
     assert_eq!(platform[0].names[0], "console.mezu.localhost");
     assert_eq!(certificates(&world, Partition::Project(project)).await.len(), 1);
@@ -116,24 +122,91 @@ async fn files_replace_the_internal_certificate_where_they_cover_and_only_there(
 async fn files_that_cannot_serve_the_platform_are_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let hand = ManualClock::at(BEGIN);
-    let PublicCertificate::Files { chain, key } = files(dir.path(), &["console.mezu.localhost"]) else {
-        panic!("files")
-    };
+    let CertificateFiles { chain, key } = files(dir.path(), &["console.mezu.localhost"]);
     let other = dir.path().join("other");
     std::fs::create_dir(&other).unwrap();
-    let PublicCertificate::Files { key: foreign, .. } = files(&other, &["a.example"]) else {
-        panic!("files")
-    };
+    let CertificateFiles { key: foreign, .. } = files(&other, &["a.example"]);
     let rows = [
         (chain.clone(), key.clone(), "does not name login.mezu.localhost"),
         (chain.clone(), foreign, "the files are not a pair"),
         (key, chain, "holds no certificate"),
     ];
     for (chain, key, words) in rows {
-        let public_certificate = PublicCertificate::Files { chain, key };
+        let public_certificate = PublicCertificate::Files(vec![CertificateFiles { chain, key }]);
         let config = ControlConfig { public_certificate, ..development() };
         let data = tempfile::tempdir().unwrap();
         let why = open(data.path(), &hand, &entropy(), config, 7).await.unwrap_err();
         assert!(why.to_string().contains(words), "{why}");
     }
+}
+
+/// A directory with a subdirectory per certificate, and the certificates.
+fn several(names: &[&[&str]]) -> (tempfile::TempDir, Vec<CertificateFiles>) {
+    let dir = tempfile::tempdir().unwrap();
+    let each = names.iter().enumerate().map(|(number, names)| {
+        let dir = dir.path().join(number.to_string());
+        std::fs::create_dir(&dir).unwrap();
+        files(&dir, names)
+    });
+    let made = each.collect();
+    (dir, made)
+}
+
+#[tokio::test]
+async fn of_several_files_those_for_the_platforms_hosts_stay_in_control() {
+    let (_dir, made) = several(&[&["*.mezu.localhost"], &["shop.localhost", "blog.localhost"]]);
+    let public_certificate = PublicCertificate::Files(made);
+    let world =
+        World::with(ControlConfig { public_certificate, node_port_open: true, ..development() }).await;
+    let names = async |partition| {
+        let found = certificates(&world, partition).await.into_iter();
+        found.flat_map(|doc| doc.names).collect::<Vec<_>>()
+    };
+    assert_eq!(names(Partition::Control).await, ["*.mezu.localhost"]);
+    assert_eq!(names(Partition::Platform).await, ["shop.localhost", "blog.localhost"]);
+    let project = world.project("shop").await;
+    assert_eq!(names(Partition::Project(project)).await, [""; 0], "the second file serves it");
+}
+
+#[tokio::test]
+async fn r20_one_key_for_platform_and_applications_is_refused_once_edges_can_link() {
+    let both: &[&str] = &["*.mezu.localhost", "shop.localhost"];
+    let (_dir, made) = several(&[both]);
+    let public_certificate = PublicCertificate::Files(made);
+    let alone = ControlConfig { public_certificate, ..development() };
+    let data = tempfile::tempdir().unwrap();
+    let hand = ManualClock::at(BEGIN);
+    let open_port = ControlConfig { node_port_open: true, ..alone.clone() };
+    let why = open(data.path(), &hand, &entropy(), open_port, 7).await.unwrap_err();
+    assert!(matches!(why, OpenError::CertificateShared { .. }), "{why}");
+    assert!(why.to_string().contains("shop.localhost"), "{why}");
+    World::with(alone).await;
+}
+
+#[tokio::test]
+async fn r20_a_platform_certificate_of_an_older_version_is_taken_back_from_edges() {
+    use mezusphere_store::primary::setting;
+    let world = World::new().await;
+    let own = certificates(&world, Partition::Control).await.remove(0);
+    // As version 0.1 left it.
+    let old = json!({
+        "filed_as": own.names[0],
+        "names": own.names,
+        "chain_sha256": crate::digest::sha256(own.chain_pem.as_bytes()),
+        "internal": true,
+        "not_after": own.not_after,
+    });
+    world
+        .primary
+        .write(async |tx| {
+            tx.retract(Partition::Control, Document::Certificate(own.clone()).key())?;
+            tx.publish(Partition::Platform, &Document::Certificate(own.clone()))?;
+            setting::put(tx, "certificate/platform", &old).await
+        })
+        .await
+        .unwrap();
+    let world = world.restart(development()).await;
+    assert_eq!(certificates(&world, Partition::Platform).await, []);
+    let moved = certificates(&world, Partition::Control).await;
+    assert_eq!(moved.iter().map(|doc| doc.names.clone()).collect::<Vec<_>>(), [own.names]);
 }

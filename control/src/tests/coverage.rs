@@ -6,6 +6,7 @@ use super::*;
 use crate::Permission::{
     self, AuditRead, EnvironmentsWrite, InstallationRead, InstallationWrite, KeysRead, KeysWrite,
     ProjectsRead, ProjectsWrite, RolesWrite, RoutesRead, RoutesWrite, UsersRead, UsersWrite, WarpgatesRead,
+    WarpgatesWrite,
 };
 use crate::api::endpoints;
 
@@ -27,6 +28,13 @@ fn rows() -> Vec<Row> {
         ("GET", "", "/operators", Some(InstallationRead), none.clone()),
         ("POST", "", "/operators/{operator}/sign-in-link", Some(InstallationWrite), none.clone()),
         ("POST", "", "/operator-keys", Some(InstallationWrite), json!({ "name": "ci" })),
+        ("GET", "", "/edges", Some(InstallationRead), none.clone()),
+        ("GET", "", "/edges/{edge}", Some(InstallationRead), none.clone()),
+        ("DELETE", "", "/edges/{edge}", Some(InstallationWrite), none.clone()),
+        ("GET", "", "/edge-invitations", Some(InstallationRead), none.clone()),
+        ("POST", "", "/edge-invitations", Some(InstallationWrite), json!({ "name": "eu-1" })),
+        ("DELETE", "", "/edge-invitations/{invitation}", Some(InstallationWrite), none.clone()),
+        ("GET", "", "/controls", Some(InstallationRead), none.clone()),
         ("GET", "", "/projects", Some(ProjectsRead), none.clone()),
         ("POST", "", "/projects", Some(ProjectsWrite), json!({ "slug": "third" })),
         ("GET", PROJECT, "", Some(ProjectsRead), none.clone()),
@@ -49,6 +57,7 @@ fn rows() -> Vec<Row> {
         ("DELETE", ENVIRONMENT, "/routes/{route}", Some(RoutesWrite), none.clone()),
         ("GET", ENVIRONMENT, "/warpgates", Some(WarpgatesRead), none.clone()),
         ("GET", PROJECT, "/warpgates", Some(WarpgatesRead), none.clone()),
+        ("DELETE", PROJECT, "/warpgates/{warpgate}", Some(WarpgatesWrite), none.clone()),
         ("GET", PROJECT, "/users", Some(UsersRead), none.clone()),
         ("POST", PROJECT, "/users", Some(UsersWrite), json!({ "email": "eve@evil.example" })),
         ("GET", PROJECT, "/users/{user}", Some(UsersRead), none.clone()),
@@ -95,6 +104,9 @@ fn every_endpoint_stands_in_the_authorization_table() {
     assert_eq!(rows().len(), listed.len(), "no row twice");
 }
 
+/// The random part of an id that nobody has.
+const ZERO: &str = "00000000000000000000000000";
+
 /// Names of one tenant's objects, by placeholder.
 type Names = BTreeMap<&'static str, String>;
 
@@ -115,6 +127,7 @@ async fn tenant(world: &World, organization: &str, project: &str) -> Names {
     let account = world.post(&format!("{front}/service-accounts"), json!({ "name": "robot" })).await.ok();
     let body = json!({ "account": "robot", "scopes": ["request"] });
     let key = world.post(&format!("{front}/api-keys"), body).await.ok();
+    let warpgate = super::enroll::warpgate(world, project).await.warpgate.to_string();
     BTreeMap::from([
         ("organization", organization.to_owned()),
         ("project", project.to_owned()),
@@ -126,12 +139,15 @@ async fn tenant(world: &World, organization: &str, project: &str) -> Names {
         ("account", text(&account["id"])),
         ("key", text(&key["key"]["id"])),
         ("operator", "operator@mezu.localhost".to_owned()),
+        ("edge", "edge-1".to_owned()),
+        ("invitation", format!("inv_{ZERO}")),
+        ("warpgate", warpgate),
     ])
 }
 
 /// Names that nobody has.
 fn ghosts() -> Names {
-    let id = "00000000000000000000000000";
+    let id = ZERO;
     BTreeMap::from([
         ("organization", "ghost".to_owned()),
         ("project", "ghost".to_owned()),
@@ -143,6 +159,9 @@ fn ghosts() -> Names {
         ("account", format!("sva_{id}")),
         ("key", format!("key_{id}")),
         ("operator", "ghost@mezu.localhost".to_owned()),
+        ("edge", format!("edg_{id}")),
+        ("invitation", format!("inv_{id}")),
+        ("warpgate", format!("wgt_{id}")),
     ])
 }
 

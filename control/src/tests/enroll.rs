@@ -14,17 +14,27 @@ use super::*;
 
 const FROM: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 9)), 4433);
 
-async fn ask(world: &World, request: &Request) -> Reply {
-    let reply = world.control.link().connect(request.to_json().unwrap(), FROM).await.unwrap();
+pub(super) async fn ask(world: &World, request: &Request) -> Reply {
+    let reply = world.link().connect(request.to_json().unwrap(), FROM).await.unwrap();
     Reply::from_json(&reply).unwrap()
 }
 
-async fn connection_key(world: &World, body: Value) -> (ConnectionKey, String) {
-    let made = world.post("/projects/shop/api-keys", body).await.ok();
+pub(super) async fn connection_key(world: &World, body: Value) -> (ConnectionKey, String) {
+    key_of(world, "shop", body).await
+}
+
+async fn key_of(world: &World, project: &str, body: Value) -> (ConnectionKey, String) {
+    let made = world.post(&format!("/projects/{project}/api-keys"), body).await.ok();
     (made["secret"].as_str().unwrap().parse().unwrap(), made["key"]["id"].as_str().unwrap().to_owned())
 }
 
-fn enroll(key: &ConnectionKey, node: &NodeKey) -> Enroll {
+/// A warpgate of the project's production environment, with a key of its own.
+pub(super) async fn warpgate(world: &World, project: &str) -> Enrolled {
+    let (key, _) = key_of(world, project, json!({ "scopes": ["connect"] })).await;
+    enrolled(ask(world, &Request::Enroll(enroll(&key, &NodeKey::generate().unwrap()))).await)
+}
+
+pub(super) fn enroll(key: &ConnectionKey, node: &NodeKey) -> Enroll {
     Enroll {
         key: key.key.clone(),
         environment: key.environment,
@@ -36,7 +46,7 @@ fn enroll(key: &ConnectionKey, node: &NodeKey) -> Enroll {
 }
 
 #[track_caller]
-fn enrolled(reply: Reply) -> Enrolled {
+pub(super) fn enrolled(reply: Reply) -> Enrolled {
     match reply {
         Reply::Enrolled(done) => *done,
         other => panic!("{other:?}"),
@@ -44,7 +54,7 @@ fn enrolled(reply: Reply) -> Enrolled {
 }
 
 #[track_caller]
-fn refused(reply: Reply) -> Refusal {
+pub(super) fn refused(reply: Reply) -> Refusal {
     match reply {
         Reply::Refused(refusal) => {
             assert!(!refusal.message.is_empty() && !refusal.next.is_empty(), "{refusal:?}");
@@ -165,14 +175,7 @@ async fn r22_an_instance_of_another_environment_is_not_taken_over() {
 
 /// SPIFFE URIs that edges refuse now.
 async fn denied(world: &World) -> Vec<String> {
-    let documents = world.documents(Partition::Platform).await;
-    documents
-        .into_iter()
-        .find_map(|document| match document {
-            Document::Platform(doc) => Some(doc.denied),
-            _ => None,
-        })
-        .expect("a platform document")
+    world.trust().await.denied
 }
 
 #[tokio::test]
@@ -263,7 +266,7 @@ async fn a_bundle_is_sent_only_if_it_is_newer() {
 #[tokio::test]
 async fn what_is_no_request_is_refused_without_repeating_it() {
     let world = World::new().await;
-    let reply = world.control.link().connect(b"{\"ask\":\"secret-thing\"}".to_vec(), FROM).await.unwrap();
+    let reply = world.link().connect(b"{\"ask\":\"secret-thing\"}".to_vec(), FROM).await.unwrap();
     let refusal = refused(Reply::from_json(&reply).unwrap());
     assert_eq!(refusal.code, "request.malformed");
     assert!(!refusal.message.contains("secret-thing"));
@@ -279,7 +282,7 @@ async fn a_tunnel_is_listed_while_it_is_up_and_not_after_a_restart() {
     let report = |connected: bool, at: Timestamp| TunnelReport {
         warpgate: done.spiffe.clone(),
         environment: key.environment,
-        edge: world.control.edge_id(),
+        edge: world.control.edge_id().unwrap(),
         remote: FROM,
         agent: "warpgate/0.1.0".to_owned(),
         upstreams: vec!["default".to_owned()],
@@ -289,7 +292,7 @@ async fn a_tunnel_is_listed_while_it_is_up_and_not_after_a_restart() {
     let connected = async |world: &World| {
         world.get("/projects/shop/warpgates").await.ok()["items"][0]["connected"].clone()
     };
-    let link = world.control.link();
+    let link = world.link();
     link.tunnel(report(true, BEGIN)).await.unwrap();
     assert_eq!(connected(&world).await, true);
     link.tunnel(report(false, BEGIN.after(Duration::from_secs(5)))).await.unwrap();
@@ -307,4 +310,33 @@ async fn a_tunnel_is_listed_while_it_is_up_and_not_after_a_restart() {
     drop(link);
     let world = world.restart(development()).await;
     assert_eq!(connected(&world).await, false, "a process that has just started holds no tunnel");
+}
+
+#[tokio::test]
+async fn r20_an_evicted_warpgate_is_refused_with_its_key_and_is_another_one_with_a_new_key() {
+    let world = World::new().await;
+    world.project("shop").await;
+    let (key, _) = connection_key(&world, json!({ "scopes": ["connect"] })).await;
+    let node = NodeKey::generate().unwrap();
+    let lost = enrolled(ask(&world, &Request::Enroll(enroll(&key, &node))).await);
+    let kept = enrolled(ask(&world, &Request::Enroll(enroll(&key, &node))).await);
+    world.delete(&format!("/projects/shop/warpgates/{}", lost.warpgate)).await.ok();
+    assert_eq!(denied(&world).await, [lost.spiffe.as_str()], "not the other one of the same key");
+    let listed = world.get("/projects/shop/warpgates").await.ok();
+    for row in listed["items"].as_array().unwrap() {
+        assert_eq!(row["evicted"], json!(row["id"] == json!(lost.warpgate)));
+    }
+    let back = |key: &ConnectionKey| Enroll { instance: Some(lost.warpgate), ..enroll(key, &node) };
+    let refusal = refused(ask(&world, &Request::Enroll(back(&key))).await);
+    assert_eq!(refusal.code, "warpgate.evicted");
+    // Nobody needs to refuse a certificate that has ended, but the machine stays out.
+    world.advance(25 * 3600);
+    assert_eq!(refused(ask(&world, &Request::Enroll(back(&key))).await).code, "warpgate.evicted");
+    let (new, _) = connection_key(&world, json!({ "scopes": ["connect"] })).await;
+    let other = enrolled(ask(&world, &Request::Enroll(back(&new))).await);
+    assert_ne!(other.warpgate, lost.warpgate);
+    let same = Enroll { instance: Some(kept.warpgate), ..enroll(&key, &node) };
+    assert_eq!(enrolled(ask(&world, &Request::Enroll(same)).await).warpgate, kept.warpgate);
+    let audit = world.get("/projects/shop/audit?limit=50").await.ok().to_string();
+    assert!(audit.contains("warpgate.evict"), "{audit}");
 }

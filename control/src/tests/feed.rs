@@ -8,7 +8,7 @@ use mezusphere_pki::{ExpectedRole, PeerError, Trust, verify_peer};
 use super::*;
 
 /// The project's one site and its opened bundle.
-async fn published(world: &World, project: ProjectId) -> (SiteDoc, Bundle) {
+pub(super) async fn published(world: &World, project: ProjectId) -> (SiteDoc, Bundle) {
     let (mut site, mut bundle) = (None, None);
     for document in world.documents(Partition::Project(project)).await {
         match document {
@@ -22,13 +22,14 @@ async fn published(world: &World, project: ProjectId) -> (SiteDoc, Bundle) {
 
 /// Opens a bundle as a warpgate does.
 fn opened(world: &World, signed: &mezusphere_model::bundle::SignedBundle) -> Bundle {
-    let roots = world.control.roots_pem().iter().map(String::as_str);
+    let roots = world.control.roots_pem();
+    let roots = roots.iter().map(String::as_str);
     let trust = Trust::from_pem(world.control.trust_domain(), roots, []).unwrap();
     let now = world.hand.clock().now();
     tunnel_proto::bundle::open(signed, |chain| {
         let chain: Vec<_> = chain.iter().cloned().map(Into::into).collect();
         verify_peer(&chain, &trust, now, ExpectedRole::AnyControl)?;
-        // The leaf that was judged is this node's, so its key is the one the signature must be of.
+        // The leaf that was judged is the signer's, so its key is the one the signature must be of.
         let node = world.control.shared.signer.load();
         assert_eq!(chain[0], node.identity.chain()[0]);
         Ok::<_, PeerError>(node.key.public().key.clone())
@@ -77,7 +78,7 @@ async fn every_change_to_an_environment_raises_site_and_bundle_together() {
 }
 
 #[tokio::test]
-async fn the_platform_document_names_hosts_roots_and_keys() {
+async fn the_platform_and_trust_documents_name_hosts_roots_and_keys() {
     let world = World::new().await;
     let documents = world.documents(Partition::Platform).await;
     let platform = documents.iter().find_map(|document| match document {
@@ -85,11 +86,13 @@ async fn the_platform_document_names_hosts_roots_and_keys() {
         _ => None,
     });
     let platform = platform.expect("a platform document");
-    assert_eq!(platform.trust_domain, "mezu.localhost");
-    assert_eq!(platform.roots_pem, world.control.roots_pem());
     assert_eq!(platform.cookie_keys.len(), 1);
     assert_eq!(platform.assertion_jwks["keys"].as_array().unwrap().len(), 1);
     assert!(platform.assertion_jwks["keys"][0].get("d").is_none(), "the public half only");
+    assert_eq!(platform.controls, [], "no node port, so nowhere to reach it");
+    let trust = world.trust().await;
+    assert_eq!((trust.trust_domain.as_str(), trust.denied.len()), ("mezu.localhost", 0));
+    assert_eq!(trust.roots_pem, world.control.roots_pem());
 }
 
 #[tokio::test]

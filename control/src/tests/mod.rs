@@ -4,7 +4,9 @@
 
 mod bad_input;
 mod certificates;
+mod cluster;
 mod coverage;
+mod edges;
 mod enroll;
 mod feed;
 mod objects;
@@ -18,8 +20,9 @@ use axum::body::Body;
 use http::{Method, Request, header};
 use http_body_util::BodyExt as _;
 use mezusphere_model::clock::ManualClock;
-use mezusphere_model::document::{Document, Partition};
-use mezusphere_model::id::ProjectId;
+use mezusphere_model::document::{Document, Partition, TrustDoc};
+use mezusphere_model::id::{ControlId, ProjectId};
+use mezusphere_model::link::ControlLink;
 use mezusphere_model::seal::Seal;
 use mezusphere_model::{Entropy, Platform, Timestamp};
 use mezusphere_pki::seal::{MasterKey, Sealer};
@@ -84,7 +87,7 @@ impl Got {
 }
 
 fn development() -> ControlConfig {
-    ControlConfig::new(Platform::development(8443).unwrap())
+    ControlConfig::new(Platform::development(8443).unwrap(), ControlId::from_bits(1))
 }
 
 /// Randomness that differs between worlds of one test, so that a key of one is never a key of another.
@@ -150,6 +153,21 @@ impl World {
         let request = request.map(|body| body.map_err(|why| Box::new(why) as crate::BoxError).boxed_unsync());
         let response = self.control.platform_service().oneshot(request).await.unwrap();
         read(response.map(Body::new)).await
+    }
+
+    /// What the edge in the same process asks.
+    fn link(&self) -> Arc<dyn ControlLink> {
+        self.control.link(self.control.edge_id().expect("an edge in the process"))
+    }
+
+    /// Whom every node trusts.
+    async fn trust(&self) -> TrustDoc {
+        let documents = self.documents(Partition::Platform).await.into_iter();
+        let mut found = documents.filter_map(|document| match document {
+            Document::Trust(doc) => Some(doc),
+            _ => None,
+        });
+        found.next().expect("a trust document")
     }
 
     /// A project with its production environment.

@@ -10,8 +10,8 @@ use mezusphere_model::token::Token;
 use mezusphere_store::primary::setting;
 
 use super::*;
-use crate::PublicCertificate;
 use crate::installation::SETTING;
+use crate::{CertificateFiles, PublicCertificate};
 
 #[tokio::test]
 async fn the_first_start_makes_an_operator_and_one_sign_in_link() {
@@ -30,10 +30,10 @@ async fn the_first_start_makes_an_operator_and_one_sign_in_link() {
 #[tokio::test]
 async fn a_later_start_finds_the_same_installation_and_gives_a_new_link() {
     let world = World::new().await;
-    let before = (world.control.edge_id(), world.control.roots_pem().to_vec());
+    let before = (world.control.edge_id(), world.control.roots_pem());
     let link = world.control.sign_in_link().unwrap().to_owned();
     let world = world.restart(development()).await;
-    assert_eq!((world.control.edge_id(), world.control.roots_pem().to_vec()), before);
+    assert_eq!((world.control.edge_id(), world.control.roots_pem()), before);
     assert_ne!(world.control.sign_in_link(), Some(link.as_str()));
     assert_eq!(world.get("/operators").await.ok()["items"].as_array().unwrap().len(), 1);
 }
@@ -78,8 +78,8 @@ async fn a_start_with_another_master_key_says_so_and_changes_nothing() {
 async fn a_configuration_that_cannot_work_is_refused_in_one_sentence() {
     let dir = tempfile::tempdir().unwrap();
     let hand = ManualClock::at(BEGIN);
-    let missing =
-        PublicCertificate::Files { chain: PathBuf::from("/nowhere.pem"), key: PathBuf::from("/no.key") };
+    let missing = CertificateFiles { chain: PathBuf::from("/nowhere.pem"), key: PathBuf::from("/no.key") };
+    let missing = PublicCertificate::Files(vec![missing]);
     let rows = [
         (
             ControlConfig { leaf_ttl: Duration::from_secs(59), ..development() },

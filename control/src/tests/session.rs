@@ -17,7 +17,7 @@ use super::*;
 const STATE: &str = "state-hash";
 
 /// A user who is signed in at the login host, and where they want to go.
-struct Client {
+pub(super) struct Client {
     project: ProjectId,
     environment: EnvironmentId,
     user: UserId,
@@ -25,7 +25,7 @@ struct Client {
     host: Host,
 }
 
-async fn client(world: &World, slug: &str) -> Client {
+pub(super) async fn client(world: &World, slug: &str) -> Client {
     let made = world.post("/projects", json!({ "slug": slug })).await.ok();
     let front = format!("/projects/{slug}");
     let role = json!({ "permissions": ["orders:read"] });
@@ -89,11 +89,11 @@ async fn code(world: &World, client: &Client) -> String {
 async fn redeem(world: &World, client: &Client, code: &str) -> Result<Redeemed, LinkError> {
     let host = client.host.clone();
     let ask = RedeemCode { code: code.to_owned(), host, state_hash: STATE.to_owned(), replaces: None };
-    world.control.link().redeem(ask).await
+    world.link().redeem(ask).await
 }
 
 /// A session of the client on its host.
-async fn session(world: &World, client: &Client) -> Redeemed {
+pub(super) async fn session(world: &World, client: &Client) -> Redeemed {
     redeem(world, client, &code(world, client).await).await.unwrap()
 }
 
@@ -150,7 +150,7 @@ async fn r17_a_code_ends_after_a_minute() {
 async fn r11_a_code_is_bound_to_its_browser_and_its_host_and_a_wrong_try_spends_it() {
     let world = World::new().await;
     let client = client(&world, "shop").await;
-    let link = world.control.link();
+    let link = world.link();
     let ask = |code: &str, host: &str, state: &str| RedeemCode {
         code: code.to_owned(),
         host: Host::parse(host).unwrap(),
@@ -169,7 +169,7 @@ async fn r11_the_session_a_new_one_replaces_dies_with_its_birth() {
     let world = World::new().await;
     let client = client(&world, "shop").await;
     let old = session(&world, &client).await;
-    let link = world.control.link();
+    let link = world.link();
     let replaces = Some(old.found.session.token_hash);
     let ask = RedeemCode {
         code: code(&world, &client).await,
@@ -195,7 +195,7 @@ async fn r12_a_sign_out_ends_every_session_of_the_sign_in() {
     let world = World::new().await;
     let client = client(&world, "shop").await;
     let (one, two) = (session(&world, &client).await, session(&world, &client).await);
-    let link = world.control.link();
+    let link = world.link();
     let code = code(&world, &client).await;
     link.sign_out(Token::parse(&one.token).unwrap()).await.unwrap();
     for redeemed in [&one, &two] {
@@ -219,7 +219,7 @@ async fn r12_a_sign_out_ends_every_session_of_the_sign_in() {
 #[tokio::test]
 async fn r12_suspension_password_and_deletion_end_sessions() {
     let world = World::new().await;
-    let link = world.control.link();
+    let link = world.link();
     let password = json!({ "password": PASSWORD });
     let rows = [
         ("one", Method::POST, "/suspend", Some(json!({}))),
@@ -249,14 +249,14 @@ async fn an_assertion_says_who_by_what_and_for_which_environment() {
     let world = World::new().await;
     let client = client(&world, "shop").await;
     let redeemed = session(&world, &client).await;
-    let link = world.control.link();
+    let link = world.link();
     world.advance(60);
     let token = Token::parse(&redeemed.token).unwrap();
     let issued = link.assertion(Credential::Session(token), client.environment).await.unwrap();
     let now = world.hand.clock().now();
     assert_eq!(issued.expires_at, now.after(Duration::from_mins(30)));
     assert_eq!(issued.principal_version, redeemed.found.principal.version);
-    let keys = Jwk::read_set(&world.control.shared.keys.assertion_jwks);
+    let keys = Jwk::read_set(&world.control.shared.keys().assertion_jwks);
     let audience = Audience { project: client.project, environment: client.environment };
     let claims = verify(&issued.jws, &keys, audience, now).unwrap();
     assert_eq!(claims.iss, "spiffe://mezu.localhost");
@@ -275,7 +275,7 @@ async fn r22_an_assertion_is_made_for_the_credentials_own_project_only() {
     let world = World::new().await;
     let (shop, blog) = (client(&world, "shop").await, client(&world, "blog").await);
     let redeemed = session(&world, &shop).await;
-    let link = world.control.link();
+    let link = world.link();
     let token = Token::parse(&redeemed.token).unwrap();
     refused(link.assertion(Credential::Session(token), blog.environment).await, "environment.unknown");
     let key = world.key("shop", &["request"]).await.parse().unwrap();
@@ -292,12 +292,12 @@ async fn r21_a_machine_is_asserted_with_its_key_and_not_after_revocation() {
         .ok();
     let body = json!({ "account": "robot", "scopes": ["request"] });
     let made = world.post("/projects/shop/api-keys", body).await.ok();
-    let link = world.control.link();
+    let link = world.link();
     let ask =
         async |text: &str| link.assertion(Credential::ApiKey(text.parse().unwrap()), shop.environment).await;
     let secret = made["secret"].as_str().unwrap();
     let issued = ask(secret).await.unwrap();
-    let keys = Jwk::read_set(&world.control.shared.keys.assertion_jwks);
+    let keys = Jwk::read_set(&world.control.shared.keys().assertion_jwks);
     let audience = Audience { project: shop.project, environment: shop.environment };
     let claims = verify(&issued.jws, &keys, audience, BEGIN).unwrap();
     assert_eq!(json!(claims.sub.to_string()), made["key"]["account"]);
@@ -313,7 +313,7 @@ async fn activity_is_noted_but_never_from_the_future() {
     let world = World::new().await;
     let client = client(&world, "shop").await;
     let redeemed = session(&world, &client).await;
-    let link = world.control.link();
+    let link = world.link();
     let seen = async || {
         let found = link.find_session(Token::parse(&redeemed.token).unwrap()).await.unwrap();
         found.unwrap().session.seen_at
@@ -334,7 +334,7 @@ async fn activity_is_noted_but_never_from_the_future() {
 async fn r25_denials_are_one_audit_entry_each_however_often_they_came() {
     let world = World::new().await;
     let client = client(&world, "shop").await;
-    let link = world.control.link();
+    let link = world.link();
     let denial = DenialCount {
         project: client.project,
         route: mezusphere_model::id::RouteId::random(&world.entropy),

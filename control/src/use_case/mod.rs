@@ -6,6 +6,8 @@
 
 pub(crate) mod api_key;
 pub(crate) mod audit;
+pub(crate) mod control_node;
+pub(crate) mod edge;
 pub(crate) mod environment;
 pub(crate) mod host;
 pub(crate) mod installation;
@@ -50,6 +52,15 @@ impl From<StoreError> for Refusal {
             StoreError::Unavailable(_) => {
                 tracing::warn!(error = %why, "The database is not available");
                 Self::new(&problem::BUSY, "the database is not available now")
+            }
+            StoreError::OutcomeUnknown(_) => {
+                tracing::warn!(error = %why, "The database went away while a change was made");
+                Self::new(&problem::BUSY, "the database went away while the change was made")
+                    .with_next("look whether it was made before trying again")
+            }
+            StoreError::Confined => {
+                tracing::error!(error = %why, "A transaction left its tenant");
+                Self::new(&problem::INTERNAL, "something broke in control")
             }
             StoreError::Damaged(_) => {
                 tracing::error!(error = %why, "The database holds a value that cannot be read");

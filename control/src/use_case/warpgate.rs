@@ -1,4 +1,4 @@
-//! Warpgates that enrolled, with the tunnels edges report.
+//! Warpgates that enrolled, with the tunnels edges report, and shutting one out.
 
 use std::collections::BTreeMap;
 
@@ -9,15 +9,15 @@ use mezusphere_store::primary::warpgate::{self, TunnelRow, WarpgateRow};
 use mezusphere_store::primary::{PageRequest, ReadTx, environment as environments};
 
 use super::{Paging, scope};
-use crate::Shared;
 use crate::api::types::{Page, Tunnel, Warpgate};
 use crate::caller::{Caller, Permission};
 use crate::problem::{self, Refusal};
+use crate::{Shared, eviction};
 
 /// Between an environment's slug and a warpgate's id in the cursor of a project-wide list; no slug holds one.
 const CURSOR_SEPARATOR: char = '.';
 
-fn view(row: WarpgateRow, environment: &EnvironmentRow, tunnels: &[TunnelRow]) -> Warpgate {
+fn view(row: WarpgateRow, environment: &EnvironmentRow, tunnels: &[TunnelRow], evicted: bool) -> Warpgate {
     let tunnels: Vec<Tunnel> = tunnels
         .iter()
         .filter(|tunnel| tunnel.connected)
@@ -34,6 +34,7 @@ fn view(row: WarpgateRow, environment: &EnvironmentRow, tunnels: &[TunnelRow]) -
         hostname: row.hostname,
         agent: row.agent,
         connected: !tunnels.is_empty(),
+        evicted,
         tunnels,
         enrolled_at: row.created_at.to_string(),
         certificate_until: row.not_after.to_string(),
@@ -42,6 +43,7 @@ fn view(row: WarpgateRow, environment: &EnvironmentRow, tunnels: &[TunnelRow]) -
 
 async fn page_of(
     tx: &mut ReadTx,
+    shared: &Shared,
     project: &ProjectRow,
     environment: &EnvironmentRow,
     page: &PageRequest,
@@ -51,9 +53,11 @@ async fn page_of(
     for tunnel in warpgate::list_tunnels(tx, project.id, environment.id).await? {
         tunnels.entry(tunnel.warpgate).or_default().push(tunnel);
     }
+    let evicted = eviction::by_operators(tx).await?;
     let items = paged.rows.into_iter().map(|row| {
         let own = tunnels.remove(&row.id).unwrap_or_default();
-        view(row, environment, &own)
+        let name = shared.warpgate_name(row.project, row.environment, row.id).to_string();
+        view(row, environment, &own, evicted.contains(&name))
     });
     Ok(Page { items: items.collect(), next: paged.next })
 }
@@ -72,7 +76,7 @@ pub(crate) async fn list(
         .read(async |tx| {
             let project = scope::project(tx, &grant, project).await?;
             let environment = scope::environment(tx, &project, environment).await?;
-            page_of(tx, &project, &environment, &PageRequest::from(paging)).await
+            page_of(tx, shared, &project, &environment, &PageRequest::from(paging)).await
         })
         .await
 }
@@ -101,13 +105,37 @@ pub(crate) async fn list_all(
             let mut rest = rest.into_iter();
             let Some(environment) = rest.next() else { return Ok(Page { items: Vec::new(), next: None }) };
             let page = PageRequest::from(Paging { limit: paging.limit, after });
-            let mut found = page_of(tx, &project, &environment, &page).await?;
+            let mut found = page_of(tx, shared, &project, &environment, &page).await?;
             found.next = match (found.next, rest.next()) {
                 (Some(id), _) => Some(format!("{}{CURSOR_SEPARATOR}{id}", environment.slug)),
                 (None, Some(following)) => Some(format!("{}{CURSOR_SEPARATOR}", following.slug)),
                 (None, None) => None,
             };
             Ok(found)
+        })
+        .await
+}
+
+/// Shuts a warpgate out: edges end its tunnels and refuse it at once, and with the key it has it does not come back.
+/// Other warpgates of that key stay.
+pub(crate) async fn evict(
+    shared: &Shared,
+    caller: &Caller,
+    project: &str,
+    name: &str,
+) -> Result<(), Refusal> {
+    let grant = caller.allow(Permission::WarpgatesWrite)?;
+    shared
+        .primary
+        .write(async |tx| {
+            let project = scope::project(tx, &grant, project).await?;
+            let missing = || scope::not_found("warpgate", name);
+            let id: WarpgateId = name.parse().map_err(|_| missing())?;
+            let row = warpgate::get(tx, project.id, id).await?.ok_or_else(missing)?;
+            shared.evict_for_good(tx, &row).await?;
+            let detail = serde_json::json!({ "hostname": row.hostname, "key": row.key });
+            scope::audit(tx, &grant, &project, "warpgate.evict", &id, detail);
+            Ok(())
         })
         .await
 }

@@ -111,3 +111,11 @@ pub(in crate::api) async fn list_environment_warpgates(
 ) -> Done<t::Page<t::Warpgate>> {
     warpgate::list(&s, &c, &project, &environment, paging).await.map(ok)
 }
+
+pub(in crate::api) async fn evict_warpgate(
+    State(s): Control,
+    Extension(c): Asking,
+    Path((project, name)): Two,
+) -> Gone {
+    warpgate::evict(&s, &c, &project, &name).await.map(|()| GONE)
+}

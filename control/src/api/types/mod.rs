@@ -7,6 +7,7 @@
 mod account;
 mod audit;
 mod installation;
+mod node;
 mod project;
 mod route;
 mod user;
@@ -21,6 +22,7 @@ pub use audit::AuditEntry;
 pub use installation::{
     CreateOperatorKey, CreateOrganization, Installation, Operator, Organization, SignInLink, WhoAmI,
 };
+pub use node::{ControlNode, Edge, EdgeInvitation, InvitationState, InviteEdge, InvitedEdge, NodeState};
 pub use project::{
     AddHost, CreateEnvironment, CreateProject, Directory, Environment, Host, Project, UpdateProject,
 };

@@ -17,6 +17,9 @@ pub struct Warpgate {
     pub agent: String,
     /// Whether any edge holds a tunnel to it.
     pub connected: bool,
+    /// Whether an operator evicted it.
+    #[serde(default)]
+    pub evicted: bool,
     /// Its tunnels.
     pub tunnels: Vec<Tunnel>,
     /// When it first enrolled.

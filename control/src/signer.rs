@@ -1,6 +1,8 @@
-//! This control node's own certificate: made and renewed here, kept sealed, and the key that signs bundles.
+//! What signs bundles: the installation's own certificate and key, shared by all its control nodes.
 //!
-//! It is kept over restarts, so that bundles signed before one stay good until they are signed anew.
+//! It is kept sealed in the database, so that bundles signed before a restart stay good until they are signed anew,
+//! and so that what one node signs is what the others would. Whoever holds the lease renews it
+//! ([`crate::jobs`]); the others notice by the mark beside it, which every transaction that signs compares first.
 
 use std::sync::Arc;
 
@@ -9,18 +11,23 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use mezusphere_model::{Entropy, Timestamp};
 use mezusphere_pki::{NodeIdentity, NodeKey, RenewalSchedule, Role, SpiffeName, TrustDomain};
-use mezusphere_store::primary::certificate::{self, IssuedRow};
+use mezusphere_store::StoreError;
 use mezusphere_store::primary::secret::{self, SecretState};
-use mezusphere_store::primary::{Primary, ReadTx, Tx};
+use mezusphere_store::primary::{Primary, ReadTx, Tx, setting};
 use serde::{Deserialize, Serialize};
 use tunnel_proto::jws::SigningKey;
 use zeroize::Zeroizing;
 
+use crate::digest::{hex, sha256};
 use crate::installation::{Installation, Keys, secret_name};
-use crate::{ControlConfig, OpenError};
+use crate::leaf::note_issued;
+use crate::{ControlConfig, OpenError, Shared};
 
 /// Versions of the leaf that are kept: the one in use.
 const LEAVES_KEPT: usize = 1;
+
+/// Name of the setting that says which signer is in use: the fingerprint of its leaf.
+const MARK_SETTING: &str = "signer/fingerprint";
 
 /// What bundles are signed with.
 pub(crate) struct Signer {
@@ -28,7 +35,7 @@ pub(crate) struct Signer {
     pub(crate) identity: NodeIdentity,
     /// The same key, as JWS signs with it.
     pub(crate) key: SigningKey,
-    /// SHA-256 of the leaf (DER), hexadecimal: which leaf signed.
+    /// SHA-256 of the leaf (DER), hexadecimal: which leaf signs.
     pub(crate) fingerprint: String,
 }
 
@@ -47,7 +54,7 @@ impl Signer {
         let damaged = || OpenError::KeyDamaged(secret_name::LEAF);
         let key = SigningKey::from_pkcs8(identity.key().pkcs8_der()).map_err(|_| damaged())?;
         let leaf = identity.chain().first().ok_or_else(damaged)?;
-        let fingerprint = hex(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, leaf).as_ref());
+        let fingerprint = hex(&sha256(leaf));
         Ok(Self { identity, key, fingerprint })
     }
 
@@ -55,15 +62,6 @@ impl Signer {
     pub(crate) fn renewal(&self, entropy: &Entropy) -> RenewalSchedule {
         self.identity.renewal(entropy)
     }
-}
-
-/// Octets as hexadecimal text.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let (Ok(()) | Err(_)) = write!(text, "{byte:02x}"); // a String takes everything
-        text
-    })
 }
 
 /// The kept leaf, or a new one if there is none or it is past its half-life.
@@ -74,16 +72,15 @@ pub(crate) async fn load(
     keys: &Keys,
     entropy: &Entropy,
 ) -> Result<Arc<Signer>, OpenError> {
-    let (kept, now) = primary
-        .read(async |tx| {
-            let kept = kept(tx).await?;
-            Ok::<_, OpenError>((kept, tx.now()))
+    primary
+        .write(async |tx| match kept(tx).await? {
+            Some(signer) if usable(&signer, config, installation, tx.now(), entropy) => {
+                mark(tx, &signer).await?;
+                Ok(Arc::new(signer))
+            }
+            _ => renew_in(tx, config, installation, keys).await,
         })
-        .await?;
-    match kept {
-        Some(signer) if usable(&signer, config, installation, now, entropy) => Ok(Arc::new(signer)),
-        _ => renew(primary, config, installation, keys).await,
-    }
+        .await
 }
 
 fn usable(
@@ -109,28 +106,53 @@ async fn kept(tx: &mut ReadTx) -> Result<Option<Signer>, OpenError> {
     identity.map(Signer::new).transpose()
 }
 
-/// Makes and keeps a new leaf for this node.
-pub(crate) async fn renew(
-    primary: &Primary,
+/// Makes and keeps a new leaf. Every bundle must be signed anew after it.
+pub(crate) async fn renew_in(
+    tx: &mut Tx,
     config: &ControlConfig,
     installation: &Installation,
     keys: &Keys,
 ) -> Result<Arc<Signer>, OpenError> {
     let key = NodeKey::generate().map_err(|why| OpenError::KeyMaking(why.to_string()))?;
     let csr = key.csr_der().map_err(|why| OpenError::KeyMaking(why.to_string()))?;
-    let domain = installation.trust_domain()?;
-    let name = SpiffeName::new(domain, Role::Control(installation.control));
-    primary
-        .write(async |tx| {
-            let now = tx.now();
-            let leaf = keys.issuing.issue(&csr, &name, now, config.leaf_ttl)?;
-            note_issued(tx, &leaf, &name).await?;
-            let identity =
-                NodeIdentity::new(leaf.chain, key).map_err(|why| OpenError::KeyMaking(why.to_string()))?;
-            keep(tx, &identity).await?;
-            Ok(Arc::new(Signer::new(identity)?))
-        })
-        .await
+    let name = SpiffeName::new(installation.trust_domain()?, Role::Control(installation.control));
+    let leaf = keys.issuing.issue(&csr, &name, tx.now(), config.leaf_ttl)?;
+    note_issued(tx, &leaf, &name).await?;
+    let identity = NodeIdentity::new(leaf.chain, key).map_err(|why| OpenError::KeyMaking(why.to_string()))?;
+    keep(tx, &identity).await?;
+    let signer = Signer::new(identity)?;
+    mark(tx, &signer).await?;
+    Ok(Arc::new(signer))
+}
+
+/// Says beside the key which one is in use, so that it is told without opening the key.
+async fn mark(tx: &mut Tx, signer: &Signer) -> Result<(), StoreError> {
+    let known: Option<String> = setting::get(tx, MARK_SETTING).await?;
+    if known.as_ref() != Some(&signer.fingerprint) {
+        setting::put(tx, MARK_SETTING, &signer.fingerprint).await?;
+    }
+    Ok(())
+}
+
+impl Shared {
+    /// The signer in use, as this transaction sees it: another control node may have renewed it since it was last
+    /// looked at, and what the old one signs now would end before the new one is due.
+    pub(crate) async fn signer(&self, tx: &mut ReadTx) -> Result<Arc<Signer>, StoreError> {
+        let known = self.signer.load_full();
+        let mark: Option<String> = setting::get(tx, MARK_SETTING).await?;
+        if mark.as_ref() == Some(&known.fingerprint) {
+            return Ok(known);
+        }
+        match kept(tx).await.map_err(|why| StoreError::Damaged(why.to_string()))? {
+            Some(newer) => {
+                let newer = Arc::new(newer);
+                self.signer.store(Arc::clone(&newer));
+                Ok(newer)
+            }
+            // Nothing that can be read is kept: what this node has is the best there is, and the job makes a new one.
+            None => Ok(known),
+        }
+    }
 }
 
 async fn keep(tx: &mut Tx, identity: &NodeIdentity) -> Result<(), OpenError> {
@@ -142,35 +164,6 @@ async fn keep(tx: &mut Tx, identity: &NodeIdentity) -> Result<(), OpenError> {
         secret::delete(tx, secret_name::LEAF, old.version).await?;
     }
     Ok(())
-}
-
-/// Notes a leaf in the table of certificates issued.
-pub(crate) async fn note_issued(
-    tx: &mut Tx,
-    leaf: &mezusphere_pki::IssuedLeaf,
-    name: &SpiffeName,
-) -> Result<(), mezusphere_store::WriteError> {
-    let Some(certificate) = leaf.chain.first() else { return Ok(()) };
-    let project = match name.role {
-        Role::Warpgate { project, .. } => Some(project),
-        Role::Edge(_) | Role::Control(_) => None,
-    };
-    let row = IssuedRow {
-        fingerprint: sha256(certificate),
-        name: name.to_string(),
-        project,
-        not_before: leaf.not_before,
-        not_after: leaf.not_after,
-        issued_at: tx.now(),
-    };
-    certificate::insert(tx, &row).await
-}
-
-/// SHA-256 of some octets.
-pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
-    let mut out = [0; 32];
-    out.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref());
-    out
 }
 
 impl Installation {

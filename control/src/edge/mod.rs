@@ -1,0 +1,14 @@
+//! Edges that are processes of their own: how one joins, keeps its certificate and its address current, and is shut out.
+//!
+//! Who may administer them is [`crate::use_case::edge`]'s.
+
+mod join;
+mod keep;
+
+/// Longest version or region that is kept, in characters.
+const WORDS_LEN_MAX: usize = 64;
+
+/// What a node says of itself, fit to be shown.
+fn words(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(WORDS_LEN_MAX).collect()
+}
