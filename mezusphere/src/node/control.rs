@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use mezusphere_control::{Control, ControlConfig, Jobs, LocalEdge, PublicCertificate};
 use mezusphere_edge::PlatformHosts;
+use mezusphere_model::Platform;
 use mezusphere_model::platform::PlatformHost;
 use mezusphere_pki::{CurrentIdentity, CurrentTrust};
 use mezusphere_store::Primary;
-use mezusphere_store::feed::FeedSource;
 use tokio::task::JoinHandle;
 
 use super::base::Base;
@@ -27,6 +27,7 @@ pub(crate) struct ControlSide<'a> {
     admin: JoinHandle<()>,
     port: Option<PortSide>,
     store: String,
+    platform: Platform,
     edge: Option<LocalEdge>,
     own_ca: bool,
 }
@@ -60,6 +61,7 @@ impl<'a> ControlSide<'a> {
         if !own_ca {
             config.public_certificate = PublicCertificate::Files(part.certificates);
         }
+        let platform = config.platform.clone();
         let (primary, store) = open_store(base, &part.store).await?;
         let edge = config.edge.clone();
         let (clock, entropy, seal) = (base.clock.clone(), base.entropy.clone(), Arc::clone(&base.seal));
@@ -68,14 +70,14 @@ impl<'a> ControlSide<'a> {
         data::write_whole(&base.data.roots(), control.roots_pem().concat().as_bytes(), 0o644)?;
 
         let port = match &part.node_port {
-            Some(port) => Some(PortSide::open(base, port, &control, &primary).await?),
+            Some(port) => Some(PortSide::open(base, port, &platform, &control).await?),
             None => None,
         };
         let socket = AdminSocket::bind(base.data.admin_socket())?;
         let api = migrate::with_local_admin(control.local_admin(), primary.clone(), base);
         let admin = tokio::spawn(socket.serve(api, base.stop.clone()));
         let jobs = control.start_jobs();
-        Ok(Self { base, control, primary, jobs, admin, port, store, edge, own_ca })
+        Ok(Self { base, control, primary, jobs, admin, port, store, platform, edge, own_ca })
     }
 
     /// What an edge in the same process lives on.
@@ -86,8 +88,7 @@ impl<'a> ControlSide<'a> {
         let advertise = self.edge.as_ref().map(|edge| edge.advertise.clone()).ok_or_else(|| {
             Failure::new(Kind::Unexpected, "this process has no edge").next("please report this")
         })?;
-        let feed: Arc<dyn FeedSource> = Arc::new(self.primary.clone());
-        let (replica, follower) = follow(self.base, id, feed)?;
+        let (replica, follower) = follow(self.base, id, self.control.feed())?;
         caught_up(&follower).await?;
         let link = self.control.link(id);
         let identity = identity::certified(&*link).await.map_err(|why| {
@@ -104,7 +105,7 @@ impl<'a> ControlSide<'a> {
         let runtime = tokio::runtime::Handle::current();
         Ok(Home {
             id,
-            platform: self.control.platform().clone(),
+            platform: self.platform.clone(),
             link,
             hosts: PlatformHosts::Service(bridge::service(self.control.platform_service(), runtime)),
             replica,
@@ -118,7 +119,7 @@ impl<'a> ControlSide<'a> {
 
     /// What is said of it at the start.
     pub(crate) fn announced(&self) -> announce::Control<'_> {
-        let platform = self.control.platform();
+        let platform = &self.platform;
         announce::Control {
             console: origin(platform, PlatformHost::Console),
             login: origin(platform, PlatformHost::Login),
@@ -156,7 +157,7 @@ async fn open_store(base: &Base, store: &Store) -> Result<(Primary, String), Fai
         }
         Store::Postgres(config) => {
             let primary = Primary::open_postgres(config.clone(), clock, entropy, seal).await;
-            Ok((primary.map_err(ends::primary)?, format!("PostgreSQL at {config}")))
+            Ok((primary.map_err(ends::primary)?, format!("PostgreSQL at {}", config.place())))
         }
     }
 }

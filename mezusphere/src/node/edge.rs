@@ -100,7 +100,7 @@ pub(crate) struct EdgeSide {
 
 impl EdgeSide {
     /// Starts the listeners and what keeps the edge current.
-    pub(crate) async fn start(base: &Base, part: EdgePart, home: Home) -> Result<Self, Failure> {
+    pub(crate) fn start(base: &Base, part: &EdgePart, home: Home) -> Result<Self, Failure> {
         let config = mezusphere_edge::EdgeConfig {
             id: home.id,
             region: base.region.clone(),
@@ -168,14 +168,11 @@ impl EdgeSide {
         &self.edge
     }
 
-    /// Takes nothing new, and lets what runs finish within `grace`.
-    pub(crate) async fn drain(&self, grace: Duration) {
+    /// Takes nothing new, lets what runs finish within `grace`, then ends what runs beside the traffic by `stop`.
+    pub(crate) async fn end(self, grace: Duration, stop: &CancellationToken) {
         self.draining.send_replace(true);
         self.edge.drain(grace).await;
-    }
-
-    /// Ends what runs beside the traffic. The node's stop must have been called.
-    pub(crate) async fn close(self) {
+        stop.cancel();
         for task in [self.upkeep, self.reports] {
             // A task that panicked has said so in the log.
             drop(task.await);

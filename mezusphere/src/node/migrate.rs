@@ -35,7 +35,7 @@ async fn migrate(State(primary): State<Primary>, Json(asked): Json<Migrate>) -> 
             return problem(StatusCode::UNPROCESSABLE_ENTITY, "control.value", &why.to_string(), next);
         }
     };
-    info!(to = %config, "The state is being copied");
+    info!(to = config.place(), "The state is being copied");
     match primary.transfer_to(config, |step| info!(%step, "Copying")).await {
         Ok(report) => {
             info!(rows = report.rows, tables = report.tables, "The state has moved; start again with --store");

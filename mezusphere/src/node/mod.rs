@@ -75,8 +75,8 @@ async fn both(
     part: EdgePart,
     signals: &ends::Signals,
 ) -> Result<ExitCode, Failure> {
-    let control = ControlSide::open(base, control, Some(&part)).await?;
-    let edge = EdgeSide::start(base, part, control.home().await?).await?;
+    let mut control = ControlSide::open(base, control, Some(&part)).await?;
+    let edge = EdgeSide::start(base, &part, control.home().await?)?;
     announce::started(
         &announce::Started {
             edge: Some(announce::Edge::of(&edge)),
@@ -91,12 +91,13 @@ async fn both(
     base.ready.set(false);
     announce::draining(base.json)?;
     tokio::select! {
-        () = edge.drain(DRAIN_GRACE) => {}
+        () = edge.end(DRAIN_GRACE, &base.stop) => {}
         () = signals.second() => return Ok(ends::at_once()),
     }
-    base.stop.cancel();
-    control.stop_serving().await;
-    edge.close().await;
+    tokio::select! {
+        () = control.stop_serving() => {}
+        () = signals.second() => return Ok(ends::at_once()),
+    }
     control.close().await;
     Ok(ExitCode::SUCCESS)
 }
@@ -106,7 +107,7 @@ async fn control_alone(
     part: ControlPart,
     signals: &ends::Signals,
 ) -> Result<ExitCode, Failure> {
-    let control = ControlSide::open(base, part, None).await?;
+    let mut control = ControlSide::open(base, part, None).await?;
     announce::started(
         &announce::Started {
             edge: None,

@@ -12,11 +12,10 @@ use mezusphere_edge_link::SpliceStream;
 use mezusphere_edge_link::join::{JoinRefused, JoinReply, JoinRequest};
 use mezusphere_edge_link::limits::NodeLimits;
 use mezusphere_edge_link::server::{Edges, Joins, NodeParts, NodePort, Splices};
-use mezusphere_model::Clock;
+use mezusphere_model::{Clock, Platform};
 use mezusphere_model::document::{CertificateDoc, Document, Partition};
 use mezusphere_model::id::EdgeId;
 use mezusphere_model::link::{Answer, ControlLink};
-use mezusphere_store::Primary;
 use mezusphere_store::feed::{BATCH_LEN_MAX, FeedError, FeedSource, Woken};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -44,8 +43,8 @@ impl PortSide {
     pub(crate) async fn open(
         base: &Base,
         part: &NodePortPart,
+        platform: &Platform,
         control: &Arc<Control>,
-        primary: &Primary,
     ) -> Result<Self, Failure> {
         let listener = TcpListener::bind(part.listen).await.map_err(|why| {
             Failure::new(Kind::Listen, format!("cannot listen on TCP {}: {why}", part.listen))
@@ -53,7 +52,7 @@ impl PortSide {
         })?;
         let at = listener.local_addr()?;
         let unexpected = |why: String| Failure::new(Kind::Unexpected, why);
-        let feed: Arc<dyn FeedSource> = Arc::new(primary.clone());
+        let feed = control.feed();
 
         let certificates = PublicCertificates::default();
         load(&*feed, &certificates, &base.clock).await.map_err(|why| unexpected(why.to_string()))?;
@@ -63,9 +62,10 @@ impl PortSide {
         let runtime = tokio::runtime::Handle::current();
         let front = PlatformFront::new(FrontParts {
             certificates,
-            platform: control.platform().clone(),
+            platform: platform.clone(),
             service: bridge::service(control.platform_service(), runtime),
-            link: control.connect_link(),
+            // Only connect messages are asked through it, and those are no edge's.
+            link: control.link(EdgeId::from_bits(0)),
             identity: control.node_identity(),
             trust: control.node_trust(),
             clock: base.clock.clone(),
@@ -78,8 +78,8 @@ impl PortSide {
             identity: control.node_identity(),
             trust: control.node_trust(),
             clock: base.clock.clone(),
-            edges: Arc::new(Answers { control: Arc::clone(control), feed }),
-            joins: Arc::new(Answers { control: Arc::clone(control), feed: Arc::new(primary.clone()) }),
+            edges: Arc::new(Answers(Arc::clone(control))),
+            joins: Arc::new(Answers(Arc::clone(control))),
             splices: Arc::new(Fronted(Arc::clone(&front))),
             limits: NodeLimits::default(),
         })
@@ -117,25 +117,22 @@ fn count(base: &Base, port: &Arc<NodePort>) {
 }
 
 /// Gives each edge its own view of control.
-struct Answers {
-    control: Arc<Control>,
-    feed: Arc<dyn FeedSource>,
-}
+struct Answers(Arc<Control>);
 
 impl Edges for Answers {
     fn link(&self, edge: EdgeId) -> Arc<dyn ControlLink> {
-        self.control.link(edge)
+        self.0.link(edge)
     }
 
     fn feed(&self, _: EdgeId) -> Arc<dyn FeedSource> {
         // What no edge may have is hidden by the port.
-        Arc::clone(&self.feed)
+        self.0.feed()
     }
 }
 
 impl Joins for Answers {
     fn join(&self, request: JoinRequest, from: SocketAddr) -> Answer<'_, Result<JoinReply, JoinRefused>> {
-        Box::pin(self.control.join(request, from))
+        Box::pin(self.0.join(request, from))
     }
 }
 

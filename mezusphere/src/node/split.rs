@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mezusphere_control::Advertise;
 use mezusphere_edge::PlatformHosts;
-use mezusphere_edge_link::client::{ClientParts, LinkClient, LinkState};
+use mezusphere_edge_link::client::{ClientParts, EVICTED, LinkClient, LinkState};
 use mezusphere_edge_link::join;
 use mezusphere_model::document::{DocumentKey, NodeAddress, PlatformDoc};
 use mezusphere_model::join_token::JoinToken;
@@ -31,9 +31,6 @@ const FRESH_WAIT: Duration = Duration::from_secs(2);
 
 /// Between two looks whether a first copy is complete, and whether control has an answer for us at all.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
-
-/// What an edge that was evicted is told by the link.
-const EVICTED: &str = "link.evicted";
 
 /// Runs it until a signal ends it, or control says that it was evicted.
 pub(crate) async fn serve(
@@ -98,7 +95,7 @@ pub(crate) async fn serve(
         advertise,
         keeps: membership,
     };
-    let edge = EdgeSide::start(base, part, home).await?;
+    let edge = EdgeSide::start(base, &part, home)?;
     announce::started(
         &announce::Started {
             edge: Some(announce::Edge::of(&edge)),
@@ -118,12 +115,10 @@ pub(crate) async fn serve(
     // Nobody may be served by an edge that was evicted.
     let grace = if evicted.is_some() { Duration::ZERO } else { DRAIN_GRACE };
     tokio::select! {
-        () = edge.drain(grace) => {}
+        () = edge.end(grace, &base.stop) => {}
         () = signals.second() => return Ok(ends::at_once()),
     }
-    base.stop.cancel();
     following.abort();
-    edge.close().await;
     evicted.map_or(Ok(ExitCode::SUCCESS), Err)
 }
 
