@@ -51,6 +51,7 @@ pub mod sign_in;
 pub mod site;
 mod source;
 mod transact;
+mod transfer;
 mod tx;
 pub mod user;
 mod value;
@@ -62,6 +63,7 @@ pub use open::OpenError;
 pub use page::{PAGE_LEN_MAX, PageRequest, Paged};
 pub use postgres::{PostgresConfig, PostgresUrlError};
 pub use transact::ATTEMPTS_MAX;
+pub use transfer::{TransferError, TransferReport, TransferStep};
 pub use tx::{PUBLISH_MAX, ReadTx, Tx};
 
 /// The primary database of a control node. Cheap to clone; the last one dropped releases the data directory.

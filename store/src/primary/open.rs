@@ -187,6 +187,8 @@ pub(super) struct Shared {
     pub(super) reports: Reports,
     /// Whether reports are about to be written.
     pub(super) flushing: AtomicBool,
+    /// Everything was moved to a PostgreSQL: nothing is written here any more.
+    pub(super) moved: AtomicBool,
     pub(super) writers: Arc<Semaphore>,
     pub(super) readers: Arc<Semaphore>,
     /// Of a SQLite's directory; released last.
@@ -295,6 +297,7 @@ impl Primary {
             bell,
             reports: Reports::default(),
             flushing: AtomicBool::new(false),
+            moved: AtomicBool::new(false),
             writers: Arc::new(Semaphore::new(WRITERS_WAITING_MAX)),
             readers: Arc::new(Semaphore::new(READERS_WAITING_MAX)),
             _lock: lock,

@@ -1,6 +1,7 @@
 //! Running transactions: many readers beside one writer in SQLite, beside several in PostgreSQL.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -81,11 +82,15 @@ impl Primary {
         }
     }
 
-    async fn begin_write(&self, attempt: u32) -> Result<Inner, StoreError> {
+    pub(super) async fn begin_write(&self, attempt: u32) -> Result<Inner, StoreError> {
         match &self.0.pools {
             Pools::Sqlite { write, .. } => {
-                let begun = write.begin_with("BEGIN IMMEDIATE").await;
-                begun.map(Inner::Sqlite).map_err(|why| store_error(&why))
+                let begun = write.begin_with("BEGIN IMMEDIATE").await.map_err(|why| store_error(&why))?;
+                // Looked at once this writer is the one: a move may have been before it in the queue.
+                if self.0.moved.load(Ordering::Acquire) {
+                    return Err(StoreError::Unavailable("it was moved to PostgreSQL".to_owned()));
+                }
+                Ok(Inner::Sqlite(begun))
             }
             Pools::Postgres { pool, .. } => {
                 PgTx::begin(pool, Purpose::Write(attempt)).await.map(|tx| Inner::Postgres(Box::new(tx)))
@@ -142,7 +147,7 @@ impl Primary {
         answer
     }
 
-    fn read_tx(&self, inner: Inner) -> ReadTx {
+    pub(super) fn read_tx(&self, inner: Inner) -> ReadTx {
         ReadTx {
             inner,
             clock: self.0.clock.clone(),

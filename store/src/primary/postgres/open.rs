@@ -22,7 +22,7 @@ const VERSION_MIN: i32 = 140_000;
 const PRODUCT: &str = "mezusphere";
 
 /// Advisory lock of whoever brings the schema up to date: "mezu" twice.
-pub(super) const MIGRATION_LOCK: i64 = 0x6d65_7a75_6d65_7a75;
+pub(in crate::primary) const MIGRATION_LOCK: i64 = 0x6d65_7a75_6d65_7a75;
 
 /// How long another node may take to bring the schema up to date.
 const MIGRATION_WAIT_MAX: Duration = Duration::from_mins(2);
@@ -146,8 +146,8 @@ async fn migrate(
     epoch(place, connection).await
 }
 
-/// Brings what was found up to date; an empty database begins this epoch.
-pub(in crate::primary) async fn upgrade(
+/// Brings what was found up to date, each step in a transaction; an empty database begins this epoch.
+async fn upgrade(
     connection: &mut PgConnection,
     found: Found,
     clock: &Clock,
@@ -155,16 +155,33 @@ pub(in crate::primary) async fn upgrade(
 ) -> Result<(), sqlx::Error> {
     let found = match found {
         Found::Empty => {
-            prepare(connection, epoch).await?;
+            let mut tx = connection.begin().await?;
+            prepare(&mut tx, epoch).await?;
+            tx.commit().await?;
             0
         }
         Found::Ours(version) => version,
     };
     for (version, migration) in (1_i64..).zip(MIGRATIONS) {
         if version > found {
-            apply(connection, version, &migration, clock).await?;
+            let mut tx = connection.begin().await?;
+            apply(&mut tx, version, &migration, clock).await?;
+            tx.commit().await?;
             tracing::info!(version, name = migration.name, "Upgraded the database schema");
         }
+    }
+    Ok(())
+}
+
+/// Makes the whole schema in an empty database, within a transaction of the caller's.
+pub(in crate::primary) async fn make(
+    connection: &mut PgConnection,
+    clock: &Clock,
+    epoch: Epoch,
+) -> Result<(), sqlx::Error> {
+    prepare(connection, epoch).await?;
+    for (version, migration) in (1_i64..).zip(MIGRATIONS) {
+        apply(connection, version, &migration, clock).await?;
     }
     Ok(())
 }
@@ -204,24 +221,22 @@ async fn lock(place: &str, connection: &mut PgConnection) -> Result<(), OpenErro
     }
 }
 
-async fn prepare(connection: &mut PgConnection, epoch: Epoch) -> Result<(), sqlx::Error> {
-    let mut tx = connection.begin().await?;
+async fn prepare(tx: &mut PgConnection, epoch: Epoch) -> Result<(), sqlx::Error> {
     tx.execute(AssertSqlSafe(dialect::postgres(FIRST_TABLES))).await?;
     sqlx::query("INSERT INTO meta (name, value) VALUES ('product', $1), ('epoch', $2)")
         .bind(PRODUCT)
         .bind(epoch_text(epoch))
-        .execute(&mut *tx)
-        .await?;
-    tx.commit().await
+        .execute(tx)
+        .await
+        .map(drop)
 }
 
 async fn apply(
-    connection: &mut PgConnection,
+    tx: &mut PgConnection,
     version: i64,
     migration: &Migration,
     clock: &Clock,
 ) -> Result<(), sqlx::Error> {
-    let mut tx = connection.begin().await?;
     // A migration may look at every row, for as long as that takes.
     tx.execute("SET LOCAL statement_timeout = 0; SET LOCAL mezusphere.scope = 'installation'").await?;
     tx.execute(AssertSqlSafe(dialect::postgres(migration.sql))).await?;
@@ -232,12 +247,16 @@ async fn apply(
         .bind(version)
         .bind(migration.name)
         .bind(clock.now().as_micros())
-        .execute(&mut *tx)
-        .await?;
-    tx.commit().await
+        .execute(tx)
+        .await
+        .map(drop)
 }
 
-async fn epoch(place: &str, connection: &mut PgConnection) -> Result<Epoch, OpenError> {
+/// The epoch of a database of ours.
+pub(in crate::primary) async fn epoch(
+    place: &str,
+    connection: &mut PgConnection,
+) -> Result<Epoch, OpenError> {
     let damaged = |detail: String| OpenError::Damaged { place: place.to_owned(), detail };
     let text: Option<String> = sqlx::query_scalar("SELECT value FROM meta WHERE name = 'epoch'")
         .fetch_optional(connection)

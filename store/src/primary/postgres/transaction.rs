@@ -21,6 +21,8 @@ pub(in crate::primary) enum Purpose {
     Read,
     /// Serializable; the number says which attempt this is, from 1.
     Write(u32),
+    /// Filling an empty database: for as long as it takes, and alone because nobody else knows of it.
+    Transfer,
 }
 
 /// From this attempt on a writer is alone: those before it only queued among themselves.
@@ -39,6 +41,11 @@ impl Purpose {
         let scope = "SET LOCAL mezusphere.scope = 'installation'";
         match self {
             Self::Read => format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {scope}"),
+            Self::Transfer => {
+                format!(
+                    "BEGIN; SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0; {scope}"
+                )
+            }
             Self::Write(attempt) => {
                 let mode = match attempt {
                     0 | 1 => "ACCESS SHARE",
