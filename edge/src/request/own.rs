@@ -107,7 +107,8 @@ async fn callback(inbound: Inbound<'_>, site: &Site, parts: &ServerParts) -> Res
         state_hash: sign_in::state_hash(state),
         replaces: old.as_ref().map(Token::hash),
     };
-    let Redeemed { token, found, born_at, return_to } = match control(parts, parts.link.redeem(redeem)).await {
+    let Redeemed { token, found, born_at, return_to } = match control(parts, parts.link.redeem(redeem)).await
+    {
         Ok(redeemed) => redeemed,
         Err(LinkError::Away) => return Err(Refusal::ControlAway),
         Err(LinkError::Refused(_)) => {

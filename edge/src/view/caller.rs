@@ -5,6 +5,7 @@ use std::sync::Arc;
 use mezusphere_model::document::{ApiKeyDoc, PrincipalDoc, Status};
 use mezusphere_model::id::{ApiKeyId, EnvironmentId, ProjectId, SessionId};
 use mezusphere_model::identity::{Assurance, Method, Subject};
+use mezusphere_model::link::FoundSession;
 use mezusphere_model::session::{SessionDoc, SessionProblem};
 use mezusphere_model::{Host, Identity, Timestamp};
 
@@ -45,8 +46,8 @@ pub(crate) struct Caller {
     project: ProjectId,
     /// Of every document this was decoded from.
     flags: Box<[Arc<Flag>]>,
-    /// Only of what control told ahead of the feed.
-    pub(crate) ahead: Option<Ahead>,
+    /// Only of what control told ahead of the feed: what it told, and how long that counts.
+    pub(crate) ahead: Option<Box<(FoundSession, Ahead)>>,
 }
 
 /// How long what control told ahead of the feed may be used.
@@ -76,7 +77,6 @@ impl Caller {
         principal: PrincipalDoc,
         seen: Arc<Seen>,
         flags: Box<[Arc<Flag>]>,
-        ahead: Option<Ahead>,
     ) -> Option<Self> {
         let live = principal.status == Status::Active
             && principal.subject == Subject::User(session.user)
@@ -99,7 +99,20 @@ impl Caller {
         };
         let project = session.project;
         let holder = Holder::Session(session, seen);
-        Some(Self { identity, holder, assertion: Arc::default(), project, flags, ahead })
+        Some(Self { identity, holder, assertion: Arc::default(), project, flags, ahead: None })
+    }
+
+    /// The same from what control told before the feed did; `newer`: a principal that the feed has brought meanwhile.
+    pub(crate) fn ahead_of_feed(
+        found: FoundSession,
+        newer: Option<PrincipalDoc>,
+        seen: Arc<Seen>,
+        flags: Box<[Arc<Flag>]>,
+        ahead: Ahead,
+    ) -> Option<Self> {
+        let principal = newer.unwrap_or_else(|| found.principal.clone());
+        let caller = Self::of_session(found.session.clone(), principal, seen, flags)?;
+        Some(Self { ahead: Some(Box::new((found, ahead))), ..caller })
     }
 
     /// The holder of an API key in `environment`; `None` if its account is not active.
@@ -149,7 +162,7 @@ impl Caller {
     /// Whether a new request may be decided on it: nothing it was decoded from has changed, and it is not ahead
     /// of the feed for too long.
     pub(crate) fn is_current(&self, now: Timestamp) -> bool {
-        self.ahead.is_none_or(|ahead| now < ahead.until) && self.is_unchanged()
+        self.ahead.as_ref().is_none_or(|told| now < told.1.until) && self.is_unchanged()
     }
 
     /// Whether nothing this was decoded from has changed. Two or three loads.

@@ -227,7 +227,10 @@ impl View {
                 if self.is_ended_here(&hash) {
                     return None;
                 }
-                self.decode_session(hash).ok()?.or_else(|| self.again_ahead(caller))
+                match self.again_ahead(caller) {
+                    Some(again) => again.ok(),
+                    None => self.decode_session(hash).ok().flatten(),
+                }
             }
             Holder::ApiKey(key, environment) => {
                 self.read_api_key(key.id, *environment, now).ok().map(Arc::new)
@@ -250,17 +253,15 @@ impl View {
 
     /// Remembers a session that control has just made at revision `born_at`, ahead of the feed.
     pub(crate) fn begin_session(&self, found: FoundSession, born_at: u64) {
-        let hash = found.session.token_hash;
-        let flag = self.watches.watch(Watched::Session(hash));
-        drop(self.keep_ahead(found, born_at, flag));
+        let ahead = Ahead { until: self.clock.now().after(AHEAD_FOR), born_at };
+        drop(self.keep_ahead(found, ahead));
     }
 
     /// Whether a session cookie was written with one of the installation's keys: what makes control work for somebody
     /// must not be done for a forged one.
     pub(crate) fn is_authentic(&self, cookie: &str) -> bool {
-        self.platform().is_some_and(|platform| {
-            SessionCookie::read(cookie, &platform.doc.cookie_keys).is_some()
-        })
+        self.platform()
+            .is_some_and(|platform| SessionCookie::read(cookie, &platform.doc.cookie_keys).is_some())
     }
 
     async fn read_session(
@@ -285,7 +286,11 @@ impl View {
         if reached >= cookie.born_at {
             return Err(NoCaller::Unknown);
         }
-        self.ask_control(token, hash, cookie.born_at, from).await
+        let told = self.lookups.callers.get(&CallerKey::Session(hash)).map(|told| Arc::clone(&told));
+        match told.and_then(|told| self.again_ahead(&told)) {
+            Some(again) => again,
+            None => self.ask_control(token, hash, cookie.born_at, from).await,
+        }
     }
 
     /// Decodes a session from the replica. `None`: the replica does not hold it.
@@ -299,7 +304,7 @@ impl View {
         }
         let principal = self.documents.principal(project, user)?.ok_or(NoCaller::Ended)?;
         let seen = self.seen.of(&session);
-        let caller = Caller::of_session(session, principal, seen, flags, None).ok_or(NoCaller::Ended)?;
+        let caller = Caller::of_session(session, principal, seen, flags).ok_or(NoCaller::Ended)?;
         Ok(Some(self.lookups.remember(CallerKey::Session(hash), caller)))
     }
 
@@ -330,8 +335,6 @@ impl View {
         from: IpAddr,
     ) -> Result<Arc<Caller>, NoCaller> {
         self.charge(from).map_err(NoCaller::Wait)?;
-        // Before the question: whatever the feed brings while control answers is newer than the answer.
-        let flag = self.watches.watch(Watched::Session(hash));
         let asked = tokio::time::timeout(self.limits.ask_control, async {
             let Ok(_place) = self.lookups.asking.acquire().await else { return Err(LinkError::Away) };
             self.link.find_session(token.clone()).await
@@ -352,21 +355,16 @@ impl View {
             self.lookups.remember_absent(hash, NoCaller::Away, self.clock.now().after(AWAY_FOR));
             return Err(NoCaller::Away);
         }
-        self.keep_ahead(found, born_at, flag)
+        self.keep_ahead(found, Ahead { until: self.clock.now().after(AHEAD_FOR), born_at })
     }
 
     /// Decodes and remembers what control told ahead of the feed, unless the replica knows better: what it says of a
     /// session once it has come as far as the session's birth is at least as new as any answer that was on its way
-    /// meanwhile, so an end it has seen is not undone by one. `own` was taken before control was asked.
-    fn keep_ahead(
-        &self,
-        found: FoundSession,
-        born_at: u64,
-        own: Arc<Flag>,
-    ) -> Result<Arc<Caller>, NoCaller> {
-        let FoundSession { session, principal } = found;
+    /// meanwhile, so an end it has seen is not undone by one.
+    fn keep_ahead(&self, found: FoundSession, ahead: Ahead) -> Result<Arc<Caller>, NoCaller> {
+        let FoundSession { session, principal } = &found;
         let (project, hash) = (session.project, session.token_hash);
-        let flags = self.flags_of_session(&session, own);
+        let flags = self.flags_of_session(session, self.watches.watch(Watched::Session(hash)));
         if self.is_ended_here(&hash) {
             return Err(NoCaller::Ended);
         }
@@ -380,42 +378,22 @@ impl View {
             Err(ReadError::Incomplete) => false,
             Err(error) => return Err(error.into()),
         };
-        if reached >= born_at || revoked {
+        if reached >= ahead.born_at || revoked {
             return Err(NoCaller::Ended);
         }
         let newer = self
             .documents
             .principal(project, principal.subject)?
             .filter(|own| own.version > principal.version);
-        let ahead = Some(Ahead { until: self.clock.now().after(AHEAD_FOR), born_at });
-        let seen = self.seen.of(&session);
-        let caller = Caller::of_session(session, newer.unwrap_or(principal), seen, flags, ahead);
-        let caller = self.lookups.remember(CallerKey::Session(hash), caller.ok_or(NoCaller::Ended)?);
-        if caller.is_unchanged() {
-            return Ok(caller);
-        }
-        // The feed, or a sign-out here, has overtaken this very look. Whatever it said, it is there to be read now.
-        if self.is_ended_here(&hash) {
-            return Err(NoCaller::Ended);
-        }
-        self.decode_session(hash)?.or_else(|| self.again_ahead(&caller)).ok_or(NoCaller::Ended)
+        let seen = self.seen.of(session);
+        let caller = Caller::ahead_of_feed(found, newer, seen, flags, ahead);
+        Ok(self.lookups.remember(CallerKey::Session(hash), caller.ok_or(NoCaller::Ended)?))
     }
 
-    /// A caller the feed has not brought yet, with what it has brought of their principal meanwhile.
-    fn again_ahead(&self, caller: &Caller) -> Option<Arc<Caller>> {
-        let (Holder::Session(session, seen), Some(ahead)) = (&caller.holder, caller.ahead) else { return None };
-        let (project, hash) = (session.project, session.token_hash);
-        let flags = self.flags_of_session(session, self.watches.watch(Watched::Session(hash)));
-        let reached = self.documents.revision(Partition::Project(project));
-        let is_ahead = self.clock.now() < ahead.until
-            && reached < ahead.born_at
-            && self.documents.session(&hash).ok()?.is_none();
-        if !is_ahead || self.documents.revocation(project, session.sign_in).ok()?.is_some() {
-            return None;
-        }
-        let principal = self.documents.principal(project, caller.identity.subject).ok()??;
-        let again = Caller::of_session(session.clone(), principal, Arc::clone(seen), flags, Some(ahead))?;
-        Some(self.lookups.remember(CallerKey::Session(hash), again))
+    /// The same again after something has changed, while control's word still counts.
+    fn again_ahead(&self, caller: &Caller) -> Option<Result<Arc<Caller>, NoCaller>> {
+        let (found, ahead) = caller.ahead.as_deref()?;
+        (self.clock.now() < ahead.until).then(|| self.keep_ahead(found.clone(), *ahead))
     }
 
     /// Whether the session was ended at this edge, which the feed may not have told yet.

@@ -16,6 +16,7 @@ use mezusphere_model::identity::Subject;
 use mezusphere_model::route::SiteDoc;
 use mezusphere_model::session::SessionDoc;
 use mezusphere_model::token::TokenHash;
+use mezusphere_store::Replica;
 use mezusphere_store::replica::{Changed, ChangedKey, ReadError};
 use tokio::sync::broadcast;
 
@@ -24,6 +25,8 @@ pub(crate) struct FakeDocuments {
     revision: Mutex<u64>,
     failing: Mutex<HashSet<&'static str>>,
     age: Mutex<Option<Duration>>,
+    /// Whose age counts instead.
+    replica: Mutex<Option<Arc<Replica>>>,
     changes: broadcast::Sender<Changed>,
 }
 
@@ -34,7 +37,17 @@ impl FakeDocuments {
             revision: Mutex::new(1),
             failing: Mutex::default(),
             age: Mutex::new(Some(Duration::ZERO)),
+            replica: Mutex::default(),
             changes: broadcast::Sender::new(64),
+        }
+    }
+
+    /// The same, on its own from here.
+    pub(crate) fn copy(&self) -> Self {
+        Self {
+            filed: Mutex::new(self.filed.lock().unwrap().clone()),
+            revision: Mutex::new(*self.revision.lock().unwrap()),
+            ..Self::new()
         }
     }
 
@@ -73,6 +86,11 @@ impl FakeDocuments {
 
     pub(crate) fn set_age(&self, age: Option<Duration>) {
         *self.age.lock().unwrap() = age;
+    }
+
+    /// From now on all this is as old as what a real replica holds.
+    pub(crate) fn age_with(&self, replica: Option<Arc<Replica>>) {
+        *self.replica.lock().unwrap() = replica;
     }
 
     pub(crate) fn set_revision(&self, revision: u64) {
@@ -148,7 +166,10 @@ impl Documents for FakeDocuments {
     }
 
     fn age(&self) -> Option<Duration> {
-        *self.age.lock().unwrap()
+        match &*self.replica.lock().unwrap() {
+            Some(replica) => replica.age(),
+            None => *self.age.lock().unwrap(),
+        }
     }
 
     fn subscribe(&self) -> BoxStream<'static, Changed> {

@@ -5,13 +5,19 @@
 
 mod documents;
 mod link;
+mod shop;
 mod warpgate;
 mod world;
 
 mod cost;
+mod cut_off;
+mod evicting;
 mod forwarding;
 mod refusing;
 mod relaying;
+mod renewing;
+mod reporting;
 mod signing_in;
 mod trying_again;
 mod tunnels;
+mod two_edges;

@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use http_body_util::BodyExt as _;
 use mezusphere_model::bundle::SignedBundle;
-use mezusphere_model::document::{Document, Partition, PlatformDoc};
-use mezusphere_model::id::WarpgateId;
+use mezusphere_model::document::{Document, Partition};
 use mezusphere_model::slug::Slug;
 use tokio::sync::Notify;
 use tunnel_proto::codes::{CloseCode, ResetCode};
-use tunnel_proto::control::{SessionEnd, WarpgateEvent};
+use tunnel_proto::control::WarpgateEvent;
 
 use crate::warpgate::{Exchange, Tell};
 use crate::world::{ENVIRONMENT, PROJECT, SOON, World, code, get, get_as, read};
@@ -19,7 +18,7 @@ async fn ok(exchange: Exchange) {
     exchange.respond(200, &[], b"ok").await;
 }
 
-fn close_code(error: &quinn::ConnectionError) -> CloseCode {
+pub(crate) fn close_code(error: &quinn::ConnectionError) -> CloseCode {
     match error {
         quinn::ConnectionError::ApplicationClosed(close) => {
             CloseCode::from_number(close.error_code.into_inner())
@@ -55,66 +54,6 @@ async fn a_bundle_is_relayed_when_it_changes() {
     // And one that connects later gets it at once.
     let mut second = world.warpgate(7, ok).await;
     second.event(|event| *event == WarpgateEvent::Bundle(newest.clone())).await;
-}
-
-#[tokio::test]
-async fn the_newer_connection_of_an_instance_takes_the_place_of_the_older() {
-    let (go, world) = (Arc::new(Notify::new()), World::new());
-    let wait = Arc::clone(&go);
-    let old = world
-        .warpgate(6, move |exchange: Exchange| {
-            let wait = Arc::clone(&wait);
-            async move {
-                wait.notified().await;
-                exchange.respond(200, &[], b"old").await;
-            }
-        })
-        .await;
-    let running = world.send(get("/public/running"));
-    let replaced = async {
-        while old.seen().is_empty() {
-            tokio::task::yield_now().await;
-        }
-        let new = world.warpgate(6, |exchange: Exchange| exchange.respond(200, &[], b"new")).await;
-        assert_eq!(world.tunnels.len(), 1);
-        assert_eq!(read(world.send(get("/public/x")).await).await.2, b"new");
-        go.notify_one();
-        new
-    };
-    let (answer, _new) = tokio::join!(running, replaced);
-    assert_eq!(read(answer).await.2, b"old", "what ran on the older one finished");
-    let closed = tokio::time::timeout(SOON, old.connection.closed()).await.unwrap();
-    assert_eq!(close_code(&closed), CloseCode::Replaced);
-}
-
-#[tokio::test]
-async fn r20_an_evicted_warpgate_is_cut_off_at_once_and_told_not_to_return() {
-    let (world, mut warpgate) = World::with_warpgate(ok).await;
-    assert_eq!(world.send(get("/public/x")).await.status(), 200);
-    let platform = world.view.platform().unwrap();
-    let uri = format!(
-        "spiffe://mezu.example/project/{PROJECT}/env/{ENVIRONMENT}/warpgate/{}",
-        WarpgateId::from_bits(6)
-    );
-    let denied = PlatformDoc { denied: vec![uri], ..platform.doc.clone() };
-    world.documents.publish(Partition::Platform, Document::Platform(denied));
-    let end = tokio::time::timeout(SOON, warpgate.ended()).await.unwrap();
-    assert!(matches!(end, SessionEnd::Refused(refused) if refused.do_not_retry));
-    let closed = tokio::time::timeout(SOON, warpgate.connection.closed()).await.unwrap();
-    assert_eq!(close_code(&closed), CloseCode::Evicted);
-    assert_eq!(code(world.send(get("/public/x")).await).await.0, 503);
-}
-
-#[tokio::test]
-async fn r20_a_tunnel_ends_with_the_certificate_it_was_made_with() {
-    let (world, mut warpgate) = World::with_warpgate(ok).await;
-    assert_eq!(world.send(get("/public/x")).await.status(), 200);
-    world.hand.advance(Duration::from_secs(24 * 3600 - 10));
-    // Told before it ends, so that it can be connected anew by then.
-    warpgate.event(|event| matches!(event, WarpgateEvent::Draining { .. })).await;
-    let closed = tokio::time::timeout(SOON, warpgate.connection.closed()).await.unwrap();
-    assert_eq!(close_code(&closed), CloseCode::Done, "nothing was running");
-    assert_eq!(code(world.send(get("/public/x")).await).await.0, 503);
 }
 
 #[tokio::test]
@@ -192,22 +131,6 @@ async fn a_warpgate_that_falls_silent_is_noticed_within_six_seconds() {
     assert!(matches!(close_code(&closed), CloseCode::Silent | CloseCode::Done), "{closed}");
     assert!(begun.elapsed() < Duration::from_secs(6));
     drop((kept, world));
-}
-
-#[tokio::test]
-async fn control_hears_of_tunnels_that_come_and_go() {
-    let (world, warpgate) = World::with_warpgate(ok).await;
-    let reported = || world.link.tunnels.lock().unwrap().last().cloned();
-    while reported().is_none_or(|report| !report.connected) {
-        tokio::task::yield_now().await;
-    }
-    let report = reported().unwrap();
-    assert_eq!((report.environment, report.agent.as_str()), (ENVIRONMENT, "warpgate/test"));
-    assert_eq!(report.upstreams, ["default"]);
-    warpgate.vanish();
-    while reported().is_none_or(|report| report.connected) {
-        tokio::task::yield_now().await;
-    }
 }
 
 #[tokio::test]

@@ -5,27 +5,22 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::http::header::{COOKIE, HOST};
-use ::http::{HeaderMap, Method, Request, Response, StatusCode};
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
+use ::http::header::HOST;
+use ::http::{Request, Response};
 use mezusphere_edge::http::{Body, ConnectionInfo, Protocol};
 use mezusphere_edge::listen::drain::Drain;
 use mezusphere_edge::request::{Server, ServerParts};
 use mezusphere_edge::tls::CertificateNames;
-use mezusphere_edge::tunnel::{Acceptor, AcceptorParts, Registry};
-use mezusphere_edge::view::View;
+use mezusphere_edge::tunnel::{Acceptor, AcceptorParts, Registry, TunnelLimits};
+use mezusphere_edge::view::{View, ViewLimits};
 use mezusphere_model::clock::ManualClock;
-use mezusphere_model::document::{ApiKeyDoc, Document, Partition, PlatformDoc, PrincipalDoc, Status};
+use mezusphere_model::document::{ApiKeyDoc, Document, Partition, PlatformDoc, PrincipalDoc, TrustDoc};
 use mezusphere_model::id::{
-    ApiKeyId, DirectoryId, EdgeId, EnvironmentId, OrganizationId, ProjectId, RouteId, ServiceAccountId,
-    SessionId, SignInId, UserId, WarpgateId,
+    ApiKeyId, EdgeId, EnvironmentId, ProjectId, ServiceAccountId, SessionId, SignInId, UserId, WarpgateId,
 };
 use mezusphere_model::identity::{Assurance, Identity, Method as SignInMethod, Subject};
 use mezusphere_model::link::FoundSession;
-use mezusphere_model::route::{AuthMode, PathMatch, Requirement, RouteDoc, RouteTimeouts, SiteDoc};
 use mezusphere_model::session::SessionDoc;
-use mezusphere_model::slug::{Name, Slug};
 use mezusphere_model::token::{ApiKeyToken, CookieKey, SessionCookie, Token};
 use mezusphere_model::{Entropy, Host, Platform, Timestamp};
 use mezusphere_pki::lifetime::LEAF_TTL;
@@ -39,6 +34,9 @@ use tunnel_proto::jws::{Jwk, SigningKey};
 
 use crate::documents::FakeDocuments;
 use crate::link::FakeLink;
+pub(crate) use crate::shop::{
+    blog, code, empty, full, get, get_as, identity_of_key, name, principal, read, request, route, shop,
+};
 use crate::warpgate::{Exchange, Warpgate};
 
 pub(crate) const BEGIN: Timestamp = Timestamp::from_seconds(1_800_000_000);
@@ -51,7 +49,7 @@ pub(crate) const ACCOUNT: ServiceAccountId = ServiceAccountId::from_bits(21);
 pub(crate) const SIGN_IN: SignInId = SignInId::from_bits(22);
 pub(crate) const SHOP: &str = "shop.localhost";
 pub(crate) const BLOG: &str = "blog.localhost";
-const EDGE: EdgeId = EdgeId::from_bits(1);
+pub(crate) const EDGE: EdgeId = EdgeId::from_bits(1);
 
 /// Longest a test waits for what must come.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
@@ -60,12 +58,14 @@ pub(crate) struct World {
     pub(crate) hand: ManualClock,
     pub(crate) documents: Arc<FakeDocuments>,
     pub(crate) link: Arc<FakeLink>,
-    pub(crate) view: Arc<View>,
     pub(crate) server: Server,
     pub(crate) tunnels: Arc<Registry>,
     pub(crate) drain: Drain,
     pub(crate) cookie_key: CookieKey,
     pub(crate) entropy: Entropy,
+    pub(crate) metrics: Metrics,
+    /// What the feed says of trust.
+    pub(crate) trusted: TrustDoc,
     address: SocketAddr,
     issuing: Issuing,
     domain: TrustDomain,
@@ -73,8 +73,20 @@ pub(crate) struct World {
     keys: Vec<Jwk>,
 }
 
+/// One more edge of the same installation, with a replica of its own. Warpgates are connected to the first only, so it
+/// borrows their tunnels.
+pub(crate) struct OtherEdge {
+    pub(crate) documents: Arc<FakeDocuments>,
+    pub(crate) server: Server,
+}
+
 impl World {
     pub(crate) fn new() -> Self {
+        Self::limited(ViewLimits::default(), TunnelLimits::default())
+    }
+
+    /// A world with other bounds than those that run.
+    pub(crate) fn limited(view_limits: ViewLimits, tunnel_limits: TunnelLimits) -> Self {
         let entropy = Entropy::counting();
         let hand = ManualClock::at(BEGIN);
         let clock = hand.clock();
@@ -104,9 +116,10 @@ impl World {
         documents.publish(Partition::Project(PROJECT), Document::Site(Box::new(shop())));
         documents.publish(Partition::Project(OTHER_PROJECT), Document::Site(Box::new(blog())));
         let link = Arc::new(FakeLink::new(signing, clock.clone()));
-        let view = View::open(Arc::clone(&documents) as _, Arc::clone(&link) as _, clock.clone());
+        let view =
+            View::open(Arc::clone(&documents) as _, Arc::clone(&link) as _, clock.clone(), view_limits);
         let (tunnels, drain) = (Arc::new(Registry::new()), Drain::new());
-        let acceptor = Acceptor::new(AcceptorParts {
+        let parts = AcceptorParts {
             edge: EDGE,
             region: "test".to_owned(),
             identity: identity.clone(),
@@ -116,7 +129,9 @@ impl World {
             link: Arc::clone(&link) as _,
             clock: clock.clone(),
             drain: drain.clone(),
-        });
+        };
+        let acceptor = Acceptor::limited(parts, tunnel_limits);
+        let metrics = Metrics::new("test");
         let server = Server::new(ServerParts {
             hosts: Platform::development(8443).unwrap(),
             view: Arc::clone(&view),
@@ -125,7 +140,7 @@ impl World {
             platform: Some(tower::util::BoxCloneSyncService::new(tower::service_fn(platform_answer))),
             clock: clock.clone(),
             entropy: entropy.clone(),
-            metrics: Metrics::new("test"),
+            metrics: metrics.clone(),
         });
         tokio::spawn(view.follow());
         tokio::spawn(server.background());
@@ -151,18 +166,39 @@ impl World {
             hand,
             documents,
             link,
-            view,
             server,
             tunnels,
             drain,
             cookie_key,
             entropy,
+            metrics,
+            trusted,
             address,
             issuing,
             domain,
             trust,
             keys,
         }
+    }
+
+    /// One more edge, whose replica has come as far as this one's.
+    pub(crate) fn other_edge(&self) -> OtherEdge {
+        let documents = Arc::new(self.documents.copy());
+        let (link, clock) = (Arc::clone(&self.link), self.hand.clock());
+        let limits = ViewLimits::default();
+        let view = View::open(Arc::clone(&documents) as _, Arc::clone(&link) as _, clock.clone(), limits);
+        let server = Server::new(ServerParts {
+            hosts: Platform::development(8443).unwrap(),
+            view: Arc::clone(&view),
+            tunnels: Arc::clone(&self.tunnels),
+            link,
+            platform: None,
+            clock,
+            entropy: self.entropy.clone(),
+            metrics: Metrics::new("other"),
+        });
+        tokio::spawn(view.follow());
+        OtherEdge { documents, server }
     }
 
     /// A world with one warpgate, which answers with `handler`.
@@ -186,13 +222,44 @@ impl World {
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        self.warpgate_for(id, LEAF_TTL, handler).await.welcomed().await
+    }
+
+    /// The same with a certificate that lives this long, and perhaps not welcome.
+    pub(crate) async fn warpgate_for<F>(
+        &self,
+        id: u128,
+        ttl: Duration,
+        handler: impl Fn(Exchange) -> F + Send + Sync + 'static,
+    ) -> Warpgate
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let connection = self.dial(WarpgateId::from_bits(id), ttl).await;
+        self.start(connection, id, handler)
+    }
+
+    /// A warpgate on a connection it has dialled.
+    pub(crate) fn start<F>(
+        &self,
+        connection: quinn::Connection,
+        id: u128,
+        handler: impl Fn(Exchange) -> F + Send + Sync + 'static,
+    ) -> Warpgate
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let id = WarpgateId::from_bits(id);
-        let connection = self.dial(id, LEAF_TTL).await;
-        Warpgate::start(connection, id, self.keys.clone(), self.hand.clock(), handler).welcomed().await
+        Warpgate::start(connection, id, self.keys.clone(), self.hand.clock(), handler)
     }
 
     /// A connection of a warpgate that has said nothing yet.
     pub(crate) async fn dial(&self, id: WarpgateId, ttl: Duration) -> quinn::Connection {
+        self.dial_for(id, ttl, 1024).await
+    }
+
+    /// The same for this many exchanges at once.
+    pub(crate) async fn dial_for(&self, id: WarpgateId, ttl: Duration, exchanges: u32) -> quinn::Connection {
         let role = Role::Warpgate { project: PROJECT, environment: ENVIRONMENT, id };
         let identity = CurrentIdentity::new(issue(&self.issuing, &self.domain, role, ttl));
         let clock = self.hand.clock();
@@ -200,7 +267,7 @@ impl World {
             tls::tunnel_client_config(&identity, &self.trust, EDGE, &clock, &[tunnel_proto::ALPN]).unwrap();
         let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(config).unwrap()));
         let mut transport = quinn::TransportConfig::default();
-        transport.max_concurrent_bidi_streams(quinn::VarInt::from_u32(1024));
+        transport.max_concurrent_bidi_streams(quinn::VarInt::from_u32(exchanges));
         transport.stream_receive_window(quinn::VarInt::from_u32(512 * 1024));
         config.transport_config(Arc::new(transport));
         let mut endpoint = quinn::Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
@@ -293,13 +360,29 @@ impl World {
     }
 
     pub(crate) async fn send_on(&self, request: Request<Body>, protocol: Protocol) -> Response<Body> {
-        let info = ConnectionInfo {
-            client: "192.0.2.7:5555".parse().unwrap(),
-            protocol,
-            sni: Some(SHOP.into()),
-            certificate: Arc::new(CertificateNames::new(["*.localhost", "*.mezu.localhost"])),
-        };
+        let info = connection(protocol);
         tokio::time::timeout(SOON, self.server.handle(request, &info)).await.unwrap()
+    }
+
+    /// Changes what the feed says of trust.
+    pub(crate) fn trust(&self, change: impl FnOnce(&mut TrustDoc)) {
+        let mut trusted = self.trusted.clone();
+        change(&mut trusted);
+        self.documents.publish(Partition::Platform, Document::Trust(trusted));
+    }
+
+    /// A node's name.
+    pub(crate) fn uri(&self, role: Role) -> String {
+        SpiffeName::new(self.domain.clone(), role).to_string()
+    }
+
+    /// A warpgate's name.
+    pub(crate) fn warpgate_uri(&self, id: u128) -> String {
+        self.uri(Role::Warpgate {
+            project: PROJECT,
+            environment: ENVIRONMENT,
+            id: WarpgateId::from_bits(id),
+        })
     }
 
     /// Lets what was published take effect.
@@ -307,6 +390,22 @@ impl World {
         for _ in 0..20 {
             tokio::task::yield_now().await;
         }
+    }
+}
+
+impl OtherEdge {
+    pub(crate) async fn send(&self, request: Request<Body>) -> Response<Body> {
+        let info = connection(Protocol::H2);
+        tokio::time::timeout(SOON, self.server.handle(request, &info)).await.unwrap()
+    }
+}
+
+pub(crate) fn connection(protocol: Protocol) -> ConnectionInfo {
+    ConnectionInfo {
+        client: "192.0.2.7:5555".parse().unwrap(),
+        protocol,
+        sni: Some(SHOP.into()),
+        certificate: Arc::new(CertificateNames::new(["*.localhost", "*.mezu.localhost"])),
     }
 }
 
@@ -323,135 +422,4 @@ fn issue(issuing: &Issuing, domain: &TrustDomain, role: Role, ttl: Duration) -> 
     let name = SpiffeName::new(domain.clone(), role);
     let leaf = issuing.issue(&key.csr_der().unwrap(), &name, BEGIN, ttl).unwrap();
     NodeIdentity::new(leaf.chain, key).unwrap()
-}
-
-pub(crate) fn name(text: &str) -> Name {
-    Name::parse(text).unwrap()
-}
-
-pub(crate) fn principal(subject: Subject, project: ProjectId, roles: &[&str]) -> PrincipalDoc {
-    PrincipalDoc {
-        subject,
-        project,
-        status: Status::Active,
-        email: if matches!(subject, Subject::User(_)) {
-            "zoe@shop.example".to_owned()
-        } else {
-            String::new()
-        },
-        name: "Zoë".to_owned(),
-        roles: roles.iter().map(|role| name(role)).collect(),
-        permissions: Vec::new(),
-        claims: std::collections::BTreeMap::default(),
-        version: 1,
-        sessions_valid_from: Timestamp::default(),
-    }
-}
-
-pub(crate) fn identity_of_key(now: Timestamp) -> Identity {
-    Identity {
-        subject: Subject::ServiceAccount(ACCOUNT),
-        session: None,
-        email: String::new(),
-        name: "Zoë".to_owned(),
-        roles: vec![name("customer")],
-        permissions: vec![name("request")],
-        methods: vec![SignInMethod::ApiKey],
-        assurance: Assurance::Aal1,
-        authenticated_at: now,
-        claims: std::collections::BTreeMap::default(),
-    }
-}
-
-pub(crate) fn route(n: u128, path: &str, auth: AuthMode) -> RouteDoc {
-    RouteDoc {
-        min_reader: 1,
-        id: RouteId::from_bits(n),
-        path: PathMatch::parse(path).unwrap(),
-        methods: Vec::new(),
-        auth,
-        require: Requirement::default(),
-        upstream: Slug::parse("default").unwrap(),
-        timeouts: RouteTimeouts::default(),
-    }
-}
-
-pub(crate) fn shop() -> SiteDoc {
-    let mut customers = route(3, "/customer/*", AuthMode::Required);
-    customers.require.any_role = vec![name("customer")];
-    let mut hasty = route(4, "/hasty/*", AuthMode::Public);
-    hasty.timeouts = RouteTimeouts { connect_ms: 200, head_ms: 200, idle_ms: 200 };
-    let mut elsewhere = route(5, "/elsewhere/*", AuthMode::Public);
-    elsewhere.upstream = Slug::parse("other").unwrap();
-    SiteDoc {
-        min_reader: 1,
-        organization: OrganizationId::from_bits(3),
-        project: PROJECT,
-        environment: ENVIRONMENT,
-        project_slug: Slug::parse("shop").unwrap(),
-        environment_slug: Slug::parse("production").unwrap(),
-        display_name: "The Secret Shop".to_owned(),
-        directory: DirectoryId::from_bits(7),
-        hosts: vec![Host::parse(SHOP).unwrap()],
-        routes: vec![
-            route(1, "/*", AuthMode::Required),
-            route(2, "/public/*", AuthMode::Public),
-            customers,
-            hasty,
-            elsewhere,
-            route(6, "/optional/*", AuthMode::Optional),
-        ],
-        revision: 9,
-    }
-}
-
-fn blog() -> SiteDoc {
-    SiteDoc {
-        project: OTHER_PROJECT,
-        environment: OTHER_ENVIRONMENT,
-        project_slug: Slug::parse("blog").unwrap(),
-        hosts: vec![Host::parse(BLOG).unwrap()],
-        routes: vec![route(11, "/*", AuthMode::Required)],
-        ..shop()
-    }
-}
-
-pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
-    Body::new(Full::new(bytes.into()).map_err(|never| match never {}))
-}
-
-pub(crate) fn empty() -> Body {
-    full(Bytes::new())
-}
-
-/// A request for the shop.
-pub(crate) fn get(path: &str) -> Request<Body> {
-    request(Method::GET, path, &[], empty())
-}
-
-pub(crate) fn get_as(path: &str, cookie: &str) -> Request<Body> {
-    request(Method::GET, path, &[(COOKIE.as_str(), cookie)], empty())
-}
-
-pub(crate) fn request(method: Method, path: &str, fields: &[(&str, &str)], body: Body) -> Request<Body> {
-    let target = if path.starts_with('/') { format!("https://{SHOP}:8443{path}") } else { path.to_owned() };
-    let mut request = Request::builder().method(method).uri(target);
-    for (name, value) in fields {
-        request = request.header(*name, *value);
-    }
-    request.body(body).unwrap()
-}
-
-/// Status, headers and the whole body of a response.
-pub(crate) async fn read(response: Response<Body>) -> (StatusCode, HeaderMap, Vec<u8>) {
-    let (parts, body) = response.into_parts();
-    let body = tokio::time::timeout(SOON, body.collect()).await.unwrap().unwrap();
-    (parts.status, parts.headers, body.to_bytes().to_vec())
-}
-
-/// The stable code in a problem document.
-pub(crate) async fn code(response: Response<Body>) -> (u16, String) {
-    let (status, _, body) = read(response).await;
-    let document: serde_json::Value = serde_json::from_slice(&body).unwrap();
-    (status.as_u16(), document["code"].as_str().unwrap().to_owned())
 }
