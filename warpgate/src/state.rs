@@ -1,11 +1,13 @@
 //! What survives a restart, if a state directory is given: certificate, key and the last bundle, mode 0600.
 //!
 //! With it a warpgate reconnects while control is away, and stays the same instance. Without it everything
-//! is in memory only.
+//! is in memory only. One process at a time uses a directory: two would push one another off every edge.
 
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -21,15 +23,21 @@ use crate::key::reason;
 
 const FILE: &str = "identity.json";
 
+/// Locked by the process that uses the directory, for as long as it runs.
+const LOCK: &str = "lock";
+
 /// Form of the file; another one is ignored and written anew.
 const VERSION: u32 = 1;
 
 /// Largest file that is read, in octets: a bundle of 1 MiB with room.
 const FILE_LEN_MAX: u64 = 2 * 1024 * 1024;
 
-/// A directory for what survives a restart.
+/// A directory for what survives a restart. Ours until the last clone is dropped.
 #[derive(Clone, Debug)]
-pub struct StateDir(PathBuf);
+pub struct StateDir {
+    path: PathBuf,
+    _lock: Arc<File>,
+}
 
 /// What was kept.
 pub struct Kept {
@@ -49,13 +57,16 @@ pub enum StateError {
     /// It cannot be made, or nothing can be written there.
     #[error("the state directory {} cannot be used: {}", .0.display(), reason(.1))]
     Unusable(PathBuf, #[source] io::Error),
+    /// Another process has the identity that is kept there.
+    #[error("the state directory {} is used by another warpgate that runs", .0.display())]
+    InUse(PathBuf),
     /// Others could put a key of theirs in place of ours.
     #[error("the state directory {} can be changed by other users", .0.display())]
     Exposed(PathBuf),
 }
 
 #[derive(Serialize, Deserialize)]
-struct File {
+struct Contents {
     version: u32,
     environment: EnvironmentId,
     instance: WarpgateId,
@@ -80,25 +91,32 @@ impl StateDir {
         let trial = path.join(".trial");
         write_private(&trial, b"").map_err(unusable)?;
         std::fs::remove_file(&trial).map_err(unusable)?;
-        Ok(Self(path.to_owned()))
+        let lock =
+            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path.join(LOCK));
+        let lock = lock.map_err(unusable)?;
+        // A file system without locks is no reason to keep nothing.
+        if let Err(TryLockError::WouldBlock) = lock.try_lock() {
+            return Err(StateError::InUse(path.to_owned()));
+        }
+        Ok(Self { path: path.to_owned(), _lock: Arc::new(lock) })
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     /// What was kept for `environment`, if it can still be used at all; `Err` says why it is left aside.
     pub fn load(&self, environment: EnvironmentId, now: Timestamp) -> Result<Option<Kept>, String> {
         use io::Read as _;
         let mut text = Zeroizing::new(String::new());
-        let file = match std::fs::File::open(self.0.join(FILE)) {
+        let file = match File::open(self.path.join(FILE)) {
             Ok(file) => file,
             Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(why) => return Err(reason(&why)),
         };
         file.take(FILE_LEN_MAX).read_to_string(&mut text).map_err(|why| reason(&why))?;
-        let file: File =
+        let file: Contents =
             serde_json::from_str(&text).map_err(|_| "it is damaged or of another version".to_owned())?;
         if file.version != VERSION {
             return Err("it is of another version".to_owned());
@@ -126,7 +144,7 @@ impl StateDir {
         let Role::Warpgate { id: instance, .. } = identity.name().role else {
             return Ok(());
         };
-        let file = File {
+        let file = Contents {
             version: VERSION,
             environment,
             instance,
@@ -137,17 +155,17 @@ impl StateDir {
             bundle: bundle.clone(),
             verified_at,
         };
-        let unusable = |why| StateError::Unusable(self.0.clone(), why);
+        let unusable = |why| StateError::Unusable(self.path.clone(), why);
         let text = Zeroizing::new(serde_json::to_vec(&file).map_err(|why| unusable(why.into()))?);
         drop(Zeroizing::new(file.key_pkcs8));
-        let (temporary, place) = (self.0.join(".identity.new"), self.0.join(FILE));
+        let (temporary, place) = (self.path.join(".identity.new"), self.path.join(FILE));
         write_private(&temporary, &text).map_err(unusable)?;
         std::fs::rename(&temporary, &place).map_err(unusable)?;
-        std::fs::File::open(&self.0).and_then(|directory| directory.sync_all()).map_err(unusable)
+        File::open(&self.path).and_then(|directory| directory.sync_all()).map_err(unusable)
     }
 }
 
-fn kept(file: File) -> Result<Kept, String> {
+fn kept(file: Contents) -> Result<Kept, String> {
     let damaged = |_| "it is damaged".to_owned();
     let text = Zeroizing::new(file.key_pkcs8);
     let key = Zeroizing::new(BASE64.decode(text.as_bytes()).map_err(damaged)?);
@@ -159,14 +177,13 @@ fn kept(file: File) -> Result<Kept, String> {
     }
     let domain = TrustDomain::parse(&file.trust_domain).map_err(|why| why.to_string())?;
     let trust = Trust::new(domain, roots, []).map_err(|why| why.to_string())?;
-    let File { bundle, verified_at, .. } = file;
+    let Contents { bundle, verified_at, .. } = file;
     Ok(Kept { identity, bundle, trust, verified_at })
 }
 
 /// Writes a file that only its owner can read, and waits until the disk has it.
 fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     // The mode above counts only for a new file.
     file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
     file.write_all(bytes)?;

@@ -42,9 +42,8 @@ fn evict(edge: &Edge) {
 async fn r20_an_evicted_warpgate_asks_control_and_ends_on_its_word_without_a_storm() {
     let (address, _) = upstream::fixed(OK).await;
     let mut scene = Scene::with_upstream(address).await;
-    *scene.platform.twist.lock().unwrap() = Some(Box::new(|request| {
-        matches!(request, Request::Enroll(_)).then(|| refusal("warpgate.evicted"))
-    }));
+    *scene.platform.twist.lock().unwrap() =
+        Some(Box::new(|request| matches!(request, Request::Enroll(_)).then(|| refusal("warpgate.evicted"))));
     evict(&scene.edge);
     let start = Instant::now();
     assert_eq!(scene.agent.exit().await, Exit::KeyRevoked);

@@ -75,7 +75,7 @@ async fn an_edge_that_dies_is_dialled_again_when_it_is_back() {
     // The port is free once the endpoint has let go of its socket.
     let (id, port) = (scene.edge.id, scene.edge.address.port());
     drop((scene.edge, scene.tunnel));
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    until("the port is free", || std::net::UdpSocket::bind(("127.0.0.1", port)).is_ok()).await;
     let back = Edge::start_on(&scene.platform, id, id, port);
     let start = tokio::time::Instant::now();
     let tunnel = back.tunnel(1).await;

@@ -18,6 +18,7 @@ use support::{Platform, refusal, route, until};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tunnel_proto::connect::{Enrolled, Reply, refusal as codes};
 use warpgate::exit::Exit;
+use warpgate::state::{StateDir, StateError};
 
 const NO_UPSTREAM: [String; 0] = [];
 
@@ -220,7 +221,9 @@ async fn a_kept_identity_is_used_again_while_control_is_away() {
     assert_eq!(edge.hellos()[0].instance, edge.hellos()[1].instance);
     until("control is asked for news", || platform.polled.load(Ordering::SeqCst) > 0).await;
     second.event("control_failed").await;
-    drop(second);
+    // While it runs the directory is its own: a copy of it would push it off its edges.
+    assert!(matches!(StateDir::open(&path), Err(StateError::InUse(_))));
+    second.kill().await;
 
     // A certificate that has ended is of no use.
     *platform.twist.lock().unwrap() = None;

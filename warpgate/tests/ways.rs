@@ -62,7 +62,9 @@ async fn r19_over_tcp_only_control_or_an_edge_of_the_keys_installation_is_told_t
     let stranger = Platform::new();
     let warpgate = platform.leaf(platform.warpgate_role());
     let foreign = stranger.leaf(Role::Control(ControlId::from_bits(3)));
-    for (who, code) in [(warpgate, "trust.edge_certificate_purpose"), (foreign, "trust.edge_unknown_ca")] {
+    for (who, code) in
+        [(warpgate, "trust.edge_certificate_purpose"), (foreign, "trust.edge_certificate_refused")]
+    {
         let edge = Edge::start(&platform);
         let splice = Splice::start(&platform, edge.address, who);
         let mut agent = Agent::start_with(&platform, &NO_UPSTREAM, |config| {

@@ -14,7 +14,7 @@ use warpgate::exit::{EXIT_CODES_HELP, Exit};
 use warpgate::key::{self, Found, Sources};
 use warpgate::limits::BLOCKING_THREADS_MAX;
 use warpgate::output::{Event, Format, Reporter, Style};
-use warpgate::state::StateDir;
+use warpgate::state::{StateDir, StateError};
 use warpgate::upstream::{DEFAULT_URL, Declared, Upstreams};
 
 const UPSTREAM_HELP: &str = "Where requests go; may be repeated [default: http://127.0.0.1:8080]";
@@ -136,12 +136,17 @@ impl Connect {
             return fail(Exit::Failed, "key.prompt", why.to_string(), String::new());
         }
         let found = Sources::from_environment(self.key_file, self.key).find(std::io::stdin());
-        let Found { key, hint, notes, .. } = match found {
+        let Found { key, hint, mut notes, .. } = match found {
             Ok(found) => found,
             Err(why) => return fail(why.exit(), "key.unusable", why.to_string(), why.next()),
         };
         let state = match self.state_dir.as_deref().map(StateDir::open).transpose() {
             Ok(state) => state,
+            // A start must not fail because the process before still drains, and both can work.
+            Err(why @ StateError::InUse(_)) => {
+                notes.push(format!("{why}; this one is a warpgate of its own and keeps nothing"));
+                None
+            }
             Err(why) => {
                 let next = "give a directory that this user owns, or leave --state-dir out".to_owned();
                 return fail(Exit::Usage, "state.unusable", why.to_string(), next);

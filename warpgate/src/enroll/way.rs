@@ -161,8 +161,9 @@ struct Unanswered {
 impl Unanswered {
     fn failure(self, address: &str) -> ConnectFailure {
         match (self.over_udp, self.over_tcp) {
-            (_, Some(Missed::Failed(failure))) | (Missed::Failed(failure), _) => failure,
-            (Missed::NotSpoken(failure), None | Some(Missed::NotSpoken(_))) => failure,
+            (_, Some(Missed::Failed(failure)))
+            | (Missed::Failed(failure), _)
+            | (Missed::NotSpoken(failure), None | Some(Missed::NotSpoken(_))) => failure,
             (over_udp, over_tcp) => ConnectFailure::unreachable(format!(
                 "{address} does not answer; over UDP: {}; over TCP: {}",
                 over_udp.words(),

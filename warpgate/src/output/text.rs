@@ -55,11 +55,8 @@ pub(super) fn render(event: &Event, style: Style) -> String {
         }
         Event::EdgeConnected { name, remote, rtt_us, replaced, .. } => {
             let what = if *replaced { "reconnected, old tunnel finishes" } else { "connected" };
-            good(
-                style,
-                &format!("edge {}", clean(name)),
-                &format!("quic {remote}  {}  {what}", millis(*rtt_us)),
-            )
+            let text = format!("quic {remote}  {}  {what}", millis(*rtt_us));
+            good(style, &format!("edge {}", clean(name)), &text)
         }
         Event::EdgeFailed { name, code, message, next, retry_ms, repeats, .. } => {
             let again = match retry_ms {
@@ -103,14 +100,7 @@ pub(super) fn render(event: &Event, style: Style) -> String {
                 plural(*routes, "route"),
             )
         }
-        Event::Edges { connected: 0, total } => {
-            let text = format!("0 of {total} connected: no request comes through until one is back");
-            bad(style, "edges", &text)
-        }
-        Event::Edges { connected, total } => {
-            let mark = if connected == total { good } else { bad };
-            mark(style, "edges", &format!("{connected} of {total} connected"))
-        }
+        Event::Edges { connected, total } => edges(style, *connected, *total),
         Event::Draining { exchanges: 0, .. } => "Stopping: nothing is running.\n".to_owned(),
         Event::Draining { exchanges, grace_s } => format!(
             "Stopping: {exchanges} running {} may finish within {grace_s} s. Ctrl+C again stops now.\n",
@@ -158,6 +148,15 @@ fn bad(style: Style, label: &str, text: &str) -> String {
 
 fn line(mark: &str, label: &str, text: &str) -> String {
     format!("{mark} {label:<LABEL_WIDTH$} {}\n", clean(text))
+}
+
+fn edges(style: Style, connected: usize, total: usize) -> String {
+    let text = format!("{connected} of {total} connected");
+    match connected {
+        0 => bad(style, "edges", &format!("{text}: no request comes through until one is back")),
+        _ if connected < total => bad(style, "edges", &text),
+        _ => good(style, "edges", &text),
+    }
 }
 
 fn next_step(next: &str) -> String {

@@ -43,7 +43,7 @@ enum Turn {
 
 /// What became of a dial.
 enum Attempt {
-    Up(Tunnel),
+    Up(Box<Tunnel>),
     Failed(Failure),
     /// The edge is elsewhere now.
     Moved,
@@ -70,7 +70,7 @@ impl Supervisor {
         while matches!(turn, Turn::Dial) {
             turn = match self.attempt().await {
                 Attempt::Up(tunnel) => {
-                    self.adopt(tunnel);
+                    self.adopt(*tunnel);
                     self.stay().await
                 }
                 Attempt::Failed(failure) => self.after_failure(&failure).await,
@@ -89,7 +89,7 @@ impl Supervisor {
         loop {
             tokio::select! {
                 dialled = &mut dialling => return match dialled {
-                    Ok(tunnel) => Attempt::Up(tunnel),
+                    Ok(tunnel) => Attempt::Up(Box::new(tunnel)),
                     Err(failure) => Attempt::Failed(failure),
                 },
                 ordered = next_order(&mut self.orders, &mut self.edge) => return match ordered {

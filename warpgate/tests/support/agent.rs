@@ -98,6 +98,12 @@ impl Agent {
         self.named(name).remove(0)
     }
 
+    /// Ends it in the middle of whatever it does.
+    pub async fn kill(mut self) {
+        self.task.abort();
+        assert!((&mut self.task).await.unwrap_err().is_cancelled());
+    }
+
     pub fn signal(&self) {
         self.signals.send_modify(|count| *count += 1);
     }

@@ -1,6 +1,7 @@
 //! A stretch of network between a warpgate and an edge that a test can cut: no octet passes, nobody is told.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,12 +29,12 @@ impl Link {
                 if is_cut.load(Ordering::SeqCst) {
                     continue;
                 }
-                if !behind.contains_key(&from) {
+                if let Entry::Vacant(new) = behind.entry(from) {
                     let back = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap());
                     back.connect(edge).await.unwrap();
                     let returning =
                         returning(Arc::clone(&back), Arc::clone(&front), from, Arc::clone(&is_cut));
-                    behind.insert(from, (back, AbortOnDropHandle::new(tokio::spawn(returning))));
+                    new.insert((back, AbortOnDropHandle::new(tokio::spawn(returning))));
                 }
                 behind[&from].0.send(&buffer[..octets]).await.ok();
             }
