@@ -46,11 +46,18 @@ impl DirLock {
             Err(TryLockError::WouldBlock) => return Err(DirLockError::Held(holder(&mut file))),
             Err(TryLockError::Error(why)) => return Err(why.into()),
         }
-        file.set_len(0)?;
-        file.rewind()?;
-        writeln!(file, "{}", std::process::id())?;
+        // A full disk takes nothing from the ownership, only from what a second process is told.
+        if let Err(why) = write_holder(&mut file) {
+            tracing::debug!(%why, "The lock file does not name this process");
+        }
         Ok(Self { _file: file })
     }
+}
+
+fn write_holder(file: &mut File) -> io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "{}", std::process::id())
 }
 
 fn holder(file: &mut File) -> Option<u32> {

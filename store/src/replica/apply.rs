@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use mezusphere_model::Timestamp;
 use mezusphere_model::document::{DocumentKey, Partition};
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
 use super::Shared;
-use super::disk::{Disk, DiskError};
+use super::contact::Moment;
+use super::disk::{Disk, DiskError, Leave};
 use super::record::{self, Content, Position};
 use super::stage::Staging;
 use crate::feed::{Cursor, Entry, SnapshotPage};
@@ -27,8 +27,8 @@ const STEP: usize = 32;
 /// What was applied is written to the disk this much later at most. Losing it in a crash costs fetching it again.
 const FLUSH_AFTER: Duration = Duration::from_millis(200);
 
-/// The time of the last contact is written this often while nothing else is.
-const CONTACT_EVERY: Duration = Duration::from_mins(1);
+/// The age is written this often: so much older than it is a copy may seem after a crash.
+const AGE_EVERY: Duration = Duration::from_mins(1);
 
 /// Something to do, and where to say how it went.
 pub(super) enum Op {
@@ -38,10 +38,10 @@ pub(super) enum Op {
     Page(Partition, Option<DocumentKey>, SnapshotPage, Cursor, Reply),
     /// The partition is gone.
     Remove(Partition, Reply),
-    /// The copy was up to date at this time.
-    Contact(Timestamp),
-    /// Leave the damaged database.
-    Anew(DiskError, Reply),
+    /// Time has passed, or the copy is up to date again: the age may have to be written.
+    Age,
+    /// Leave the database for an empty one.
+    Anew(Leave, Reply),
     /// Write everything to the disk.
     Flush(Reply),
 }
@@ -67,8 +67,7 @@ impl From<DiskError> for ApplyError {
 
 /// The writing thread: works until the replica is dropped, then writes what is left to the disk.
 pub(super) fn run(shared: &Shared, queue: &Receiver<Op>) {
-    let mut writer =
-        Writer { shared, snapshots: HashMap::new(), contact_written: Timestamp::from_micros(super::NEVER) };
+    let mut writer = Writer { shared, snapshots: HashMap::new(), age_written: None };
     let mut dirty = false;
     loop {
         let op = if dirty { queue.recv_timeout(FLUSH_AFTER) } else { queue.recv().map_err(Into::into) };
@@ -79,6 +78,7 @@ pub(super) fn run(shared: &Shared, queue: &Receiver<Op>) {
                 dirty = false;
             }
             Err(RecvTimeoutError::Disconnected) => {
+                writer.write_age();
                 writer.flush();
                 return;
             }
@@ -90,7 +90,8 @@ struct Writer<'s> {
     shared: &'s Shared,
     /// Partitions being fetched anew, with the fingerprint of what has come so far.
     snapshots: HashMap<Partition, Content>,
-    contact_written: Timestamp,
+    /// When the age was written last, and how old the copy was then.
+    age_written: Option<(Moment, Duration)>,
 }
 
 impl Writer<'_> {
@@ -102,7 +103,7 @@ impl Writer<'_> {
                 (reply, self.page(partition, after.as_ref(), page, cursor))
             }
             Op::Remove(partition, reply) => (reply, self.remove(partition)),
-            Op::Contact(at) => return self.contact(at),
+            Op::Age => return self.age(),
             Op::Anew(why, reply) => (reply, self.anew(why)),
             Op::Flush(reply) => {
                 let flushed = self.shared.disk.flush().map_err(ApplyError::from);
@@ -152,7 +153,7 @@ impl Writer<'_> {
     ) -> Result<(), ApplyError> {
         if after.is_none() {
             // From here to the last page the partition is no copy of any moment.
-            self.shared.set_position(partition, None);
+            self.shared.lose_position(partition);
             self.snapshots.insert(partition, Content::default());
             let mut batch = Staging::new(self.shared, partition);
             batch.remove_position();
@@ -189,6 +190,8 @@ impl Writer<'_> {
             let mut batch = Staging::new(self.shared, partition);
             batch.write_position(&position);
             batch.commit(Some(position))?;
+            // Whatever readers found is overwritten.
+            self.shared.damage().partitions.remove(&partition);
         }
         Ok(())
     }
@@ -223,28 +226,51 @@ impl Writer<'_> {
         self.sweep(partition, None, None, &BTreeMap::new())
     }
 
-    fn contact(&mut self, at: Timestamp) -> bool {
-        if at.since(self.contact_written) < CONTACT_EVERY {
-            return false;
-        }
+    /// Writes the age if what is on the disk would make the copy much older than it is. Says whether it wrote.
+    fn age(&mut self) -> bool {
+        let clock = &self.shared.clock;
+        let Some(age) = self.shared.contact.oldest().map(|moment| moment.age(clock)) else { return false };
+        let due = self
+            .age_written
+            .is_none_or(|(at, then)| at.age(clock) >= AGE_EVERY || (then >= AGE_EVERY && age < AGE_EVERY));
+        due && self.write_age()
+    }
+
+    fn write_age(&mut self) -> bool {
+        let clock = &self.shared.clock;
+        let Some(moment) = self.shared.contact.oldest() else { return false };
         let mut batch = sled::Batch::default();
-        batch.insert(record::CONTACT, record::write(record::CONTACT, &at.as_micros().to_be_bytes()));
+        batch.insert(record::CONTACT, moment.write(clock));
         match self.shared.disk.apply(batch) {
-            Ok(()) => self.contact_written = at,
+            Ok(()) => self.age_written = Some((Moment::now(clock), moment.age(clock))),
             Err(why) => self.shared.damaged_disk(why),
         }
         true
     }
 
-    fn anew(&mut self, why: DiskError) -> Result<(), ApplyError> {
-        self.shared.positions.write().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+    fn anew(&mut self, why: Leave) -> Result<(), ApplyError> {
+        self.shared.standings.write().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
         self.snapshots.clear();
-        self.contact_written = Timestamp::from_micros(super::NEVER);
-        self.shared.disk.begin_anew(why).map_err(|why| {
+        self.age_written = None;
+        if why == Leave::Foreign {
+            self.shared.contact.never(); // that was with another
+        }
+        let begun = self.shared.disk.begin_anew(why).map_err(|why| {
             tracing::error!(%why, "The replica cannot be begun anew");
-            ApplyError::Disk(DiskError::Io)
-        })
+            DiskError::Io
+        });
+        begun
+            .and_then(|()| write_owner(&self.shared.disk, self.shared.owner.as_deref()))
+            .map_err(ApplyError::from)
     }
+}
+
+/// Says whose copy a new database is.
+pub(super) fn write_owner(disk: &Disk, owner: Option<&str>) -> Result<(), DiskError> {
+    let Some(owner) = owner else { return Ok(()) };
+    let mut batch = sled::Batch::default();
+    batch.insert(record::OWNER, record::write(record::OWNER, owner.as_bytes()));
+    disk.apply(batch)
 }
 
 fn answer(reply: Reply, result: Result<(), ApplyError>) {

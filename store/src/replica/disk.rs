@@ -32,6 +32,21 @@ pub(super) enum DiskError {
     Damaged,
 }
 
+/// Why a database is left for an empty one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leave {
+    /// It fails.
+    Failed(DiskError),
+    /// It is the copy of another installation, of another edge, or of another life of the primary.
+    Foreign,
+}
+
+impl From<DiskError> for Leave {
+    fn from(why: DiskError) -> Self {
+        Self::Failed(why)
+    }
+}
+
 /// The database in use.
 pub(super) struct Disk {
     dir: PathBuf,
@@ -104,14 +119,18 @@ impl Disk {
         guarded(|| generation.db.flush()).map(drop)
     }
 
-    /// Leaves a damaged database and begins an empty one. Blocks.
-    pub(super) fn begin_anew(&self, why: DiskError) -> io::Result<()> {
+    /// Leaves the database and begins an empty one. Blocks.
+    pub(super) fn begin_anew(&self, why: Leave) -> io::Result<()> {
         let old = self.current.load().number;
         match why {
-            DiskError::Damaged => set_aside(&self.dir, old)?,
-            // A full disk has no room for two.
-            DiskError::Io => remove(&data_path(&self.dir, old))?,
+            Leave::Failed(DiskError::Damaged) => set_aside(&self.dir, old)?,
+            // A full disk has no room for two, and nobody needs a look at what is only not ours.
+            Leave::Failed(DiskError::Io) | Leave::Foreign => {
+                remove(&self.dir.join(DAMAGED))?;
+                remove(&data_path(&self.dir, old))?;
+            }
         }
+        remove(&data_path(&self.dir, old + 1))?; // what an attempt on a full disk left
         let db = open_empty(&self.dir, old + 1)?;
         self.current.store(Arc::new(Generation { number: old + 1, db }));
         Ok(())

@@ -2,80 +2,54 @@
 //!
 //! A round asks for all partitions' ends and brings each up to date. Between rounds the source's wake tells which
 //! partitions changed; that is a hint only, and a round comes every [`POLL_EVERY`] anyway. Each batch is written before the next
-//! is asked for, so memory is bounded by one.
+//! is asked for, so memory is bounded by one. A partition that cannot be followed is tried again after a back-off of its
+//! own while the others go on.
+//!
+//! The source hears of what is on the disk, not of what is only applied: it may retire what an older copy would need.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::TrySendError;
 use std::time::Duration;
 
 use mezusphere_model::Entropy;
 use mezusphere_model::document::Partition;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
-use super::apply::{ApplyError, Op, Reply};
-use super::{Replica, record::Position};
-use crate::feed::{AppliedReport, BATCH_LEN_MAX, Changes, Cursor, FeedError, FeedSource, Head, Wake, Woken};
+use super::Replica;
+use super::answer;
+use super::apply::Op;
+use super::back_off::BackOff;
+use super::catch_up::FollowError;
+use super::contact::Moment;
+use super::disk::Leave;
+use super::status::{Followed, FollowerStatus, Notes, PartitionStatus};
+use crate::feed::{AppliedReport, Cursor, Epoch, FeedError, FeedSource, Head, Wake, Woken};
 
 /// A round comes this often whatever the wake says; so old is a copy at most that says it is up to date.
-const POLL_EVERY: Duration = Duration::from_secs(5);
+pub const POLL_EVERY: Duration = Duration::from_secs(5);
 
-/// The first wait after a failed round, and the longest; in between it doubles, with full jitter.
-const BACK_OFF_MIN: Duration = Duration::from_millis(250);
+/// The longest wait after a failed round.
 const BACK_OFF_MAX: Duration = Duration::from_secs(5);
 
-/// How often a partition may turn out not to fit in one go before that counts as a failure, so that a source that
-/// contradicts itself is not asked without pause.
-const RESTARTS_MAX: u32 = 3;
+/// The longest wait before a partition that failed by itself is tried again: each try may fetch all of it.
+const PARTITION_BACK_OFF_MAX: Duration = Duration::from_mins(1);
+
+/// What was applied is reported this much later, so that a busy partition costs few writes to the disk.
+const REPORT_AFTER: Duration = Duration::from_millis(200);
 
 /// Reports sent in one message.
 const REPORTS_MAX: usize = 1000;
-
-/// How the follower is doing; for metrics and for tests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Followed {
-    /// Rounds that ended with the copy up to date.
-    pub rounds: u64,
-    /// Entries applied.
-    pub entries: u64,
-    /// Partitions fetched anew.
-    pub snapshots: u64,
-    /// Rounds that failed and were tried again.
-    pub failures: u64,
-}
-
-#[derive(Debug, Default)]
-struct Counters {
-    entries: AtomicU64,
-    snapshots: AtomicU64,
-    failures: AtomicU64,
-}
 
 /// A task that keeps a replica up to date. Dropping it ends the task.
 #[derive(Debug)]
 pub struct Follower {
     replica: Arc<Replica>,
     task: JoinHandle<()>,
-    counters: Arc<Counters>,
+    notes: Arc<Notes>,
     /// Rounds that ended well.
     rounds: watch::Receiver<u64>,
-}
-
-/// Why a partition or a round was not brought up to date.
-#[derive(Debug, thiserror::Error)]
-enum FollowError {
-    #[error(transparent)]
-    Feed(#[from] FeedError),
-    #[error(transparent)]
-    Apply(#[from] ApplyError),
-    #[error("partition {0} does not fit however often it is fetched")]
-    Restless(Partition),
-    #[error("the replica's writing thread is behind")]
-    Behind,
-    #[error("the replica is being closed")]
-    Closed,
 }
 
 impl Replica {
@@ -83,20 +57,23 @@ impl Replica {
     ///
     /// One follower at a time: two would undo each other's snapshots.
     pub fn follow(self: &Arc<Self>, source: Arc<dyn FeedSource>, name: String, entropy: Entropy) -> Follower {
-        let counters = Arc::new(Counters::default());
+        let notes = Arc::new(Notes::default());
         let (done, rounds) = watch::channel(0);
         let mut run = Run {
             replica: Arc::clone(self),
             source,
+            notes: Arc::clone(&notes),
+            epoch: None,
             name,
             entropy,
-            counters: Arc::clone(&counters),
             done,
-            reported: HashSet::new(),
+            retries: HashMap::new(),
+            unreported: BTreeSet::new(),
+            report_at: None,
             begun_anew: false,
         };
         let task = tokio::spawn(async move { run.forever().await });
-        Follower { replica: Arc::clone(self), task, counters, rounds }
+        Follower { replica: Arc::clone(self), task, notes, rounds }
     }
 }
 
@@ -107,14 +84,19 @@ impl Follower {
         drop(rounds.wait_for(|rounds| *rounds > 0).await); // an error means that the task has ended
     }
 
-    /// How it is doing.
+    /// Counts of what it did.
     pub fn followed(&self) -> Followed {
-        Followed {
-            rounds: *self.rounds.borrow(),
-            entries: self.counters.entries.load(Ordering::Relaxed),
-            snapshots: self.counters.snapshots.load(Ordering::Relaxed),
-            failures: self.counters.failures.load(Ordering::Relaxed),
-        }
+        self.notes.followed()
+    }
+
+    /// How it goes, in sum: for readiness and metrics. Looks at every partition in memory; not for the request path.
+    pub fn status(&self) -> FollowerStatus {
+        self.notes.status(&self.replica.shared, !self.task.is_finished())
+    }
+
+    /// How it goes with each partition, for people. As dear as [`Follower::status`].
+    pub fn partitions(&self) -> Vec<PartitionStatus> {
+        self.notes.partitions(&self.replica.shared)
     }
 
     /// Ends the task and writes what it applied to the disk.
@@ -137,51 +119,50 @@ impl Drop for Follower {
     }
 }
 
-impl Replica {
-    /// Has the writing thread do something and waits for it.
-    async fn order(&self, op: impl FnOnce(Reply) -> Op) -> Result<(), FollowError> {
-        let (reply, answer) = oneshot::channel();
-        self.send(op(reply))?;
-        Ok(answer.await.map_err(|_| FollowError::Closed)??)
-    }
-
-    fn send(&self, op: Op) -> Result<(), FollowError> {
-        let ops = self.ops.as_ref().ok_or(FollowError::Closed)?;
-        ops.try_send(op).map_err(|why| match why {
-            TrySendError::Full(_) => FollowError::Behind,
-            TrySendError::Disconnected(_) => FollowError::Closed,
-        })
-    }
-}
-
-struct Run {
-    replica: Arc<Replica>,
-    source: Arc<dyn FeedSource>,
+/// The task's own state.
+pub(super) struct Run {
+    pub(super) replica: Arc<Replica>,
+    pub(super) source: Arc<dyn FeedSource>,
+    pub(super) notes: Arc<Notes>,
+    /// The life of the primary that the last answer was of.
+    pub(super) epoch: Option<Epoch>,
     name: String,
     entropy: Entropy,
-    counters: Arc<Counters>,
     done: watch::Sender<u64>,
-    /// Partitions whose position the source has heard of since the last failure.
-    reported: HashSet<Partition>,
+    /// Partitions that failed by themselves.
+    retries: HashMap<Partition, Retry>,
+    /// Partitions whose position the source has not heard of.
+    unreported: BTreeSet<Partition>,
+    /// When to report them.
+    report_at: Option<Instant>,
     /// The database was begun anew, and listeners have not been told to read everything again.
     begun_anew: bool,
 }
 
+struct Retry {
+    at: Instant,
+    back_off: BackOff,
+}
+
 impl Run {
     async fn forever(&mut self) {
-        let mut back_off = BACK_OFF_MIN;
+        let mut back_off = BackOff::up_to(BACK_OFF_MAX);
         let mut wake = self.source.wake();
         loop {
-            match self.round(&mut wake).await {
-                Ok(()) => back_off = BACK_OFF_MIN,
-                Err(FollowError::Closed) => return,
+            let round = self.round(&mut wake).await;
+            let aged = self.replica.send(Op::Age);
+            match round.and(aged) {
+                Ok(()) => back_off.reset(),
                 Err(why) => {
+                    self.notes.failed(self.shared().clock.now(), &why);
+                    if matches!(why, FollowError::Closed) {
+                        tracing::error!(%why, "The feed is not followed any more");
+                        return;
+                    }
                     tracing::warn!(%why, "The feed could not be followed; trying again");
-                    self.counters.failures.fetch_add(1, Ordering::Relaxed);
-                    self.reported.clear();
-                    let wait = u64::try_from(back_off.as_millis()).unwrap_or(u64::MAX);
-                    tokio::time::sleep(Duration::from_millis(self.entropy.below(wait + 1))).await;
-                    back_off = (back_off * 2).min(BACK_OFF_MAX);
+                    // A source that was away may have forgotten what it heard.
+                    self.unreported.extend(self.replica.shared.partitions());
+                    tokio::time::sleep(back_off.wait(&self.entropy)).await;
                 }
             }
         }
@@ -189,163 +170,198 @@ impl Run {
 
     /// Brings everything up to date, then what wakes until the next round is due.
     async fn round(&mut self, wake: &mut Wake) -> Result<(), FollowError> {
-        self.mend().await?;
         // The time before the question: what the source says is at least as new.
-        let asked_at = self.replica.shared.clock.now();
-        let heads = self.source.heads().await?;
+        let asked_at = Moment::now(&self.shared().clock);
+        let heads = self.answer(self.source.heads()).await?;
+        let epoch = answer::heads(&heads)?;
+        self.refuse_nothing(epoch, &heads)?;
+        self.epoch = epoch;
+        self.notes.heard(&heads);
+        self.leave_what_is_lost().await?;
         self.remove_others(&heads).await?;
-        for head in &heads {
-            self.catch_up(head.partition, Some(head.cursor)).await?;
-        }
-        self.report(heads.iter().map(|head| head.partition)).await?;
-        self.contact(asked_at)?;
+        let late = self.bring_up(&heads).await?;
+        self.shared().contact.all_but(asked_at, late.iter().copied(), &self.shared().clock);
+        self.notes.well();
         if std::mem::take(&mut self.begun_anew) {
-            self.replica.shared.teller.everything();
+            self.shared().teller.everything();
         }
-        self.done.send_modify(|rounds| *rounds += 1);
+        if late.is_empty() {
+            self.notes.count(|followed| followed.rounds += 1);
+            self.done.send_modify(|rounds| *rounds += 1);
+        }
+        self.replica.send(Op::Age)?;
+        self.report().await?;
+        self.until_next_round(wake).await
+    }
 
-        let due = tokio::time::sleep(POLL_EVERY);
-        tokio::pin!(due);
+    /// Goes on with what wakes, until the next round is due.
+    async fn until_next_round(&mut self, wake: &mut Wake) -> Result<(), FollowError> {
+        let poll = Instant::now() + POLL_EVERY;
+        let due = self.retries.values().map(|retry| retry.at).chain([poll]).min().unwrap_or(poll);
         let replica = Arc::clone(&self.replica);
         loop {
+            let report_at = self.report_at.unwrap_or(due).min(due);
             let woken = tokio::select! {
-                () = &mut due => return Ok(()),
+                () = tokio::time::sleep_until(report_at) => {
+                    if report_at >= due {
+                        return Ok(());
+                    }
+                    self.report().await?;
+                    continue;
+                }
                 () = replica.shared.damage_found.notified() => return Ok(()),
                 woken = wake.woken() => woken,
             };
-            match woken {
-                Woken::Changed(partitions) => {
-                    for partition in partitions.iter().copied() {
-                        self.catch_up(partition, None).await?;
+            let mut changed = BTreeSet::new();
+            let mut next = Some(woken);
+            while let Some(woken) = next {
+                match woken {
+                    Woken::Changed(partitions) => changed.extend(partitions.iter().copied()),
+                    Woken::Anything => return Ok(()),
+                    Woken::Closed => {
+                        // Polling goes on; a source that is gone for good answers so itself.
+                        tokio::time::sleep_until(due).await;
+                        *wake = self.source.wake();
+                        return Ok(());
                     }
-                    self.report(partitions.iter().copied()).await?;
                 }
-                Woken::Anything => return Ok(()),
-                Woken::Closed => {
-                    // Polling goes on; a source that is gone for good answers so itself.
-                    due.as_mut().await;
-                    *wake = self.source.wake();
-                    return Ok(());
+                next = wake.already();
+            }
+            for partition in changed {
+                if self.shared().standing(partition).is_none() {
+                    return Ok(()); // whether there is such a partition the source tells, not the hint
                 }
+                self.visit(partition, None).await?;
+            }
+            if Instant::now() >= due {
+                return Ok(()); // hints without pause must not put off the round
             }
         }
     }
 
-    /// Fetches anew what readers found damaged.
-    async fn mend(&mut self) -> Result<(), FollowError> {
-        let damage = std::mem::take(&mut *self.replica.shared.damage());
-        if let Some(why) = damage.all {
+    /// Refuses a feed that lacks what no primary ever takes back: it would empty the copy.
+    fn refuse_nothing(&self, epoch: Option<Epoch>, heads: &[Head]) -> Result<(), FeedError> {
+        let ours = self.shared().position(Partition::Platform).map(|position| position.cursor.epoch);
+        let there = heads.iter().any(|head| head.partition == Partition::Platform);
+        if ours.is_some() && !there && (epoch.is_none() || epoch == ours) {
+            return Err(FeedError::Damaged("the platform's partition is missing".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Leaves a database that has failed, or that is of another life of the primary. Only now, when the source has
+    /// answered: without it there would be nothing to serve from.
+    async fn leave_what_is_lost(&mut self) -> Result<(), FollowError> {
+        let damage = std::mem::take(&mut *self.shared().damage());
+        let foreign = self.epoch.is_some_and(|epoch| self.is_of_another_life(epoch));
+        if let Some(why) = damage.all.or(foreign.then_some(Leave::Foreign)) {
+            tracing::warn!(?why, "The replica is begun anew");
             self.begun_anew = true;
+            self.retries.clear();
+            self.unreported.clear();
             self.replica.order(|reply| Op::Anew(why, reply)).await.inspect_err(|_| {
-                self.replica.shared.damaged_disk(why);
+                self.shared().damaged_disk(why);
             })?;
+            self.notes.count(|followed| followed.begun_anew += 1);
+            if why == Leave::Foreign {
+                // What readers keep decoded must go at once; what failed may be used until it is here again.
+                self.shared().teller.everything();
+            }
             return Ok(());
         }
         for partition in damage.partitions {
-            self.snapshot(partition).await.inspect_err(|_| {
-                self.replica.shared.damage().partitions.insert(partition);
-            })?;
+            // Without a position it is fetched anew, now or whenever that goes well.
+            self.shared().lose_position(partition);
         }
         Ok(())
+    }
+
+    fn is_of_another_life(&self, epoch: Epoch) -> bool {
+        self.shared().partitions().into_iter().any(|partition| {
+            self.shared().position(partition).is_some_and(|position| position.cursor.epoch != epoch)
+        })
     }
 
     /// Removes partitions the source does not have.
     async fn remove_others(&mut self, heads: &[Head]) -> Result<(), FollowError> {
         let there: HashSet<Partition> = heads.iter().map(|head| head.partition).collect();
-        let ours: Vec<Partition> = {
-            let positions = self.replica.shared.positions.read();
-            let positions = positions.unwrap_or_else(std::sync::PoisonError::into_inner);
-            positions.keys().copied().filter(|partition| !there.contains(partition)).collect()
-        };
-        for partition in ours {
-            self.replica.order(|reply| Op::Remove(partition, reply)).await?;
+        self.retries.retain(|partition, _| there.contains(partition));
+        self.unreported.retain(|partition| there.contains(partition));
+        for partition in self.shared().partitions() {
+            if !there.contains(&partition) {
+                self.replica.order(|reply| Op::Remove(partition, reply)).await?;
+            }
         }
         Ok(())
     }
 
-    /// Brings a partition up to date; nothing is asked if it already is at `end`.
-    async fn catch_up(&mut self, partition: Partition, end: Option<Cursor>) -> Result<(), FollowError> {
-        for _ in 0..=RESTARTS_MAX {
-            let Some(Position { cursor, .. }) = self.replica.shared.position(partition) else {
-                self.snapshot(partition).await?;
-                continue;
-            };
-            if end == Some(cursor) || self.follow_from(partition, cursor).await? {
-                return Ok(());
+    /// Brings every partition up to date; tells those it could not, and whether they had ever been whole.
+    async fn bring_up(&mut self, heads: &[Head]) -> Result<Vec<(Partition, bool)>, FollowError> {
+        let mut late = Vec::new();
+        for head in heads {
+            if !self.visit(head.partition, Some(head.cursor)).await? {
+                let standing = self.shared().standing(head.partition).unwrap_or_default();
+                late.push((head.partition, standing.was_whole));
             }
-            self.snapshot(partition).await?;
         }
-        Err(FollowError::Restless(partition))
+        Ok(late)
     }
 
-    /// Applies changes until there are no more; `false`: the cursor does not fit.
-    async fn follow_from(&mut self, partition: Partition, mut cursor: Cursor) -> Result<bool, FollowError> {
-        loop {
-            let changes = self.source.changes(partition, cursor, BATCH_LEN_MAX).await?;
-            let Changes::Entries { entries, more } = changes else { return Ok(false) };
-            let Some(last) = entries.last() else { return Ok(true) };
-            cursor = Cursor { epoch: cursor.epoch, revision: last.revision, digest: last.digest };
-            let count = entries.len() as u64;
-            match self.replica.order(|reply| Op::Entries(partition, entries, reply)).await {
-                Ok(()) => {
-                    self.counters.entries.fetch_add(count, Ordering::Relaxed);
-                    self.reported.remove(&partition);
-                }
-                Err(FollowError::Apply(ApplyError::Diverged)) => {
-                    tracing::warn!(%partition, "The replica and the feed have parted ways; fetching the partition anew");
-                    return Ok(false);
-                }
-                Err(why) => return Err(why),
+    /// Brings a partition up to date, unless it is not its time yet; says whether it is now.
+    async fn visit(&mut self, partition: Partition, end: Option<Cursor>) -> Result<bool, FollowError> {
+        if self.retries.get(&partition).is_some_and(|retry| retry.at > Instant::now()) {
+            return Ok(false);
+        }
+        match self.catch_up(partition, end).await {
+            Ok(()) => {
+                self.retries.remove(&partition);
+                let revision = self.replica.revision(partition);
+                self.notes.reached(partition, revision);
+                Ok(true)
             }
-            if !more {
-                return Ok(true);
+            Err(why) if why.is_of_one_partition() => {
+                tracing::warn!(%partition, %why, "A partition could not be followed; trying again");
+                self.notes.partition_failed(partition, self.shared().clock.now(), &why);
+                let fresh = Retry { at: Instant::now(), back_off: BackOff::up_to(PARTITION_BACK_OFF_MAX) };
+                let retry = self.retries.entry(partition).or_insert(fresh);
+                retry.at = Instant::now() + retry.back_off.wait(&self.entropy);
+                Ok(false)
             }
+            Err(why) => Err(why),
         }
     }
 
-    /// Fetches a partition anew. What it held stays readable meanwhile, and goes as the pages pass over it.
-    async fn snapshot(&mut self, partition: Partition) -> Result<(), FollowError> {
-        self.counters.snapshots.fetch_add(1, Ordering::Relaxed);
-        let (mut after, mut first) = (None, None);
-        loop {
-            let page = self.source.snapshot(partition, after.clone(), BATCH_LEN_MAX).await?;
-            // Changes are followed from where the first page was read: later pages may be newer, never older.
-            let cursor = *first.get_or_insert(page.cursor);
-            if page.cursor.epoch != cursor.epoch {
-                return Err(FollowError::Restless(partition));
-            }
-            let (more, next) = (page.more, page.documents.last().map(|document| document.key.clone()));
-            self.replica.order(|reply| Op::Page(partition, after, page, cursor, reply)).await?;
-            if !more {
-                self.reported.remove(&partition);
-                return Ok(());
-            }
-            after = next;
-        }
+    /// The copy of a partition has moved: the source is to hear of it.
+    pub(super) fn moved(&mut self, partition: Partition) {
+        self.unreported.insert(partition);
+        self.report_at.get_or_insert_with(|| Instant::now() + REPORT_AFTER);
     }
 
-    /// Tells the source how far partitions are that it has not heard of yet.
-    async fn report(&mut self, partitions: impl Iterator<Item = Partition>) -> Result<(), FollowError> {
-        let at = self.replica.shared.clock.now();
-        let mut reports = Vec::new();
-        for partition in partitions {
-            let Some(position) = self.replica.shared.position(partition) else { continue };
-            if self.reported.insert(partition) {
-                let cursor = position.cursor;
-                reports.push(AppliedReport { follower: self.name.clone(), partition, cursor, at });
-            }
-            if reports.len() == REPORTS_MAX {
-                self.source.applied(std::mem::take(&mut reports)).await?;
-            }
+    /// Tells the source how far partitions are on the disk that it has not heard of yet. If it does not take that, the
+    /// copy is none the worse: it is told later.
+    async fn report(&mut self) -> Result<(), FollowError> {
+        self.report_at = None;
+        if self.unreported.is_empty() {
+            return Ok(());
         }
-        if !reports.is_empty() {
-            self.source.applied(reports).await?;
+        let at = self.shared().clock.now();
+        let reports: Vec<_> = std::mem::take(&mut self.unreported)
+            .into_iter()
+            .filter_map(|partition| {
+                let cursor = self.shared().position(partition)?.cursor;
+                Some(AppliedReport { follower: self.name.clone(), partition, cursor, at })
+            })
+            .collect();
+        self.replica.order(Op::Flush).await?;
+        for some in reports.chunks(REPORTS_MAX) {
+            if let Err(why) = self.answer(self.source.applied(some.to_vec())).await {
+                tracing::warn!(%why, "The feed does not take reports; trying again");
+                self.notes.failed(at, &why);
+                self.unreported.extend(reports.iter().map(|report| report.partition));
+                self.report_at = Some(Instant::now() + POLL_EVERY);
+                break;
+            }
         }
         Ok(())
-    }
-
-    fn contact(&self, at: mezusphere_model::Timestamp) -> Result<(), FollowError> {
-        self.replica.shared.contact.store(at.as_micros(), Ordering::Release);
-        self.replica.send(Op::Contact(at))
     }
 }

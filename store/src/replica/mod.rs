@@ -8,38 +8,44 @@
 //! [`FeedSource`](crate::feed::FeedSource); what it gets is written by one thread of the replica's own, in small batches, so that
 //! readers on I/O threads wait microseconds for them.
 
+mod answer;
 mod apply;
+mod back_off;
+mod catch_up;
 mod change;
+mod contact;
 mod disk;
 mod follow;
 mod open;
 mod read;
 mod record;
 mod stage;
+mod status;
 #[cfg(test)]
 #[cfg(feature = "primary")]
 mod tests;
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use mezusphere_model::Clock;
 use mezusphere_model::document::Partition;
 use mezusphere_model::seal::Seal;
-use mezusphere_model::{Clock, Timestamp};
 use tokio::sync::Notify;
 
 pub use change::{Changed, ChangedKey, Changes};
-pub use follow::{Followed, Follower};
+pub use follow::{Follower, POLL_EVERY};
 pub use open::OpenError;
 pub use read::ReadError;
+pub use status::{Fault, Followed, FollowerStatus, PartitionStatus};
 
 use crate::lock::DirLock;
 use apply::Op;
 use change::Teller;
-use disk::{Disk, DiskError};
+use contact::Contact;
+use disk::{Disk, Leave};
 use record::Position;
 
 /// An edge's copy of the feed. Share it in an `Arc`.
@@ -59,17 +65,24 @@ struct Shared {
     disk: Disk,
     seal: Arc<dyn Seal>,
     clock: Clock,
-    /// How far each partition has come; `None` while one is fetched anew. What it still holds is read meanwhile: each
-    /// document in it was true not long ago, and a site that vanished for a moment would be an outage.
-    positions: RwLock<HashMap<Partition, Option<Position>>>,
-    /// When the copy was last known to be up to date, in microseconds; [`NEVER`] if it never was.
-    contact: AtomicI64,
+    /// Whose copy it is; `None`: that was not asked. Written into each new database.
+    owner: Option<String>,
+    standings: RwLock<HashMap<Partition, Standing>>,
+    contact: Contact,
     teller: Teller,
     damage: Mutex<Damage>,
     damage_found: Notify,
 }
 
-const NEVER: i64 = i64::MIN;
+/// How a partition's copy stands.
+#[derive(Clone, Copy, Debug, Default)]
+struct Standing {
+    /// How far it has come; `None` while it is fetched anew. What it still holds is read meanwhile: each document in it was
+    /// true not long ago, and a site that vanished for a moment would be an outage.
+    position: Option<Position>,
+    /// Whether it has been whole since the database was begun. Before that, what is missing may just not be here yet.
+    was_whole: bool,
+}
 
 /// What must be fetched anew.
 #[derive(Debug, Default)]
@@ -77,7 +90,7 @@ struct Damage {
     /// These partitions: a value of theirs was bad.
     partitions: BTreeSet<Partition>,
     /// The whole database, for this reason.
-    all: Option<DiskError>,
+    all: Option<Leave>,
 }
 
 impl std::fmt::Debug for Replica {
@@ -92,14 +105,22 @@ impl Replica {
         self.shared.position(partition).map_or(0, |position| position.cursor.revision)
     }
 
-    /// How long ago this copy was last known to be up to date; `None`: never. Memory only.
+    /// How long ago this whole copy was last known to be up to date; `None`: never, or nobody can tell. Memory only.
     ///
-    /// Survives a restart, a minute too old at most: the time of the last contact is on the disk.
+    /// Up to date means: the source named the ends of all its partitions, and the copy reached every one of them; the
+    /// age counts from before that question was asked. So one partition that cannot be followed makes the whole copy old:
+    /// [`Replica::age_of`] tells them apart. An up-to-date copy is never older than the poll interval (5 s) and a round.
+    ///
+    /// A restart goes on counting from the last real contact, a minute too old at most, as long as a follower ran. A wall clock set
+    /// forward makes the copy older until the next contact; one set back does not make it younger, and over a restart makes the age unknown.
     pub fn age(&self) -> Option<Duration> {
-        match self.shared.contact.load(Ordering::Acquire) {
-            NEVER => None,
-            at => Some(self.shared.clock.now().since(Timestamp::from_micros(at))),
-        }
+        self.shared.contact.oldest().map(|moment| moment.age(&self.shared.clock))
+    }
+
+    /// As [`Replica::age`], of one partition; `None` also for a partition that is not here. Memory only.
+    pub fn age_of(&self, partition: Partition) -> Option<Duration> {
+        self.shared.standing(partition)?;
+        self.shared.contact.of(partition).map(|moment| moment.age(&self.shared.clock))
     }
 
     /// A listener for changes. What changed before this call is not told: subscribe first, then read.
@@ -120,18 +141,39 @@ impl Drop for Replica {
 }
 
 impl Shared {
-    fn position(&self, partition: Partition) -> Option<Position> {
-        self.positions.read().unwrap_or_else(PoisonError::into_inner).get(&partition).copied().flatten()
+    fn standing(&self, partition: Partition) -> Option<Standing> {
+        self.standings.read().unwrap_or_else(PoisonError::into_inner).get(&partition).copied()
     }
 
-    /// Where a partition stands; `None`: it is being fetched anew.
-    fn set_position(&self, partition: Partition, position: Option<Position>) {
-        self.positions.write().unwrap_or_else(PoisonError::into_inner).insert(partition, position);
+    /// How far a partition has come; `None`: nowhere, or it is being fetched anew.
+    fn position(&self, partition: Partition) -> Option<Position> {
+        self.standing(partition)?.position
+    }
+
+    /// A partition is exactly at this position now.
+    fn set_position(&self, partition: Partition, position: Position) {
+        let standing = Standing { position: Some(position), was_whole: true };
+        self.standings.write().unwrap_or_else(PoisonError::into_inner).insert(partition, standing);
+    }
+
+    /// A partition is being fetched anew.
+    fn lose_position(&self, partition: Partition) {
+        self.standings
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(partition)
+            .or_default()
+            .position = None;
     }
 
     /// A partition is gone.
     fn forget_position(&self, partition: Partition) {
-        self.positions.write().unwrap_or_else(PoisonError::into_inner).remove(&partition);
+        self.standings.write().unwrap_or_else(PoisonError::into_inner).remove(&partition);
+    }
+
+    /// Every partition there is something of.
+    fn partitions(&self) -> Vec<Partition> {
+        self.standings.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
     }
 
     fn damage(&self) -> MutexGuard<'_, Damage> {
@@ -147,10 +189,10 @@ impl Shared {
     }
 
     /// The database is bad: the follower has it begun anew.
-    fn damaged_disk(&self, why: DiskError) {
+    fn damaged_disk(&self, why: impl Into<Leave>) {
         let mut damage = self.damage();
         if damage.all.is_none() {
-            damage.all = Some(why);
+            damage.all = Some(why.into());
             drop(damage);
             self.damage_found.notify_one();
         }

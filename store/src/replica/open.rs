@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex, RwLock, mpsc};
 
 use mezusphere_model::Clock;
@@ -12,9 +11,10 @@ use tokio::sync::Notify;
 
 use super::apply::{self, QUEUE_LEN};
 use super::change::Teller;
-use super::disk::{Disk, DiskError};
+use super::contact::{Contact, Moment};
+use super::disk::{Disk, DiskError, Leave};
 use super::record::{self, Content, Position};
-use super::{Damage, NEVER, Replica, Shared};
+use super::{Damage, Replica, Shared, Standing};
 use crate::lock::{DirLock, DirLockError};
 
 /// Name of the file whose lock means ownership of the directory.
@@ -42,32 +42,57 @@ pub enum OpenError {
 }
 
 impl Replica {
-    /// Opens or creates the replica in `dir`. `seal` closes documents that hold keys.
+    /// Opens or creates the replica in `dir`, whosever copy it is. `seal` closes documents that hold keys.
     ///
-    /// Blocks: it reads everything there is once, to check it. Call it before the I/O threads run.
+    /// For whoever looks at a copy; an edge opens its own with [`Replica::open_for`]. Blocks: it reads everything there is
+    /// once, to check it. Call it before the I/O threads run.
+    ///
+    /// # Errors
+    /// [`OpenError`]; damage is none.
     pub fn open(dir: &Path, clock: Clock, seal: Arc<dyn Seal>) -> Result<Self, OpenError> {
+        Self::open_as(dir, None, clock, seal)
+    }
+
+    /// As [`Replica::open`], but a copy that is not `owner`'s is removed before anything of it is served: that of another
+    /// installation, or of another edge. `owner` names both, as an edge's SPIFFE URI does.
+    ///
+    /// # Errors
+    /// [`OpenError`]; damage is none.
+    pub fn open_for(owner: &str, dir: &Path, clock: Clock, seal: Arc<dyn Seal>) -> Result<Self, OpenError> {
+        Self::open_as(dir, Some(owner.to_owned()), clock, seal)
+    }
+
+    fn open_as(
+        dir: &Path,
+        owner: Option<String>,
+        clock: Clock,
+        seal: Arc<dyn Seal>,
+    ) -> Result<Self, OpenError> {
         let unwritable = |source| OpenError::Unwritable { path: dir.to_owned(), source };
         let lock = DirLock::take(dir, LOCK).map_err(|why| match why {
             DirLockError::Held(holder) => OpenError::Locked { path: dir.to_owned(), holder },
             DirLockError::Io(source) => unwritable(source),
         })?;
         let disk = Disk::open(dir).map_err(unwritable)?;
-        let checked = match check(&disk) {
+        let checked = match check(&disk, owner.as_deref(), &clock) {
             Ok(checked) => checked,
             Err(why) => {
-                tracing::warn!(?why, "The replica cannot be read; it is fetched anew");
+                tracing::warn!(?why, "The replica cannot be used; it is fetched anew");
                 disk.begin_anew(why).map_err(unwritable)?;
                 Checked::default()
             }
         };
+        apply::write_owner(&disk, owner.as_deref())
+            .map_err(|why| unwritable(std::io::Error::other(format!("{why:?}"))))?;
+        let standing = |position| Standing { position: Some(position), was_whole: true };
+        let standings = checked.positions.into_iter().map(|(at, position)| (at, standing(position)));
         let shared = Arc::new(Shared {
             disk,
             seal,
             clock,
-            positions: RwLock::new(
-                checked.positions.into_iter().map(|(at, position)| (at, Some(position))).collect(),
-            ),
-            contact: AtomicI64::new(checked.contact),
+            owner,
+            standings: RwLock::new(standings.collect()),
+            contact: Contact::restored(checked.contact),
             teller: Teller::new(),
             damage: Mutex::new(Damage::default()),
             damage_found: Notify::new(),
@@ -85,20 +110,18 @@ impl Replica {
 }
 
 /// What an opened database holds.
+#[derive(Default)]
 struct Checked {
     positions: HashMap<Partition, Position>,
-    contact: i64,
-}
-
-impl Default for Checked {
-    fn default() -> Self {
-        Self { positions: HashMap::new(), contact: NEVER }
-    }
+    contact: Option<Moment>,
 }
 
 /// Reads everything once and removes every partition that is not exactly what its cursor says.
-fn check(disk: &Disk) -> Result<Checked, DiskError> {
-    let mut checked = Checked { contact: read_contact(disk)?, ..Checked::default() };
+fn check(disk: &Disk, owner: Option<&str>, clock: &Clock) -> Result<Checked, Leave> {
+    if owner.is_some() && !is_owned_by(disk, owner)? {
+        return Err(Leave::Foreign);
+    }
+    let mut checked = Checked { contact: read_contact(disk, clock)?, ..Checked::default() };
     disk.scan(record::CURSORS, record::CURSORS, |key, value| {
         let partition = record::partition_of_cursor_key(&key);
         if let (Some(partition), Ok(position)) = (partition, Position::read(&key, &value)) {
@@ -139,8 +162,21 @@ fn contents(disk: &Disk) -> Result<HashMap<Partition, Content>, DiskError> {
     Ok(found)
 }
 
-fn read_contact(disk: &Disk) -> Result<i64, DiskError> {
-    let Some(value) = disk.get(record::CONTACT)? else { return Ok(NEVER) };
-    let bytes = record::read(record::CONTACT, &value).ok().and_then(|payload| payload.try_into().ok());
-    Ok(bytes.map_or(NEVER, i64::from_be_bytes))
+/// Whether the database says so, or is empty.
+fn is_owned_by(disk: &Disk, owner: Option<&str>) -> Result<bool, DiskError> {
+    if let Some(value) = disk.get(record::OWNER)? {
+        return Ok(record::read(record::OWNER, &value).ok() == owner.map(str::as_bytes));
+    }
+    let mut is_empty = true;
+    disk.scan(&[], &[], |_, _| {
+        is_empty = false;
+        false
+    })?;
+    Ok(is_empty)
+}
+
+/// When the copy was up to date; a value that cannot be read counts as never.
+fn read_contact(disk: &Disk, clock: &Clock) -> Result<Option<Moment>, DiskError> {
+    let Some(value) = disk.get(record::CONTACT)? else { return Ok(None) };
+    Ok(Moment::read(&value, clock).unwrap_or_default())
 }

@@ -29,6 +29,10 @@ pub enum ReadError {
     /// What was asked for is damaged; it is being fetched anew. Given only where "missing" would permit something.
     #[error("the replica is damaged and being mended")]
     Damaged,
+    /// What was asked for may just not be here yet: its partition is being fetched for the first time, or is not here
+    /// at all. Given only where "missing" would permit something.
+    #[error("the replica does not have the partition yet")]
+    Incomplete,
     /// It is there, but only a newer version can read it. What it says is unknown, so nothing may rest on it.
     #[error("the document needs a newer version")]
     TooNew,
@@ -54,10 +58,11 @@ impl<T> Found<T> {
         }
     }
 
-    /// Where "missing" would permit something.
-    fn or_refuse(self) -> Result<Option<T>, ReadError> {
+    /// Where "missing" would permit something: it must come from a partition that is or was whole.
+    fn or_refuse(self, was_whole: bool) -> Result<Option<T>, ReadError> {
         match self {
             Self::Damaged => Err(ReadError::Damaged),
+            Self::Missing if !was_whole => Err(ReadError::Incomplete),
             found => found.or_missing(),
         }
     }
@@ -87,13 +92,17 @@ impl Replica {
     /// Whether a sign-in has ended, as a project knows it. One look-up, as cheap as [`Replica::session`].
     ///
     /// # Errors
-    /// [`ReadError::Damaged`] or [`ReadError::TooNew`] if it cannot be told.
+    /// [`ReadError::Damaged`], [`ReadError::Incomplete`] or [`ReadError::TooNew`] if it cannot be told.
     pub fn revocation(
         &self,
         project: ProjectId,
         sign_in: SignInId,
     ) -> Result<Option<RevocationDoc>, ReadError> {
-        self.shared.find(Partition::Project(project), &DocumentKey::revocation(sign_in))?.or_refuse()
+        let partition = Partition::Project(project);
+        // Before and after: between the two a partition may become whole, or be begun anew, but not both.
+        let was_whole = self.shared.was_whole(partition);
+        let found = self.shared.find(partition, &DocumentKey::revocation(sign_in))?;
+        found.or_refuse(was_whole && self.shared.was_whole(partition))
     }
 
     /// An environment's signed bundle. Reads the disk: not on the request path.
@@ -139,7 +148,8 @@ impl Replica {
     /// # Errors
     /// [`ReadError::Damaged`] or [`ReadError::TooNew`] if it cannot be told: keep to what was read last.
     pub fn trust(&self) -> Result<Option<TrustDoc>, ReadError> {
-        self.shared.find(Partition::Platform, &DocumentKey::trust())?.or_refuse()
+        // Nobody is trusted on the word of a document that is missing, so it may be.
+        self.shared.find(Partition::Platform, &DocumentKey::trust())?.or_refuse(true)
     }
 
     /// The challenge of a certificate authority with this token, expired ones included. One look-up, as cheap as
@@ -208,13 +218,7 @@ impl Shared {
 
     /// Every document of a kind, from all partitions. Those that cannot be read are left out.
     fn find_all<T: DeserializeOwned>(&self, kind: &str) -> Result<Vec<(Partition, T)>, ReadError> {
-        let mut partitions: Vec<_> = self
-            .positions
-            .read()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .keys()
-            .copied()
-            .collect();
+        let mut partitions = self.partitions();
         partitions.sort_unstable();
         let mut found = Vec::new();
         for partition in partitions {
@@ -234,6 +238,11 @@ impl Shared {
             }
         }
         Ok(found)
+    }
+
+    /// Whether a partition has been whole since the database was begun.
+    fn was_whole(&self, partition: Partition) -> bool {
+        self.standing(partition).is_some_and(|standing| standing.was_whole)
     }
 
     fn failed<T>(&self, why: DiskError) -> Result<Found<T>, ReadError> {

@@ -100,8 +100,11 @@ pub(super) fn index_key(key: &str) -> Option<Vec<u8>> {
     })
 }
 
-/// Where the time of the last contact is.
+/// Where the age of the copy is.
 pub(super) const CONTACT: &[u8] = b"mcontact";
+
+/// Where it says whose copy it is.
+pub(super) const OWNER: &[u8] = b"mowner";
 
 /// Writes a value.
 pub(super) fn write(key: &[u8], payload: &[u8]) -> Vec<u8> {

@@ -115,7 +115,7 @@ impl<'s> Staging<'s> {
     /// Applies the batch, then lets readers know.
     pub(super) fn commit(self, position: Option<Position>) -> Result<(), DiskError> {
         self.shared.disk.apply(self.batch)?;
-        if position.is_some() {
+        if let Some(position) = position {
             self.shared.set_position(self.partition, position);
         }
         self.shared.teller.keys(self.changed);

@@ -9,9 +9,14 @@
 mod support;
 
 mod damage;
+mod figures;
 mod following;
 mod kills;
+mod made;
+mod nonsense;
+mod places;
 mod reading;
+mod sled_kills;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
