@@ -72,8 +72,8 @@ impl fmt::Display for Protocol {
 /// What is known of the connection a request came on. The same for each of its requests.
 #[derive(Clone, Debug)]
 pub struct ConnectionInfo {
-    /// The client's address, from the socket and from nowhere else (R10). On a QUIC connection it is where the
-    /// client was when the handshake ended.
+    /// The client's address, from the socket and from nowhere else (R10); at a front, from the socket of the edge that
+    /// passed the connection on. On a QUIC connection it is where the client was when the handshake ended.
     pub client: SocketAddr,
     /// What the client speaks.
     pub protocol: Protocol,

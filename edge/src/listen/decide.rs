@@ -110,10 +110,11 @@ pub fn decide<'a>(
     use Destination::{Challenge, Connect, Platform, Refuse, Site, Splice, Tunnel};
     let host = server_name.and_then(|name| Host::parse(name).ok());
     match (speech(carrier, alpn), served.scope, carrier) {
-        (None, ..) | (Some(Speech::Challenge), Scope::Platform, _) => return Refuse(Refusal::NoProtocol),
+        (None, ..)
+        | (Some(Speech::Challenge), Scope::Platform, _)
+        | (Some(Speech::Connect), Scope::Sites, Carrier::Quic) => return Refuse(Refusal::NoProtocol),
         (Some(Speech::Tunnel), ..) => return Tunnel,
         (Some(Speech::Connect), Scope::Sites, Carrier::Tcp) => return Splice,
-        (Some(Speech::Connect), Scope::Sites, Carrier::Quic) => return Refuse(Refusal::NoProtocol),
         (Some(Speech::Connect), ..) => return Connect,
         (Some(Speech::Challenge), ..) => {
             let challenged = host.filter(|host| (served.is_challenged)(host));

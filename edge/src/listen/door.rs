@@ -101,7 +101,9 @@ impl<H: Handle> Door<H> {
         if self.scope == Scope::Sites {
             stream = stream.taped();
         }
-        match timeout_at(begun + self.limits.handshake, self.handshake(stream, begun)).await {
+        // Boxed, so that its room is given back when it is over.
+        let handshake = Box::pin(self.handshake(stream, begun));
+        match timeout_at(begun + self.limits.handshake, handshake).await {
             Ok(Ok(Opened::Ready(stream))) => self.speak(*stream, client).await,
             Ok(Ok(Opened::Unopened(unopened))) => return Some(unopened),
             Ok(Ok(Opened::Refused)) => {}

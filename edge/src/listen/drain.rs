@@ -1,7 +1,7 @@
 //! How everything an edge started comes to an end.
 
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
@@ -39,8 +39,9 @@ impl Drain {
 
     fn until_closed<F: Future<Output = ()>>(&self, task: F) -> impl Future<Output = ()> + use<F> {
         let mut closed = self.closed.wait();
+        // Here and not in the block below, which would hold room for the task twice: tasks are connections.
+        let mut task = Box::pin(task);
         async move {
-            let mut task = pin!(task);
             poll_fn(|cx| match Pin::new(&mut closed).poll(cx) {
                 Poll::Ready(()) => Poll::Ready(()),
                 Poll::Pending => task.as_mut().poll(cx),

@@ -110,20 +110,23 @@ fn read_server_name(data: &[u8]) -> Option<ServerName> {
     if !data.is_empty() || list.is_empty() {
         return None;
     }
-    let kind = list.u8()?;
-    let name = list.vec16()?;
-    // Exactly one host name (RFC 6066 §3 allows no second of its kind, and no other kind was ever defined).
-    if kind != NAME_TYPE_HOST || !list.is_empty() {
-        return None;
-    }
-    let name = std::str::from_utf8(name).ok()?;
-    // The same reading as rustls: a DNS name, or an address that counts as no name.
-    match rustls_pki_types::ServerName::try_from(name).ok()? {
-        rustls_pki_types::ServerName::DnsName(name) => {
-            Some(ServerName(Some(name.as_ref().trim_end_matches('.').to_ascii_lowercase())))
+    // The same reading as rustls, so that TCP and QUIC serve the same clients: exactly one host name (RFC 6066 §3
+    // allows no second), and nothing from the first name of another kind on, because none was ever defined.
+    let mut found = None;
+    while !list.is_empty() && list.u8()? == NAME_TYPE_HOST {
+        let name = std::str::from_utf8(list.vec16()?).ok()?;
+        // A DNS name, or an address that counts as no name.
+        let name = match rustls_pki_types::ServerName::try_from(name).ok()? {
+            rustls_pki_types::ServerName::DnsName(name) => {
+                ServerName(Some(name.as_ref().trim_end_matches('.').to_ascii_lowercase()))
+            }
+            _ => ServerName(None),
+        };
+        if found.replace(name).is_some() {
+            return None;
         }
-        _ => Some(ServerName(None)),
     }
+    found
 }
 
 fn read_alpn(data: &[u8]) -> Option<Vec<Vec<u8>>> {

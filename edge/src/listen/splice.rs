@@ -143,16 +143,24 @@ struct Flow {
     buffer: Vec<u8>,
     at: usize,
     is_unflushed: bool,
-    /// The reader has said all; the writer is to hear so.
-    is_ended: bool,
-    /// The writer has heard so.
-    is_over: bool,
     has_moved: bool,
+    said: Said,
+}
+
+/// How much one end has said to the other.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Said {
+    /// There may be more.
+    Part,
+    /// That was all; the other end is to hear so.
+    All,
+    /// It has.
+    Told,
 }
 
 impl Flow {
     fn beginning_with(buffer: Vec<u8>) -> Self {
-        Self { buffer, at: 0, is_unflushed: false, is_ended: false, is_over: false, has_moved: false }
+        Self { buffer, at: 0, is_unflushed: false, has_moved: false, said: Said::Part }
     }
 
     /// Moves what can be moved; ready when all was said.
@@ -161,7 +169,7 @@ impl Flow {
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {
-        while !self.is_over {
+        while self.said != Said::Told {
             if let Some(rest) = self.buffer.get(self.at..).filter(|rest| !rest.is_empty()) {
                 let len = ready!(Pin::new(&mut *to).poll_write(cx, rest))?;
                 if len == 0 {
@@ -170,9 +178,9 @@ impl Flow {
                 self.at += len;
                 self.is_unflushed = true;
                 self.has_moved = true;
-            } else if self.is_ended {
+            } else if self.said == Said::All {
                 ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
-                self.is_over = true;
+                self.said = Said::Told;
             } else {
                 match self.poll_fill(cx, from) {
                     Poll::Ready(result) => result?,
@@ -201,7 +209,9 @@ impl Flow {
         let len = if poll.is_ready() { space.filled().len() } else { 0 };
         self.buffer.truncate(len);
         ready!(poll)?;
-        self.is_ended = len == 0;
+        if len == 0 {
+            self.said = Said::All;
+        }
         self.has_moved = true;
         Poll::Ready(Ok(()))
     }
@@ -215,7 +225,7 @@ mod tests {
 
     use super::*;
 
-    const IDLE: Duration = Duration::from_secs(60);
+    const IDLE: Duration = Duration::from_mins(1);
 
     /// A pump between two pipes of `len` octets, and the far ends of them: the client's, control's.
     fn pipes(hello: &[u8], len: usize) -> (DuplexStream, DuplexStream, JoinHandle<io::Result<End>>) {

@@ -91,11 +91,11 @@ impl ChallengeTable {
         certify: impl FnOnce(&AcmeChallengeDoc) -> Option<Arc<ServerConfig>>,
     ) {
         let ends_later = |there: &Certified| there.challenge.expires_at >= challenge.expires_at;
-        if !self.by_host.get(&challenge.host).is_some_and(ends_later) {
-            if let Some(config) = certify(&challenge) {
-                let certified = Certified { challenge: Arc::clone(&challenge), config };
-                self.by_host.insert(challenge.host.clone(), certified);
-            }
+        if !self.by_host.get(&challenge.host).is_some_and(ends_later)
+            && let Some(config) = certify(&challenge)
+        {
+            let certified = Certified { challenge: Arc::clone(&challenge), config };
+            self.by_host.insert(challenge.host.clone(), certified);
         }
         self.by_token.insert(challenge.token.as_str().into(), challenge);
     }

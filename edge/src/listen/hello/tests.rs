@@ -89,6 +89,35 @@ fn an_extension_that_comes_twice_is_refused() {
     assert_eq!(parse(&with(&body, 2)), Err(HelloError::Malformed));
 }
 
+#[test]
+fn r24_a_list_of_names_is_read_as_rustls_reads_it() {
+    let hello = real_hello("shop.example", &[b"h3"]);
+    let list = [&[0, 15, 0, 0, 12][..], b"shop.example"].concat();
+    let at = hello.windows(list.len()).position(|window| window == list).unwrap();
+    let with = |list: &[u8]| {
+        let mut hello = hello.clone();
+        hello[at..at + list.len()].copy_from_slice(list);
+        hello
+    };
+    let rows: [(&[u8], Option<&str>); 5] = [
+        (b"\0\x0f\0\0\x0cshop.example", Some("shop.example")),
+        // A name, and one of an unknown kind.
+        (b"\0\x0f\0\0\x04shop.example", Some("shop")),
+        // Two names.
+        (b"\0\x0f\0\0\x04shop\0\0\x05other", None),
+        // Only one of an unknown kind.
+        (b"\0\x0f\x04\0\x0cshop.example", None),
+        (b"\0\x0f\0\0\x0cshop..exampl", None),
+    ];
+    for (list, name) in rows {
+        let hello = with(list);
+        let ours = parse(&hello).ok().flatten().map(|hello| hello.server_name.unwrap());
+        assert_eq!(ours.as_deref(), name, "{list:?}");
+        let theirs = as_rustls_reads(&hello).map(|hello| hello.server_name.unwrap());
+        assert_eq!(theirs, ours, "{list:?}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 

@@ -1,182 +1,21 @@
 //! A whole edge: started, fed, asked, and ended.
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use mezusphere_model::Host;
-use mezusphere_model::document::{AcmeChallengeDoc, Document, DocumentKey, Partition};
-use mezusphere_model::seal::{Seal, UnsealError};
-use mezusphere_store::Replica;
-use mezusphere_store::feed::{
-    AppliedReport, Bell, Changes, Cursor, Digest, Epoch, FeedError, FeedSource, Filed, Head, SnapshotPage,
-    Wake,
-};
-use mezusphere_telemetry::Metrics;
+use mezusphere_model::document::{AcmeChallengeDoc, Document, Partition};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use super::ground::{ANY, Ground, ask};
 use super::tls::alert;
 use super::*;
-use crate::config::{EdgeConfig, EdgeParts, PlatformHosts, StartError};
+use crate::config::PlatformHosts;
 use crate::listen::edge::Edge;
-
-/// Publishes documents in the platform's partition; each change is a new life of the feed.
-struct Published {
-    now: Mutex<(u128, Vec<Document>)>,
-    bell: Bell,
-}
-
-impl Published {
-    fn publish(&self, documents: Vec<Document>) {
-        let mut now = self.now.lock().unwrap();
-        *now = (now.0 + 1, documents);
-        drop(now);
-        self.bell.ring([Partition::Platform].into());
-    }
-
-    fn cursor(&self) -> Cursor {
-        Cursor { epoch: Epoch(self.now.lock().unwrap().0), revision: 1, digest: Digest([7; 32]) }
-    }
-}
-
-impl FeedSource for Published {
-    fn heads(&self) -> Answer<'_, Result<Vec<Head>, FeedError>> {
-        Box::pin(async { Ok(vec![Head { partition: Partition::Platform, cursor: self.cursor() }]) })
-    }
-
-    fn snapshot(
-        &self,
-        _: Partition,
-        _: Option<DocumentKey>,
-        _: usize,
-    ) -> Answer<'_, Result<SnapshotPage, FeedError>> {
-        Box::pin(async {
-            let documents = self.now.lock().unwrap().1.clone();
-            let filed = |document: &Document| {
-                let body = serde_json::value::to_raw_value(document).unwrap();
-                Filed { key: document.key(), body }
-            };
-            let mut documents: Vec<_> = documents.iter().map(filed).collect();
-            documents.sort_by(|one, other| one.key.cmp(&other.key));
-            Ok(SnapshotPage { cursor: self.cursor(), documents, more: false })
-        })
-    }
-
-    fn changes(&self, _: Partition, since: Cursor, _: usize) -> Answer<'_, Result<Changes, FeedError>> {
-        let fits = since == self.cursor();
-        Box::pin(async move {
-            if fits {
-                Ok(Changes::Entries { entries: Vec::new(), more: false })
-            } else {
-                Ok(Changes::StartOver)
-            }
-        })
-    }
-
-    fn applied(&self, _: Vec<AppliedReport>) -> Answer<'_, Result<(), FeedError>> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn wake(&self) -> Wake {
-        self.bell.listen()
-    }
-}
-
-/// Seals nothing: what is sealed is the store's to prove.
-struct Open;
-
-impl Seal for Open {
-    fn seal(&self, _: &str, secret: &[u8]) -> Vec<u8> {
-        secret.to_vec()
-    }
-
-    fn open(&self, _: &str, sealed: &[u8]) -> Result<Vec<u8>, UnsealError> {
-        Ok(sealed.to_vec())
-    }
-}
-
-/// What an edge is started with, and what must outlive it.
-struct Ground {
-    trust: TestTrust,
-    replica: Arc<Replica>,
-    source: Arc<Published>,
-    _follower: mezusphere_store::replica::Follower,
-    _dir: tempfile::TempDir,
-}
-
-impl Ground {
-    async fn new(names: &[&str]) -> Self {
-        let trust = TestTrust::new(&now());
-        let dir = tempfile::tempdir().unwrap();
-        let replica = Arc::new(Replica::open(dir.path(), now(), Arc::new(Open)).unwrap());
-        let documents = vec![Document::Certificate(trust.public(names))];
-        let source = Arc::new(Published { now: Mutex::new((1, documents)), bell: Bell::new() });
-        let follower = replica.follow(Arc::clone(&source) as _, "edge".to_owned(), Entropy::counting());
-        timeout(SOON, follower.caught_up()).await.expect("the replica did not catch up");
-        Self { trust, replica, source, _follower: follower, _dir: dir }
-    }
-
-    fn start(&self, public: SocketAddr) -> Result<Edge, StartError> {
-        let platform = tower::service_fn(|request: Request<Body>| async move {
-            let mut response = Response::new(no_body());
-            response.headers_mut().insert("x-host", request.uri().host().unwrap_or("-").parse().unwrap());
-            Ok::<_, std::convert::Infallible>(response)
-        });
-        self.start_with(public, PlatformHosts::Service(PlatformService::new(platform)))
-    }
-
-    fn start_with(&self, public: SocketAddr, platform: PlatformHosts) -> Result<Edge, StartError> {
-        let id = EdgeId::from_bits(1);
-        let config = EdgeConfig {
-            id,
-            region: "test".to_owned(),
-            public,
-            plain_http: Some("127.0.0.1:0".parse().unwrap()),
-            workers: NonZeroUsize::new(2).unwrap(),
-            platform: Platform::development(0).unwrap(),
-            limits: Limits::default(),
-        };
-        Edge::start(
-            config,
-            EdgeParts {
-                replica: Arc::clone(&self.replica),
-                identity: CurrentIdentity::new(self.trust.identity(Role::Edge(id))),
-                trust: self.trust.current(),
-                link: Arc::new(EchoLink),
-                platform,
-                clock: now(),
-                entropy: Entropy::counting(),
-                metrics: Metrics::new("test"),
-            },
-        )
-    }
-
-    /// The status line and fields of an answer to a GET over TLS for `host`.
-    async fn get(&self, edge: &Edge, host: &str) -> io::Result<String> {
-        let tls = TlsConnector::from(Arc::new(client_tls(&self.trust, &[ALPN_H1])));
-        let stream = TcpStream::connect(edge.local_addr()).await?;
-        let mut stream = tls.connect(ServerName::try_from(host.to_owned()).unwrap(), stream).await?;
-        let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await?;
-        Ok(String::from_utf8_lossy(&answer).into_owned())
-    }
-}
-
-const ANY: &str = "127.0.0.1:0";
-
-/// What is answered to a request in the clear until the connection ends.
-async fn ask(plain: SocketAddr, request: &str) -> String {
-    let mut stream = TcpStream::connect(plain).await.unwrap();
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    timeout(SOON, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
-    answer
-}
 
 #[tokio::test]
 async fn an_edge_serves_every_protocol_on_one_port_and_ends_cleanly() {
@@ -232,6 +71,28 @@ async fn a_published_certificate_is_used_without_a_restart() {
         }
     };
     timeout(SOON, served).await.expect("the new certificate was never used");
+    edge.drain(SOON).await;
+}
+
+#[tokio::test]
+async fn certificates_of_every_partition_are_shown() {
+    let ground = Ground::new(&["*.apps.example"]).await;
+    let certificate = |name: &str| Document::Certificate(ground.trust.public(&[name]));
+    ground.source.publish_in(vec![
+        (Partition::Control, certificate(LOGIN)),
+        (Partition::Platform, certificate("*.apps.example")),
+        (Partition::Project(ProjectId::from_bits(1)), certificate("shop.example")),
+        (Partition::Project(ProjectId::from_bits(2)), certificate("blog.example")),
+    ]);
+    let edge = ground.start(ANY.parse().unwrap()).unwrap();
+    for host in [LOGIN, "a.apps.example", "shop.example", "blog.example"] {
+        let served = async {
+            while ground.get(&edge, host).await.is_err() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(SOON, served).await.unwrap_or_else(|_| panic!("no certificate for {host}"));
+    }
     edge.drain(SOON).await;
 }
 

@@ -229,7 +229,7 @@ async fn r23_limits_of_a_head_have_their_own_statuses() {
 
 #[tokio::test]
 async fn r23_a_head_that_does_not_end_is_timed_out() {
-    let rig = Rig::with(short());
+    let rig = Rig::with(&short());
     let slow = send(&rig, b"GET / HTTP/1.1\r\nHost: a\r\n").await;
     assert_eq!(statuses(&slow), [408], "{slow}");
     assert_eq!(send(&rig, b"").await, "", "a silent connection is closed without a word");
@@ -241,7 +241,7 @@ async fn r23_a_head_that_does_not_end_is_timed_out() {
 
 #[tokio::test]
 async fn r23_a_body_that_stands_still_is_given_up() {
-    let rig = Rig::with(short());
+    let rig = Rig::with(&short());
     let answers = send(&rig, b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf").await;
     assert_eq!(statuses(&answers), [400], "{answers}");
     assert_eq!(*rig.upstream.ends.lock().unwrap(), [Some(BodyError::Stalled)]);
@@ -250,7 +250,7 @@ async fn r23_a_body_that_stands_still_is_given_up() {
 
 #[tokio::test]
 async fn r23_a_client_that_stops_reading_loses_its_connection() {
-    let rig = Rig::with(short());
+    let rig = Rig::with(&short());
     let mut stream = connect(&rig).await;
     stream.write_all(b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     stream.flush().await.unwrap();

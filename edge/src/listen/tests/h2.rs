@@ -126,7 +126,7 @@ async fn a_client_that_goes_away_ends_its_requests() {
 
 #[tokio::test]
 async fn r23_a_stream_that_stands_still_is_reset_and_its_neighbours_go_on() {
-    let rig = Rig::with(short());
+    let rig = Rig::with(&short());
     let (mut client, _driver) = connect(&rig).await;
     // Its reader releases nothing, so the stream's window closes.
     let (response, _) = client.send_request(rig.get("/endless"), true).unwrap();

@@ -145,7 +145,7 @@ async fn an_answer_to_half_a_request_lets_the_client_stop() {
 
 #[tokio::test]
 async fn r23_a_stream_that_stands_still_is_reset_and_its_neighbours_go_on() {
-    let rig = Rig::with(short());
+    let rig = Rig::with(&short());
     let (mut client, _driver, _connection) = connect(&rig).await;
     let mut stuck = client.send_request(rig.get("/endless")).await.unwrap();
     stuck.finish().await.unwrap();
@@ -324,7 +324,7 @@ async fn r23_frames_cannot_make_the_edge_hold_more_than_a_head() {
 
 #[tokio::test]
 async fn r23_a_head_that_does_not_end_is_timed_out() {
-    let rig = Rig::with(short());
+    let rig = Rig::with(&short());
     let half = &frame(1, &section(&[(":method", "GET")]))[..8];
     let outcome = outcome(&rig, half, false).await;
     assert!(outcome.starts_with("reset") || outcome == "[]", "{outcome}");

@@ -5,6 +5,7 @@
 
 mod edge;
 mod front;
+mod ground;
 mod h1;
 mod h2;
 mod h3;
@@ -153,28 +154,28 @@ fn short() -> Limits {
 
 impl Rig {
     fn start() -> Self {
-        Self::with(Limits::default())
+        Self::with(&Limits::default())
     }
 
-    fn with(limits: Limits) -> Self {
+    fn with(limits: &Limits) -> Self {
         Self::build(limits, HOST, |_, _| None)
     }
 
     /// A split edge that passes the platform's connections on to a front.
     fn fronted() -> Self {
-        Self::build(Limits::default(), LOGIN, |trust, upstream| {
+        Self::build(&Limits::default(), LOGIN, |trust, upstream| {
             let front = front(trust, upstream, Limits::default(), &[LOGIN]);
             Some(Arc::new(ToFront(front)))
         })
     }
 
     /// A split edge that passes them on to `splice`.
-    fn split(limits: Limits, splice: impl Splice) -> Self {
+    fn split(limits: &Limits, splice: impl Splice) -> Self {
         Self::build(limits, LOGIN, |_, _| Some(Arc::new(splice)))
     }
 
     fn build(
-        limits: Limits,
+        limits: &Limits,
         host: &'static str,
         splice: impl FnOnce(&TestTrust, &Arc<Upstream>) -> Option<Arc<dyn Splice>>,
     ) -> Self {
@@ -224,7 +225,7 @@ impl Rig {
             tunnels: ClosesTunnels,
             link: Arc::clone(&link),
             certificates: certificates.clone(),
-            admission: Admission::new(&limits),
+            admission: Admission::new(limits),
             counters: Arc::clone(&counters),
             limits: limits.clone(),
             drain: drain.clone(),
@@ -247,7 +248,7 @@ impl Rig {
             limits: limits.clone(),
         };
         let tcp =
-            Arc::new(TcpPort { door, splicer, admission: Admission::new(&limits), drain: drain.clone() });
+            Arc::new(TcpPort { door, splicer, admission: Admission::new(limits), drain: drain.clone() });
         for listener in sockets.tcp {
             drain.spawn(Arc::clone(&tcp).accept(listener));
         }

@@ -48,7 +48,7 @@ impl Splice for Shown {
     }
 }
 
-fn shown(limits: Limits) -> (Rig, mpsc::UnboundedReceiver<Passed>) {
+fn shown(limits: &Limits) -> (Rig, mpsc::UnboundedReceiver<Passed>) {
     let (sender, passed) = mpsc::unbounded_channel();
     (Rig::split(limits, Shown(sender)), passed)
 }
@@ -64,7 +64,7 @@ fn hello(rig: &Rig, name: &'static str) -> Vec<u8> {
 
 #[tokio::test]
 async fn control_gets_every_octet_of_the_client_in_order_and_knows_from_where() {
-    let (rig, mut passed) = shown(Limits::default());
+    let (rig, mut passed) = shown(&Limits::default());
     let mut stream = TcpStream::connect(rig.address).await.unwrap();
     stream.set_nodelay(true).unwrap();
     let hello = hello(&rig, LOGIN);
@@ -92,7 +92,7 @@ async fn control_gets_every_octet_of_the_client_in_order_and_knows_from_where() 
 
 #[tokio::test]
 async fn r10_a_client_cannot_bring_a_proxy_header_of_its_own() {
-    let (rig, mut passed) = shown(Limits::default());
+    let (rig, mut passed) = shown(&Limits::default());
     let from = [&[192, 0, 2, 7, 127, 0, 0, 1][..], &4711_u16.to_be_bytes(), &443_u16.to_be_bytes()].concat();
     let header = [&b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"[..], &from].concat();
     let mut stream = TcpStream::connect(rig.address).await.unwrap();
@@ -175,7 +175,7 @@ async fn what_is_controls_is_refused_over_quic_so_that_clients_come_over_tcp() {
 #[tokio::test]
 async fn while_no_control_node_answers_a_client_is_told_so_soon() {
     let limits = Limits { splice_open: Duration::from_millis(200), ..Limits::default() };
-    for rig in [Rig::split(limits.clone(), Away), Rig::split(limits.clone(), Silent)] {
+    for rig in [Rig::split(&limits, Away), Rig::split(&limits, Silent)] {
         let begun = Instant::now();
         for _ in 0..2 {
             assert_eq!(tcp_alert(&rig, client_tls(&rig.trust, &[ALPN_H2]), LOGIN).await, 80);
@@ -193,7 +193,7 @@ async fn while_no_control_node_answers_a_client_is_told_so_soon() {
 #[tokio::test]
 async fn r23_one_address_gets_no_more_splices_than_it_may() {
     let limits = Limits { splices_per_address: 2, ..Limits::default() };
-    let (rig, mut passed) = shown(limits);
+    let (rig, mut passed) = shown(&limits);
     let mut kept = Vec::new();
     for _ in 0..2 {
         let mut stream = TcpStream::connect(rig.address).await.unwrap();
@@ -220,7 +220,7 @@ async fn r23_one_address_gets_no_more_splices_than_it_may() {
 
 #[tokio::test]
 async fn r23_a_splice_on_which_nothing_moves_is_closed() {
-    let (rig, mut passed) = shown(Limits { splice_idle: Duration::from_millis(300), ..Limits::default() });
+    let (rig, mut passed) = shown(&Limits { splice_idle: Duration::from_millis(300), ..Limits::default() });
     let mut stream = TcpStream::connect(rig.address).await.unwrap();
     stream.write_all(&hello(&rig, LOGIN)).await.unwrap();
     let (_, _, mut control) = timeout(SOON, passed.recv()).await.unwrap().unwrap();
@@ -233,7 +233,7 @@ async fn r23_a_splice_on_which_nothing_moves_is_closed() {
 
 #[tokio::test]
 async fn what_was_passed_on_goes_on_while_the_edge_drains_and_is_cut_when_it_closes() {
-    let (rig, mut passed) = shown(Limits::default());
+    let (rig, mut passed) = shown(&Limits::default());
     let mut stream = TcpStream::connect(rig.address).await.unwrap();
     let hello = hello(&rig, LOGIN);
     stream.write_all(&hello).await.unwrap();

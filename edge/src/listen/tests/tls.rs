@@ -226,7 +226,7 @@ async fn whoever_enrols_sees_the_root_it_pinned_and_reaches_control() {
 
 #[tokio::test]
 async fn r23_a_hello_that_does_not_end_is_timed_out_and_a_huge_one_is_refused() {
-    let rig = Rig::with(short());
+    let rig = Rig::with(&short());
     let huge = [&[0x16, 3, 1, 0x40, 0][..], &[1, 0xff, 0xff, 0xff], &[0; 0x3ffc]].concat();
     let rows: [(&str, &[u8]); 4] = [
         ("nothing", b""),
@@ -259,7 +259,7 @@ async fn r23_a_hello_that_does_not_end_is_timed_out_and_a_huge_one_is_refused() 
 
 #[tokio::test]
 async fn r23_one_address_gets_no_more_connections_than_it_may() {
-    let rig = Rig::with(Limits { connections_per_address: 2, ..Limits::default() });
+    let rig = Rig::with(&Limits { connections_per_address: 2, ..Limits::default() });
     let connect = || connect_quic(&rig, client_tls(&rig.trust, &[ALPN_H3]), HOST);
     let (first, _second) = (connect().await.unwrap(), connect().await.unwrap());
     let third = connect().await.unwrap();
@@ -283,7 +283,7 @@ async fn r23_one_address_gets_no_more_connections_than_it_may() {
 #[tokio::test]
 async fn r23_under_pressure_a_client_proves_its_address_first() {
     // From the first handshake on: a quarter of three is none.
-    let rig = Rig::with(Limits { handshakes: 3, ..Limits::default() });
+    let rig = Rig::with(&Limits { handshakes: 3, ..Limits::default() });
     let connection = connect_quic(&rig, client_tls(&rig.trust, &[ALPN_H3]), HOST).await.unwrap();
     assert!(connection.close_reason().is_none());
     assert_eq!(rig.counters.retried.get(), 1);
