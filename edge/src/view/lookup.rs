@@ -14,7 +14,6 @@ use mezusphere_model::Timestamp;
 use mezusphere_model::document::Partition;
 use mezusphere_model::id::{ApiKeyId, EnvironmentId, ProjectId};
 use mezusphere_model::identity::Subject;
-use mezusphere_model::link::{FoundSession, LinkError};
 use mezusphere_model::session::SessionDoc;
 use mezusphere_model::slug::Name;
 use mezusphere_model::token::{ApiKeyToken, SessionCookie, Token, TokenHash};
@@ -23,7 +22,7 @@ use tokio::sync::{OnceCell, Semaphore};
 
 use super::View;
 use super::budget::Budget;
-use super::caller::{Ahead, Caller, Holder};
+use super::caller::{Caller, Holder};
 use super::watch::{Flag, Watched};
 
 /// Callers remembered in decoded form; about 2 KiB each.
@@ -37,19 +36,6 @@ const CALLER_IDLE: Duration = Duration::from_mins(15);
 
 /// Tokens remembered as good for nothing. Only authentic ones get here, so strangers cannot fill it.
 const ABSENT_MAX: usize = 65_536;
-
-/// How long "there is no such session" is remembered; a token never comes to life later.
-const ABSENT_FOR: Duration = Duration::from_mins(1);
-
-/// How long beyond [`super::ViewLimits::stale_after`] it is remembered that a session was ended here. Until then the
-/// feed has either told the replica, or is so late that nobody is let in on the replica's word.
-const ENDED_BEYOND_STALE: Duration = Duration::from_mins(1);
-
-/// How long "control is away" is remembered for one token.
-const AWAY_FOR: Duration = Duration::from_secs(1);
-
-/// How long what control told ahead of the feed may be used before it is asked again.
-const AHEAD_FOR: Duration = Duration::from_secs(30);
 
 /// Questions to control at once; more wait their turn, within the time a client waits anyway.
 const QUESTIONS_MAX: usize = 64;
@@ -111,11 +97,11 @@ type Question = OnceCell<Result<Arc<Caller>, NoCaller>>;
 
 /// Decoded callers, and what is known not to be one.
 pub(super) struct Lookups {
-    callers: DashMap<CallerKey, Arc<Caller>>,
+    pub(super) callers: DashMap<CallerKey, Arc<Caller>>,
     absent: DashMap<TokenHash, (NoCaller, Timestamp)>,
-    questions: DashMap<TokenHash, Arc<Question>>,
-    asking: Semaphore,
-    budget: Budget,
+    pub(super) questions: DashMap<TokenHash, Arc<Question>>,
+    pub(super) asking: Semaphore,
+    pub(super) budget: Budget,
 }
 
 impl Lookups {
@@ -134,7 +120,7 @@ impl Lookups {
         caller.is_current(now).then(|| Arc::clone(&caller))
     }
 
-    fn remember(&self, key: CallerKey, mut caller: Caller) -> Arc<Caller> {
+    pub(super) fn remember(&self, key: CallerKey, mut caller: Caller) -> Arc<Caller> {
         if let Some(old) = self.callers.get(&key) {
             caller.succeed(&old);
         }
@@ -150,11 +136,11 @@ impl Lookups {
         caller
     }
 
-    fn absent(&self, hash: &TokenHash, now: Timestamp) -> Option<NoCaller> {
+    pub(super) fn absent(&self, hash: &TokenHash, now: Timestamp) -> Option<NoCaller> {
         self.absent.get(hash).filter(|entry| now < entry.1).map(|entry| entry.0.clone())
     }
 
-    fn remember_absent(&self, hash: TokenHash, why: NoCaller, until: Timestamp) {
+    pub(super) fn remember_absent(&self, hash: TokenHash, why: NoCaller, until: Timestamp) {
         if self.absent.len() < ABSENT_MAX {
             self.absent.insert(hash, (why, until));
         }
@@ -238,32 +224,6 @@ impl View {
         }
     }
 
-    /// Takes one question out of an address's budget: for whatever makes control work for somebody unknown.
-    pub(crate) fn charge(&self, from: IpAddr) -> Result<(), Duration> {
-        self.lookups.budget.take(from, self.clock.now())
-    }
-
-    /// Remembers that a session was ended here, before the feed says so.
-    pub(crate) fn end_session(&self, hash: TokenHash) {
-        let until = self.clock.now().after(self.limits.stale_after + ENDED_BEYOND_STALE);
-        self.lookups.remember_absent(hash, NoCaller::Ended, until);
-        self.watches.changed(&Watched::Session(hash));
-        self.lookups.callers.remove(&CallerKey::Session(hash));
-    }
-
-    /// Remembers a session that control has just made at revision `born_at`, ahead of the feed.
-    pub(crate) fn begin_session(&self, found: FoundSession, born_at: u64) {
-        let ahead = Ahead { until: self.clock.now().after(AHEAD_FOR), born_at };
-        drop(self.keep_ahead(found, ahead));
-    }
-
-    /// Whether a session cookie was written with one of the installation's keys: what makes control work for somebody
-    /// must not be done for a forged one.
-    pub(crate) fn is_authentic(&self, cookie: &str) -> bool {
-        self.platform()
-            .is_some_and(|platform| SessionCookie::read(cookie, &platform.doc.cookie_keys).is_some())
-    }
-
     async fn read_session(
         &self,
         cookie: &str,
@@ -294,7 +254,7 @@ impl View {
     }
 
     /// Decodes a session from the replica. `None`: the replica does not hold it.
-    fn decode_session(&self, hash: TokenHash) -> Result<Option<Arc<Caller>>, NoCaller> {
+    pub(super) fn decode_session(&self, hash: TokenHash) -> Result<Option<Arc<Caller>>, NoCaller> {
         let flag = self.watches.watch(Watched::Session(hash));
         let Some(session) = self.documents.session(&hash)? else { return Ok(None) };
         let flags = self.flags_of_session(&session, flag);
@@ -302,104 +262,17 @@ impl View {
         if self.documents.revocation(project, session.sign_in)?.is_some() {
             return Err(NoCaller::Ended);
         }
-        let principal = self.documents.principal(project, user)?.ok_or(NoCaller::Ended)?;
+        // One that is not here (yet) stands for nobody, as a session that is not.
+        let Some(principal) = self.documents.principal(project, user)? else { return Ok(None) };
         let seen = self.seen.of(&session);
         let caller = Caller::of_session(session, principal, seen, flags).ok_or(NoCaller::Ended)?;
         Ok(Some(self.lookups.remember(CallerKey::Session(hash), caller)))
     }
 
-    fn flags_of_session(&self, session: &SessionDoc, own: Arc<Flag>) -> Box<[Arc<Flag>]> {
+    pub(super) fn flags_of_session(&self, session: &SessionDoc, own: Arc<Flag>) -> Box<[Arc<Flag>]> {
         let principal = self.watches.watch(Watched::Principal(session.project, Subject::User(session.user)));
         let sign_in = self.watches.watch(Watched::SignIn(session.project, session.sign_in));
         Box::new([own, principal, sign_in])
-    }
-
-    async fn ask_control(
-        &self,
-        token: &Token,
-        hash: TokenHash,
-        born_at: u64,
-        from: IpAddr,
-    ) -> Result<Arc<Caller>, NoCaller> {
-        let question = Arc::clone(&self.lookups.questions.entry(hash).or_default());
-        let answer = question.get_or_init(|| self.ask_once(token, hash, born_at, from)).await.clone();
-        self.lookups.questions.remove_if(&hash, |_, asked| Arc::ptr_eq(asked, &question));
-        answer
-    }
-
-    async fn ask_once(
-        &self,
-        token: &Token,
-        hash: TokenHash,
-        born_at: u64,
-        from: IpAddr,
-    ) -> Result<Arc<Caller>, NoCaller> {
-        self.charge(from).map_err(NoCaller::Wait)?;
-        let asked = tokio::time::timeout(self.limits.ask_control, async {
-            let Ok(_place) = self.lookups.asking.acquire().await else { return Err(LinkError::Away) };
-            self.link.find_session(token.clone()).await
-        });
-        let found = match asked.await {
-            Ok(Ok(Some(found))) => found,
-            Ok(Ok(None) | Err(LinkError::Refused(_))) => {
-                self.lookups.remember_absent(hash, NoCaller::Unknown, self.clock.now().after(ABSENT_FOR));
-                return Err(NoCaller::Unknown);
-            }
-            Ok(Err(LinkError::Away)) | Err(_) => {
-                self.lookups.remember_absent(hash, NoCaller::Away, self.clock.now().after(AWAY_FOR));
-                return Err(NoCaller::Away);
-            }
-        };
-        if found.session.token_hash != hash {
-            tracing::warn!("Control answered with another session than was asked for");
-            self.lookups.remember_absent(hash, NoCaller::Away, self.clock.now().after(AWAY_FOR));
-            return Err(NoCaller::Away);
-        }
-        self.keep_ahead(found, Ahead { until: self.clock.now().after(AHEAD_FOR), born_at })
-    }
-
-    /// Decodes and remembers what control told ahead of the feed, unless the replica knows better: what it says of a
-    /// session once it has come as far as the session's birth is at least as new as any answer that was on its way
-    /// meanwhile, so an end it has seen is not undone by one.
-    fn keep_ahead(&self, found: FoundSession, ahead: Ahead) -> Result<Arc<Caller>, NoCaller> {
-        let FoundSession { session, principal } = &found;
-        let (project, hash) = (session.project, session.token_hash);
-        let flags = self.flags_of_session(session, self.watches.watch(Watched::Session(hash)));
-        if self.is_ended_here(&hash) {
-            return Err(NoCaller::Ended);
-        }
-        let reached = self.documents.revision(Partition::Project(project));
-        if let Some(caller) = self.decode_session(hash)? {
-            return Ok(caller);
-        }
-        let revoked = match self.documents.revocation(project, session.sign_in) {
-            Ok(revocation) => revocation.is_some(),
-            // The edge has nothing of the project yet, so nothing that is newer than control's word.
-            Err(ReadError::Incomplete) => false,
-            Err(error) => return Err(error.into()),
-        };
-        if reached >= ahead.born_at || revoked {
-            return Err(NoCaller::Ended);
-        }
-        let newer = self
-            .documents
-            .principal(project, principal.subject)?
-            .filter(|own| own.version > principal.version);
-        let seen = self.seen.of(session);
-        let caller = Caller::ahead_of_feed(found, newer, seen, flags, ahead);
-        Ok(self.lookups.remember(CallerKey::Session(hash), caller.ok_or(NoCaller::Ended)?))
-    }
-
-    /// The same again after something has changed, while control's word still counts.
-    fn again_ahead(&self, caller: &Caller) -> Option<Result<Arc<Caller>, NoCaller>> {
-        let (found, ahead) = caller.ahead.as_deref()?;
-        (self.clock.now() < ahead.until).then(|| self.keep_ahead(found.clone(), *ahead))
-    }
-
-    /// Whether the session was ended at this edge, which the feed may not have told yet.
-    fn is_ended_here(&self, hash: &TokenHash) -> bool {
-        let absent = self.lookups.absent(hash, self.clock.now());
-        matches!(absent, Some(NoCaller::Ended | NoCaller::Unknown))
     }
 
     /// Decodes an API key from the replica.

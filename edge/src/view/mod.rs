@@ -2,10 +2,11 @@
 //!
 //! [`View`] holds the site table (swapped whole), decoded callers (each with a flag per document it was decoded
 //! from), and the platform's own document; it hears of changes from the replica and drops what they touch.
-//! [`documents`] is where it reads from, [`lookup`] how a token becomes a caller, [`assertion`] the signed
+//! [`documents`] is where it reads from, [`lookup`] how a token becomes a caller, [`ahead`] what is known before the feed told, [`assertion`] the signed
 //! identity of one, [`activity`] who was seen when, [`backlog`] what waits to be told to control. Decides nothing: who may pass is `model::policy`'s.
 
 mod activity;
+mod ahead;
 pub(crate) mod assertion;
 pub(crate) mod backlog;
 mod budget;

@@ -36,10 +36,8 @@ fn control_away() -> (u16, String) {
 
 /// A world in which knowledge is stale after 100 s, and control may take 200 ms.
 fn hasty() -> World {
-    let limits = ViewLimits {
-        stale_after: Duration::from_secs(100),
-        ask_control: Duration::from_millis(200),
-    };
+    let limits =
+        ViewLimits { stale_after: Duration::from_secs(100), ask_control: Duration::from_millis(200) };
     World::limited(limits, TunnelLimits::default())
 }
 
@@ -125,7 +123,9 @@ struct NoFeed(AtomicBool, Bell);
 impl FeedSource for NoFeed {
     fn heads(&self) -> Answer<'_, Result<Vec<Head>, FeedError>> {
         let away = self.0.load(Ordering::SeqCst);
-        Box::pin(async move { if away { Err(FeedError::Away("for the test".into())) } else { Ok(Vec::new()) } })
+        Box::pin(
+            async move { if away { Err(FeedError::Away("for the test".into())) } else { Ok(Vec::new()) } },
+        )
     }
 
     fn snapshot(

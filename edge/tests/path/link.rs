@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use mezusphere_model::id::EnvironmentId;
 use mezusphere_model::link::{
-    AboutEdge, Activity, Answer, ControlLink, Credential, DenialCount, FoundSession, IssuedAssertion, LinkError,
-    RedeemCode, Redeemed, TunnelReport,
+    AboutEdge, Activity, Answer, ControlLink, Credential, DenialCount, FoundSession, IssuedAssertion,
+    LinkError, RedeemCode, Redeemed, TunnelReport,
 };
 use mezusphere_model::token::{Token, TokenHash};
 use mezusphere_model::{Clock, Identity, Timestamp};
@@ -90,7 +90,10 @@ impl FakeLink {
         mood.load(Ordering::SeqCst)
     }
 
-    fn ready<T: Send + 'static>(&self, answer: Result<T, LinkError>) -> Answer<'static, Result<T, LinkError>> {
+    fn ready<T: Send + 'static>(
+        &self,
+        answer: Result<T, LinkError>,
+    ) -> Answer<'static, Result<T, LinkError>> {
         let silent = self.is(&self.silent);
         // Through the scheduler, as a real question would go.
         Box::pin(async move {
@@ -157,7 +160,9 @@ impl ControlLink for FakeLink {
         {
             redeemed.token = "no token".to_owned();
         }
-        self.ready(self.present().and_then(|()| redeemed.ok_or(LinkError::Refused("code.unknown".to_owned()))))
+        self.ready(
+            self.present().and_then(|()| redeemed.ok_or(LinkError::Refused("code.unknown".to_owned()))),
+        )
     }
 
     fn find_session(&self, token: Token) -> Answer<'_, Result<Option<FoundSession>, LinkError>> {

@@ -13,6 +13,7 @@ mod cost;
 mod cut_off;
 mod evicting;
 mod forwarding;
+mod logging;
 mod refusing;
 mod relaying;
 mod renewing;

@@ -22,7 +22,9 @@ async fn ok(exchange: Exchange) {
 }
 
 /// Answers with a body whose next piece comes when told; nothing more is told: it ends.
-fn pieces(next: mpsc::UnboundedReceiver<&'static str>) -> impl Fn(Exchange) -> Pieces + Send + Sync + 'static {
+fn pieces(
+    next: mpsc::UnboundedReceiver<&'static str>,
+) -> impl Fn(Exchange) -> Pieces + Send + Sync + 'static {
     let next = Arc::new(tokio::sync::Mutex::new(next));
     move |mut exchange: Exchange| {
         let next = Arc::clone(&next);
@@ -84,7 +86,6 @@ async fn r20_a_tunnel_ends_with_the_certificate_it_was_made_with() {
     assert_eq!(close_code(&closed), CloseCode::Done, "nothing was running");
     assert_eq!(code(world.send(get("/public/x")).await).await.0, 503);
 }
-
 
 #[tokio::test]
 async fn an_exchange_outlives_a_renewal_however_long_it_takes() {

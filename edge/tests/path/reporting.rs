@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use mezusphere_edge::view::ViewLimits;
 use mezusphere_edge::tunnel::TunnelLimits;
+use mezusphere_edge::view::ViewLimits;
 
 use crate::warpgate::{Exchange, Tell};
 use crate::world::{ENVIRONMENT, SOON, USER, World, get_as};

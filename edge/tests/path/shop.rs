@@ -12,9 +12,7 @@ use mezusphere_model::route::{AuthMode, PathMatch, Requirement, RouteDoc, RouteT
 use mezusphere_model::slug::{Name, Slug};
 use mezusphere_model::{Host, Timestamp};
 
-use crate::world::{
-    ACCOUNT, BLOG, ENVIRONMENT, OTHER_ENVIRONMENT, OTHER_PROJECT, PROJECT, SHOP, SOON,
-};
+use crate::world::{ACCOUNT, BLOG, ENVIRONMENT, OTHER_ENVIRONMENT, OTHER_PROJECT, PROJECT, SHOP, SOON};
 
 pub(crate) fn name(text: &str) -> Name {
     Name::parse(text).unwrap()

@@ -6,7 +6,9 @@ use std::time::Duration;
 use http_body_util::BodyExt as _;
 use mezusphere_model::bundle::SignedBundle;
 use mezusphere_model::document::{Document, Partition};
+use mezusphere_model::id::WarpgateId;
 use mezusphere_model::slug::Slug;
+use mezusphere_pki::lifetime::LEAF_TTL;
 use tokio::sync::Notify;
 use tunnel_proto::codes::{CloseCode, ResetCode};
 use tunnel_proto::control::WarpgateEvent;
@@ -184,4 +186,46 @@ async fn a_busy_warpgate_gets_fewer_requests_than_an_idle_one() {
     }
     let (on_busy, on_idle) = (busy.seen().len() - 8, idle.seen().len());
     assert!(on_idle > 2 * on_busy, "{on_idle} and {on_busy}");
+}
+
+#[tokio::test]
+async fn a_request_waits_two_seconds_for_a_full_tunnel_and_no_longer() {
+    let (go, world) = (Arc::new(Notify::new()), World::new());
+    let wait = Arc::clone(&go);
+    let connection = world.dial_for(WarpgateId::from_bits(6), LEAF_TTL, 1).await;
+    let warpgate = world
+        .start(connection, 6, move |exchange: Exchange| {
+            let wait = Arc::clone(&wait);
+            async move {
+                wait.notified().await;
+                exchange.respond(200, &[], b"ok").await;
+            }
+        })
+        .welcomed()
+        .await;
+    let running = world.send(get("/public/first"));
+    let others = async {
+        while warpgate.seen().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let begun = std::time::Instant::now();
+        assert_eq!(code(world.send(get("/public/x")).await).await, (503, "edge.tunnel_busy".to_owned()));
+        let waited = begun.elapsed();
+        assert!((2000..4000).contains(&waited.as_millis()), "{waited:?}");
+        // One that ends in time makes room for whoever waits.
+        let waits = world.send(get("/public/x"));
+        let ends = async {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            go.notify_one();
+            go.notify_one();
+            while warpgate.seen().len() < 2 {
+                tokio::task::yield_now().await;
+            }
+            go.notify_one();
+        };
+        let (answer, ()) = tokio::join!(waits, ends);
+        assert_eq!(read(answer).await.2, b"ok");
+    };
+    let (first, ()) = tokio::join!(async { read(running.await).await.2 }, others);
+    assert_eq!(first, b"ok");
 }

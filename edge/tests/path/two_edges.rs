@@ -17,7 +17,9 @@ use tokio::sync::Semaphore;
 
 use crate::documents::FakeDocuments;
 use crate::warpgate::Exchange;
-use crate::world::{BEGIN, PROJECT, SHOP, SIGN_IN, SOON, USER, World, code, full, get_as, name, read, request};
+use crate::world::{
+    BEGIN, PROJECT, SHOP, SIGN_IN, SOON, USER, World, code, full, get_as, name, read, request,
+};
 
 /// The revision at which the sessions of these tests are born; far ahead of any replica here.
 const BORN_AT: u64 = 1000;
@@ -59,8 +61,7 @@ async fn who_signs_in_at_one_edge_is_served_at_the_next_before_the_feed_came() {
     let (session, principal, token) = world.session(PROJECT, SHOP, &["customer"]);
     world.known_to_control(&session, &principal);
     let found = FoundSession { session: session.clone(), principal: principal.clone() };
-    let redeemed =
-        Redeemed { token: token.reveal(), found, born_at: BORN_AT, return_to: "/".to_owned() };
+    let redeemed = Redeemed { token: token.reveal(), found, born_at: BORN_AT, return_to: "/".to_owned() };
     *world.link.redeems.lock().unwrap() = Some(redeemed);
     let state = format!("__Host-mezu-state={}", Token::random(&world.entropy).reveal());
     let answer = world.send(get_as("/.mezu/callback?code=abc", &state)).await;
@@ -90,7 +91,8 @@ async fn who_signs_in_at_one_edge_is_served_at_the_next_before_the_feed_came() {
 async fn r12_a_session_that_ended_is_not_brought_back_by_an_answer_that_was_on_its_way() {
     let (world, warpgate) = World::with_warpgate(ok).await;
     let (session, principal, cookie) = unknown(&world);
-    for overtakes in ["the session and its end", "a snapshot without either", "the end of the sign-in alone"] {
+    for overtakes in ["the session and its end", "a snapshot without either", "the end of the sign-in alone"]
+    {
         let edge = world.other_edge();
         let holds = Arc::new(Semaphore::new(0));
         *world.link.holds.lock().unwrap() = Some(Arc::clone(&holds));
@@ -193,7 +195,9 @@ async fn r23_ten_thousand_forged_cookies_cost_control_nothing() {
             // Signed with another key, as an edge of another installation would.
             0 => SessionCookie { token, born_at: u64::MAX - n }.write(&ours),
             // Authentic once, with another birth.
-            1 => world.cookie(&token, 1).split_once('=').unwrap().1.replace(".1.", &format!(".{}.", 9000 + n)),
+            1 => {
+                world.cookie(&token, 1).split_once('=').unwrap().1.replace(".1.", &format!(".{}.", 9000 + n))
+            }
             // Authentic, and so old that the feed would have brought it.
             2 => world.cookie(&token, 1).split_once('=').unwrap().1.to_owned(),
             // No signature at all.

@@ -378,11 +378,7 @@ impl World {
 
     /// A warpgate's name.
     pub(crate) fn warpgate_uri(&self, id: u128) -> String {
-        self.uri(Role::Warpgate {
-            project: PROJECT,
-            environment: ENVIRONMENT,
-            id: WarpgateId::from_bits(id),
-        })
+        self.uri(Role::Warpgate { project: PROJECT, environment: ENVIRONMENT, id: WarpgateId::from_bits(id) })
     }
 
     /// Lets what was published take effect.
