@@ -202,7 +202,7 @@ async fn r21_a_revoked_key_ends_the_tunnels_of_its_warpgates_and_of_no_others() 
         .control
         .shared
         .primary
-        .write(async |tx| world.control.shared.publish_platform(tx).await)
+        .write(async |tx| world.control.shared.publish_trust(tx).await)
         .await
         .unwrap();
     assert_eq!(denied(&world).await, [""; 0]);
