@@ -12,7 +12,7 @@ use crate::on_each;
 use crate::support::{START, Store, write};
 
 /// A small document with an id of our choosing.
-fn document(n: u128) -> Document {
+pub(crate) fn document(n: u128) -> Document {
     Document::Revocation(RevocationDoc {
         sign_in: SignInId::from_bits(n),
         user: UserId::from_bits(n),
@@ -263,6 +263,71 @@ async fn a_deleted_project_leaves_an_empty_partition_and_every_follower_starts_o
         assert_eq!(since(&db, p, page.cursor, 10).await.unwrap().len(), 0);
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_writers_and_a_slow_one_are_never_read_out_of_order() {
+    on_each(async |db: Store| {
+        let p = partition(1);
+        let slow = {
+            let primary = db.primary.clone();
+            tokio::spawn(async move {
+                primary
+                    .write(async |tx| {
+                        tx.publish(p, &document(SLOW))?;
+                        // Begun first, done last: what the fast ones commit meanwhile must not come before it unseen.
+                        tokio::time::sleep(Duration::from_millis(300)).await;
+                        Ok::<_, StoreError>(())
+                    })
+                    .await
+                    .unwrap();
+            })
+        };
+        read_in_order(&db, p, slow).await;
+    })
+    .await;
+}
+
+/// The document of the slow writer.
+pub(crate) const SLOW: u128 = 9999;
+
+/// Two fast writers beside a slow one, and a reader that polls until it has seen all: no gap, no entry behind the last
+/// one read.
+pub(crate) async fn read_in_order(db: &Store, p: Partition, slow: tokio::task::JoinHandle<()>) {
+    let each = 20_u128;
+    let fast: Vec<_> = (0..2)
+        .map(|writer| {
+            let primary = db.primary.clone();
+            tokio::spawn(async move {
+                for n in 0..each {
+                    let doc = document(writer * 1000 + n);
+                    primary.write(async |tx| tx.publish(p, &doc)).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    let mut cursor = beginning(db);
+    let mut keys = Vec::new();
+    let reading = async {
+        while keys.len() < usize::try_from(each * 2 + 1).unwrap() {
+            let changes = db.primary.changes(p, cursor, 3).await.unwrap();
+            let Changes::Entries { entries, .. } = changes else { panic!("start over") };
+            for entry in entries {
+                assert_eq!(entry.revision, cursor.revision + 1, "a gap");
+                let body = entry.body.as_ref().map(|body| body.get());
+                assert_eq!(entry.digest, cursor.digest.then(entry.revision, &entry.key, body));
+                (cursor.revision, cursor.digest) = (entry.revision, entry.digest);
+                keys.push(entry.key);
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), reading).await.unwrap();
+    slow.await.unwrap();
+    for writer in fast {
+        writer.await.unwrap();
+    }
+    assert!(keys.contains(&key(SLOW)));
+    assert_eq!(cursor, head(db, p).await);
 }
 
 #[tokio::test]

@@ -17,6 +17,8 @@ mod accounts;
 mod audit_log;
 mod feed_log;
 mod hand_offs;
+mod moving;
+mod nodes;
 mod opening;
 mod postgres_only;
 mod postgres_opening;

@@ -16,6 +16,7 @@ use mezusphere_store::primary::{
 };
 use sqlx::Executor as _;
 
+use crate::feed_log::{SLOW, document, read_in_order};
 use crate::on_postgres;
 use crate::postgres::fresh;
 use crate::support::{START, Store, name, seal, write};
@@ -181,6 +182,39 @@ async fn writers_that_meet_each_other_all_get_through() {
         assert!(runs.load(Ordering::Relaxed) > 60, "some had to be run again");
     })
     .await;
+}
+
+/// The commit itself takes long, after everything was written and the partition's head was locked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_commit_is_never_read_out_of_order() {
+    let Some(database) = fresh().await else { return };
+    let db = Store::postgres(&database).await;
+    database
+        .sql(
+            "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS
+                 $$ BEGIN PERFORM pg_sleep(0.4); RETURN NULL; END $$;
+             CREATE CONSTRAINT TRIGGER dawdle AFTER INSERT ON feed_entries DEFERRABLE INITIALLY DEFERRED
+                 FOR EACH ROW WHEN (NEW.body LIKE '%rev%' AND NEW.revision = 1) EXECUTE FUNCTION dawdle()",
+        )
+        .await;
+    let p = Partition::Project(ProjectId::from_bits(1));
+    let (primary, inside) = (db.primary.clone(), Arc::new(tokio::sync::Notify::new()));
+    let slow = {
+        let inside = Arc::clone(&inside);
+        tokio::spawn(async move {
+            primary
+                .write(async |tx| {
+                    tx.publish(p, &document(SLOW))?;
+                    inside.notify_one();
+                    Ok::<_, StoreError>(())
+                })
+                .await
+                .unwrap();
+        })
+    };
+    inside.notified().await;
+    read_in_order(&db, p, slow).await;
+    database.remove().await;
 }
 
 #[tokio::test]

@@ -13,6 +13,9 @@ use crate::primary::error::store_error;
 const ROWS_MIN: i64 = 16;
 const ROWS_MAX: i64 = 1000;
 
+/// Rows read back at a time.
+const ROWS_READ_BACK: u32 = 200;
+
 /// Octets a batch should have: the next one is made smaller after a larger one, and larger after a smaller one.
 const BATCH_LEN: usize = 2 * 1024 * 1024;
 
@@ -127,14 +130,14 @@ async fn send(target: &mut ReadTx, insert: &str, batch: Vec<Values>) -> Result<(
 /// Sums up what stands in the target, by a cursor: a table of any size takes bounded memory.
 async fn read_back(table: &Table, target: &mut ReadTx) -> Result<Sum, TransferError> {
     let mut sum = Sum::default();
-    execute(
-        target,
-        &format!("DECLARE arrived NO SCROLL CURSOR FOR SELECT {} FROM {}", table.names(), table.quoted()),
-    )
-    .await?;
+    // A cursor of its own name: statements are prepared once per text, with the columns they had then.
+    let cursor = format!("\"arrived_{}\"", table.name);
+    let select = format!("SELECT {} FROM {}", table.names(), table.quoted());
+    execute(target, &format!("DECLARE {cursor} NO SCROLL CURSOR FOR {select}")).await?;
+    let fetch = format!("FETCH {ROWS_READ_BACK} FROM {cursor}");
     loop {
         let rows: Vec<PgRow> = postgres(target)?
-            .run(async |connection| sqlx::query("FETCH 200 FROM arrived").fetch_all(connection).await)
+            .run(async |connection| sqlx::query(AssertSqlSafe(fetch.as_str())).fetch_all(connection).await)
             .await
             .map_err(|why| failed(&why))?;
         if rows.is_empty() {
@@ -144,7 +147,7 @@ async fn read_back(table: &Table, target: &mut ReadTx) -> Result<Sum, TransferEr
             table.add(row, &mut sum).map_err(|why| failed(&why))?;
         }
     }
-    execute(target, "CLOSE arrived").await?;
+    execute(target, &format!("CLOSE {cursor}")).await?;
     Ok(sum)
 }
 
