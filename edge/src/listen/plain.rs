@@ -16,12 +16,13 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use mezusphere_model::{Clock, Host};
+use mezusphere_model::{Clock, Host, Platform};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use super::admission::Admission;
+use super::decide::Scope;
 use super::drain::Drain;
 use crate::tls::{Challenges, PublicCertificates};
 
@@ -47,6 +48,8 @@ const BACK_OFF: Duration = Duration::from_millis(200);
 pub(super) struct PlainPort {
     pub(super) certificates: PublicCertificates,
     pub(super) challenges: Challenges,
+    pub(super) platform: Platform,
+    pub(super) scope: Scope,
     pub(super) clock: Clock,
     /// The https port as clients see it.
     pub(super) port: u16,
@@ -122,9 +125,8 @@ impl PlainPort {
         {
             return answer;
         }
-        let location = host
-            .filter(|host| self.certificates.table().covers(host.as_str()))
-            .and_then(|host| location(&host, self.port, request));
+        let location =
+            host.filter(|host| self.is_served(host)).and_then(|host| location(&host, self.port, request));
         let Some(location) = location else {
             return text(StatusCode::NOT_FOUND, "404 Not Found: no such host here\n");
         };
@@ -140,6 +142,12 @@ impl PlainPort {
 }
 
 impl PlainPort {
+    /// Whether the host is found at https: under a certificate here, or behind a splice.
+    fn is_served(&self, host: &Host) -> bool {
+        self.certificates.table().covers(host.as_str())
+            || (self.scope == Scope::Sites && self.platform.which(host).is_some())
+    }
+
     /// The answer to a challenge that is open for this very host. Whoever asks for another learns nothing new: it is sent
     /// on like everybody else.
     fn challenge<B>(&self, host: &Host, request: &Request<B>) -> Option<Response<Full<Bytes>>> {

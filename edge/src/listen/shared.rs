@@ -112,7 +112,6 @@ impl Shared {
             trust,
             view: Arc::clone(&view),
             tunnels: Arc::clone(&tunnels),
-            link: Arc::clone(&link),
             clock: clock.clone(),
             drain: drain.clone(),
         });
@@ -252,6 +251,8 @@ impl First {
             let plain = Arc::new(PlainPort {
                 certificates: shared.certificates.clone(),
                 challenges: shared.challenges.clone(),
+                platform: shared.config.platform.clone(),
+                scope: shared.scope,
                 clock: shared.clock.clone(),
                 port: shared.public_port,
                 admission: Arc::clone(&shared.admission),

@@ -211,6 +211,23 @@ async fn r03_a_split_edge_serves_no_platform_host_on_a_shared_connection() {
 }
 
 #[tokio::test]
+async fn plain_http_of_a_split_edge_leads_to_the_platforms_hosts_too() {
+    let ground = Ground::new(&[HOST]).await;
+    let (sender, _passed) = tokio::sync::mpsc::unbounded_channel();
+    let splice = PlatformHosts::Splice(Arc::new(splice::Shown(sender)));
+    let edge = ground.start_with(ANY.parse().unwrap(), splice).unwrap();
+    let port = edge.local_addr().port();
+    for (host, status) in [(LOGIN, "301"), (HOST, "301"), ("other.mezu.localhost", "404")] {
+        let request = format!("GET /a HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let answer = ask(edge.plain_http_addr().unwrap(), &request).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{host}: {answer}");
+        let leads = answer.contains(&format!("location: https://{host}:{port}/a\r\n"));
+        assert_eq!(leads, status == "301", "{host}: {answer}");
+    }
+    edge.drain(SOON).await;
+}
+
+#[tokio::test]
 async fn the_grace_bounds_what_was_passed_on() {
     let ground = Ground::new(&[HOST]).await;
     let (sender, mut passed) = tokio::sync::mpsc::unbounded_channel();
