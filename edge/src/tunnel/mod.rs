@@ -16,7 +16,6 @@ use std::time::Duration;
 
 use mezusphere_model::Clock;
 use mezusphere_model::id::EdgeId;
-use mezusphere_model::link::ControlLink;
 use mezusphere_pki::{CurrentIdentity, CurrentTrust, ExpectedRole, Peer, PeerError, verify_peer};
 use quinn::VarInt;
 use rustls_pki_types::CertificateDer;
@@ -43,8 +42,6 @@ pub struct AcceptorParts {
     pub view: Arc<View>,
     /// Where tunnels are entered.
     pub tunnels: Arc<Registry>,
-    /// Where they are reported.
-    pub link: Arc<dyn ControlLink>,
     /// Tells the time.
     pub clock: Clock,
     /// Tells tunnels to drain.

@@ -104,8 +104,9 @@ impl SeenSessions {
     }
 }
 
-fn newest(known: &mut Activity, other: Activity) {
-    known.seen_at = known.seen_at.max(other.seen_at);
+/// Of two reports of one session, what is newer.
+fn newest(known: &mut Activity, Activity { seen_at, .. }: Activity) {
+    known.seen_at = known.seen_at.max(seen_at);
 }
 
 /// Sends what is waiting, in batches, for ever. What control did not take waits for the next round.

@@ -195,13 +195,13 @@ impl Assertions {
         let answer = asked.await.unwrap_or(Err(LinkError::Away));
         let now = self.clock.now();
         let why = match answer {
-            Ok(issued) => match slot.hold(issued, environment, now) {
-                Some(held) => return Ok(held),
-                None => {
-                    tracing::warn!("Control sent an assertion that cannot be used");
-                    NoAssertion::Away
+            Ok(issued) => {
+                if let Some(held) = slot.hold(issued, environment, now) {
+                    return Ok(held);
                 }
-            },
+                tracing::warn!("Control sent an assertion that cannot be used");
+                NoAssertion::Away
+            }
             Err(LinkError::Away) => NoAssertion::Away,
             Err(LinkError::Refused(why)) => {
                 tracing::info!(subject = %caller.identity.subject, why, "Control refused an assertion");

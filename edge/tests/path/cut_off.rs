@@ -185,7 +185,7 @@ async fn r01_a_restart_without_control_counts_from_the_last_contact() {
     // Control goes, and the edge restarts: its age goes on from where it was.
     source.0.store(true, Ordering::SeqCst);
     follower.stop().await;
-    world.hand.advance(stale_after - Duration::from_secs(1));
+    world.hand.advance(stale_after.saturating_sub(Duration::from_secs(1)));
     world.documents.age_with(None);
     drop(Arc::into_inner(replica).unwrap());
     let replica = open();

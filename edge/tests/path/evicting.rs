@@ -24,7 +24,7 @@ async fn ok(exchange: Exchange) {
 async fn hang(mut exchange: Exchange) {
     exchange.begin(200, &[]).await;
     exchange.data(bytes::Bytes::from_static(b"one")).await;
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Why a warpgate was sent away, and how its connection ended.

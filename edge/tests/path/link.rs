@@ -86,15 +86,11 @@ impl FakeLink {
         if self.away.load(Ordering::SeqCst) { Err(LinkError::Away) } else { Ok(()) }
     }
 
-    fn is(&self, mood: &AtomicBool) -> bool {
-        mood.load(Ordering::SeqCst)
-    }
-
     fn ready<T: Send + 'static>(
         &self,
         answer: Result<T, LinkError>,
     ) -> Answer<'static, Result<T, LinkError>> {
-        let silent = self.is(&self.silent);
+        let silent = self.silent.load(Ordering::SeqCst);
         // Through the scheduler, as a real question would go.
         Box::pin(async move {
             tokio::task::yield_now().await;
@@ -143,7 +139,9 @@ impl ControlLink for FakeLink {
             for (uri, known) in listed.iter_mut().filter(|(_, known)| known.at <= at) {
                 known.connected &= is_held(uri);
             }
-            held.into_iter().for_each(|report| list(&mut listed, report));
+            for report in held {
+                list(&mut listed, report);
+            }
         }
         self.ready(self.present())
     }
@@ -155,10 +153,10 @@ impl ControlLink for FakeLink {
     fn redeem(&self, code: RedeemCode) -> Answer<'_, Result<Redeemed, LinkError>> {
         self.redeemed.lock().unwrap().push(code);
         let mut redeemed = self.redeems.lock().unwrap().take();
-        if self.is(&self.mad)
+        if self.mad.load(Ordering::SeqCst)
             && let Some(redeemed) = &mut redeemed
         {
-            redeemed.token = "no token".to_owned();
+            "no token".clone_into(&mut redeemed.token);
         }
         self.ready(
             self.present().and_then(|()| redeemed.ok_or(LinkError::Refused("code.unknown".to_owned()))),
@@ -168,7 +166,7 @@ impl ControlLink for FakeLink {
     fn find_session(&self, token: Token) -> Answer<'_, Result<Option<FoundSession>, LinkError>> {
         self.looked_up.fetch_add(1, Ordering::SeqCst);
         let mut found = self.sessions.lock().unwrap().get(&token.hash()).map(|(found, _)| found.clone());
-        if self.is(&self.mad)
+        if self.mad.load(Ordering::SeqCst)
             && let Some(found) = &mut found
         {
             found.session.token_hash = TokenHash::from_bytes([0; 32]);
@@ -206,8 +204,8 @@ impl ControlLink for FakeLink {
         let claims = Claims::with_life(&identity, "spiffe://mezu.example", audience, self.clock.now(), life);
         let jws = assertion::sign(&self.key, &claims).unwrap();
         let mut issued = IssuedAssertion { jws, expires_at: claims.expires_at(), principal_version: 1 };
-        if self.is(&self.mad) {
-            issued.jws = self.nonsense.lock().unwrap().clone();
+        if self.mad.load(Ordering::SeqCst) {
+            issued.jws.clone_from(&self.nonsense.lock().unwrap());
         }
         self.ready(Ok(issued))
     }

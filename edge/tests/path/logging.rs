@@ -53,13 +53,13 @@ impl Subscriber for Reader {
 
 #[tokio::test]
 async fn r25_the_log_says_who_came_where_and_no_secret() {
-    let reader = Reader::default();
-    let _reading = tracing::subscriber::set_default(reader.clone());
+    let log = Reader::default();
+    let _guard = tracing::subscriber::set_default(log.clone());
     let (world, _warpgate) =
         World::with_warpgate(|exchange: Exchange| exchange.respond(200, &[], b"ok")).await;
     let cookie = world.sign_in(&["customer"]);
     world.settle().await;
-    let last = || reader.0.lock().unwrap().last().unwrap().clone();
+    let last = || log.0.lock().unwrap().last().unwrap().clone();
 
     // An application's path is written, its query is not.
     read(world.send(get_as("/customer/x?token=secret-in-a-query", &cookie)).await).await;
@@ -69,15 +69,15 @@ async fn r25_the_log_says_who_came_where_and_no_secret() {
     assert_eq!((line["octets"].as_str(), line["end"].as_str()), ("2", "whole"));
 
     // A one-time link carries its secret in the path, so none of the platform's paths is written, nor is another made up.
-    let link = "https://login.mezu.localhost/link/secret-in-a-path";
-    read(world.send(request(Method::GET, link, &[], empty())).await).await;
+    let one_time = "https://login.mezu.localhost/link/secret-in-a-path";
+    read(world.send(request(Method::GET, one_time, &[], empty())).await).await;
     let line = last();
     assert_eq!((line["host"].as_str(), line["path"].as_str()), ("login.mezu.localhost", ""));
     assert_eq!((line["decision"].as_str(), line["method"].as_str()), ("platform", "GET"));
 
     read(world.send(get("/customer/x")).await).await;
     assert_eq!(last()["decision"], "edge.sign_in_required");
-    let all = format!("{:?}", reader.0.lock().unwrap());
+    let all = format!("{:?}", log.0.lock().unwrap());
     assert!(!all.contains("secret-in"), "{all}");
     let token = cookie.split_once('=').unwrap().1.split('.').next().unwrap();
     assert!(!all.contains(token), "{all}");

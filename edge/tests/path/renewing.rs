@@ -156,7 +156,7 @@ async fn r23_a_warpgate_that_dials_on_and_on_does_not_pile_up_connections() {
     for n in 0..=REPLACED_MAX + 1 {
         let hold = |exchange: Exchange| async move {
             let _held = exchange;
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         let warpgate = world.warpgate(6, hold).await;
         let server = world.server.clone();

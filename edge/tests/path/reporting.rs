@@ -41,7 +41,7 @@ async fn control_hears_of_tunnels_that_come_and_go() {
 #[tokio::test]
 async fn the_end_of_a_replaced_connection_does_not_unlist_its_successor() {
     let (world, old) = World::with_warpgate(ok).await;
-    world.hand.advance(Duration::from_secs(60));
+    world.hand.advance(Duration::from_mins(1));
     let new = world.warpgate(6, ok).await;
     tokio::time::timeout(SOON, old.connection.closed()).await.unwrap();
     // Whatever is said of another one from here on comes after what would have been said of the old one.
@@ -59,7 +59,7 @@ async fn no_list_shows_a_tunnel_that_ended_while_control_was_away() {
     let told_all = world.link.told_all.load(Ordering::SeqCst);
     assert_eq!(told_all, 1, "at the start");
     world.link.away.store(true, Ordering::SeqCst);
-    world.hand.advance(Duration::from_secs(60));
+    world.hand.advance(Duration::from_mins(1));
     first.vanish();
     until("it ended", || world.tunnels.len() == 1).await;
     let third = world.warpgate(8, ok).await;
@@ -109,7 +109,7 @@ async fn denials_that_control_could_not_take_are_told_when_it_is_back() {
     let told = world.link.denied.lock().unwrap().clone();
     assert_eq!(told.len(), 1, "one entry");
     assert_eq!((told[0].count, told[0].subject.clone()), (15, Some(USER.to_string())));
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     assert_eq!(world.link.denied.lock().unwrap().len(), 1, "told once");
 }
 

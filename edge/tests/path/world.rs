@@ -126,7 +126,6 @@ impl World {
             trust: trust.clone(),
             view: Arc::clone(&view),
             tunnels: Arc::clone(&tunnels),
-            link: Arc::clone(&link) as _,
             clock: clock.clone(),
             drain: drain.clone(),
         };
