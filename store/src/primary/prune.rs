@@ -93,6 +93,17 @@ async fn plain(tx: &mut Tx, now: Timestamp) -> Result<u64, StoreError> {
             dead,
         ),
         ("DELETE FROM warpgates WHERE id IN (SELECT id FROM warpgates WHERE not_after <= $1 LIMIT $2)", dead),
+        (
+            "DELETE FROM invitations WHERE id IN (SELECT id FROM invitations WHERE expires_at <= $1 LIMIT $2)",
+            dead,
+        ),
+        (
+            // Of nodes that are gone only: what a quiet partition's followers said long ago still counts.
+            "DELETE FROM applied WHERE (follower, partition) IN (
+                 SELECT follower, partition FROM applied WHERE at <= $1
+                   AND NOT EXISTS (SELECT 1 FROM nodes WHERE nodes.id = applied.follower) LIMIT $2)",
+            dead,
+        ),
     ];
     let mut removed = 0;
     for (sql, end) in statements {

@@ -321,7 +321,7 @@ pub(crate) async fn read_in_order(db: &Store, p: Partition, slow: tokio::task::J
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), reading).await.unwrap();
+    tokio::time::timeout(Duration::from_mins(1), reading).await.unwrap();
     slow.await.unwrap();
     for writer in fast {
         writer.await.unwrap();

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use mezusphere_model::Entropy;
 use mezusphere_model::clock::ManualClock;
-use mezusphere_model::document::Partition;
 use mezusphere_store::Primary;
 use mezusphere_store::feed::{Changes, FeedSource as _};
 use mezusphere_store::primary::audit::{AuditEntry, AuditVerdict};
@@ -217,9 +216,7 @@ async fn readers_go_on_during_a_move_and_a_writer_is_never_lost() {
         tokio::spawn(async move {
             let mut reads = 0;
             loop {
-                if primary.read(async |tx| project::get(tx, id).await).await.unwrap().is_none() {
-                    panic!("it is there");
-                }
+                assert!(primary.read(async |tx| project::get(tx, id).await).await.unwrap().is_some());
                 reads += 1;
                 if reads > 200 {
                     return;
@@ -232,6 +229,5 @@ async fn readers_go_on_during_a_move_and_a_writer_is_never_lost() {
     let acknowledged = writing.await.unwrap();
     let users = report.tables.iter().find(|(name, _)| name == "users").unwrap().1;
     assert_eq!(users, 60 + acknowledged);
-    assert!(report.partitions >= 1 && Partition::Platform.to_string() == "platform");
     database.remove().await;
 }

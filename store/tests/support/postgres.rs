@@ -7,6 +7,9 @@ use mezusphere_store::primary::PostgresConfig;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
 
+/// Numbers the databases of one process.
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
 /// A database of one test.
 pub(crate) struct Database {
     server: String,
@@ -21,7 +24,6 @@ pub(crate) async fn fresh() -> Option<Database> {
     let server = std::env::var("MEZU_TEST_POSTGRES").expect(
         "MEZU_TEST_POSTGRES is not set: run scripts/test, which starts a PostgreSQL, or set MEZU_SKIP_POSTGRES=1",
     );
-    static NEXT: AtomicU32 = AtomicU32::new(0);
     let n = NEXT.fetch_add(1, Ordering::Relaxed);
     // Unique among test processes, also those of earlier runs.
     #[allow(clippy::disallowed_methods, reason = "a name for a database, nothing that a test looks at")]

@@ -305,7 +305,7 @@ pub(in crate::primary) async fn close(connection: PgConnection) {
 }
 
 fn code(why: &sqlx::Error) -> Option<String> {
-    why.as_database_error()?.code().map(|code| code.into_owned())
+    why.as_database_error()?.code().map(std::borrow::Cow::into_owned)
 }
 
 /// What an error means while a PostgreSQL is opened.

@@ -154,7 +154,7 @@ async fn bounded<T>(
 
 /// The server says that it did not commit, or says nothing: only the first is certain.
 fn commit_failed(why: &sqlx::Error) -> CommitFailed {
-    let code = why.as_database_error().and_then(|database| database.code());
+    let code = why.as_database_error().and_then(sqlx::error::DatabaseError::code);
     match code.as_deref() {
         // Met another transaction: nothing was written.
         Some("40001" | "40P01") => CommitFailed::Not { why: store_error(why), again: true },

@@ -197,11 +197,23 @@ impl Table {
             let mut hash = RowHash::new();
             for ((name, _), values) in self.columns.iter().zip(&mut columns) {
                 let name = name.as_str();
-                len += match values {
-                    Values::Int(values) => hash.int(push(values, row.try_get(name)?)),
-                    Values::Text(values) => hash.text(push(values, row.try_get(name)?)),
-                    Values::Bytes(values) => hash.bytes(push(values, row.try_get(name)?)),
-                };
+                match values {
+                    Values::Int(values) => {
+                        let value: Option<i64> = row.try_get(name)?;
+                        len += hash.int(value);
+                        values.push(value);
+                    }
+                    Values::Text(values) => {
+                        let value: Option<String> = row.try_get(name)?;
+                        len += hash.value(value.as_deref().map(str::as_bytes));
+                        values.push(value);
+                    }
+                    Values::Bytes(values) => {
+                        let value: Option<Vec<u8>> = row.try_get(name)?;
+                        len += hash.value(value.as_deref());
+                        values.push(value);
+                    }
+                }
             }
             sum.add(hash);
         }
@@ -213,20 +225,14 @@ impl Table {
         for (name, kind) in &self.columns {
             let name = name.as_str();
             match kind {
-                Kind::Int => hash.int(&row.try_get::<Option<i64>, _>(name)?),
-                Kind::Text => hash.text(&row.try_get::<Option<String>, _>(name)?),
-                Kind::Bytes => hash.bytes(&row.try_get::<Option<Vec<u8>>, _>(name)?),
+                Kind::Int => hash.int(row.try_get(name)?),
+                Kind::Text => hash.value(row.try_get::<Option<&str>, _>(name)?.map(str::as_bytes)),
+                Kind::Bytes => hash.value(row.try_get::<Option<&[u8]>, _>(name)?),
             };
         }
         sum.add(hash);
         Ok(())
     }
-}
-
-/// Puts a value at the end and shows it.
-fn push<T>(values: &mut Vec<Option<T>>, value: Option<T>) -> &Option<T> {
-    values.push(value);
-    values.last().unwrap_or(&None)
 }
 
 /// SHA-256 over a row's values, each with its length, so that no two different rows read the same.
@@ -237,32 +243,20 @@ impl RowHash {
         Self(digest::Context::new(&digest::SHA256))
     }
 
-    fn int(&mut self, value: &Option<i64>) -> usize {
+    fn int(&mut self, value: Option<i64>) -> usize {
         self.value(value.map(i64::to_be_bytes).as_ref().map(<[u8; 8]>::as_slice))
-    }
-
-    fn text(&mut self, value: &Option<String>) -> usize {
-        self.value(value.as_deref().map(str::as_bytes))
-    }
-
-    fn bytes(&mut self, value: &Option<Vec<u8>>) -> usize {
-        self.value(value.as_deref())
     }
 
     /// Says how many octets it has.
     fn value(&mut self, value: Option<&[u8]>) -> usize {
-        match value {
-            Some(value) => {
-                self.0.update(&[1]);
-                self.0.update(&(value.len() as u64).to_be_bytes());
-                self.0.update(value);
-                value.len()
-            }
-            None => {
-                self.0.update(&[0]);
-                0
-            }
-        }
+        let Some(value) = value else {
+            self.0.update(&[0]);
+            return 0;
+        };
+        self.0.update(&[1]);
+        self.0.update(&(value.len() as u64).to_be_bytes());
+        self.0.update(value);
+        value.len()
     }
 }
 
@@ -292,8 +286,8 @@ mod tests {
         let mut sum = Sum::default();
         for (int, text) in rows {
             let mut hash = RowHash::new();
-            hash.int(int);
-            hash.text(&text.map(str::to_owned));
+            hash.int(*int);
+            hash.value(text.map(str::as_bytes));
             sum.add(hash);
         }
         sum
