@@ -201,7 +201,7 @@ async fn begin(
     shared: &Shared,
 ) -> Result<(StatusCode, HeaderMap, RecvStream), Broken> {
     let unread = |why: h2::Error| Broken::Unread(why.to_string());
-    let mut send = line.send.clone().ready().await.map_err(unread)?;
+    let mut sender = line.send.clone().ready().await.map_err(unread)?;
     let mut request =
         Request::post(format!("https://{}{}", mezusphere_pki::CONTROL_DNS_NAME, endpoint.path()))
             .header(CONTENT_TYPE, JSON)
@@ -210,7 +210,7 @@ async fn begin(
         request = request.header(CONTENT_ENCODING, DEFLATE);
     }
     let request = request.body(()).map_err(|why| Broken::Unread(why.to_string()))?;
-    let (answer, mut stream) = send.send_request(request, false).map_err(unread)?;
+    let (answer, mut stream) = sender.send_request(request, false).map_err(unread)?;
     let sent = body::send(&mut stream, question.bytes, End::Closes, shared.limits.batch).await;
     // A refusal may come before the question is through; then it counts, not that the rest was not taken.
     if let Err(SendError::Stalled) = sent {

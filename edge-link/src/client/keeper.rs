@@ -211,6 +211,9 @@ impl Shared {
     /// Connects, and waits for the first line of the wake: only then has the control node let us in.
     async fn begin(&self, control: &NodeAddress) -> Result<Held, LinkProblem> {
         let identity = self.identity.get();
+        if self.clock.now() > identity.not_after() {
+            return Err(LinkProblem::ended(identity.not_after(), control.clone(), self.clock.now()));
+        }
         let (stream, peer) = dial(&self.link_tls, ALPN_LINK, control, &self.clock).await?;
         let (stream, heard) = Listening::new(stream);
         let good = Good {

@@ -87,10 +87,10 @@ impl Line {
     {
         let end = Arc::new(End { heard, ..End::default() });
         let told = Arc::clone(&end);
-        let (ping, pong, look) = (limits.ping, limits.pong, limits.look);
+        let (every, wait, look) = (limits.ping, limits.pong, limits.look);
         let driver = tokio::spawn(async move {
             let mut connection = connection;
-            let mut alive = pin!(alive(connection.ping_pong(), ping, pong));
+            let mut alive = pin!(alive(connection.ping_pong(), every, wait));
             let mut good = pin!(while_good(good, look));
             let mut connection = pin!(connection);
             tokio::select! {
@@ -134,13 +134,11 @@ impl Line {
 
     /// Why it ended, or `otherwise` if it has not.
     pub(super) fn problem(&self, otherwise: &str, now: Timestamp) -> LinkProblem {
-        match self.end.heard.get() {
-            Some(error) => LinkProblem::from_tls(error, self.control.clone(), now),
-            None => {
-                let why = self.end.why.get().map_or(otherwise, String::as_str);
-                LinkProblem::left(why, self.control.clone(), now)
-            }
+        if let Some(error) = self.end.heard.get() {
+            return LinkProblem::from_tls(error, self.control.clone(), now);
         }
+        let why = self.end.why.get().map_or(otherwise, String::as_str);
+        LinkProblem::left(why, self.control.clone(), now)
     }
 }
 

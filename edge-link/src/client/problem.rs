@@ -25,6 +25,8 @@ pub struct LinkProblem {
 /// This edge was evicted.
 pub const EVICTED: &str = "edge.evicted";
 
+const EXPIRED_NEXT: &str = "Check this machine's clock (timedatectl). If it is right, the edge was away for longer than its certificate lived: let it join anew with a new join token.";
+
 impl LinkProblem {
     fn new(
         code: &'static str,
@@ -86,6 +88,16 @@ impl LinkProblem {
         )
     }
 
+    /// By our own clock our certificate has ended, so nobody needs to be asked.
+    pub(crate) fn ended(not_after: Timestamp, control: NodeAddress, now: Timestamp) -> Self {
+        Self::new(
+            "edge.certificate_expired",
+            format!("This edge's certificate ended at {not_after}; this machine's clock says {now}."),
+            EXPIRED_NEXT,
+            (control, now),
+        )
+    }
+
     pub(crate) fn from_io(error: &io::Error, control: NodeAddress, now: Timestamp) -> Self {
         let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
         match tls {
@@ -126,7 +138,7 @@ impl LinkProblem {
             AlertDescription::CertificateExpired => Self::new(
                 "edge.certificate_expired",
                 "The control node finds this edge's certificate expired or not yet valid.",
-                "Check this machine's clock (timedatectl). If it is right, the edge was away for longer than its certificate lived: let it join anew with a new join token.",
+                EXPIRED_NEXT,
                 at,
             ),
             AlertDescription::NoApplicationProtocol => Self::not_control(at.0, at.1),
@@ -178,6 +190,7 @@ mod tests {
             (LinkProblem::silent(control(), now), "edge.control_silent"),
             (LinkProblem::nonsense("x", control(), now), "edge.control_nonsense"),
             (LinkProblem::left("x", control(), now), "edge.control_left"),
+            (LinkProblem::ended(now, control(), now), "edge.certificate_expired"),
             (
                 LinkProblem::from_io(&io::ErrorKind::ConnectionRefused.into(), control(), now),
                 "edge.control_unreachable",
