@@ -16,6 +16,7 @@ mod change;
 mod contact;
 mod disk;
 mod follow;
+mod fuzzed;
 mod open;
 mod read;
 mod record;
@@ -37,6 +38,8 @@ use tokio::sync::Notify;
 
 pub use change::{Changed, ChangedKey, Changes};
 pub use follow::{Follower, POLL_EVERY};
+#[doc(hidden)]
+pub use fuzzed::check_record;
 pub use open::OpenError;
 pub use read::ReadError;
 pub use status::{Fault, Followed, FollowerStatus, PartitionStatus};

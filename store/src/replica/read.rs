@@ -255,7 +255,7 @@ impl Shared {
 }
 
 /// The document in a body whose kind is the key's; `None` if this version cannot read it.
-fn decode<T: DeserializeOwned>(key: &DocumentKey, body: &[u8]) -> Option<T> {
+pub(super) fn decode<T: DeserializeOwned>(key: &DocumentKey, body: &[u8]) -> Option<T> {
     #[derive(serde::Deserialize)]
     struct Wrapped<'b> {
         #[serde(default)]

@@ -52,6 +52,6 @@ async fn on_each(test: impl AsyncFn(Store)) {
 /// Runs a test on a fresh PostgreSQL database, which is dropped afterwards.
 async fn on_postgres(test: impl AsyncFn(Store)) {
     let Some(database) = postgres::fresh().await else { return };
-    test(Store::postgres(&database).await).await;
+    test(Store::postgres(database.config()).await).await;
     database.remove().await;
 }

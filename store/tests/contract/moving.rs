@@ -142,7 +142,7 @@ async fn what_was_moved_takes_no_writes_and_is_not_opened_again() {
 async fn a_target_that_holds_something_is_left_as_it_is() {
     let Some(database) = fresh().await else { return };
     let (db, tenant) = filled().await;
-    let other = Store::postgres(&database).await;
+    let other = Store::postgres(database.config()).await;
     other.primary.new_epoch().await.unwrap(); // the tests' randomness gives every first one the same
     let theirs = other.tenant("theirs").await;
     let refused = db.primary.transfer_to(&database.config(), &mut |_| {}).await;

@@ -90,7 +90,7 @@ async fn r22_the_wall_holds_when_a_query_names_the_wrong_tenant() {
 #[tokio::test]
 async fn r22_every_table_with_a_tenant_has_a_wall_and_a_session_that_says_nothing_sees_nothing() {
     let Some(database) = fresh().await else { return };
-    let db = Store::postgres(&database).await;
+    let db = Store::postgres(database.config()).await;
     let a = db.tenant("shop").await;
     let ann = db.user(&a, "ann@example.org").await;
     let (sign, _) = db.sign_in(&a, ann).await;
@@ -188,7 +188,7 @@ async fn writers_that_meet_each_other_all_get_through() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_commit_is_never_read_out_of_order() {
     let Some(database) = fresh().await else { return };
-    let db = Store::postgres(&database).await;
+    let db = Store::postgres(database.config()).await;
     database
         .sql(
             "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS
@@ -220,7 +220,7 @@ async fn a_slow_commit_is_never_read_out_of_order() {
 #[tokio::test]
 async fn a_change_whose_connection_dies_is_made_once() {
     let Some(database) = fresh().await else { return };
-    let db = Store::postgres(&database).await;
+    let db = Store::postgres(database.config()).await;
     let runs = AtomicU32::new(0);
     db.primary
         .write(async |tx| {
@@ -247,7 +247,7 @@ async fn a_change_whose_connection_dies_is_made_once() {
 #[tokio::test]
 async fn another_node_is_woken_by_a_commit_and_again_after_its_listener_died() {
     let Some(database) = fresh().await else { return };
-    let db = Store::postgres(&database).await;
+    let db = Store::postgres(database.config()).await;
     let other = second(&database).await;
     let mut wake = other.wake();
     let partition = Partition::Project(ProjectId::from_bits(7));
@@ -318,7 +318,7 @@ async fn a_storm_of_notices_wakes_a_few_times() {
 #[tokio::test]
 async fn what_a_follower_told_one_node_the_others_know() {
     let Some(database) = fresh().await else { return };
-    let db = Store::postgres(&database).await;
+    let db = Store::postgres(database.config()).await;
     let other = second(&database).await;
     let partition = Partition::Platform;
     let cursor = mezusphere_store::feed::Cursor {

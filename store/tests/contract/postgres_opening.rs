@@ -41,7 +41,7 @@ async fn several_nodes_that_start_at_once_make_one_schema_and_one_epoch() {
 #[tokio::test]
 async fn what_one_node_wrote_the_next_one_reads() {
     let Some(database) = fresh().await else { return };
-    let first = Store::postgres(&database).await;
+    let first = Store::postgres(database.config()).await;
     let tenant = first.tenant("shop").await;
     let second = open(database.config()).await.unwrap();
     assert!(second.read(async |tx| project::get(tx, tenant.project).await).await.unwrap().is_some());
@@ -181,7 +181,7 @@ async fn a_server_that_says_nothing_is_given_up_in_time() {
 #[tokio::test]
 async fn a_dropped_database_says_unavailable_and_not_damaged() {
     let Some(database) = fresh().await else { return };
-    let db = Store::postgres(&database).await;
+    let db = Store::postgres(database.config()).await;
     let tenant = db.tenant("shop").await;
     database.remove().await;
     let why = db.primary.read(async |tx| project::get(tx, tenant.project).await).await.unwrap_err();

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
+use mezusphere_model::Entropy;
 use mezusphere_store::Replica;
 
 use crate::following::{P, PROJECT, publish, retract, sign_in};
@@ -86,7 +87,7 @@ async fn an_undamaged_copy_is_used_as_it_is() {
 
 #[tokio::test]
 async fn a_zeroed_or_cut_snapshot_file_is_set_aside_and_nothing_is_lost() {
-    for keep in [0.0, 0.5] {
+    for keep in [0.0, 0.5, 1.0] {
         let db = closed_copy().await;
         let snapshots = snapshots(&data(&dir_of(&db)));
         assert!(!snapshots.is_empty(), "sled has written its snapshot file");
@@ -100,6 +101,9 @@ async fn a_zeroed_or_cut_snapshot_file_is_set_aside_and_nothing_is_lost() {
                 reason = "a share of a small file"
             )]
             file.set_len((len as f64 * keep) as u64).unwrap();
+            if keep > 0.9 {
+                file.write_all_at(&vec![0; usize::try_from(len).unwrap()], 0).unwrap();
+            }
         }
         mends(&db, &format!("snapshot cut to {keep}")).await;
     }
@@ -115,24 +119,39 @@ async fn a_cut_data_file_is_mended() {
     }
 }
 
-#[tokio::test]
-async fn a_deleted_file_is_mended() {
-    for name in ["db", "conf", "snap"] {
-        let db = closed_copy().await;
-        let data = data(&dir_of(&db));
-        if name == "snap" {
-            for path in snapshots(&data) {
-                fs::remove_file(path).unwrap();
-            }
-        } else {
-            fs::remove_file(data.join(name)).unwrap();
-        }
-        mends(&db, &format!("{name} deleted")).await;
+/// Every file of a copy.
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files.extend(self::files(&path)) } else { files.push(path) }
     }
+    files.sort();
+    files
+}
+
+#[tokio::test]
+async fn a_deleted_file_is_mended_whichever_it_is() {
     let db = closed_copy().await;
-    fs::remove_dir_all(data(&dir_of(&db))).unwrap();
-    fs::create_dir_all(dir_of(&db)).unwrap();
+    let (dir, whole) = (dir_of(&db), tempfile::tempdir().unwrap());
+    copy_dir(&dir, whole.path());
+    let all = files(&dir);
+    for name in ["db", "conf", "snap.", "replica.lock"] {
+        assert!(
+            all.iter().any(|path| path.file_name().unwrap().to_str().unwrap().starts_with(name)),
+            "{all:?}"
+        );
+    }
+    for path in all {
+        fs::remove_dir_all(&dir).unwrap();
+        copy_dir(whole.path(), &dir);
+        fs::remove_file(&path).unwrap();
+        mends(&db, &format!("{} deleted", path.display())).await;
+    }
+    fs::remove_dir_all(data(&dir)).unwrap();
     mends(&db, "everything deleted").await;
+    fs::remove_dir_all(&dir).unwrap();
+    mends(&db, "the folder deleted").await;
 }
 
 /// Flips a bit in each of these places of a file, one place at a time.
@@ -160,6 +179,69 @@ async fn a_flipped_bit_in_the_data_is_mended() {
     // Spread over the file by a stride without a common factor with page and segment sizes.
     let count = if std::env::var_os("MEZU_FULL").is_some() { 400 } else { 12 };
     flip("db", (0..count).map(|n| 17 + n * 9_973)).await;
+}
+
+/// Damages up to four places of any files: bits, bytes or whole blocks, as failing disks and power cuts do.
+fn damage(files: &[PathBuf], entropy: &Entropy) -> String {
+    let mut done = Vec::new();
+    for _ in 0..=entropy.below(4) {
+        let path = &files[usize::try_from(entropy.below(files.len() as u64)).unwrap()];
+        let file = fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+        let len = file.metadata().unwrap().len();
+        let (place, kind) = (entropy.below(len), entropy.below(4));
+        let mut block = vec![0; usize::try_from((len - place).min(4096)).unwrap()];
+        file.read_exact_at(&mut block, place).unwrap();
+        match (kind, block.first_mut()) {
+            (0, Some(byte)) => *byte ^= 1 << entropy.below(8),
+            (1, Some(byte)) => *byte = entropy.bytes::<1>()[0],
+            (2, _) => block.fill(0),
+            _ => {
+                file.set_len(place).unwrap();
+                block.clear();
+            }
+        }
+        file.write_all_at(&block, place).unwrap();
+        done.push(format!("{} at {place}, kind {kind}", path.display()));
+    }
+    done.join("; ")
+}
+
+#[tokio::test]
+async fn damage_at_random_is_mended() {
+    let count = if std::env::var_os("MEZU_FULL").is_some() { 300 } else { 12 };
+    let db = closed_copy().await;
+    let (dir, whole) = (dir_of(&db), tempfile::tempdir().unwrap());
+    copy_dir(&dir, whole.path());
+    let entropy = Entropy::counting();
+    for n in 0..count {
+        fs::remove_dir_all(&dir).unwrap();
+        copy_dir(whole.path(), &dir);
+        let files = files(&dir).into_iter().filter(|path| fs::metadata(path).unwrap().len() > 0);
+        let what = damage(&files.collect::<Vec<_>>(), &entropy);
+        mends(&db, &format!("{n}: {what}")).await;
+    }
+}
+
+#[tokio::test]
+async fn damage_under_a_copy_in_use_is_never_a_wrong_answer() {
+    let entropy = Entropy::counting();
+    for round in 0..4 {
+        let db = closed_copy().await;
+        let copy = copy_of(&db).await;
+        let files =
+            files(&data(&dir_of(&db))).into_iter().filter(|path| fs::metadata(path).unwrap().len() > 0);
+        let what = damage(&files.collect::<Vec<_>>(), &entropy);
+        for n in 0..DOCUMENTS {
+            let Ok(found) = copy.replica.revocation(PROJECT, sign_in(n)) else { continue };
+            assert_eq!(found.is_some(), n >= 100, "{round}: {what}: document {n}");
+        }
+        publish(&db.primary, DOCUMENTS..DOCUMENTS + 50).await;
+        crate::until(&what, || {
+            let there = |n| copy.replica.revocation(PROJECT, sign_in(n)).is_ok_and(|doc| doc.is_some());
+            (100..DOCUMENTS + 50).all(there) && !(0..100).any(there)
+        })
+        .await;
+    }
 }
 
 #[tokio::test]

@@ -3,16 +3,21 @@
 use std::time::Duration;
 
 use mezusphere_model::bundle::SignedBundle;
+use mezusphere_model::clock::ManualClock;
 use mezusphere_model::document::{
-    AcmeChallengeDoc, CertificateDoc, Document, NodeAddress, Partition, PlatformDoc, TrustDoc,
+    AcmeChallengeDoc, CertificateDoc, Document, DocumentKey, NodeAddress, Partition, PlatformDoc, TrustDoc,
 };
+use mezusphere_model::id::{ProjectId, SignInId};
 use mezusphere_model::identity::Subject;
 use mezusphere_model::route::READER;
 use mezusphere_model::token::{CookieKey, Token};
-use mezusphere_model::{Host, Platform, document::Status};
+use mezusphere_model::{Entropy, Host, Platform, document::Status};
 use mezusphere_store::primary::user::UserChange;
 use mezusphere_store::primary::{api_key, project, route, sign_in, site, user};
+use mezusphere_store::replica::ReadError;
 use serde_json::json;
+
+use crate::made::Made;
 
 use crate::support::{START, Store, write};
 use crate::{copy_of, dir_of, level, open};
@@ -212,6 +217,48 @@ async fn r24_what_this_version_cannot_read_stays_closed_and_disturbs_nothing() {
     assert_eq!(copy.replica.sites().unwrap().len(), 1);
 }
 
+#[tokio::test]
+async fn r24_a_document_that_needs_a_newer_reader_is_an_error_and_never_as_if_it_were_not_there() {
+    let (made, dir) = (std::sync::Arc::new(Made::new()), tempfile::tempdir().unwrap());
+    let p = Partition::Project(ProjectId::from_bits(1));
+    let newer = |document: &Document, key: DocumentKey, partition| {
+        let mut body = serde_json::to_value(document).unwrap();
+        body["min_reader"] = json!(READER + 1);
+        made.file(partition, key, Some(serde_json::value::to_raw_value(&body).unwrap()));
+    };
+    let revoked = crate::made::revocation(1);
+    newer(&revoked, revoked.key(), p);
+    newer(&Document::Trust(trust()), DocumentKey::trust(), Partition::Platform);
+    // One that this version can read says so too, or nothing.
+    let mut body = serde_json::to_value(crate::made::revocation(2)).unwrap();
+    body["min_reader"] = json!(READER);
+    let body = serde_json::value::to_raw_value(&body).unwrap();
+    made.file(p, crate::made::revocation(2).key(), Some(body));
+    // A kind under another kind's key, and one whose insides are of another form.
+    made.file(p, DocumentKey::revocation(SignInId::from_bits(3)), Some(raw(r#"{"kind":"gadget","doc":{}}"#)));
+    made.file(
+        p,
+        DocumentKey::revocation(SignInId::from_bits(4)),
+        Some(raw(r#"{"kind":"revocation","doc":[]}"#)),
+    );
+
+    let replica = open(dir.path(), ManualClock::at(START).clock());
+    let follower = replica.follow(made, "edg_test".to_owned(), Entropy::counting());
+    crate::within(follower.caught_up()).await;
+    let read = |n| replica.revocation(ProjectId::from_bits(1), SignInId::from_bits(n));
+    assert_eq!(read(1), Err(ReadError::TooNew), "\"not revoked\" would let somebody in");
+    assert!(read(2).unwrap().is_some());
+    assert_eq!(read(3), Err(ReadError::TooNew));
+    assert_eq!(read(4), Err(ReadError::TooNew));
+    assert_eq!(read(5), Ok(None));
+    assert_eq!(replica.trust(), Err(ReadError::TooNew), "nobody denied would be too many trusted");
+    assert_eq!(follower.status().fault, None, "it is no fault of the feed");
+}
+
+fn raw(text: &str) -> Box<serde_json::value::RawValue> {
+    serde_json::value::RawValue::from_string(text.to_owned()).unwrap()
+}
+
 /// Puts an entry of a later version on the feed, behind this version's back.
 async fn unknown_kind(db: &Store, partition: Partition) {
     use mezusphere_model::document::DocumentKey;
@@ -278,7 +325,7 @@ async fn what_a_listener_is_told_of_can_be_listed_at_once() {
     let mut changes = copy.replica.subscribe();
     for n in 0..40_u128 {
         // A partition nobody has seen before comes as a snapshot, not as a change.
-        let partition = Partition::Project(mezusphere_model::id::ProjectId::from_bits(1000 + n));
+        let partition = Partition::Project(ProjectId::from_bits(1000 + n));
         let name = format!("shop-{n}.example");
         let doc = Document::Certificate(certificate(&name, "key"));
         db.primary.write(async |tx| tx.publish(partition, &doc)).await.unwrap();

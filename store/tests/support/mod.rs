@@ -21,6 +21,7 @@ use mezusphere_model::token::Token;
 use mezusphere_model::{Entropy, Host, Timestamp};
 use mezusphere_store::Primary;
 use mezusphere_store::feed::FeedSource as _;
+use mezusphere_store::primary::PostgresConfig;
 use mezusphere_store::primary::api_key::ApiKeyRow;
 use mezusphere_store::primary::directory::DirectoryRow;
 use mezusphere_store::primary::environment::EnvironmentRow;
@@ -93,11 +94,9 @@ impl Store {
         Self { primary, hand, entropy, dir }
     }
 
-    #[cfg(feature = "primary")]
-    pub(crate) async fn postgres(database: &crate::postgres::Database) -> Self {
+    pub(crate) async fn postgres(config: PostgresConfig) -> Self {
         let (hand, entropy) = (ManualClock::at(START), Entropy::counting());
-        let primary =
-            Primary::open_postgres(database.config(), hand.clock(), entropy.clone(), seal()).await.unwrap();
+        let primary = Primary::open_postgres(config, hand.clock(), entropy.clone(), seal()).await.unwrap();
         Self { primary, hand, entropy, dir: tempfile::tempdir().unwrap() }
     }
 
