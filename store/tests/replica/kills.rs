@@ -124,7 +124,7 @@ async fn no_acknowledged_write_is_lost_to_kill_9() {
         kept += u64::from(replica_is_level_with_itself(dir.path(), &primary, last).await);
         primary.close().await;
     }
-    assert!(total > kills * 5, "the children wrote: {total}");
+    assert!(total > kills, "the children wrote: {total}");
     assert!(kept * 2 > kills, "most replicas were used as they were: {kept} of {kills}");
 }
 
