@@ -12,7 +12,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::timeout;
@@ -71,7 +70,7 @@ impl Splicer {
         let Ok(control) = control else { return tell(stream).await };
         self.counters.spliced.inc();
         let control = Paced::new(control, self.limits.stall);
-        match pump(stream, hello, control, self.limits.splice_idle).await {
+        match pump(stream, hello, control, &self.limits).await {
             Ok(end) => debug!(?end, %client, "A connection that was passed on ended"),
             Err(error) => debug!(%error, %client, "A connection that was passed on broke"),
         }
@@ -113,21 +112,26 @@ enum End {
     Idle,
 }
 
-/// Moves octets both ways, after `hello` to `control`, until both have ended or nothing has moved for `idle`. When one end
-/// has said all, the other hears so and may go on.
-async fn pump<A, B>(mut client: A, hello: Vec<u8>, mut control: B, idle: Duration) -> io::Result<End>
+/// Moves octets both ways, after `hello` to `control`, until both have ended or nothing has moved for too long. When one
+/// end has said all, the other hears so and may go on.
+async fn pump<A, B>(mut client: A, hello: Vec<u8>, mut control: B, limits: &Limits) -> io::Result<End>
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
     let mut up = Flow::beginning_with(hello);
     let mut down = Flow::beginning_with(Vec::new());
-    let mut stall = Stall::new(idle);
+    let mut stall = Stall::new(limits.splice_idle);
+    let mut is_left = false;
     poll_fn(|cx| {
         let is_up_over = up.poll(cx, &mut client, &mut control)?.is_ready();
         let is_down_over = down.poll(cx, &mut control, &mut client)?.is_ready();
         if is_up_over && is_down_over {
             return Poll::Ready(Ok(End::Done));
+        }
+        // Where control has said all, a client has little to add.
+        if is_down_over && !std::mem::replace(&mut is_left, true) {
+            stall = Stall::new(limits.stall);
         }
         if std::mem::take(&mut up.has_moved) | std::mem::take(&mut down.has_moved) {
             stall.moved();
@@ -219,6 +223,9 @@ impl Flow {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
     use tokio::task::JoinHandle;
     use tokio::time::Instant;
@@ -226,11 +233,14 @@ mod tests {
     use super::*;
 
     const IDLE: Duration = Duration::from_mins(1);
+    const STALL: Duration = Duration::from_secs(10);
 
     /// A pump between two pipes of `len` octets, and the far ends of them: the client's, control's.
     fn pipes(hello: &[u8], len: usize) -> (DuplexStream, DuplexStream, JoinHandle<io::Result<End>>) {
         let ((client, near), (far, control)) = (duplex(len), duplex(len));
-        (client, control, tokio::spawn(pump(near, hello.to_vec(), far, IDLE)))
+        let limits = Limits { splice_idle: IDLE, stall: STALL, ..Limits::default() };
+        let hello = hello.to_vec();
+        (client, control, tokio::spawn(async move { pump(near, hello, far, &limits).await }))
     }
 
     #[tokio::test]
@@ -287,11 +297,61 @@ mod tests {
         assert_eq!(begun.elapsed(), IDLE + IDLE / 2, "counted from what moved last");
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn r23_a_client_does_not_keep_what_control_has_left() {
+        let begun = Instant::now();
+        let (mut client, mut control, pump) = pipes(b"", 1024);
+        control.shutdown().await.unwrap();
+        assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+        assert_eq!(pump.await.unwrap().unwrap(), End::Idle);
+        assert_eq!(begun.elapsed(), STALL);
+    }
+
     #[tokio::test]
     async fn when_one_end_breaks_the_other_is_let_go() {
         let (mut client, control, pump) = pipes(b"hello", 1024);
         drop(control);
         assert!(pump.await.unwrap().is_err(), "the hello cannot be told to anybody");
         assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn every_octet_arrives_once_and_in_order_however_it_is_cut(
+            hello in proptest::collection::vec(any::<u8>(), 0..3000),
+            up in proptest::collection::vec(1_usize..5000, 0..12),
+            down in proptest::collection::vec(1_usize..5000, 0..12),
+            len in 1_usize..4096,
+        ) {
+            let cut = |sizes: &[usize]| -> Vec<Vec<u8>> {
+                let octet = |at: usize| u8::try_from(at % 251).unwrap();
+                sizes.iter().map(|size| (0..*size).map(|at| octet(at + size)).collect()).collect()
+            };
+            let (up, down) = (cut(&up), cut(&down));
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            runtime.block_on(async {
+                let (client, control, pump) = pipes(&hello, len);
+                let (got_down, got_up) = tokio::join!(talk(client, &up), talk(control, &down));
+                assert_eq!(got_up, [hello, up.concat()].concat());
+                assert_eq!(got_down, down.concat());
+                assert_eq!(pump.await.unwrap().unwrap(), End::Done);
+            });
+        }
+    }
+
+    /// Says all of `parts`, hears all that is said.
+    async fn talk(end: DuplexStream, parts: &[Vec<u8>]) -> Vec<u8> {
+        let (mut hear, mut say) = tokio::io::split(end);
+        let saying = async {
+            for part in parts {
+                say.write_all(part).await.unwrap();
+            }
+            say.shutdown().await.unwrap();
+        };
+        let mut heard = Vec::new();
+        tokio::join!(saying, async { hear.read_to_end(&mut heard).await.unwrap() });
+        heard
     }
 }
