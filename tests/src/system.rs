@@ -59,6 +59,14 @@ impl Node {
         Self::launch(arguments, port, plain_port, data).await
     }
 
+    /// Ends the server and keeps its data and ports for later.
+    pub async fn stop(self) -> anyhow::Result<Stopped> {
+        let Self { mut server, port, plain_port, data, arguments, .. } = self;
+        server.signal("TERM").await?;
+        server.exit_code().await?;
+        Ok(Stopped { port, plain_port, data, arguments })
+    }
+
     async fn launch(
         arguments: Vec<String>,
         port: u16,
@@ -124,7 +132,36 @@ impl Node {
         Ok(shop)
     }
 
-    /// Connects a warpgate for `key` that forwards to `upstream`, and waits until it is ready.
+    /// A server that was stopped, with its data.
+#[derive(Debug)]
+pub struct Stopped {
+    port: u16,
+    plain_port: u16,
+    data: Arc<TempDir>,
+    arguments: Vec<String>,
+}
+
+impl Stopped {
+    /// Gives it more arguments from now on.
+    pub fn add_flags(&mut self, more: &[&str]) {
+        self.arguments.extend(more.iter().map(|&argument| argument.to_owned()));
+    }
+
+    /// Starts it where it must fail; gives its exit code and what it said.
+    pub async fn fails_to_start(&self) -> anyhow::Result<(i32, String)> {
+        let words: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
+        let mut server = Program::start("mezusphere", &words, &[])?;
+        let code = server.exit_code().await?;
+        Ok((code, server.output().join("\n")))
+    }
+
+    /// Starts it again on the same data and ports.
+    pub async fn start_again(self) -> anyhow::Result<Node> {
+        Node::launch(self.arguments, self.port, self.plain_port, self.data).await
+    }
+}
+
+/// Connects a warpgate for `key` that forwards to `upstream`, and waits until it is ready.
     pub async fn connect(&self, key: &str, upstream: &str) -> anyhow::Result<Program> {
         connect(key, upstream).await
     }

@@ -74,7 +74,7 @@ impl<'a> ControlSide<'a> {
             None => None,
         };
         let socket = AdminSocket::bind(base.data.admin_socket())?;
-        let api = migrate::with_local_admin(control.local_admin(), primary.clone(), base);
+        let api = migrate::with_local_admin(control.local_admin(), primary.clone());
         let admin = tokio::spawn(socket.serve(api, base.stop.clone()));
         let jobs = control.start_jobs();
         Ok(Self { base, control, primary, jobs, admin, port, store, platform, edge, own_ca })

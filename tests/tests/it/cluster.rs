@@ -167,7 +167,9 @@ async fn any_one_process_may_die_while_clients_go_on() -> Result<()> {
         longest_gap(&outcomes),
         bad(&outcomes)
     );
-    assert!(longest_gap(&outcomes) <= NOTICED_WITHIN, "{:?}", bad(&outcomes));
+    // The client asks one thing at a time: one that hangs in a dead tunnel until that is noticed holds up the next.
+    let bound = NOTICED_WITHIN + Duration::from_secs(1);
+    assert!(longest_gap(&outcomes) <= bound, "{:?}", bad(&outcomes));
     // What was in flight when a process died is lost; nothing else is.
     assert!(good * 100 >= outcomes.len() * 95, "{good} of {}: {:?}", outcomes.len(), bad(&outcomes));
     Ok(())

@@ -13,5 +13,7 @@ mod cluster;
 mod crash;
 mod joining;
 mod main_job;
+mod moving;
 mod protocols;
+mod split_edge;
 mod trust_boundary;
