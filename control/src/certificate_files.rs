@@ -67,16 +67,16 @@ fn platform_host(platform: &Platform, names: &[String]) -> Result<Option<String>
 
 /// Whether a name in a certificate is for anything but the platform: an endpoint, or a domain of a customer's.
 fn is_application(platform: &Platform, name: &str) -> bool {
-    let below = |parent: &str| name.strip_suffix(parent).is_some_and(|front| front.ends_with('.'));
-    let bare = name.strip_prefix("*.").unwrap_or(name);
+    let below = |domain: &str| name.strip_suffix(domain).is_some_and(|front| front.ends_with('.'));
+    let parent = name.strip_prefix("*.").unwrap_or(name);
     let hosts = [PlatformHost::Console, PlatformHost::Login, PlatformHost::Connect];
     if hosts.iter().any(|which| platform.host(*which).is_ok_and(|host| host.as_str() == name)) {
         return false;
     }
     let base = platform.base.as_str();
-    let of_base = bare == base || below(base);
+    let of_base = parent == base || below(base);
     let apps = platform.apps.as_str();
-    let of_apps = name != apps && (bare == apps || below(apps));
+    let of_apps = name != apps && (parent == apps || below(apps));
     // One domain may lie within the other: the longer one is the one that is meant.
     match (of_base, of_apps) {
         (true, true) => apps.len() >= base.len(),

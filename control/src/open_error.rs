@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mezusphere_model::host::HostError;
+use mezusphere_model::id::EdgeId;
 use mezusphere_pki::authority::{AuthorityError, IssueError};
 use mezusphere_pki::name::NameError;
 use mezusphere_pki::public::PublicCertificateError;
@@ -67,6 +68,9 @@ pub enum OpenError {
         /// The application name it covers.
         application: String,
     },
+    /// Another process holds the edge that this one was to hold.
+    #[error("the edge {0} of this installation runs in another process now; this one needs an edge with an id of its own, or none")]
+    EdgeTaken(EdgeId),
     /// A key that the first start made is gone.
     #[error("the installation's key {0} is missing from the database")]
     KeyMissing(&'static str),

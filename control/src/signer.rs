@@ -96,7 +96,7 @@ fn usable(
     own && short && now >= signer.identity.not_before() && !signer.renewal(entropy).is_due(now)
 }
 
-async fn kept(tx: &mut ReadTx) -> Result<Option<Signer>, OpenError> {
+pub(crate) async fn kept(tx: &mut ReadTx) -> Result<Option<Signer>, OpenError> {
     let Some(row) = secret::current(tx, secret_name::LEAF).await? else { return Ok(None) };
     // One that cannot be read is replaced: it can be made anew at any time.
     let Ok(kept) = serde_json::from_slice::<Kept>(&row.value) else { return Ok(None) };
@@ -135,6 +135,17 @@ async fn mark(tx: &mut Tx, signer: &Signer) -> Result<(), StoreError> {
 }
 
 impl Shared {
+    /// Takes over what another control node renewed. Every change begins with it: a transaction that is confined to a
+    /// tenant cannot.
+    pub(crate) async fn refresh_signer(&self) -> Result<(), StoreError> {
+        let known = self.signer.load_full();
+        let mark: Option<String> = self.primary.read(async |tx| setting::get(tx, MARK_SETTING).await).await?;
+        if mark.as_ref() != Some(&known.fingerprint) {
+            self.primary.read(async |tx| self.signer(tx).await).await?;
+        }
+        Ok(())
+    }
+
     /// The signer in use, as this transaction sees it: another control node may have renewed it since it was last
     /// looked at, and what the old one signs now would end before the new one is due.
     pub(crate) async fn signer(&self, tx: &mut ReadTx) -> Result<Arc<Signer>, StoreError> {
@@ -149,8 +160,9 @@ impl Shared {
                 self.signer.store(Arc::clone(&newer));
                 Ok(newer)
             }
-            // Nothing that can be read is kept: what this node has is the best there is, and the job makes a new one.
-            None => Ok(known),
+            // A transaction that is confined to a tenant sees no secrets, and one that is signed with what this node has
+            // would end too early.
+            None => Err(StoreError::Unavailable("what signs bundles was renewed just now".to_owned())),
         }
     }
 }

@@ -28,7 +28,8 @@ pub(super) struct Keeper {
     pub(super) door: Door,
 }
 
-/// Puts the [`Caller`] into the request, or refuses it.
+/// Puts the [`Caller`] into the request, or refuses it. Before a change it looks whether bundles are signed with something
+/// newer than this node knows.
 pub(super) async fn authenticate(
     State(keeper): State<Keeper>,
     mut request: Request,
@@ -39,6 +40,9 @@ pub(super) async fn authenticate(
         Door::Local => Who::LocalOperator,
         Door::Console => by_key(&keeper.shared, request.headers()).await?,
     };
+    if !request.method().is_safe() {
+        keeper.shared.refresh_signer().await?;
+    }
     request.extensions_mut().insert(Caller { who, address });
     Ok(next.run(request).await)
 }

@@ -40,13 +40,14 @@ impl From<StoreError> for KeepError {
 impl From<KeepError> for LinkError {
     fn from(why: KeepError) -> Self {
         match &why {
-            KeepError::Unknown(_) => refused("edge.unknown", why),
             KeepError::Evicted(_) => refused("edge.evicted", why),
             KeepError::Address => refused("edge.address", why),
             KeepError::Leaf(LeafError::Issue(_)) => refused("csr.invalid", why),
             KeepError::Write(WriteError::Store(why))
             | KeepError::Leaf(LeafError::Write(WriteError::Store(why))) => away(why),
-            KeepError::Leaf(LeafError::Write(_)) | KeepError::Write(_) => refused("edge.unknown", why),
+            KeepError::Unknown(_) | KeepError::Leaf(LeafError::Write(_)) | KeepError::Write(_) => {
+                refused("edge.unknown", why)
+            }
         }
     }
 }

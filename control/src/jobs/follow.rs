@@ -1,4 +1,5 @@
-//! Following what other control nodes change: whom to trust, within a second, and the installation's keys.
+//! Following what other control nodes change: whom to trust, within a second, what signs bundles, and the installation's
+//! keys.
 //!
 //! The feed's bell only wakes; looking at the database is the truth.
 
@@ -74,6 +75,7 @@ impl Seen {
             .primary
             .read(async |tx| Ok::<_, StoreError>(setting::get::<String>(tx, TRUST_SETTING).await?))
             .await?;
+        shared.refresh_signer().await?;
         if trust != self.trust {
             shared.refresh_trust().await?;
             self.trust = trust;

@@ -193,8 +193,11 @@ impl Shared {
             if self.take_lease(tx, Job::Signer).await?.is_none() {
                 return Ok(None);
             }
-            // Takes over what another one renewed.
-            if self.signer(tx).await?.fingerprint != before.fingerprint {
+            // Takes over what another one renewed. One that cannot be read is replaced.
+            if let Some(kept) = signer::kept(tx).await?
+                && kept.fingerprint != before.fingerprint
+            {
+                self.signer.store(Arc::new(kept));
                 return Ok(None);
             }
             signer::renew_in(tx, &self.config, &self.installation, &self.keys()).await.map(Some)

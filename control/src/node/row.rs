@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use mezusphere_model::document::NodeAddress;
-use mezusphere_model::id::EdgeId;
+use mezusphere_model::id::{ControlId, EdgeId};
 use mezusphere_store::primary::node::{self as nodes, NODES_MAX, NodeId, NodeRow};
 use mezusphere_store::primary::{ReadTx, Tx, warpgate};
 use mezusphere_store::{StoreError, WriteError};
 
-use crate::{ControlConfig, Shared};
+use crate::{ControlConfig, OpenError, Shared};
 
 /// Between two notes that this node is alive.
 pub(crate) const BEAT_EVERY: Duration = Duration::from_secs(10);
@@ -33,7 +33,7 @@ pub(crate) struct NameTaken;
 impl Shared {
     /// Writes down this node and the edge beside it, which start now: neither holds a link or a tunnel yet, whatever was
     /// true when the process ended.
-    pub(crate) async fn write_nodes(&self, tx: &mut Tx) -> Result<(), WriteError> {
+    pub(crate) async fn write_nodes(&self, tx: &mut Tx) -> Result<(), OpenError> {
         let now = tx.now();
         let own = &self.config.node;
         let id = NodeId::Control(own.id);
@@ -55,6 +55,9 @@ impl Shared {
         nodes::control_started(tx, own.id).await?;
         if let (Some(edge), Some(id)) = (&self.config.edge, local_edge(&self.config, self.installation.edge))
         {
+            if is_held_by_another(tx, id, own.id).await? {
+                return Err(OpenError::EdgeTaken(id));
+            }
             let row = NodeRow {
                 id: NodeId::Edge(id),
                 name: numbered_name(tx, &edge.name, NodeId::Edge(id)).await?,
@@ -70,6 +73,15 @@ impl Shared {
         }
         Ok(())
     }
+}
+
+/// Whether another control node that is still there has said that this edge is beside it.
+async fn is_held_by_another(tx: &mut ReadTx, edge: EdgeId, own: ControlId) -> Result<bool, StoreError> {
+    let alive = tx.now().before(AWAY_AFTER);
+    let Some(row) = nodes::get(tx, NodeId::Edge(edge)).await? else { return Ok(false) };
+    let Some(other) = row.connected_to.filter(|other| *other != own) else { return Ok(false) };
+    let other = nodes::get(tx, NodeId::Control(other)).await?;
+    Ok(row.seen_at > alive && other.is_some_and(|other| other.seen_at > alive))
 }
 
 /// The version of the program this is part of.

@@ -44,7 +44,7 @@ async fn two_control_nodes_share_the_installation_and_keep_their_own_names() {
     let (a, b) = (&world.control.shared, &other.shared);
     assert_eq!(a.signer.load().fingerprint, b.signer.load().fingerprint);
     assert_eq!(world.control.roots_pem(), other.roots_pem());
-    let role = |control: &Control| control.node_identity().get().name().role.clone();
+    let role = |control: &Control| control.node_identity().get().name().role;
     assert_eq!(role(&world.control), Role::Control(ControlId::from_bits(1)));
     assert_eq!(role(&other), Role::Control(ControlId::from_bits(2)));
     let listed = world.get("/controls").await.ok();
@@ -188,6 +188,14 @@ async fn an_edge_beside_each_of_two_control_nodes_has_a_name_and_tunnels_of_its_
     let world = World::with(clustered()).await;
     let mut config = second();
     config.edge = clustered().edge;
+    let same = Control::open(
+        config.clone(),
+        world.primary.clone(),
+        sealer(7),
+        world.hand.clock(),
+        world.entropy.clone(),
+    );
+    assert!(matches!(same.await, Err(OpenError::EdgeTaken(_))), "one edge in two processes");
     let own = EdgeId::random(&world.entropy);
     config.edge.as_mut().unwrap().id = Some(own);
     let other = join(&world, config).await;
@@ -203,8 +211,8 @@ async fn an_edge_beside_each_of_two_control_nodes_has_a_name_and_tunnels_of_its_
 async fn a_sign_out_at_one_control_node_is_known_to_the_other() {
     let world = World::with(clustered()).await;
     let other = join(&world, second()).await;
-    let client = super::session::client(&world, "shop").await;
-    let redeemed = super::session::session(&world, &client).await;
+    let client = session::client(&world, "shop").await;
+    let redeemed = session::session(&world, &client).await;
     let token = mezusphere_model::token::Token::parse(&redeemed.token).unwrap();
     let edge = other.link(world.control.edge_id().unwrap());
     let found = edge.find_session(token.clone()).await.unwrap().expect("whichever node is asked");

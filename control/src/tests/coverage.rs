@@ -127,7 +127,7 @@ async fn tenant(world: &World, organization: &str, project: &str) -> Names {
     let account = world.post(&format!("{front}/service-accounts"), json!({ "name": "robot" })).await.ok();
     let body = json!({ "account": "robot", "scopes": ["request"] });
     let key = world.post(&format!("{front}/api-keys"), body).await.ok();
-    let warpgate = super::enroll::warpgate(world, project).await.warpgate.to_string();
+    let warpgate = enroll::warpgate(world, project).await.warpgate.to_string();
     BTreeMap::from([
         ("organization", organization.to_owned()),
         ("project", project.to_owned()),

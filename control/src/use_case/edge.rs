@@ -84,13 +84,12 @@ fn region(text: &str) -> Result<String, Refusal> {
 }
 
 fn life(seconds: Option<u64>) -> Result<Duration, Refusal> {
-    match seconds.unwrap_or(INVITATION_S_DEFAULT) {
-        seconds @ 1..=INVITATION_S_MAX => Ok(Duration::from_secs(seconds)),
-        _ => {
-            let detail = format!("expires_in_s: 1 to {INVITATION_S_MAX} seconds");
-            Err(Refusal::new(&problem::REQUEST_INVALID, detail))
-        }
+    let seconds = seconds.unwrap_or(INVITATION_S_DEFAULT);
+    if !(1..=INVITATION_S_MAX).contains(&seconds) {
+        let detail = format!("expires_in_s: 1 to {INVITATION_S_MAX} seconds");
+        return Err(Refusal::new(&problem::REQUEST_INVALID, detail));
     }
+    Ok(Duration::from_secs(seconds))
 }
 
 /// Whether an edge may be called this: no node is, and nobody else was invited by this name.

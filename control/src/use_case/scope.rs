@@ -1,6 +1,7 @@
 //! Finding tenants' objects by what a caller wrote, as far as the caller's grant reaches, and no further.
 //!
-//! What is out of reach and what does not exist give the same refusal (R22).
+//! What is out of reach and what does not exist give the same refusal (R22). Once the tenant is known the transaction is
+//! confined to it: a second wall, behind the tenant's id in every query.
 
 use mezusphere_model::slug::Slug;
 use mezusphere_store::primary::audit::AuditEntry;
@@ -46,8 +47,22 @@ pub(crate) async fn organization(
     found.filter(reached).ok_or_else(|| not_found("organization", name))
 }
 
-/// The project of this slug or id.
+/// The project of this slug or id. Confines the transaction to it.
 pub(crate) async fn project(tx: &mut ReadTx, grant: &Grant, name: &str) -> Result<ProjectRow, Refusal> {
+    let row = reached(tx, grant, name).await?;
+    tx.confine(row.organization, Some(row.id)).await?;
+    Ok(row)
+}
+
+/// The same for work on its users. Confines the transaction to its organization: a user's sessions and roles are in
+/// every project of the directory.
+pub(crate) async fn people(tx: &mut ReadTx, grant: &Grant, name: &str) -> Result<ProjectRow, Refusal> {
+    let row = reached(tx, grant, name).await?;
+    tx.confine(row.organization, None).await?;
+    Ok(row)
+}
+
+async fn reached(tx: &mut ReadTx, grant: &Grant, name: &str) -> Result<ProjectRow, Refusal> {
     let found = match (name.parse(), Slug::parse(name)) {
         (Ok(id), _) => project::get(tx, id).await?,
         (Err(_), Ok(slug)) => project::find(tx, &slug).await?,

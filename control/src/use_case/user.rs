@@ -49,7 +49,7 @@ pub(crate) async fn list(
     shared
         .primary
         .read(async |tx| {
-            let project = scope::project(tx, &grant, project).await?;
+            let project = scope::people(tx, &grant, project).await?;
             let paged = user::list(tx, project.directory, &PageRequest::from(paging)).await?;
             let mut items = Vec::with_capacity(paged.rows.len());
             for row in paged.rows {
@@ -71,7 +71,7 @@ pub(crate) async fn show(
     shared
         .primary
         .read(async |tx| {
-            let project = scope::project(tx, &grant, project).await?;
+            let project = scope::people(tx, &grant, project).await?;
             let row = scope::user(tx, &project, name).await?;
             view(tx, &project, row).await
         })
@@ -92,7 +92,7 @@ pub(crate) async fn create(
         account::check_name(&name)?;
     }
     // Looked at before the expensive hash: a caller who reaches no such project makes no work.
-    shared.primary.read(async |tx| scope::project(tx, &grant, project).await).await?;
+    shared.primary.read(async |tx| scope::people(tx, &grant, project).await).await?;
     let password = match request.password {
         Some(typed) => Some(hash(shared, typed, vec![email.as_str().to_owned(), name.clone()]).await?),
         None => None,
@@ -100,7 +100,7 @@ pub(crate) async fn create(
     shared
         .primary
         .write(async |tx| {
-            let project = scope::project(tx, &grant, project).await?;
+            let project = scope::people(tx, &grant, project).await?;
             let claims = BTreeMap::new();
             let new = NewUser { directory: project.directory, email, name, claims, password };
             let now = tx.now();
@@ -154,7 +154,7 @@ pub(crate) async fn sign_in_link(
     shared
         .primary
         .write(async |tx| {
-            let project = scope::project(tx, &grant, project).await?;
+            let project = scope::people(tx, &grant, project).await?;
             let row = scope::user(tx, &project, name).await?;
             scope::audit(tx, &grant, &project, "user.sign_in_link", &row.id, serde_json::Value::Null);
             link(tx, shared, &row).await
@@ -182,7 +182,7 @@ pub(crate) async fn set_password(
     let row = shared
         .primary
         .read(async |tx| {
-            let project = scope::project(tx, &grant, project).await?;
+            let project = scope::people(tx, &grant, project).await?;
             scope::user(tx, &project, name).await
         })
         .await?;
@@ -190,7 +190,7 @@ pub(crate) async fn set_password(
     shared
         .primary
         .write(async |tx| {
-            let project = scope::project(tx, &grant, project).await?;
+            let project = scope::people(tx, &grant, project).await?;
             let row = scope::user(tx, &project, name).await?;
             account::set_password(tx, project.directory, row.id, hash).await?;
             scope::audit(tx, &grant, &project, "user.set_password", &row.id, serde_json::Value::Null);
@@ -211,7 +211,7 @@ pub(crate) async fn set_roles(
     shared
         .primary
         .write(async |tx| {
-            let project = scope::project(tx, &grant, project).await?;
+            let project = scope::people(tx, &grant, project).await?;
             let row = scope::user(tx, &project, name).await?;
             give_roles(tx, &project, Subject::User(row.id), &request.roles).await?;
             let detail = serde_json::json!({ "roles": request.roles });
@@ -253,7 +253,7 @@ async fn set_status(
     shared
         .primary
         .write(async |tx| {
-            let project = scope::project(tx, &grant, project).await?;
+            let project = scope::people(tx, &grant, project).await?;
             let mut row = scope::user(tx, &project, name).await?;
             account::set_status(tx, project.directory, row.id, status).await?;
             scope::audit(tx, &grant, &project, action, &row.id, serde_json::Value::Null);
@@ -274,7 +274,7 @@ pub(crate) async fn delete(
     shared
         .primary
         .write(async |tx| {
-            let project = scope::project(tx, &grant, project).await?;
+            let project = scope::people(tx, &grant, project).await?;
             let row = scope::user(tx, &project, name).await?;
             user::delete(tx, project.directory, row.id).await?;
             scope::audit(tx, &grant, &project, "user.delete", &row.id, serde_json::Value::Null);
