@@ -199,7 +199,9 @@ pub trait ControlLink: Send + Sync + 'static {
         let _: Timestamp = at;
         Box::pin(async move {
             for report in held {
-                self.tunnel(report).await?;
+                if self.tunnel(report).await == Err(LinkError::Away) {
+                    return Err(LinkError::Away);
+                }
             }
             Ok(())
         })

@@ -96,6 +96,10 @@ pub(super) async fn serve(
         super::close(connection, code);
         tracing::info!(warpgate = %id, %environment, why = code.name(), "Tunnel ended");
         parts.tunnels.reports().went(serial, control.state(&tunnel, false));
+        if parts.drain.is_draining() {
+            // This edge is about to end, and nobody would tell it later.
+            parts.tunnels.reports().told().await;
+        }
     }
     code
 }
@@ -221,7 +225,7 @@ impl Control<'_> {
             EdgeEvent::ProbeRequested { .. } => {}
             EdgeEvent::Draining { .. } => {
                 if let Some((tunnel, _)) = &self.tunnel {
-                    self.parts.tunnels.leave(tunnel);
+                    self.parts.tunnels.set_aside(tunnel);
                     tracing::info!(warpgate = %tunnel.warpgate, "Warpgate drains");
                 }
             }

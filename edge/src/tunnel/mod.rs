@@ -26,7 +26,7 @@ use crate::listen::drain::Drain;
 use crate::view::View;
 
 pub(crate) use self::registry::{Chosen, NoTunnel, Tunnel};
-pub use self::registry::{REPLACED_MAX, Registry, TUNNELS_MAX, TUNNELS_PER_ENVIRONMENT_MAX};
+pub use self::registry::{FINISHING_MAX, Registry, TUNNELS_MAX, TUNNELS_PER_ENVIRONMENT_MAX};
 
 /// What an acceptor works with.
 pub struct AcceptorParts {

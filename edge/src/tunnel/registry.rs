@@ -19,9 +19,10 @@ pub const TUNNELS_PER_ENVIRONMENT_MAX: usize = 256;
 /// Tunnels of one edge at once.
 pub const TUNNELS_MAX: usize = mezusphere_model::link::TUNNELS_HELD_MAX;
 
-/// Connections of one warpgate that a newer one has replaced and whose exchanges still run. Renewals leave two at most;
-/// beyond this the oldest is closed, because a warpgate that dials on and on must not pile them up.
-pub const REPLACED_MAX: usize = 4;
+/// Connections of one warpgate that get no new exchange (a newer one has replaced them, or the warpgate said that it
+/// drains) and whose exchanges still run. Renewals leave two at most; beyond this the oldest is closed, because a
+/// warpgate that dials on and on must not pile them up.
+pub const FINISHING_MAX: usize = 4;
 
 /// A connection from a warpgate that was welcomed.
 pub(crate) struct Tunnel {
@@ -193,8 +194,8 @@ pub(crate) enum Full {
 pub struct Registry {
     by_environment: DashMap<EnvironmentId, Arc<[Arc<Tunnel>]>>,
     count: AtomicUsize,
-    /// Replaced ones that have not ended yet, oldest first.
-    replaced: DashMap<WarpgateId, Vec<Arc<Tunnel>>>,
+    /// Those that are not chosen any more and have not ended yet, oldest first.
+    finishing: DashMap<WarpgateId, Vec<Arc<Tunnel>>>,
     reports: TunnelReports,
 }
 
@@ -204,7 +205,7 @@ impl Registry {
         Self {
             by_environment: DashMap::new(),
             count: AtomicUsize::new(0),
-            replaced: DashMap::new(),
+            finishing: DashMap::new(),
             reports: TunnelReports::new(),
         }
     }
@@ -243,16 +244,26 @@ impl Registry {
         for old in gone {
             old.close_to_new();
             old.replaced.notify_one();
-            let mut replaced = self.replaced.entry(old.warpgate).or_default();
-            replaced.push(old);
-            if replaced.len() > REPLACED_MAX {
-                replaced.remove(0).crowded_out.notify_one();
-            }
+            self.finish(old);
         }
         Ok(())
     }
 
-    /// Removes a tunnel; nothing happens if it was replaced before.
+    /// Takes no new exchanges for a tunnel; those that run finish.
+    pub(crate) fn set_aside(&self, tunnel: &Arc<Tunnel>) {
+        self.leave(tunnel);
+        self.finish(Arc::clone(tunnel));
+    }
+
+    fn finish(&self, tunnel: Arc<Tunnel>) {
+        let mut finishing = self.finishing.entry(tunnel.warpgate).or_default();
+        finishing.push(tunnel);
+        if finishing.len() > FINISHING_MAX {
+            finishing.remove(0).crowded_out.notify_one();
+        }
+    }
+
+    /// Removes a tunnel; nothing happens if it is gone.
     pub(crate) fn leave(&self, tunnel: &Arc<Tunnel>) {
         tunnel.close_to_new();
         if let Some(mut tunnels) = self.by_environment.get_mut(&tunnel.environment) {
@@ -261,10 +272,10 @@ impl Registry {
             *tunnels = kept.into();
         }
         self.by_environment.remove_if(&tunnel.environment, |_, tunnels| tunnels.is_empty());
-        if let Some(mut replaced) = self.replaced.get_mut(&tunnel.warpgate) {
-            replaced.retain(|other| !Arc::ptr_eq(other, tunnel));
+        if let Some(mut finishing) = self.finishing.get_mut(&tunnel.warpgate) {
+            finishing.retain(|other| !Arc::ptr_eq(other, tunnel));
         }
-        self.replaced.remove_if(&tunnel.warpgate, |_, replaced| replaced.is_empty());
+        self.finishing.remove_if(&tunnel.warpgate, |_, finishing| finishing.is_empty());
     }
 
     /// Chooses the tunnel for an exchange: of two drawn at random, the one with fewer outstanding; never one

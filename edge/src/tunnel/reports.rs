@@ -31,6 +31,9 @@ const ALL_MAX: Duration = Duration::from_mins(1);
 /// After a report that did not get through, the next try comes this much later.
 const RETRY: Duration = Duration::from_secs(2);
 
+/// How long the end of an edge waits for its last reports.
+const LAST_MAX: Duration = Duration::from_secs(2);
+
 /// How often to look whether control was found anew while nothing else happens.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -42,6 +45,8 @@ pub(crate) struct TunnelReports {
     /// Control may not know what is held: everything is told before anything else.
     all_is_due: AtomicBool,
     came: Notify,
+    /// Told whenever nothing waits.
+    quiet: Notify,
 }
 
 #[derive(Default)]
@@ -65,6 +70,7 @@ impl TunnelReports {
             // An edge that has just started holds nothing, whatever is listed for its life before.
             all_is_due: AtomicBool::new(true),
             came: Notify::new(),
+            quiet: Notify::new(),
         }
     }
 
@@ -106,6 +112,11 @@ impl TunnelReports {
         self.waiting.dropped()
     }
 
+    /// Waits until control was told of everything, if it can be told soon.
+    pub(crate) async fn told(&self) {
+        drop(tokio::time::timeout(LAST_MAX, self.quiet.notified()).await);
+    }
+
     /// Under the lock of what is held, so that what waits is never older than it.
     fn put(&self, report: TunnelReport) {
         let dropped = self.waiting.dropped();
@@ -127,6 +138,7 @@ impl TunnelReports {
             match self.send_what_waits(link).await {
                 Ok(true) => {}
                 Ok(false) => {
+                    self.quiet.notify_waiters();
                     drop(tokio::time::timeout(LOOK_EVERY, self.came.notified()).await);
                 }
                 // It may come back as another one, or with what it was told lost.

@@ -7,7 +7,7 @@ use ::http::Method;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use mezusphere_edge::http::Protocol;
-use mezusphere_edge::tunnel::{REPLACED_MAX, TunnelLimits};
+use mezusphere_edge::tunnel::{FINISHING_MAX, TunnelLimits};
 use mezusphere_edge::view::ViewLimits;
 use tokio::sync::{Notify, mpsc};
 use tunnel_proto::codes::CloseCode;
@@ -153,7 +153,7 @@ async fn r23_a_warpgate_that_dials_on_and_on_does_not_pile_up_connections() {
     let mut running = tokio::task::JoinSet::new();
     let mut warpgates = Vec::new();
     // Each of them holds an exchange when the next one comes.
-    for n in 0..=REPLACED_MAX + 1 {
+    for n in 0..=FINISHING_MAX + 1 {
         let hold = |exchange: Exchange| async move {
             let _held = exchange;
             std::future::pending::<()>().await;
@@ -170,7 +170,7 @@ async fn r23_a_warpgate_that_dials_on_and_on_does_not_pile_up_connections() {
         }
         warpgates.push(warpgate);
         let is_open = |n: usize| warpgates[n].connection.close_reason().is_none();
-        assert!((n.saturating_sub(REPLACED_MAX)..=n).all(is_open), "{n}");
+        assert!((n.saturating_sub(FINISHING_MAX)..=n).all(is_open), "{n}");
     }
     assert_eq!(closed(&warpgates[0]).await, CloseCode::Replaced, "the oldest made room");
     let (status, why) = code(running.join_next().await.unwrap().unwrap()).await;

@@ -125,7 +125,7 @@ async fn r12_a_session_that_ended_is_not_brought_back_by_an_answer_that_was_on_i
 }
 
 #[tokio::test]
-async fn r12_a_sign_out_here_outlasts_an_answer_on_its_way_and_a_feed_that_is_late() {
+async fn r12_a_sign_out_here_outlasts_a_feed_that_is_late() {
     let (world, warpgate) = World::with_warpgate(ok).await;
     let (session, principal, cookie) = unknown(&world);
     assert_eq!(world.send(get_as("/customer/x", &cookie)).await.status(), 200);
@@ -148,6 +148,33 @@ async fn r12_a_sign_out_here_outlasts_an_answer_on_its_way_and_a_feed_that_is_la
         world.hand.advance(Duration::from_mins(1));
     }
     assert_eq!(warpgate.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn r12_a_sign_out_here_outlasts_an_answer_that_was_on_its_way() {
+    let (world, warpgate) = World::with_warpgate(ok).await;
+    let (_, _, cookie) = unknown(&world);
+    let holds = Arc::new(Semaphore::new(0));
+    *world.link.holds.lock().unwrap() = Some(Arc::clone(&holds));
+    let signed_out = async {
+        while world.link.looked_up.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        let text = cookie.split_once('=').unwrap().1.split('.').next().unwrap();
+        let form = format!("token={}", form_token(&Token::parse(text).unwrap()));
+        let fields = [
+            ("cookie", cookie.as_str()),
+            ("content-type", "application/x-www-form-urlencoded"),
+            ("sec-fetch-site", "same-origin"),
+        ];
+        let answer = world.send(request(Method::POST, "/.mezu/sign-out", &fields, full(form))).await;
+        assert_eq!((answer.status().as_u16(), world.link.signed_out.lock().unwrap().len()), (200, 1));
+        holds.add_permits(1);
+    };
+    let (answer, ()) = tokio::join!(world.send(get_as("/customer/x", &cookie)), signed_out);
+    assert_eq!(answer.status(), 401);
+    assert_eq!(world.send(get_as("/customer/x", &cookie)).await.status(), 401);
+    assert!(warpgate.seen().is_empty());
 }
 
 #[tokio::test]
