@@ -131,6 +131,9 @@ pub const CERTIFICATE_MARGIN: Duration = Duration::from_secs(2);
 /// Two renewals are at least this far apart, whatever a certificate's dates say.
 pub const RENEWAL_PAUSE_MIN: Duration = Duration::from_secs(1);
 
+/// How long the reason for a tunnel's end may take to arrive after the end of its control stream.
+pub const CLOSE_REASON_WAIT_MAX: Duration = Duration::from_secs(1);
+
 /// How long an edge may take to send the head of an exchange it opened.
 pub const HEAD_MAX: Duration = Duration::from_secs(10);
 

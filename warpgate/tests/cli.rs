@@ -44,13 +44,16 @@ fn signal(child: &Child, name: &str) {
 
 #[test]
 fn wrong_usage_ends_with_two_and_says_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let nowhere = directory.path().join("key");
+    let nowhere = nowhere.to_str().unwrap();
     let rows: [(&[&str], &str); 6] = [
         (&[], "Usage: warpgate <COMMAND>"),
         (&["conect"], "connect"),
         (&["connect", "--keyy", "x"], "--key"),
         (&["connect", "--upstream", "https://127.0.0.1"], "supported: http://HOST:PORT"),
         (&["connect", "--output", "text"], "no connection key was given"),
-        (&["connect", "--output", "text", "--key-file", "/nonexistent"], "there is no such file"),
+        (&["connect", "--output", "text", "--key-file", nowhere], "there is no such file"),
     ];
     for (arguments, says) in rows {
         let (code, out, err) = text(&warpgate(arguments).output().unwrap());

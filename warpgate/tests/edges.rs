@@ -16,7 +16,6 @@ use support::link::Link;
 use support::upstream::{self, OK};
 use support::{Platform, until};
 use tokio::time::{Instant, timeout};
-use tunnel_proto::codes::CloseCode;
 use tunnel_proto::control::{RefusalCode, Refused};
 
 /// Three edges and a warpgate with a tunnel to each.
@@ -246,7 +245,7 @@ async fn a_warpgate_whose_identity_runs_twice_gives_way_and_says_what_to_do() {
     let fleet = Fleet::start().await;
     // What an edge does when a copy of the warpgate connects.
     for tunnel in &fleet.tunnels {
-        tunnel.connection.close(quinn::VarInt::from_u32(CloseCode::Replaced.number()), b"replaced");
+        tunnel.order(Order::GiveWay).await;
     }
     let failed = fleet.agent.event("edge_failed").await;
     assert_eq!(failed["code"], "tunnel.replaced");

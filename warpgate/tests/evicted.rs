@@ -61,6 +61,7 @@ async fn a_warpgate_whose_old_name_was_evicted_goes_on_under_the_one_control_giv
     let platform = Platform::new();
     let other = Edge::start(&platform);
     let scene = Scene::on(Arc::clone(&platform), address).await;
+    other.tunnel(1).await;
     let renamed = WarpgateId::from_bits(0xdef);
     let (control, greetings) =
         (Arc::clone(&platform), [&scene.edge, &other].map(|edge| Arc::clone(&edge.greeting)));

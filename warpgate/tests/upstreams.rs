@@ -57,6 +57,35 @@ async fn an_upstream_that_is_down_is_named_and_nothing_was_started() {
 }
 
 #[tokio::test]
+async fn an_upstream_that_goes_away_is_told_once_and_again_when_it_is_back() {
+    let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = closed.local_addr().unwrap();
+    drop(closed);
+    let scene = Scene::with_upstream(address).await;
+    for _ in 0..3 {
+        assert!(scene.tunnel.get(&head("GET", "/", 1)).await.failure.is_some());
+    }
+    let lost = scene.agent.event("upstream_lost").await;
+    assert_eq!(
+        (lost["upstream"].as_str(), lost["code"].as_str()),
+        (Some("default"), Some("warpgate.upstream_refused"))
+    );
+    let target = format!("http://{address}");
+    assert_eq!(lost["message"], format!("{target}: Connection refused"));
+    let back = tokio::net::TcpListener::bind(address).await.unwrap();
+    let serving = tokio::spawn(async move {
+        let (mut stream, _) = back.accept().await.unwrap();
+        let mut request = [0; 1024];
+        assert!(stream.read(&mut request).await.unwrap() > 0);
+        stream.write_all(OK.as_bytes()).await.unwrap();
+    });
+    assert_eq!(scene.tunnel.get(&head("GET", "/", 1)).await.status.unwrap(), 200);
+    serving.await.unwrap();
+    assert_eq!(scene.agent.event("upstream_back").await["target"], target);
+    assert_eq!(scene.agent.named("upstream_lost").len(), 1);
+}
+
+#[tokio::test]
 async fn r24_a_malicious_upstream_is_malformed_and_reaches_no_client() {
     let many = (0..200).fold(String::new(), |all, n| all + &format!("x-{n}: 1\r\n"));
     let rows: Vec<(&str, Vec<u8>)> = vec![

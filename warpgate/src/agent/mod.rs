@@ -4,11 +4,13 @@
 //! start     identity and first bundle: from the state directory, or by enrollment until it works
 //! upkeep    renewal of the certificate, polling for bundles, closing of idle connections
 //! ready     when "Ready" may be said, and what is said with it
+//! upstreams when requests no longer reach an upstream
 //! ```
 
 mod ready;
 mod start;
 mod upkeep;
+mod upstreams;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -140,11 +142,13 @@ impl Agent {
             announced.store(true, Ordering::Relaxed);
             ready::tell_edge_count(&shared, told).await
         });
+        let mut troubles = std::pin::pin!(upstreams::tell_troubles(&shared));
         let mut signals = self.signals.clone();
         let (mut status, mut doubts) = (shared.status.subscribe(), shared.doubts.changes());
         loop {
             tokio::select! {
                 never = &mut telling => match never {},
+                never = &mut troubles => match never {},
                 failure = &mut upkeep => return self.fail_with(&failure),
                 Ok(()) = status.changed() => {}
                 Ok(()) = doubts.changed() => {}

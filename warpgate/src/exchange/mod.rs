@@ -36,7 +36,7 @@ use tunnel_proto::codes::ResetCode;
 use tunnel_proto::exchange::{Encoder, Event, Failure, FailureCode, RequestHead};
 
 pub(crate) use running::Running;
-pub(crate) use upstream::dial;
+pub(crate) use upstream::{Trouble, Upstream, dial};
 
 use crate::bundle::Bundles;
 use crate::limits::{DRAIN_FLUSH_MAX, HEAD_MAX};
@@ -44,7 +44,6 @@ use crate::upstream::Upstreams;
 use forward::Ended;
 use principal::Principals;
 use stream::{FromEdge, StreamEnd, ToEdge};
-use upstream::Upstream;
 
 /// What every exchange of this process shares.
 pub struct Gate {
@@ -79,6 +78,11 @@ impl Gate {
         for upstream in self.upstreams.values() {
             upstream.sweep();
         }
+    }
+
+    /// Each upstream with its name.
+    pub(crate) fn upstreams(&self) -> impl Iterator<Item = (&Slug, &Arc<Upstream>)> {
+        self.upstreams.iter()
     }
 
     fn upstream(&self, name: &Slug) -> Option<&Arc<Upstream>> {

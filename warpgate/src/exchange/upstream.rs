@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 use tunnel_proto::exchange::{Failure, FailureCode, ResponseHead};
 use tunnel_proto::limits::INFORMATIONAL_MAX;
@@ -29,6 +29,15 @@ use crate::upstream::Target;
 pub(crate) struct Upstream {
     target: Target,
     pool: Pool,
+    /// Why it cannot be reached just now, if it cannot.
+    trouble: watch::Sender<Option<Trouble>>,
+}
+
+/// Why an upstream cannot be reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Trouble {
+    pub(crate) code: FailureCode,
+    pub(crate) detail: String,
 }
 
 /// Informational heads that came and were not passed on yet.
@@ -66,7 +75,7 @@ impl Informational {
 
 impl Upstream {
     pub(crate) fn new(target: Target) -> Self {
-        Self { target, pool: Pool::default() }
+        Self { target, pool: Pool::default(), trouble: watch::Sender::new(None) }
     }
 
     /// Sends the request and waits for the head of the final response.
@@ -127,7 +136,41 @@ impl Upstream {
         self.pool.sweep();
     }
 
+    /// Where it is.
+    pub(crate) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Wakes when it can no longer be reached, and when it can again.
+    pub(crate) fn trouble(&self) -> watch::Receiver<Option<Trouble>> {
+        self.trouble.subscribe()
+    }
+
     async fn connect(&self, within: Duration) -> Result<Lease, Failure> {
+        let opened = self.open(within).await;
+        let trouble = match &opened {
+            Ok(_) => None,
+            Err(failure) => match failure.code {
+                FailureCode::UpstreamRefused
+                | FailureCode::UpstreamUnresolved
+                | FailureCode::UpstreamConnectTimeout => {
+                    Some(Trouble { code: failure.code, detail: failure.detail.clone() })
+                }
+                _ => return opened,
+            },
+        };
+        // The same trouble in other words is no news.
+        self.trouble.send_if_modified(|known| {
+            let is_news = known.is_some() != trouble.is_some();
+            if is_news {
+                *known = trouble;
+            }
+            is_news
+        });
+        opened
+    }
+
+    async fn open(&self, within: Duration) -> Result<Lease, Failure> {
         let unreached = |code, detail: String| Failure { code, detail, started: false };
         let stream = match timeout(within, dial(&self.target)).await {
             Ok(Ok(stream)) => stream,

@@ -50,8 +50,7 @@ impl KeyError {
     pub fn next(&self) -> String {
         match self {
             Self::Missing | Self::Empty(_) => {
-                "create one with: mezusphere api-key create PROJECT; then put it \
-                 in a file and pass --key-file FILE, or in the variable WARPGATE_KEY"
+                "ask the operator for one (mezusphere api-key create PROJECT), then: warpgate connect --key-file FILE"
                     .to_owned()
             }
             Self::Unreadable(path, _) => {
@@ -65,7 +64,8 @@ impl KeyError {
             }
             Self::Bad { why: ConnectionKeyError::TooNew(_), .. } => "update warpgate".to_owned(),
             Self::Bad { .. } | Self::TooLong(_) => {
-                "copy the connection key again, whole; it is one line that starts with mzw_".to_owned()
+                "a connection key is one line that starts with mzw_; ask the operator for a new one if this one is lost"
+                    .to_owned()
             }
         }
     }

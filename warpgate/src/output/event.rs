@@ -156,6 +156,26 @@ pub enum Event {
         /// How long the probe took from the edge and back, in microseconds.
         round_trip_us: u64,
     },
+    /// A request did not reach an upstream: nothing listens there, or its name does not resolve.
+    UpstreamLost {
+        /// Its name.
+        upstream: String,
+        /// Where it is.
+        target: String,
+        /// A stable code; the error page shows it too.
+        code: &'static str,
+        /// A sentence.
+        message: String,
+        /// It was lost this often since that was last told.
+        repeats: u32,
+    },
+    /// Requests reach it again.
+    UpstreamBack {
+        /// Its name.
+        upstream: String,
+        /// Where it is.
+        target: String,
+    },
     /// How many edges have a tunnel has changed since it was last told.
     Edges {
         /// Edges with a tunnel.

@@ -36,6 +36,8 @@ pub(super) fn render(event: &Event, style: Style) -> String {
                 None => "key stays in memory".to_owned(),
             };
             let (valid, renews) = (seconds(*valid_s), seconds(*renews_s));
+            // The whole name is in the log and the JSON; its last part tells this warpgate from others.
+            let name = name.rsplit('/').next().unwrap_or(name);
             good(style, "certificate", &format!("{name} · valid {valid} · renews in {renews} · {kept}"))
         }
         Event::Renewed { valid_s, renews_s } => {
@@ -61,7 +63,7 @@ pub(super) fn render(event: &Event, style: Style) -> String {
         Event::EdgeFailed { name, code, message, next, retry_ms, repeats, .. } => {
             let again = match retry_ms {
                 Some(0) => "trying again".to_owned(),
-                Some(wait) => format!("next try in {}", brief(Duration::from_millis(*wait))),
+                Some(wait) => next_try(*wait),
                 None => "left alone until the environment or the certificate changes".to_owned(),
             };
             let text = format!("{message} ({code}); {again}{}", more(*repeats));
@@ -69,8 +71,7 @@ pub(super) fn render(event: &Event, style: Style) -> String {
         }
         Event::EdgeLeft { name, message, .. } => bad(style, &format!("edge {}", clean(name)), message),
         Event::ControlFailed { message, code, next, retry_ms, repeats, .. } => {
-            let wait = brief(Duration::from_millis(*retry_ms));
-            let text = format!("{message} ({code}); next try in {wait}{}", more(*repeats));
+            let text = format!("{message} ({code}); {}{}", next_try(*retry_ms), more(*repeats));
             bad(style, "control plane", &text) + &next_step(next)
         }
         Event::Routes { revision, routes } => {
@@ -89,16 +90,20 @@ pub(super) fn render(event: &Event, style: Style) -> String {
             format!("Routes changed (bundle v{revision}): {}\n", parts.join("; "))
         }
         Event::Ready { edges, edges_total, routes, upstreams_down, .. } => {
-            let down = match upstreams_down {
-                0 => String::new(),
-                1 => " (1 upstream down)".to_owned(),
-                n => format!(" ({n} upstreams down)"),
-            };
             format!(
                 "Ready: {edges} of {edges_total} {}, {routes} {}{down}.   Ctrl+C drains (30 s), twice stops now\n",
                 plural(*edges_total, "edge"),
                 plural(*routes, "route"),
+                down = down(*upstreams_down),
             )
+        }
+        Event::UpstreamLost { upstream, message, code, repeats, .. } => {
+            let text = format!("{message} ({code}): requests get an error page{}", more(*repeats));
+            bad(style, &format!("upstream {}", clean(upstream)), &text)
+                + &next_step("start what listens there, or correct --upstream")
+        }
+        Event::UpstreamBack { upstream, target } => {
+            good(style, &format!("upstream {}", clean(upstream)), &format!("{target} is reached again"))
         }
         Event::Edges { connected, total } => edges(style, *connected, *total),
         Event::Draining { exchanges: 0, .. } => "Stopping: nothing is running.\n".to_owned(),
@@ -148,6 +153,17 @@ fn bad(style: Style, label: &str, text: &str) -> String {
 
 fn line(mark: &str, label: &str, text: &str) -> String {
     format!("{mark} {label:<LABEL_WIDTH$} {}\n", clean(text))
+}
+
+fn next_try(wait_ms: u64) -> String {
+    format!("next try in {}", brief(Duration::from_millis(wait_ms)))
+}
+
+fn down(upstreams: usize) -> String {
+    match upstreams {
+        0 => String::new(),
+        n => format!(" ({n} {} down)", plural(n, "upstream")),
+    }
 }
 
 fn edges(style: Style, connected: usize, total: usize) -> String {
@@ -264,7 +280,7 @@ mod tests {
                 clock_skew_ms: -240,
             },
             Event::Certificate {
-                name: "spiffe://mezu/x".into(),
+                name: "spiffe://mezu/project/prj_1/env/env_1/warpgate/wgt_1".into(),
                 valid_s: 86_400,
                 renews_s: 43_300,
                 kept_in: None,
@@ -297,7 +313,7 @@ mod tests {
         let expected = "\
 warpgate 0.1.0  linux/x86_64  (web-01)
 ✓ control plane   connect.mezu.localhost:8443  quic  12 ms  clock skew -0.2 s
-✓ certificate     spiffe://mezu/x · valid 24 h · renews in 12 h · key stays in memory
+✓ certificate     wgt_1 · valid 24 h · renews in 12 h · key stays in memory
 ✓ edge fra-1      quic 203.0.113.7:443  18 ms  connected
 Routes (bundle v42)
   https://shop.example/api/*   → default http://127.0.0.1:8080           auth required · role=customer   up: 200 (4 ms)

@@ -16,13 +16,13 @@ use quinn::{ClientConfig, Connection, VarInt};
 use rustls_pki_types::CertificateDer;
 use tokio::time::{sleep, timeout};
 use tunnel_proto::codes::CloseCode;
-use tunnel_proto::control::{Hello, VERSIONS, WarpgateEvent, Welcome};
+use tunnel_proto::control::{Hello, SessionEnd, VERSIONS, WarpgateEvent, Welcome};
 
 use super::Shared;
 use super::control::Control;
 use super::endpoint::transport;
 use super::failure::Failure;
-use crate::limits::{DIAL_MAX, DIAL_SILENCE_MAX, DIAL_STAGGER};
+use crate::limits::{CLOSE_REASON_WAIT_MAX, DIAL_MAX, DIAL_SILENCE_MAX, DIAL_STAGGER};
 use crate::resolve::resolve;
 
 /// A tunnel that an edge has welcomed.
@@ -60,16 +60,16 @@ pub(super) async fn dial(shared: &Shared, edge: &EdgeAddress) -> Result<Tunnel, 
             }
         })
         .collect();
-    let mut told = Failure::no_answer();
+    let mut told = None;
     while let Some(attempt) = attempts.next().await {
         match attempt {
             // The other attempts are dropped with this, and their connections closed.
             Ok(connection) => return greet(shared, edge, connection, (own_end, instance)).await,
-            Err(failure) if told == Failure::no_answer() => told = failure, // an answer tells more than silence
-            Err(_) => {}
+            // An answer tells more than silence.
+            Err(failure) => told = told.or(failure),
         }
     }
-    Err(told)
+    Err(told.unwrap_or_else(|| Failure::no_answer(edge)))
 }
 
 fn client_config(shared: &Shared, edge: &EdgeAddress) -> Result<ClientConfig, Failure> {
@@ -82,16 +82,21 @@ fn client_config(shared: &Shared, edge: &EdgeAddress) -> Result<ClientConfig, Fa
     Ok(config)
 }
 
-async fn connect(shared: &Shared, config: &ClientConfig, address: SocketAddr) -> Result<Connection, Failure> {
+/// The handshake; `None` if nobody answers.
+async fn connect(
+    shared: &Shared,
+    config: &ClientConfig,
+    address: SocketAddr,
+) -> Result<Connection, Option<Failure>> {
     let mut connecting = shared
         .network
         .endpoint
         .connect_with(config.clone(), address, EDGE_DNS_NAME)
-        .map_err(|why| Failure::not_dialled(&why))?;
+        .map_err(|why| Some(Failure::not_dialled(&why)))?;
     // Silence ends the attempt soon; whoever answers gets the time that a slow link needs.
     let answered = timeout(DIAL_SILENCE_MAX, connecting.handshake_data()).await.map(|data| data.map(drop));
-    answered.map_err(|_| Failure::no_answer())?.map_err(|why| Failure::of_dial(&why))?;
-    let connected = timeout(DIAL_MAX, connecting).await.map_err(|_| Failure::no_answer())?;
+    answered.map_err(|_| None)?.map_err(|why| Failure::of_dial(&why))?;
+    let connected = timeout(DIAL_MAX, connecting).await.map_err(|_| None)?;
     connected.map_err(|why| Failure::of_dial(&why))
 }
 
@@ -110,9 +115,9 @@ async fn greet(
         match control.next().await {
             WarpgateEvent::Welcomed(welcome) => break welcome,
             WarpgateEvent::Ended(end) => {
-                let reason = connection.close_reason();
+                let failure = why_ended(&connection, &end).await;
                 connection.close(VarInt::from_u32(end.close_code().number()), b"");
-                return Err(Failure::of_session(&end, reason.as_ref()));
+                return Err(failure);
             }
             WarpgateEvent::Bundle(_) | WarpgateEvent::ProbeDone { .. } | WarpgateEvent::Draining { .. } => {}
         }
@@ -123,6 +128,16 @@ async fn greet(
     }
     let ends_at = own_end.min(peer.not_after);
     Ok(Tunnel { connection, control, welcome, ends_at, chain, edge: edge.clone() })
+}
+
+/// Why a control session ended. An edge that has nothing more to say ends the stream first, and says why when it
+/// closes the connection a moment later.
+pub(super) async fn why_ended(connection: &Connection, end: &SessionEnd) -> Failure {
+    if *end == SessionEnd::Left {
+        // Without a reason in time, that it left is all there is to tell.
+        drop(timeout(CLOSE_REASON_WAIT_MAX, connection.closed()).await);
+    }
+    Failure::of_session(end, connection.close_reason().as_ref())
 }
 
 fn hello(shared: &Shared, instance: WarpgateId) -> Hello {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mezusphere_model::bundle::EdgeAddress;
 use mezusphere_pki::PeerError;
 use mezusphere_pki::alert::{Sentence, alert_of_quic_error, own_error_sentence, peer_error_sentence};
 use quinn::{ConnectError, ConnectionError};
@@ -56,9 +57,9 @@ impl Failure {
         Self::new("tunnel.tls_setup", why.to_string(), "")
     }
 
-    /// The handshake failed.
-    pub(super) fn of_dial(error: &ConnectionError) -> Self {
-        if *error == ConnectionError::TimedOut { Self::no_answer() } else { Self::from(error) }
+    /// The handshake failed; `None` if nobody answered.
+    pub(super) fn of_dial(error: &ConnectionError) -> Option<Self> {
+        (*error != ConnectionError::TimedOut).then(|| Self::from(error))
     }
 
     /// The control session ended, and perhaps its connection before it. The stream breaks with the connection,
@@ -70,9 +71,11 @@ impl Failure {
         }
     }
 
-    pub(super) fn no_answer() -> Self {
-        let message = format!("no answer over UDP within {} s", DIAL_SILENCE_MAX.as_secs());
-        Self::new("tunnel.no_answer", message, "check that UDP to this address and port is allowed here")
+    pub(super) fn no_answer(edge: &EdgeAddress) -> Self {
+        let (host, port) = (&edge.host, edge.port);
+        let message =
+            format!("no answer from {host}:{port} over UDP within {} s", DIAL_SILENCE_MAX.as_secs());
+        Self::new("tunnel.no_answer", message, "check that the edge runs, and that UDP to it is allowed here")
     }
 
     pub(super) fn other_edge() -> Self {

@@ -14,7 +14,7 @@ use tunnel_proto::control::{SessionEnd, WarpgateEvent};
 use tunnel_proto::limits::EXCHANGES_MAX;
 
 use super::Shared;
-use super::dial::Tunnel;
+use super::dial::{Tunnel, why_ended};
 use super::failure::Failure;
 use crate::exchange::{self, Gate, TunnelExchanges};
 use crate::limits::{
@@ -150,7 +150,7 @@ impl State {
             tokio::select! {
                 event = self.tunnel.control.next(), if !self.alone => {
                     if let Some(end) = self.on_event(event, notices) {
-                        return end;
+                        return (end.close_code(), why_ended(&connection, &end).await);
                     }
                 }
                 Some(slot) = acknowledged.recv() => {
@@ -180,11 +180,7 @@ impl State {
         }
     }
 
-    fn on_event(
-        &mut self,
-        event: WarpgateEvent,
-        notices: &mpsc::Sender<Notice>,
-    ) -> Option<(CloseCode, Failure)> {
+    fn on_event(&mut self, event: WarpgateEvent, notices: &mpsc::Sender<Notice>) -> Option<SessionEnd> {
         match event {
             WarpgateEvent::Bundle(signed) => self.shared.take_bundle(signed),
             WarpgateEvent::ProbeDone { nonce, rtt } if nonce == self.probe.nonce && !self.probe.done => {
@@ -201,10 +197,7 @@ impl State {
             {
                 self.alone = true;
             }
-            WarpgateEvent::Ended(end) => {
-                let connection = self.tunnel.connection.close_reason();
-                return Some((end.close_code(), Failure::of_session(&end, connection.as_ref())));
-            }
+            WarpgateEvent::Ended(end) => return Some(end),
             WarpgateEvent::Welcomed(_) | WarpgateEvent::ProbeDone { .. } => {}
         }
         None

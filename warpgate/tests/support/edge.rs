@@ -14,7 +14,7 @@ use mezusphere_pki::{CurrentIdentity, Role};
 use quinn::VarInt;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
-use tunnel_proto::codes::ResetCode;
+use tunnel_proto::codes::{CloseCode, ResetCode};
 use tunnel_proto::control::{EdgeEvent, EdgeSession, Hello, Refused, SessionLimits};
 use tunnel_proto::exchange::{
     Decoder, Encoder, Event, Failure, IdentityRef, RequestHead, ResponseHead, Scheme,
@@ -55,6 +55,8 @@ pub enum Order {
     Bundle(SignedBundle),
     Drain(Duration),
     Refuse(Refused),
+    /// Ends the control stream, then closes the connection because a newer one took its place.
+    GiveWay,
     /// Reads and writes nothing more on the control stream.
     Mute,
 }
@@ -241,6 +243,12 @@ async fn drive(
                 Order::Bundle(bundle) => session.send_bundle(bundle),
                 Order::Drain(grace) => session.drain(Instant::now().into_std(), grace),
                 Order::Refuse(refused) => session.refuse(refused),
+                Order::GiveWay => {
+                    drop(send.finish());
+                    drop(tokio::time::timeout(Duration::from_millis(200), send.stopped()).await);
+                    connection.close(VarInt::from_u32(CloseCode::Replaced.number()), b"replaced");
+                    return;
+                }
                 Order::Mute => {
                     connection.closed().await;
                     return;
