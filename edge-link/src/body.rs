@@ -185,8 +185,8 @@ mod tests {
 
     #[tokio::test]
     async fn r23_a_bomb_is_an_error_at_its_bound() {
-        let bomb = deflated(&vec![b'a'; 50 * 1024 * 1024]).await;
-        assert!(bomb.len() < 400 * 1024, "{}", bomb.len());
+        let bomb = deflated(&vec![b'a'; 4 * 1024 * 1024]).await;
+        assert!(bomb.len() < 40 * 1024, "{}", bomb.len());
         let end = inflate(&bomb, 100_000).await;
         assert!(matches!(end, Err(BodyError::TooLong(100_000))), "{end:?}");
     }

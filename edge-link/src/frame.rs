@@ -61,6 +61,8 @@ pub(crate) fn place(why: &serde_json::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[tokio::test]
@@ -77,5 +79,14 @@ mod tests {
         assert!(matches!(write(&mut Vec::new(), &"abc", 4).await, Err(FrameError::TooLong(5))));
         let other = read::<_, u32>(&mut framed.as_slice(), 100).await;
         assert!(matches!(other, Err(FrameError::Malformed(_))), "{other:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn r24_no_octets_make_the_reader_panic(octets in prop::collection::vec(any::<u8>(), 0..200)) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let read = runtime.block_on(read::<_, serde_json::Value>(&mut octets.as_slice(), 1000));
+            prop_assert!(read.is_err() || octets.len() > 4);
+        }
     }
 }

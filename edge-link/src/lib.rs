@@ -40,9 +40,12 @@
 //! | `/v1/assertion` | `{"session"` or `"api_key", "environment"}` | `IssuedAssertion` | |
 //! | `/v1/denials` | `{"batch": [DenialCount]}` | `{}` | 1000; z; asked once |
 //! | `/v1/tunnel` | `TunnelReport`; its `edge` is overwritten | `{}` | |
-//! | `/v1/node/certify` | `{"csr_der"}` | `{"chain_der": [leaf first]}` | 4 KiB |
+//! | `/v1/node/certify` | `{"csr_der"}` | `{"chain_der": [leaf first]}` | 4 KiB; asked once |
 //! | `/v1/node/about` | `AboutEdge` | `{}` | |
 //! | `/v1/connect` | `{"message", "from"}` | `{"message"}` | 2 MiB; asked once |
+//!
+//! Where nothing is said, a question has at most 64 KiB, an answer 3 MiB; a question waits 5 s for its answer at the edge
+//! (batches, `certify` and `connect` 10 s), and 10 s at control. All bounds: [`limits`].
 //!
 //! `z`: bodies above 1 KiB travel with `content-encoding: deflate` (zlib, RFC 1950), and inflate to the same bounds. The
 //! others never do, nor does the platform's partition: what a stranger may choose and a secret must not meet in one

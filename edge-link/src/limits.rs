@@ -2,8 +2,14 @@
 
 use std::time::Duration;
 
-/// Longest question, in octets, as sent and inflated: a connect message of 2 MiB in base64, and its frame.
-pub const QUESTION_LEN_MAX: usize = 3 * 1024 * 1024;
+/// Longest question about one client or node, in octets: a tunnel with 256 upstreams, or a certificate request.
+pub const QUESTION_LEN_MAX: usize = 64 * 1024;
+
+/// Longest report, in octets, as sent and inflated: 1000 entries of 500 octets, and room.
+pub const REPORT_LEN_MAX: usize = 1024 * 1024;
+
+/// Longest connect question, in octets: a message of 2 MiB in base64, and its frame.
+pub const CONNECT_QUESTION_LEN_MAX: usize = 3 * 1024 * 1024;
 
 /// Longest answer to a question about one client or node, in octets: a connect message in base64 again.
 pub const ANSWER_LEN_MAX: usize = 3 * 1024 * 1024;
@@ -67,6 +73,8 @@ pub struct NodeLimits {
     pub splices_per_edge: usize,
     /// Questions of one link at once (HTTP/2 streams).
     pub streams_per_link: u32,
+    /// Reports and connect messages of one link that are in memory at once; more wait.
+    pub long_questions_per_link: usize,
     /// Questions of all links at once; more are answered `busy`.
     pub questions: usize,
     /// For the body of a question to come.
@@ -99,6 +107,7 @@ impl Default for NodeLimits {
             links_per_edge: 4,
             splices_per_edge: 2048,
             streams_per_link: 128,
+            long_questions_per_link: 8,
             questions: 1024,
             question: Duration::from_secs(10),
             answer: Duration::from_secs(10),

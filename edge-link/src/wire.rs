@@ -13,7 +13,10 @@ use mezusphere_store::feed::{Cursor, Digest, Entry, Epoch, Filed};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use crate::limits::{ANSWER_LEN_MAX, BATCH_LEN_MAX, HEADS_LEN_MAX, LinkLimits};
+use crate::limits::{
+    ANSWER_LEN_MAX, BATCH_LEN_MAX, CONNECT_QUESTION_LEN_MAX, HEADS_LEN_MAX, LinkLimits, QUESTION_LEN_MAX,
+    REPORT_LEN_MAX,
+};
 
 /// The one type of content.
 pub(crate) const JSON: &str = "application/json";
@@ -97,6 +100,20 @@ impl Endpoint {
     /// Whether the question may travel deflated.
     pub(crate) const fn deflates_question(self) -> bool {
         matches!(self, Self::Applied | Self::Activity | Self::Denials)
+    }
+
+    /// Longest question, in octets, inflated. What is small by nature gets little, because many are read at once.
+    pub(crate) const fn question_len_max(self) -> usize {
+        match self {
+            Self::Connect => CONNECT_QUESTION_LEN_MAX,
+            Self::Applied | Self::Activity | Self::Denials => REPORT_LEN_MAX,
+            _ => QUESTION_LEN_MAX,
+        }
+    }
+
+    /// Whether the question may be so long that few are read at once.
+    pub(crate) const fn is_long_question(self) -> bool {
+        self.question_len_max() > QUESTION_LEN_MAX
     }
 
     /// Longest answer, in octets, inflated.

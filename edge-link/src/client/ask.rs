@@ -74,9 +74,9 @@ impl Shared {
             let line = self.line(deadline).await?;
             let exchanged = timeout_at(deadline, exchange(&line, endpoint, question.clone(), self)).await;
             let why = match exchanged {
-                Ok(Ok((status, answer))) => return interpret(&line, status, &answer),
+                Ok(Ok((status, answer))) => return self.interpret(&line, status, &answer),
                 Ok(Err(Broken::Nonsense(what))) => {
-                    line.complain(&what);
+                    self.complain(&line, &what);
                     return Err(AskError::Nonsense(what));
                 }
                 Ok(Err(Broken::Unread(why))) => {
@@ -91,7 +91,7 @@ impl Shared {
                     why
                 }
                 Err(_) => {
-                    line.complain("questions were not answered in time");
+                    self.complain(&line, "questions were not answered in time");
                     return Err(AskError::Away("no answer came in time".to_owned()));
                 }
             };
@@ -114,7 +114,7 @@ impl Shared {
     {
         let question = encode(endpoint, question).await?;
         match exchange(line, endpoint, question, self).await {
-            Ok((status, answer)) => interpret(line, status, &answer),
+            Ok((status, answer)) => self.interpret(line, status, &answer),
             Err(Broken::Unread(why) | Broken::Perhaps(why)) => Err(AskError::Away(why)),
             Err(Broken::Nonsense(what)) => Err(AskError::Nonsense(what)),
         }
@@ -138,7 +138,7 @@ impl Shared {
         }
         let problem =
             body::read(&mut answer, kind.unwrap_or_default(), Endpoint::Wake.answer_len_max()).await;
-        interpret::<Nothing>(line, status, &problem.unwrap_or_default())?;
+        self.interpret::<Nothing>(line, status, &problem.unwrap_or_default())?;
         Err(AskError::Nonsense(format!("status {status}")))
     }
 
@@ -165,6 +165,48 @@ impl Shared {
                 Ok(Err(_)) => return Err(AskError::Away("the link was stopped".to_owned())),
                 Err(_) => return Err(AskError::Away("no control node answers".to_owned())),
             }
+        }
+    }
+
+    /// An answer made no sense, or control says it is away: after a few of them another control node is tried, if
+    /// there is one. A new connection to the same one would change nothing.
+    fn complain(&self, line: &Line, what: &str) {
+        if self.controls.borrow().iter().any(|control| *control != line.control) {
+            line.complain(what);
+        }
+    }
+
+    /// What an answer means.
+    fn interpret<A: DeserializeOwned>(
+        &self,
+        line: &Line,
+        status: StatusCode,
+        answer: &[u8],
+    ) -> Result<A, AskError> {
+        let nonsense = |what: String| {
+            self.complain(line, &what);
+            AskError::Nonsense(what)
+        };
+        if status == StatusCode::OK {
+            let answer = body::decode(answer).map_err(|why| nonsense(why.to_string()))?;
+            line.praise();
+            return Ok(answer);
+        }
+        let problem: Problem =
+            body::decode(answer).map_err(|why| nonsense(format!("status {status}: {why}")))?;
+        // Words of the other end, for a log: bounded, and without control characters.
+        let message: String = problem.message.chars().filter(|c| !c.is_control()).take(500).collect();
+        match problem.error {
+            Word::Away | Word::Busy => {
+                self.complain(line, "the control node says it is away");
+                Err(AskError::Away(message))
+            }
+            Word::Damaged => Err(AskError::Damaged(message)),
+            Word::Refused => {
+                line.praise();
+                Err(AskError::Refused(message))
+            }
+            Word::Malformed | Word::Unknown => Err(AskError::Refused(message)),
         }
     }
 }
@@ -227,32 +269,4 @@ fn broken(why: &h2::Error) -> Broken {
     let is_leaving = why.is_go_away() && why.is_remote() && why.reason() == Some(Reason::NO_ERROR);
     let text = why.to_string();
     if is_refused || is_leaving { Broken::Unread(text) } else { Broken::Perhaps(text) }
-}
-
-/// What an answer means.
-fn interpret<A: DeserializeOwned>(line: &Line, status: StatusCode, answer: &[u8]) -> Result<A, AskError> {
-    let nonsense = |what: String| {
-        line.complain(&what);
-        AskError::Nonsense(what)
-    };
-    if status == StatusCode::OK {
-        let answer = body::decode(answer).map_err(|why| nonsense(why.to_string()))?;
-        line.praise();
-        return Ok(answer);
-    }
-    let problem: Problem = body::decode(answer).map_err(|why| nonsense(format!("status {status}: {why}")))?;
-    // Words of the other end, for a log: bounded, and without control characters.
-    let message: String = problem.message.chars().filter(|c| !c.is_control()).take(500).collect();
-    match problem.error {
-        Word::Away | Word::Busy => {
-            line.complain("the control node says it is away");
-            Err(AskError::Away(message))
-        }
-        Word::Damaged => Err(AskError::Damaged(message)),
-        Word::Refused => {
-            line.praise();
-            Err(AskError::Refused(message))
-        }
-        Word::Malformed | Word::Unknown => Err(AskError::Refused(message)),
-    }
 }

@@ -38,7 +38,7 @@ const RENEW_AGAIN: Duration = Duration::from_secs(2);
 
 /// What questions and the keeper share.
 pub(super) struct Shared {
-    controls: watch::Receiver<Vec<NodeAddress>>,
+    pub(super) controls: watch::Receiver<Vec<NodeAddress>>,
     identity: CurrentIdentity,
     trust: CurrentTrust,
     pub(super) clock: Clock,

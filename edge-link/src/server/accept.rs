@@ -75,9 +75,12 @@ impl Accept {
                 accepted = listener.accept() => match accepted {
                     Ok((stream, remote)) => {
                         back_off = BACK_OFF_MIN;
-                        let place = self.admission.enter(remote.ip());
-                        let Some(place) = place.filter(|_| connections.len() < self.limits.connections) else {
-                            debug!(%remote, "A connection to the node port was turned away: there are too many");
+                        if connections.len() >= self.limits.connections {
+                            self.admission.turn_away();
+                            continue;
+                        }
+                        let Some(place) = self.admission.enter(remote.ip()) else {
+                            debug!(%remote, "A stranger on the node port was turned away: there are too many");
                             continue;
                         };
                         let (port, stop) = (Arc::clone(&self), stop.clone());

@@ -28,9 +28,7 @@ use super::accept::Accept;
 use super::answer::{Asker, wake_line};
 use super::reply::Failure;
 use crate::body::{self, BodyError, Encoded, End, SendError};
-use crate::limits::{
-    CONNECTION_WINDOW, FIELDS_LEN_MAX, QUESTION_LEN_MAX, SEND_BUFFER_LEN_MAX, STREAM_WINDOW,
-};
+use crate::limits::{CONNECTION_WINDOW, FIELDS_LEN_MAX, SEND_BUFFER_LEN_MAX, STREAM_WINDOW};
 use crate::wire::{DEFLATE, Endpoint, JSON, WakeLine, Word};
 
 /// Batches a link holds in memory at a time.
@@ -41,6 +39,8 @@ struct Link<'a> {
     port: &'a Accept,
     asker: Asker,
     batches: Semaphore,
+    /// Reports and connect messages in memory.
+    long_questions: Semaphore,
     /// The wake ends when the port leaves, so that the edge looks for another control node.
     stop: CancellationToken,
 }
@@ -61,7 +61,13 @@ pub(super) async fn serve(port: &Accept, io: TlsStream<TcpStream>, edge: EdgeId,
         Err(_) => return debug!(%edge, "A link sent no preface in time"),
     };
     let asker = Asker { edge, link: port.edges.link(edge), feed: port.edges.feed(edge) };
-    let link = Link { port, asker, batches: Semaphore::new(BATCHES), stop: stop.clone() };
+    let link = Link {
+        port,
+        asker,
+        batches: Semaphore::new(BATCHES),
+        long_questions: Semaphore::new(limits.long_questions_per_link),
+        stop: stop.clone(),
+    };
     let mut alive = pin!(link.alive(connection.ping_pong()));
     let mut questions = FuturesUnordered::new();
     let mut is_leaving = false;
@@ -161,9 +167,15 @@ impl Link<'_> {
         };
         let is_deflated = body::is_deflated(&head.headers)?;
         let limits = &self.port.limits;
-        let question = timeout(limits.question, body::read(&mut body, is_deflated, QUESTION_LEN_MAX)).await;
-        let question =
-            question.map_err(|_| Failure::new(Word::Malformed, "the question came too slowly"))??;
+        let read = async {
+            // Kept until control has answered: so long is the question in memory.
+            let place =
+                if endpoint.is_long_question() { self.long_questions.acquire().await.ok() } else { None };
+            let question = body::read(&mut body, is_deflated, endpoint.question_len_max()).await?;
+            Ok::<_, BodyError>((question, place))
+        };
+        let slow = |_| Failure::new(Word::Away, "the question came too slowly, or there were too many");
+        let (question, _place) = timeout(limits.question, read).await.map_err(slow)??;
         let answer = async {
             let batch = if endpoint.is_batch() { self.batches.acquire().await.ok() } else { None };
             Ok((self.asker.answer(endpoint, &question).await?, batch))

@@ -23,7 +23,7 @@ async fn r20_an_evicted_edge_loses_link_and_splices_within_a_second_and_hears_wh
     let mut kept = other.link.splice(client, local).await.unwrap();
 
     let begun = Instant::now();
-    node.trust.replace(world.trust(&[Role::Edge(evicted.edge)]));
+    node.trust.replace(world.trust(&[Role::Edge(evicted.id)]));
     let state = evicted.until(|state| matches!(state, LinkState::Away(why) if why.code == EVICTED)).await;
     let mut rest = Vec::new();
     drop(within(splice.read_to_end(&mut rest)).await);
@@ -42,7 +42,7 @@ async fn r20_an_evicted_edge_loses_link_and_splices_within_a_second_and_hears_wh
     let mut echo = [0; 10];
     within(kept.read_exact(&mut echo)).await.unwrap();
     assert_eq!(&echo, b"STILL HERE");
-    assert_eq!(node.port.connected().iter().map(|edge| edge.edge).collect::<Vec<_>>(), [other.edge]);
+    assert_eq!(node.port.connected().iter().map(|edge| edge.edge).collect::<Vec<_>>(), [other.id]);
 }
 
 #[tokio::test]
@@ -51,7 +51,7 @@ async fn an_edge_that_is_let_in_again_comes_back_by_itself() {
     let node = world.control().await;
     let edge = world.link(&[node.at()]);
     edge.connected().await;
-    node.trust.replace(world.trust(&[Role::Edge(edge.edge)]));
+    node.trust.replace(world.trust(&[Role::Edge(edge.id)]));
     edge.until(|state| matches!(state, LinkState::Away(_))).await;
     node.trust.replace(world.trust(&[]));
     edge.connected().await;

@@ -10,6 +10,7 @@ mod join;
 mod limits;
 mod nonsense;
 mod renewal;
+mod rogue;
 mod roles;
 mod round_trip;
 mod shutdown;

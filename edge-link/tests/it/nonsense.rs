@@ -157,8 +157,9 @@ async fn r23_a_body_without_end_ends_at_its_bound() {
 async fn r23_a_bomb_is_an_error() {
     let world = World::new();
     let mut bomb = ZlibEncoder::new(Vec::new(), Compression::best());
-    for _ in 0..100 {
-        std::io::Write::write_all(&mut bomb, &[b' '; 1024 * 1024]).unwrap();
+    let blank = vec![b' '; 1024 * 1024];
+    for _ in 0..10 {
+        std::io::Write::write_all(&mut bomb, &blank).unwrap();
     }
     let bomb = bomb.finish().unwrap();
     assert!(bomb.len() < BATCH_LEN_MAX / 10);
@@ -186,4 +187,28 @@ async fn a_control_node_that_keeps_answering_nonsense_is_left_for_another() {
     }
     assert_eq!(failed, 3);
     edge.connected_to(&good.at()).await;
+}
+
+#[tokio::test]
+async fn a_control_node_whose_wake_falls_silent_is_left() {
+    let world = World::new();
+    // It answers PINGs and says nothing more after the first line.
+    let (at, _) = control(&world, Nonsense::json("{}")).await;
+    let good = world.control().await;
+    let limits = LinkLimits { silence: Duration::from_millis(400), ..LinkLimits::default() };
+    let edge = world.link_with(std::slice::from_ref(&at), limits);
+    edge.connected().await;
+    edge.controls.send_replace(vec![at, good.at()]);
+    edge.connected_to(&good.at()).await;
+    assert_eq!(edge.link.last_problem().unwrap().code, "edge.control_left");
+}
+
+#[tokio::test]
+async fn the_only_control_node_is_kept_whatever_it_answers() {
+    let world = World::new();
+    let (edge, _) = linked(&world, Nonsense::json("hello")).await;
+    for _ in 0..10 {
+        assert_eq!(within(edge.link.about(about())).await, Err(LinkError::Away));
+    }
+    assert_eq!(edge.link.counts().connects, 1, "dialling again would change nothing");
 }

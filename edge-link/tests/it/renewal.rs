@@ -34,7 +34,7 @@ async fn r20_a_certificate_is_renewed_without_dropping_a_question() {
         })
         .collect();
     for round in 2..=4 {
-        edge.identity.replace(world.identity(Role::Edge(edge.edge), Duration::from_hours(24)));
+        edge.identity.replace(world.identity(Role::Edge(edge.id), Duration::from_hours(24)));
         until(|| edge.link.counts().connects == round).await;
         let before = asked.load(Ordering::Relaxed);
         until(|| asked.load(Ordering::Relaxed) > before + 20).await;
@@ -60,7 +60,7 @@ async fn r20_a_question_under_way_is_finished_on_the_old_connection() {
         async move { link.about(about()).await }
     });
     until(|| node.fake.waiting.load(Ordering::SeqCst) == 1).await;
-    edge.identity.replace(world.identity(Role::Edge(edge.edge), Duration::from_hours(24)));
+    edge.identity.replace(world.identity(Role::Edge(edge.id), Duration::from_hours(24)));
     until(|| edge.link.counts().connects == 2).await;
     assert_eq!(node.port.counts().links, 2, "the old one is kept for its question");
     node.fake.gate.add_permits(1);
@@ -74,7 +74,7 @@ async fn r20_a_connection_ends_with_its_certificate() {
     let node = world.control().await;
     let edge = world.link(&[node.at()]);
     edge.connected().await;
-    edge.identity.replace(world.identity(Role::Edge(edge.edge), Duration::from_mins(1)));
+    edge.identity.replace(world.identity(Role::Edge(edge.id), Duration::from_mins(1)));
     until(|| edge.link.counts().connects == 2).await;
     let (client, local) = ("192.0.2.1:1".parse().unwrap(), "192.0.2.2:443".parse().unwrap());
     let mut splice = edge.link.splice(client, local).await.unwrap();
@@ -87,7 +87,7 @@ async fn r20_a_connection_ends_with_its_certificate() {
     drop(within(splice.read_u8()).await.unwrap_err());
     until(|| node.port.counts().links == 0 && node.port.counts().splices == 0).await;
     // With a new one it is back.
-    edge.identity.replace(world.identity(Role::Edge(edge.edge), Duration::from_mins(1)));
+    edge.identity.replace(world.identity(Role::Edge(edge.id), Duration::from_mins(1)));
     edge.connected().await;
 }
 
@@ -100,7 +100,7 @@ async fn r20_a_key_made_here_is_certified_over_the_link() {
     let csr = key.csr_der().unwrap();
     edge.link.certify(csr.clone()).await.unwrap();
     let asked = node.fake.asked();
-    assert_eq!(asked, [(edge.edge, format!("certify {csr:?}"))]);
-    let chain = world.certify(&csr, Role::Edge(edge.edge), Duration::from_hours(1));
+    assert_eq!(asked, [(edge.id, format!("certify {csr:?}"))]);
+    let chain = world.certify(&csr, Role::Edge(edge.id), Duration::from_hours(1));
     NodeIdentity::new(chain.into_iter().map(Into::into).collect(), key).unwrap();
 }

@@ -94,7 +94,7 @@ async fn every_question_and_answer_survives_the_wire() {
     let batch: Vec<_> = (0..ACTIVITY_BATCH_MAX as u128).map(activity).collect();
     assert_eq!(link.activity(batch.clone()).await, Ok(()));
     assert_eq!(link.denials(vec![denial()]).await, Ok(()));
-    assert_eq!(link.tunnel(report(edge.edge)).await, Ok(()));
+    assert_eq!(link.tunnel(report(edge.id)).await, Ok(()));
     let mut message = vec![b'x'; CONNECT_MESSAGE_LEN_MAX];
     message[0] = 0xff;
     let back = link.connect(message.clone(), client()).await.unwrap();
@@ -112,11 +112,11 @@ async fn every_question_and_answer_survives_the_wire() {
         format!("sign out {}", known.reveal()),
         format!("{batch:?}"),
         format!("{:?}", [denial()]),
-        format!("{:?}", report(edge.edge)),
+        format!("{:?}", report(edge.id)),
         format!("connect {CONNECT_MESSAGE_LEN_MAX} from {}", client()),
     ];
     assert_eq!(asked, expected);
-    assert!(control.fake.asked().iter().all(|(who, _)| *who == edge.edge));
+    assert!(control.fake.asked().iter().all(|(who, _)| *who == edge.id));
     assert_eq!(link.counts().answered, expected.len() as u64);
 }
 
@@ -139,9 +139,9 @@ async fn r22_an_edge_cannot_speak_for_another() {
     let world = World::new();
     let control = world.control().await;
     let (one, two) = (world.link(&[control.at()]), world.link(&[control.at()]));
-    assert_eq!(one.link.tunnel(report(two.edge)).await, Ok(()));
+    assert_eq!(one.link.tunnel(report(two.id)).await, Ok(()));
     let asked = control.fake.asked();
-    assert_eq!(asked, [(one.edge, format!("{:?}", report(one.edge)))], "the report names who sent it");
+    assert_eq!(asked, [(one.id, format!("{:?}", report(one.id)))], "the report names who sent it");
 }
 
 #[tokio::test]

@@ -140,7 +140,7 @@ impl World {
             clock: self.clock.clone(),
             entropy: self.entropy.clone(),
         };
-        Edge { edge, identity, controls, link: LinkClient::start_with(parts, limits).unwrap() }
+        Edge { id: edge, identity, controls, link: LinkClient::start_with(parts, limits).unwrap() }
     }
 }
 
@@ -183,7 +183,7 @@ impl Drop for Node {
 
 /// A running edge.
 pub(crate) struct Edge {
-    pub(crate) edge: EdgeId,
+    pub(crate) id: EdgeId,
     pub(crate) identity: CurrentIdentity,
     pub(crate) controls: watch::Sender<Vec<NodeAddress>>,
     pub(crate) link: Arc<LinkClient>,
