@@ -5,24 +5,63 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ::http::Method;
 use ::http::header::SET_COOKIE;
+use ::http::{Method, Request, Response};
 use http_body_util::BodyExt as _;
+use mezusphere_edge::http::{Body, Protocol};
+use mezusphere_edge::request::{Server, ServerParts};
+use mezusphere_edge::view::{View, ViewLimits};
+use mezusphere_model::Platform;
 use mezusphere_model::document::{Document, DocumentKey, Partition, PrincipalDoc, RevocationDoc};
 use mezusphere_model::id::SignInId;
 use mezusphere_model::link::{FoundSession, Redeemed};
 use mezusphere_model::session::SessionDoc;
 use mezusphere_model::token::{CookieKey, SessionCookie, Token};
+use mezusphere_telemetry::Metrics;
 use tokio::sync::Semaphore;
 
 use crate::documents::FakeDocuments;
 use crate::warpgate::Exchange;
 use crate::world::{
-    BEGIN, PROJECT, SHOP, SIGN_IN, SOON, USER, World, code, full, get_as, name, read, request,
+    BEGIN, PROJECT, SHOP, SIGN_IN, SOON, USER, World, code, connection, full, get_as, name, read, request,
 };
 
 /// The revision at which the sessions of these tests are born; far ahead of any replica here.
 const BORN_AT: u64 = 1000;
+
+/// One more edge of the same installation, with a replica of its own. Warpgates are connected to the first only, so it
+/// borrows their tunnels.
+struct OtherEdge {
+    documents: Arc<FakeDocuments>,
+    server: Server,
+}
+
+impl OtherEdge {
+    /// One more edge, whose replica has come as far as this one's.
+    fn beside(world: &World) -> Self {
+        let documents = Arc::new(world.documents.copy());
+        let (link, clock) = (Arc::clone(&world.link), world.hand.clock());
+        let limits = ViewLimits::default();
+        let view = View::open(Arc::clone(&documents) as _, Arc::clone(&link) as _, clock.clone(), limits);
+        let server = Server::new(ServerParts {
+            hosts: Platform::development(8443).unwrap(),
+            view: Arc::clone(&view),
+            tunnels: Arc::clone(&world.tunnels),
+            link,
+            platform: None,
+            clock,
+            entropy: world.entropy.clone(),
+            metrics: Metrics::new("other"),
+        });
+        tokio::spawn(view.follow());
+        Self { documents, server }
+    }
+
+    async fn send(&self, request: Request<Body>) -> Response<Body> {
+        let info = connection(Protocol::H2);
+        tokio::time::timeout(SOON, self.server.handle(request, &info)).await.unwrap()
+    }
+}
 
 async fn ok(exchange: Exchange) {
     exchange.respond(200, &[], b"secret").await;
@@ -57,7 +96,7 @@ fn end(documents: &FakeDocuments, session: &SessionDoc) {
 #[tokio::test]
 async fn who_signs_in_at_one_edge_is_served_at_the_next_before_the_feed_came() {
     let (world, warpgate) = World::with_warpgate(ok).await;
-    let edges = [world.other_edge(), world.other_edge()];
+    let edges = [OtherEdge::beside(&world), OtherEdge::beside(&world)];
     let (session, principal, token) = world.session(PROJECT, SHOP, &["customer"]);
     world.known_to_control(&session, &principal);
     let found = FoundSession { session: session.clone(), principal: principal.clone() };
@@ -93,7 +132,7 @@ async fn r12_a_session_that_ended_is_not_brought_back_by_an_answer_that_was_on_i
     let (session, principal, cookie) = unknown(&world);
     for overtakes in ["the session and its end", "a snapshot without either", "the end of the sign-in alone"]
     {
-        let edge = world.other_edge();
+        let edge = OtherEdge::beside(&world);
         let holds = Arc::new(Semaphore::new(0));
         *world.link.holds.lock().unwrap() = Some(Arc::clone(&holds));
         let asked = world.link.looked_up.load(Ordering::SeqCst);
@@ -213,7 +252,7 @@ async fn a_stream_begun_ahead_of_the_feed_survives_what_the_feed_then_brings() {
 #[tokio::test]
 async fn r23_ten_thousand_forged_cookies_cost_control_nothing() {
     let (world, warpgate) = World::with_warpgate(ok).await;
-    let edges = [world.other_edge(), world.other_edge()];
+    let edges = [OtherEdge::beside(&world), OtherEdge::beside(&world)];
     let (_, _, real) = unknown(&world);
     let ours = CookieKey::random(&world.entropy);
     let forge = |n: u64| {
@@ -290,7 +329,7 @@ fn form_token(token: &Token) -> String {
 #[tokio::test]
 async fn r12_the_end_of_one_sign_in_leaves_another_of_the_same_person_alone() {
     let (world, _warpgate) = World::with_warpgate(ok).await;
-    let edge = world.other_edge();
+    let edge = OtherEdge::beside(&world);
     let (ended, principal, first) = unknown(&world);
     let (mut other, _, token) = world.session(PROJECT, SHOP, &["customer"]);
     other.sign_in = SignInId::from_bits(23);

@@ -73,13 +73,6 @@ pub(crate) struct World {
     keys: Vec<Jwk>,
 }
 
-/// One more edge of the same installation, with a replica of its own. Warpgates are connected to the first only, so it
-/// borrows their tunnels.
-pub(crate) struct OtherEdge {
-    pub(crate) documents: Arc<FakeDocuments>,
-    pub(crate) server: Server,
-}
-
 impl World {
     pub(crate) fn new() -> Self {
         Self::limited(ViewLimits::default(), TunnelLimits::default())
@@ -178,26 +171,6 @@ impl World {
             trust,
             keys,
         }
-    }
-
-    /// One more edge, whose replica has come as far as this one's.
-    pub(crate) fn other_edge(&self) -> OtherEdge {
-        let documents = Arc::new(self.documents.copy());
-        let (link, clock) = (Arc::clone(&self.link), self.hand.clock());
-        let limits = ViewLimits::default();
-        let view = View::open(Arc::clone(&documents) as _, Arc::clone(&link) as _, clock.clone(), limits);
-        let server = Server::new(ServerParts {
-            hosts: Platform::development(8443).unwrap(),
-            view: Arc::clone(&view),
-            tunnels: Arc::clone(&self.tunnels),
-            link,
-            platform: None,
-            clock,
-            entropy: self.entropy.clone(),
-            metrics: Metrics::new("other"),
-        });
-        tokio::spawn(view.follow());
-        OtherEdge { documents, server }
     }
 
     /// A world with one warpgate, which answers with `handler`.
@@ -385,13 +358,6 @@ impl World {
         for _ in 0..20 {
             tokio::task::yield_now().await;
         }
-    }
-}
-
-impl OtherEdge {
-    pub(crate) async fn send(&self, request: Request<Body>) -> Response<Body> {
-        let info = connection(Protocol::H2);
-        tokio::time::timeout(SOON, self.server.handle(request, &info)).await.unwrap()
     }
 }
 
