@@ -125,6 +125,12 @@ impl Node {
         client::h1::until(&self.target(host, path)?, &self.tls(b"http/1.1")?, known).await
     }
 
+    /// Waits until a public request goes through a tunnel: a warpgate notices a restart and dials again.
+    pub async fn tunnelled(&self, host: &str) -> anyhow::Result<()> {
+        let answered = |status| status == http::StatusCode::OK;
+        client::h1::until(&self.target(host, "/up")?, &self.tls(b"http/1.1")?, answered).await
+    }
+
     /// [`Admin::seed_shop`], known at the edge.
     pub async fn seed_shop(&self) -> anyhow::Result<Shop> {
         let shop = self.console().seed_shop().await?;
@@ -132,7 +138,21 @@ impl Node {
         Ok(shop)
     }
 
-    /// A server that was stopped, with its data.
+    /// Connects a warpgate for `key` that forwards to `upstream`, and waits until it is ready.
+    pub async fn connect(&self, key: &str, upstream: &str) -> anyhow::Result<Program> {
+        connect(key, upstream).await
+    }
+}
+
+/// Connects a warpgate for `key` that forwards to `upstream`, and waits until it is ready.
+pub async fn connect(key: &str, upstream: &str) -> anyhow::Result<Program> {
+    let arguments = ["connect", "--output", "json", "--upstream", upstream];
+    let gate = Program::start("warpgate", &arguments, &[("WARPGATE_KEY", key)])?;
+    gate.event("ready").await?;
+    Ok(gate)
+}
+
+/// A server that was stopped, with its data.
 #[derive(Debug)]
 pub struct Stopped {
     port: u16,
@@ -159,18 +179,4 @@ impl Stopped {
     pub async fn start_again(self) -> anyhow::Result<Node> {
         Node::launch(self.arguments, self.port, self.plain_port, self.data).await
     }
-}
-
-/// Connects a warpgate for `key` that forwards to `upstream`, and waits until it is ready.
-    pub async fn connect(&self, key: &str, upstream: &str) -> anyhow::Result<Program> {
-        connect(key, upstream).await
-    }
-}
-
-/// Connects a warpgate for `key` that forwards to `upstream`, and waits until it is ready.
-pub async fn connect(key: &str, upstream: &str) -> anyhow::Result<Program> {
-    let arguments = ["connect", "--output", "json", "--upstream", upstream];
-    let gate = Program::start("warpgate", &arguments, &[("WARPGATE_KEY", key)])?;
-    gate.event("ready").await?;
-    Ok(gate)
 }

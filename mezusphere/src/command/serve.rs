@@ -92,7 +92,13 @@ struct EdgeFlags {
 #[command(next_help_heading = "Joining (role edge, first start)")]
 struct JoinFlags {
     /// What `mezusphere edge invite` printed; good once.
-    #[arg(long, env = "MEZUSPHERE_JOIN", hide_env_values = true, value_name = "TOKEN", conflicts_with = "join_file")]
+    #[arg(
+        long,
+        env = "MEZUSPHERE_JOIN",
+        hide_env_values = true,
+        value_name = "TOKEN",
+        conflicts_with = "join_file"
+    )]
     join: Option<String>,
     /// File with the join token; `-` is standard input.
     #[arg(long, value_name = "FILE")]
@@ -273,7 +279,8 @@ impl ControlFlags {
                 .next("give --listen a port, or --public-port"));
         }
         if self.tls_cert.len() != self.tls_key.len() {
-            return Err(Failure::new(Kind::Usage, "each --tls-cert needs its --tls-key").next("give both, in the same order"));
+            return Err(Failure::new(Kind::Usage, "each --tls-cert needs its --tls-key")
+                .next("give both, in the same order"));
         }
         let store = match &self.store {
             None => Store::Sqlite,

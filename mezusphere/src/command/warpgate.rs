@@ -40,18 +40,18 @@ impl Command {
 }
 
 async fn list(context: &Context, project: &str) -> Result<(), Failure> {
-        let items = context.client.list(&format!("{}/warpgates", project_path(project))).await?;
-        let columns = [
-            ("WARPGATE", "/id"),
-            ("ENVIRONMENT", "/environment"),
-            ("HOST", "/hostname"),
-            ("CONNECTED", "/connected"),
-            ("EDGE", "/tunnels/0/edge"),
-            ("FROM", "/tunnels/0/remote"),
-            ("VERSION", "/agent"),
-            ("CERTIFICATE UNTIL", "/certificate_until"),
-        ];
-        let empty = format!("No warpgate has connected. Make a key: mezusphere api-key create {project}");
-        context.output.list(&items, &columns, &empty)?;
-        Ok(())
+    let items = context.client.list(&format!("{}/warpgates", project_path(project))).await?;
+    let columns = [
+        ("WARPGATE", "/id"),
+        ("ENVIRONMENT", "/environment"),
+        ("HOST", "/hostname"),
+        ("CONNECTED", "/connected"),
+        ("EDGE", "/tunnels/0/edge"),
+        ("FROM", "/tunnels/0/remote"),
+        ("VERSION", "/agent"),
+        ("CERTIFICATE UNTIL", "/certificate_until"),
+    ];
+    let empty = format!("No warpgate has connected. Make a key: mezusphere api-key create {project}");
+    context.output.list(&items, &columns, &empty)?;
+    Ok(())
 }

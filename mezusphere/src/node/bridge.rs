@@ -15,8 +15,8 @@ use mezusphere_edge::{PlatformService, Splice, SpliceStream};
 use mezusphere_edge_link::client::LinkClient;
 use mezusphere_model::id::EnvironmentId;
 use mezusphere_model::link::{
-    AboutEdge, Activity, Answer, ControlLink, Credential, DenialCount, FoundSession, IssuedAssertion, LinkError,
-    RedeemCode, Redeemed, TunnelReport,
+    AboutEdge, Activity, Answer, ControlLink, Credential, DenialCount, FoundSession, IssuedAssertion,
+    LinkError, RedeemCode, Redeemed, TunnelReport,
 };
 use mezusphere_model::token::Token;
 use tokio::runtime::Handle;

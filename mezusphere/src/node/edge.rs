@@ -132,8 +132,7 @@ impl EdgeSide {
             base.entropy.clone(),
             move |fresh| kept.identity(fresh),
         );
-        let trusting =
-            identity::follow_trust(home.trust, home.replica, move |trust| kept_trust.trust(trust));
+        let trusting = identity::follow_trust(home.trust, home.replica, move |trust| kept_trust.trust(trust));
         let upkeep = tokio::spawn(async move {
             tokio::select! {
                 () = renewing => {}
@@ -150,7 +149,15 @@ impl EdgeSide {
         };
         let (draining, drained) = watch::channel(false);
         let reports = tokio::spawn(report(home.link, about, drained, base.stop.clone()));
-        Ok(Self { id: home.id, platform: home.platform, edge, follower: home.follower, draining, upkeep, reports })
+        Ok(Self {
+            id: home.id,
+            platform: home.platform,
+            edge,
+            follower: home.follower,
+            draining,
+            upkeep,
+            reports,
+        })
     }
 
     /// Which edge it is.

@@ -52,11 +52,14 @@ pub(crate) fn primary(why: PrimaryError) -> Failure {
         PrimaryError::Newer { .. } => {
             (Kind::TooNew, "start the newer version again, or restore a backup from before it")
         }
-        PrimaryError::Foreign { .. } => (Kind::Files, "choose another directory with --data, or another database"),
-        PrimaryError::Moved { .. } => (Kind::Files, "start with --store and that PostgreSQL"),
-        PrimaryError::Unreachable { .. } | PrimaryError::ReadOnly { .. } => {
-            (Kind::Unexpected, "check that the PostgreSQL runs and that this host reaches it, then start again")
+        PrimaryError::Foreign { .. } => {
+            (Kind::Files, "choose another directory with --data, or another database")
         }
+        PrimaryError::Moved { .. } => (Kind::Files, "start with --store and that PostgreSQL"),
+        PrimaryError::Unreachable { .. } | PrimaryError::ReadOnly { .. } => (
+            Kind::Unexpected,
+            "check that the PostgreSQL runs and that this host reaches it, then start again",
+        ),
         PrimaryError::Refused { .. } => {
             (Kind::Usage, "check user, password and database name in --store, and the server's pg_hba.conf")
         }

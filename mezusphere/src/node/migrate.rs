@@ -60,22 +60,27 @@ fn advice(why: &TransferError) -> (StatusCode, &'static str) {
     match why {
         TransferError::NotSqlite => (StatusCode::CONFLICT, "nothing is to be done"),
         TransferError::Moved => (StatusCode::CONFLICT, "start the server again with --store"),
-        TransferError::Target(_) => {
-            (StatusCode::UNPROCESSABLE_ENTITY, "check the URL, and that the database is there; nothing was changed")
-        }
+        TransferError::Target(_) => (
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "check the URL, and that the database is there; nothing was changed",
+        ),
         TransferError::NotEmpty { .. } => {
             (StatusCode::CONFLICT, "give an empty database of its own; nothing was changed")
         }
-        TransferError::TargetBusy(_) => (StatusCode::CONFLICT, "end that node, and try again; nothing was changed"),
+        TransferError::TargetBusy(_) => {
+            (StatusCode::CONFLICT, "end that node, and try again; nothing was changed")
+        }
         TransferError::Source(_) => {
             (StatusCode::SERVICE_UNAVAILABLE, "try again when less is being written; nothing was changed")
         }
-        TransferError::Failed(_) | TransferError::Differs(_) => {
-            (StatusCode::BAD_GATEWAY, "look at the log; nothing is left in the new database, and the old one goes on")
-        }
-        TransferError::OutcomeUnknown(_) => {
-            (StatusCode::BAD_GATEWAY, "the old database goes on; look into the new one, and empty it before another try")
-        }
+        TransferError::Failed(_) | TransferError::Differs(_) => (
+            StatusCode::BAD_GATEWAY,
+            "look at the log; nothing is left in the new database, and the old one goes on",
+        ),
+        TransferError::OutcomeUnknown(_) => (
+            StatusCode::BAD_GATEWAY,
+            "the old database goes on; look into the new one, and empty it before another try",
+        ),
         TransferError::NotMarked(_) => {
             (StatusCode::BAD_GATEWAY, "stop this server and start it with --store; never again without")
         }

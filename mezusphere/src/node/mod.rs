@@ -21,6 +21,7 @@ mod identity;
 mod joined;
 mod migrate;
 mod port;
+mod remembered;
 mod socket;
 mod split;
 
@@ -102,11 +103,7 @@ async fn both(
     Ok(ExitCode::SUCCESS)
 }
 
-async fn control_alone(
-    base: &Base,
-    part: ControlPart,
-    signals: &ends::Signals,
-) -> Result<ExitCode, Failure> {
+async fn control_alone(base: &Base, part: ControlPart, signals: &ends::Signals) -> Result<ExitCode, Failure> {
     let mut control = ControlSide::open(base, part, None).await?;
     announce::started(
         &announce::Started {

@@ -10,7 +10,7 @@ use mezusphere_edge_link::client::{ClientParts, EVICTED, LinkClient, LinkState};
 use mezusphere_edge_link::join;
 use mezusphere_model::document::{DocumentKey, NodeAddress, PlatformDoc};
 use mezusphere_model::join_token::JoinToken;
-use mezusphere_model::link::AboutEdge;
+use mezusphere_model::link::{AboutEdge, ControlLink};
 use mezusphere_pki::{CurrentIdentity, CurrentTrust, NodeIdentity};
 use mezusphere_store::Replica;
 use mezusphere_store::feed::FeedSource;
@@ -23,6 +23,7 @@ use super::config::EdgePart;
 use super::edge::{EdgeSide, Home, follow};
 use super::identity::trust_of;
 use super::joined::Membership;
+use super::remembered::Remembering;
 use super::{DRAIN_GRACE, announce, bridge, ends};
 use crate::failure::{Failure, Kind};
 
@@ -40,7 +41,8 @@ pub(crate) async fn serve(
     signals: &ends::Signals,
 ) -> Result<ExitCode, Failure> {
     let advertise = part.advertise.clone().ok_or_else(|| {
-        Failure::new(Kind::Usage, "warpgates must know where to dial this edge").next("give --advertise HOST:PORT")
+        Failure::new(Kind::Usage, "warpgates must know where to dial this edge")
+            .next("give --advertise HOST:PORT")
     })?;
     let (membership, identity) = member(base, token, &advertise).await?;
     let now = base.clock.now();
@@ -86,7 +88,7 @@ pub(crate) async fn serve(
     let home = Home {
         id: membership.edge(),
         platform: platform.platform,
-        link: Arc::clone(&link) as Arc<dyn mezusphere_model::link::ControlLink>,
+        link: Arc::new(Remembering::new(Arc::clone(&link) as Arc<dyn ControlLink>, Arc::clone(&replica))),
         hosts: PlatformHosts::Splice(Arc::new(bridge::Splices::new(Arc::clone(&link), runtime))),
         replica,
         follower,
@@ -135,8 +137,11 @@ async fn member(
         if let Some(token) = &token
             && !membership.has_root(&token.root)
         {
-            return Err(Failure::new(Kind::Conflict, "this data directory belongs to an edge of another installation")
-                .next("use another --data for the installation this join token is of"));
+            return Err(Failure::new(
+                Kind::Conflict,
+                "this data directory belongs to an edge of another installation",
+            )
+            .next("use another --data for the installation this join token is of"));
         }
         info!(edge = %membership.edge(), name = membership.name(), "This edge has joined before");
         return Ok((membership, identity));
@@ -158,7 +163,12 @@ async fn member(
             join::JoinError::Refused(_) => Kind::Refused,
             _ => Kind::Unexpected,
         };
-        Failure { kind, what: why.to_string(), next: Some(why.next().to_owned()), code: Some(why.code().to_owned()) }
+        Failure {
+            kind,
+            what: why.to_string(),
+            next: Some(why.next().to_owned()),
+            code: Some(why.code().to_owned()),
+        }
     })?;
     let membership = Membership::begin(path, Arc::clone(&base.seal), &joined)?;
     info!(edge = %joined.edge, name = joined.name, "Joined");

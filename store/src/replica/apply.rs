@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mezusphere_model::document::{DocumentKey, Partition};
 use serde_json::value::RawValue;
@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use super::Shared;
 use super::contact::Moment;
 use super::disk::{Disk, DiskError, Leave};
+use super::kept;
 use super::record::{self, Content, Position};
 use super::stage::Staging;
 use crate::feed::{Cursor, Entry, SnapshotPage};
@@ -30,6 +31,12 @@ const FLUSH_AFTER: Duration = Duration::from_millis(200);
 /// The age is written this often: so much older than it is a copy may seem after a crash.
 const AGE_EVERY: Duration = Duration::from_mins(1);
 
+/// Kept values that are over are looked for this often.
+const SWEEP_KEPT_EVERY: Duration = Duration::from_mins(5);
+
+/// Most kept values removed in one go, so that readers are not held up; the next go takes the rest.
+const SWEEP_KEPT_MAX: usize = 1000;
+
 /// Something to do, and where to say how it went.
 pub(super) enum Op {
     /// Changes since the partition's cursor.
@@ -40,6 +47,8 @@ pub(super) enum Op {
     Remove(Partition, Reply),
     /// Time has passed, or the copy is up to date again: the age may have to be written.
     Age,
+    /// Keep this record beside the feed.
+    Keep(Vec<u8>, Vec<u8>),
     /// Leave the database for an empty one.
     Anew(Leave, Reply),
     /// Write everything to the disk.
@@ -67,7 +76,7 @@ impl From<DiskError> for ApplyError {
 
 /// The writing thread: works until the replica is dropped, then writes what is left to the disk.
 pub(super) fn run(shared: &Shared, queue: &Receiver<Op>) {
-    let mut writer = Writer { shared, snapshots: HashMap::new(), age_written: None };
+    let mut writer = Writer { shared, snapshots: HashMap::new(), age_written: None, kept_swept: None };
     let mut dirty = false;
     loop {
         let op = if dirty { queue.recv_timeout(FLUSH_AFTER) } else { queue.recv().map_err(Into::into) };
@@ -92,6 +101,8 @@ struct Writer<'s> {
     snapshots: HashMap<Partition, Content>,
     /// When the age was written last, and how old the copy was then.
     age_written: Option<(Moment, Duration)>,
+    /// When kept values were swept last.
+    kept_swept: Option<Instant>,
 }
 
 impl Writer<'_> {
@@ -103,7 +114,11 @@ impl Writer<'_> {
                 (reply, self.page(partition, after.as_ref(), page, cursor))
             }
             Op::Remove(partition, reply) => (reply, self.remove(partition)),
-            Op::Age => return self.age(),
+            Op::Age => {
+                let swept = self.sweep_kept();
+                return self.age() || swept;
+            }
+            Op::Keep(place, record) => return self.keep(place, record),
             Op::Anew(why, reply) => (reply, self.anew(why)),
             Op::Flush(reply) => {
                 let flushed = self.shared.disk.flush().map_err(ApplyError::from);
@@ -224,6 +239,37 @@ impl Writer<'_> {
         batch.remove_position();
         batch.commit(None)?;
         self.sweep(partition, None, None, &BTreeMap::new())
+    }
+
+    /// Keeps a record beside the feed. Says whether it wrote.
+    fn keep(&self, place: Vec<u8>, record: Vec<u8>) -> bool {
+        let mut batch = sled::Batch::default();
+        batch.insert(place, record);
+        if let Err(why) = self.shared.disk.apply(batch) {
+            self.shared.damaged_disk(why);
+        }
+        true
+    }
+
+    /// Removes kept values that are over, now and then. Says whether it wrote.
+    fn sweep_kept(&mut self) -> bool {
+        if self.kept_swept.is_some_and(|at| at.elapsed() < SWEEP_KEPT_EVERY) {
+            return false;
+        }
+        self.kept_swept = Some(Instant::now());
+        let now = self.shared.clock.now();
+        let (mut over, mut places) = (sled::Batch::default(), 0_usize);
+        let scanned = self.shared.disk.scan(record::KEPT, record::KEPT, |place, value| {
+            if kept::end(&place, &value).is_none_or(|end| end <= now) {
+                over.remove(place);
+                places += 1;
+            }
+            places < SWEEP_KEPT_MAX
+        });
+        if let Err(why) = scanned.and_then(|()| self.shared.disk.apply(over)) {
+            self.shared.damaged_disk(why);
+        }
+        places > 0
     }
 
     /// Writes the age if what is on the disk would make the copy much older than it is. Says whether it wrote.

@@ -68,7 +68,8 @@ impl Replica {
             entropy,
             done,
             retries: HashMap::new(),
-            unreported: BTreeSet::new(),
+            // What was applied before the last end may never have been told, or told to a control node that forgot it.
+            unreported: self.shared.partitions().into_iter().collect(),
             report_at: None,
             begun_anew: false,
         };

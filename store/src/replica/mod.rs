@@ -17,6 +17,7 @@ mod contact;
 mod disk;
 mod follow;
 mod fuzzed;
+mod kept;
 mod open;
 mod read;
 mod record;
@@ -40,6 +41,7 @@ pub use change::{Changed, ChangedKey, Changes};
 pub use follow::{Follower, POLL_EVERY};
 #[doc(hidden)]
 pub use fuzzed::check_record;
+pub use kept::KEPT_LEN_MAX;
 pub use open::OpenError;
 pub use read::ReadError;
 pub use status::{Fault, Followed, FollowerStatus, PartitionStatus};

@@ -103,6 +103,9 @@ pub(super) fn index_key(key: &str) -> Option<Vec<u8>> {
 /// Where the age of the copy is.
 pub(super) const CONTACT: &[u8] = b"mcontact";
 
+/// What the keys of values kept beside the feed start with.
+pub(super) const KEPT: &[u8] = b"k";
+
 /// Where it says whose copy it is.
 pub(super) const OWNER: &[u8] = b"mowner";
 

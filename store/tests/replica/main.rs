@@ -11,6 +11,7 @@ mod support;
 mod damage;
 mod figures;
 mod following;
+mod keeping;
 mod kills;
 mod made;
 mod nonsense;

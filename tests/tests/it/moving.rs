@@ -39,6 +39,7 @@ async fn a_node_moves_to_postgresql_and_nobody_is_signed_out() -> Result<()> {
     assert!(said.contains("was moved to") && said.contains("--store"), "{said}");
     node.add_flags(&["--store", &url]);
     let node = node.start_again().await?;
+    node.tunnelled(&shop.host).await?;
     let arrived = browser.load(&at).await?;
     assert_eq!(arrived.status, StatusCode::OK, "{}", arrived.body);
     node.admin(&["project", "create", "late"]).await?;
