@@ -20,6 +20,7 @@ pub mod identity;
 pub mod join_token;
 pub mod link;
 pub mod path;
+mod pattern;
 pub mod platform;
 pub mod policy;
 pub mod route;
