@@ -74,6 +74,9 @@ pub struct EdgeConfig {
     pub workers: NonZeroUsize,
     /// The installation's hosts, and the port clients see.
     pub platform: Platform,
+    /// Makes the tokens of stateless resets (RFC 9000 §10.3.2). Stays the same over restarts of an edge, so that peers of a
+    /// process that was killed learn from the next one, at their next packet, that their connections are gone.
+    pub reset_key: [u8; 32],
     /// Bounds on what one client may use.
     pub limits: Limits,
 }

@@ -97,6 +97,19 @@ impl MasterKey {
         KeyId(id)
     }
 
+    /// A secret for another use than sealing, the same whenever it is asked for: HKDF-SHA256(master key, info =
+    /// `mezusphere/derive/1/` and `purpose`).
+    #[expect(clippy::missing_panics_doc, reason = "HKDF gives 32 octets of any key (RFC 5869 §2.3)")]
+    pub fn derive(&self, purpose: &str) -> [u8; 32] {
+        let prk = Salt::new(HKDF_SHA256, SALT).extract(self.0.as_slice());
+        let info = [b"mezusphere/derive/1/".as_slice(), purpose.as_bytes()];
+        let mut secret = [0; 32];
+        let okm = prk.expand(&info, HKDF_SHA256).and_then(|okm| okm.fill(&mut secret));
+        // As in `key_for`: one block is within HKDF's bound.
+        okm.expect("32 octets are within HKDF's bound");
+        secret
+    }
+
     fn key_for(&self, context: &str) -> LessSafeKey {
         let prk = Salt::new(HKDF_SHA256, SALT).extract(self.0.as_slice());
         let info = [b"mezusphere/seal/1/".as_slice(), context.as_bytes()];
@@ -209,6 +222,14 @@ mod tests {
 
     fn sealer(key: u8) -> Sealer {
         Sealer::new(MasterKey::from_bytes([key; 32]), Entropy::counting())
+    }
+
+    #[test]
+    fn what_is_derived_differs_by_purpose_and_stays() {
+        let key = MasterKey::from_bytes([7; MasterKey::LEN]);
+        assert_eq!(key.derive("a"), key.derive("a"));
+        assert_ne!(key.derive("a"), key.derive("b"));
+        assert_ne!(key.derive("a"), MasterKey::from_bytes([8; MasterKey::LEN]).derive("a"));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use aws_lc_rs::hmac;
 use mezusphere_model::link::ControlLink;
 use quinn::crypto::rustls::HandshakeData;
 use quinn::{
@@ -94,10 +95,11 @@ pub(super) struct QuicPort<H, T> {
 pub(super) fn endpoint(
     socket: UdpSocket,
     config: SelectingServerConfig,
+    reset_key: &[u8; 32],
     cids: impl Fn() -> PlacedCids + Send + Sync + 'static,
 ) -> Result<Endpoint, StartError> {
     let address = socket.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
-    let mut endpoint = EndpointConfig::default();
+    let mut endpoint = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, reset_key)));
     endpoint.cid_generator(move || Box::new(cids()));
     let mut server = ServerConfig::with_crypto(Arc::new(config));
     server

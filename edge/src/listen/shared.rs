@@ -233,7 +233,7 @@ impl First {
         );
         let entropy = shared.entropy.clone();
         let cids = move || PlacedCids::new(Place::default(), entropy.clone());
-        let endpoint = quic::endpoint(self.udp, select, cids)?;
+        let endpoint = quic::endpoint(self.udp, select, &shared.config.reset_key, cids)?;
         let quic = Arc::new(QuicPort {
             service: Arc::clone(service),
             tunnels: shared.acceptor.clone(),

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use mezusphere_model::seal::Seal;
 use mezusphere_model::{Clock, Entropy};
-use mezusphere_pki::seal::Sealer;
+use mezusphere_pki::seal::{MasterKey, Sealer};
 use mezusphere_telemetry::{Condition, Health, HealthListener, Metrics};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -36,6 +36,8 @@ pub(crate) struct Base {
     pub(crate) region: String,
     /// Say everything as JSON lines.
     pub(crate) json: bool,
+    /// What its secrets are sealed with.
+    pub(crate) master: MasterKey,
     private: Option<JoinHandle<()>>,
 }
 
@@ -58,7 +60,7 @@ impl Base {
         };
         Ok(Self {
             data,
-            seal: Arc::new(Sealer::new(master, entropy.clone())),
+            seal: Arc::new(Sealer::new(master.clone(), entropy.clone())),
             clock,
             entropy,
             metrics,
@@ -67,6 +69,7 @@ impl Base {
             name: config.name.clone(),
             region: config.region.clone(),
             json: config.json,
+            master,
             private,
         })
     }

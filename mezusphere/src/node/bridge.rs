@@ -13,6 +13,7 @@ use http_body_util::{BodyExt as _, Full};
 use mezusphere_edge::http::Body;
 use mezusphere_edge::{PlatformService, Splice, SpliceStream};
 use mezusphere_edge_link::client::LinkClient;
+use mezusphere_model::Timestamp;
 use mezusphere_model::id::EnvironmentId;
 use mezusphere_model::link::{
     AboutEdge, Activity, Answer, ControlLink, Credential, DenialCount, FoundSession, IssuedAssertion,
@@ -133,6 +134,14 @@ impl ControlLink for Link {
 
     fn tunnel(&self, report: TunnelReport) -> Answer<'_, Result<(), LinkError>> {
         self.ask(move |control| Box::pin(async move { control.tunnel(report).await }))
+    }
+
+    fn tunnels(&self, held: Vec<TunnelReport>, at: Timestamp) -> Answer<'_, Result<(), LinkError>> {
+        self.ask(move |control| Box::pin(async move { control.tunnels(held, at).await }))
+    }
+
+    fn contacts(&self) -> u64 {
+        self.control.contacts()
     }
 
     fn connect(&self, message: Vec<u8>, from: SocketAddr) -> Answer<'_, Result<Vec<u8>, LinkError>> {

@@ -25,7 +25,7 @@ pub(crate) struct ControlSide<'a> {
     primary: Primary,
     jobs: Jobs,
     admin: JoinHandle<()>,
-    port: Option<PortSide>,
+    node_port: Option<PortSide>,
     store: String,
     platform: Platform,
     edge: Option<LocalEdge>,
@@ -42,7 +42,7 @@ impl<'a> ControlSide<'a> {
         let mut config = ControlConfig::new(part.platform, base.data.control_id(&base.entropy)?);
         base.name.clone_into(&mut config.node.name);
         base.region.clone_into(&mut config.node.region);
-        config.node.address = part.node_port.as_ref().map(|port| port.advertise.clone());
+        config.node.address = part.node_port.as_ref().map(|open| open.advertise.clone());
         config.node_port_open = part.node_port.is_some();
         config.operator_email = part.operator;
         config.leaf_ttl = part.leaf_ttl;
@@ -69,15 +69,15 @@ impl<'a> ControlSide<'a> {
         let control = Arc::new(control.await.map_err(ends::control)?);
         data::write_whole(&base.data.roots(), control.roots_pem().concat().as_bytes(), 0o644)?;
 
-        let port = match &part.node_port {
-            Some(port) => Some(PortSide::open(base, port, &platform, &control).await?),
+        let node_port = match &part.node_port {
+            Some(open) => Some(PortSide::open(base, open, &platform, &control).await?),
             None => None,
         };
         let socket = AdminSocket::bind(base.data.admin_socket())?;
         let api = migrate::with_local_admin(control.local_admin(), primary.clone());
         let admin = tokio::spawn(socket.serve(api, base.stop.clone()));
         let jobs = control.start_jobs();
-        Ok(Self { base, control, primary, jobs, admin, port, store, platform, edge, own_ca })
+        Ok(Self { base, control, primary, jobs, admin, node_port, store, platform, edge, own_ca })
     }
 
     /// What an edge in the same process lives on.
@@ -124,7 +124,7 @@ impl<'a> ControlSide<'a> {
             console: origin(platform, PlatformHost::Console),
             login: origin(platform, PlatformHost::Login),
             store: self.store.clone(),
-            node_port: self.port.as_ref().map(PortSide::at),
+            node_port: self.node_port.as_ref().map(PortSide::at),
             roots: self.own_ca.then(|| self.base.data.roots().display().to_string()),
             first_sign_in: self.control.sign_in_link(),
         }
@@ -132,8 +132,8 @@ impl<'a> ControlSide<'a> {
 
     /// Lets what runs on the node port finish. The node's stop must have been called.
     pub(crate) async fn stop_serving(&mut self) {
-        if let Some(port) = self.port.take() {
-            port.close(DRAIN_GRACE).await;
+        if let Some(open) = self.node_port.take() {
+            open.close(DRAIN_GRACE).await;
         }
     }
 

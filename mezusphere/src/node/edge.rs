@@ -108,6 +108,8 @@ impl EdgeSide {
             plain_http: part.plain_http,
             workers: part.workers,
             platform: home.platform.clone(),
+            // With the id, because edges may share a master key and must not make one another's tokens.
+            reset_key: base.master.derive(&format!("quic/stateless-reset/{}", home.id)),
             limits: mezusphere_edge::Limits::default(),
         };
         let runtime = tokio::runtime::Handle::current();

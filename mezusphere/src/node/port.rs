@@ -42,12 +42,12 @@ impl PortSide {
     /// Listens, and serves until the node stops.
     pub(crate) async fn open(
         base: &Base,
-        part: &NodePortPart,
+        told: &NodePortPart,
         platform: &Platform,
         control: &Arc<Control>,
     ) -> Result<Self, Failure> {
-        let listener = TcpListener::bind(part.listen).await.map_err(|why| {
-            Failure::new(Kind::Listen, format!("cannot listen on TCP {}: {why}", part.listen))
+        let listener = TcpListener::bind(told.listen).await.map_err(|why| {
+            Failure::new(Kind::Listen, format!("cannot listen on TCP {}: {why}", told.listen))
                 .next("stop what listens there, or choose another address with --node-listen")
         })?;
         let at = listener.local_addr()?;

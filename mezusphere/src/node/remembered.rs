@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use mezusphere_model::Timestamp;
 use mezusphere_model::id::EnvironmentId;
 use mezusphere_model::link::{
     AboutEdge, Activity, Answer, ControlLink, Credential, DenialCount, FoundSession, IssuedAssertion,
@@ -106,6 +107,14 @@ impl ControlLink for Remembering {
 
     fn tunnel(&self, report: TunnelReport) -> Answer<'_, Result<(), LinkError>> {
         self.link.tunnel(report)
+    }
+
+    fn tunnels(&self, held: Vec<TunnelReport>, at: Timestamp) -> Answer<'_, Result<(), LinkError>> {
+        self.link.tunnels(held, at)
+    }
+
+    fn contacts(&self) -> u64 {
+        self.link.contacts()
     }
 
     fn connect(&self, message: Vec<u8>, from: SocketAddr) -> Answer<'_, Result<Vec<u8>, LinkError>> {

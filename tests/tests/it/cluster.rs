@@ -142,7 +142,11 @@ async fn any_one_process_may_die_while_clients_go_on() -> Result<()> {
     world.cluster.edges[1].member.kill().await?;
     tokio::time::sleep(breath).await;
     world.cluster.edges[1].member.run(&[]).await?;
+    let back = Instant::now();
     world.tunnelled(1).await?;
+    // The new process tells warpgates of the old one that their connections are gone; nobody waits for silence.
+    println!("the restarted edge had a tunnel after {:?}", back.elapsed());
+    assert!(back.elapsed() < Duration::from_secs(4), "{:?}", back.elapsed());
 
     world.gates.remove(0).kill().await?;
     tokio::time::sleep(NOTICED_WITHIN).await;
@@ -168,7 +172,7 @@ async fn any_one_process_may_die_while_clients_go_on() -> Result<()> {
         bad(&outcomes)
     );
     // The client asks one thing at a time: one that hangs in a dead tunnel until that is noticed holds up the next.
-    let bound = NOTICED_WITHIN + Duration::from_secs(1);
+    let bound = NOTICED_WITHIN + Duration::from_secs(2);
     assert!(longest_gap(&outcomes) <= bound, "{:?}", bad(&outcomes));
     // What was in flight when a process died is lost; nothing else is.
     assert!(good * 100 >= outcomes.len() * 95, "{good} of {}: {:?}", outcomes.len(), bad(&outcomes));

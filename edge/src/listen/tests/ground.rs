@@ -151,6 +151,7 @@ impl Ground {
             plain_http: Some("127.0.0.1:0".parse().unwrap()),
             workers: NonZeroUsize::new(2).unwrap(),
             platform: Platform::development(0).unwrap(),
+            reset_key: [7; 32],
             limits: Limits::default(),
         };
         Edge::start(

@@ -216,9 +216,10 @@ impl Rig {
             scope,
             Arc::clone(&counters),
         );
-        let endpoint =
-            quic::endpoint(sockets.udp, select, || PlacedCids::new(Place::default(), Entropy::counting()))
-                .unwrap();
+        let endpoint = quic::endpoint(sockets.udp, select, &[7; 32], || {
+            PlacedCids::new(Place::default(), Entropy::counting())
+        })
+        .unwrap();
         let link: Arc<dyn ControlLink> = Arc::new(EchoLink);
         let quic = Arc::new(QuicPort {
             service: Arc::clone(&service),
