@@ -1,7 +1,7 @@
 //! An edge's side of the link: one connection to one control node, kept while it answers, replaced when it does not.
 //!
-//! A task of its own ([`keeper`]) dials, fails over, hears the wake, and moves to a new connection when our certificate is
-//! renewed or the node left the list; questions ([`ask`]) use whichever connection is current. All of it ends when the
+//! A task of its own (`keeper`) dials, fails over, hears the wake, and moves to a new connection when our certificate is
+//! renewed or the node left the list; questions (`ask`) use whichever connection is current. All of it ends when the
 //! [`LinkClient`] is dropped.
 
 mod answers;

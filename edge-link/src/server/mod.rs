@@ -1,7 +1,7 @@
 //! The node port of a control node: accepts, judges, and hands each connection to what it is for.
 //!
 //! The hello chooses one of two TLS configurations; what was negotiated and the certificate's role then decide. Every
-//! connection is registered with whom it belongs to and until when ([`live`]), so that an evicted edge's are closed within a
+//! connection is registered with whom it belongs to and until when (`live`), so that an evicted edge's are closed within a
 //! second and none outlives its certificate. What is asked on a link is `link`'s, what is asked of whom `answer`'s.
 
 mod accept;
