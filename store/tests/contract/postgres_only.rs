@@ -1,7 +1,7 @@
 //! What only PostgreSQL has: writers beside each other, the second wall between tenants, and other nodes to wake.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use mezusphere_model::Entropy;
@@ -15,6 +15,8 @@ use mezusphere_store::primary::{
     secret, setting, user,
 };
 use sqlx::Executor as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::feed_log::{SLOW, document, read_in_order};
 use crate::on_postgres;
@@ -242,6 +244,85 @@ async fn a_change_whose_connection_dies_is_made_once() {
     let n: Option<i32> = db.primary.read(async |tx| setting::get(tx, "n").await).await.unwrap();
     assert_eq!(n, Some(2));
     database.remove().await;
+}
+
+#[tokio::test]
+async fn a_commit_whose_answer_is_lost_is_not_made_twice_and_says_that_it_is_not_known() {
+    let Some(database) = fresh().await else { return };
+    let direct = Store::postgres(database.config()).await;
+    let cut = Arc::new(AtomicBool::new(false));
+    let port = cutting_commits(&database, Arc::clone(&cut)).await;
+    let url = database.url();
+    let (user, rest) = url.rsplit_once('@').unwrap();
+    let name = rest.split_once('/').unwrap().1;
+    let through = format!("{user}@127.0.0.1:{port}/{name}?sslmode=disable");
+    let config = mezusphere_store::primary::PostgresConfig::parse(&through).unwrap();
+    let clock = ManualClock::at(START).clock();
+    let node = Primary::open_postgres(config, clock, Entropy::counting(), seal()).await.unwrap();
+    node.write(async |tx| setting::put(tx, "n", &0).await).await.unwrap();
+    let runs = AtomicU32::new(0);
+    cut.store(true, Ordering::SeqCst);
+    let lost = node
+        .write(async |tx| {
+            runs.fetch_add(1, Ordering::Relaxed);
+            let n: Option<u32> = setting::get(tx, "n").await?;
+            setting::put(tx, "n", &(n.unwrap_or(0) + 1)).await
+        })
+        .await;
+    assert!(matches!(lost, Err(StoreError::OutcomeUnknown(_))), "{lost:?}");
+    assert_eq!(runs.load(Ordering::Relaxed), 1);
+    cut.store(false, Ordering::SeqCst);
+    // It did happen here, once, and the node goes on with another connection.
+    let n = tokio::time::timeout(Duration::from_secs(20), async {
+        loop {
+            let n: Option<u32> = direct.primary.read(async |tx| setting::get(tx, "n").await).await.unwrap();
+            if n == Some(1) {
+                return n;
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    assert_eq!(n.await.expect("the server had the commit"), Some(1));
+    node.write(async |tx| setting::put(tx, "n", &2).await).await.unwrap();
+    database.remove().await;
+}
+
+/// A port before the server that, once `cut` is set, passes a COMMIT on and hangs up before the answer.
+async fn cutting_commits(database: &crate::postgres::Database, cut: Arc<AtomicBool>) -> u16 {
+    let url = database.url();
+    let server = url.rsplit_once('@').unwrap().1.split_once('/').unwrap().0.to_owned();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let upstream = TcpStream::connect(&server).await.unwrap();
+            let cut = Arc::clone(&cut);
+            tokio::spawn(async move {
+                let ((mut from, mut back), (mut answers, mut to)) =
+                    (client.into_split(), upstream.into_split());
+                let asked = async {
+                    let mut buffer = vec![0; 64 * 1024];
+                    loop {
+                        let len = from.read(&mut buffer).await.unwrap_or(0);
+                        if len == 0 || to.write_all(&buffer[..len]).await.is_err() {
+                            return;
+                        }
+                        let commits = buffer[..len].windows(7).any(|bytes| bytes == b"COMMIT\0");
+                        if commits && cut.load(Ordering::SeqCst) {
+                            return;
+                        }
+                    }
+                };
+                let answered = tokio::io::copy(&mut answers, &mut back);
+                tokio::select! {
+                    biased;
+                    () = asked => {}
+                    _ = answered => {}
+                }
+            });
+        }
+    });
+    port
 }
 
 #[tokio::test]
