@@ -59,15 +59,15 @@ codes! {
     FORBIDDEN = "caller.forbidden", 403, "The caller may not do this",
         "use a key with this permission, or run the command on the server";
     NOT_FOUND = "object.not_found", 404, "There is no such object",
-        "check the name; list what there is with the list command of its kind";
+        "check the name; the list command of its kind lists what there is";
     EXISTS = "object.exists", 409, "An object of this name exists",
         "choose another name, or change the one that exists";
     IN_USE = "object.in_use", 409, "The object is in use",
-        "remove what uses it first";
+        "remove what uses it first; the sentence above names it";
     LIMIT = "limit.reached", 409, "A limit is reached",
         "remove something of the kind that is no longer needed";
     NAME_INVALID = "name.invalid", 422, "The name cannot be used",
-        "choose a name that follows the rule";
+        "use 1 to 40 of a-z, 0-9 and single hyphens; roles and permissions: 1 to 64 letters, digits and . _ : / -";
     HOST_INVALID = "host.invalid", 422, "The host cannot be used",
         "give a host name you control, without scheme, port and path";
     ROUTE_PATTERN = "route.pattern", 422, "The path pattern cannot be used",
@@ -75,7 +75,7 @@ codes! {
     ROUTE_CONTRADICTION = "route.contradiction", 422, "The route contradicts itself",
         "use auth required (or optional) with requirements, or drop the requirements";
     ROUTE_INVALID = "route.invalid", 422, "The route cannot be used",
-        "correct the value and try again";
+        "correct the value that is named and try again";
     ROLE_UNKNOWN = "role.unknown", 422, "A role does not exist",
         "define it first with: mezusphere role set";
     EMAIL_INVALID = "email.invalid", 422, "This is not an e-mail address",

@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::Host;
 use crate::id::{DirectoryId, EnvironmentId, OrganizationId, ProjectId, RouteId};
+use crate::lenient::Lenient;
 use crate::path::{Reading, RequestPath};
 use crate::pattern::Pattern;
+use crate::policy;
 use crate::slug::{Name, Slug};
 
 pub use crate::pattern::{PATTERN_LEN_MAX, PathMatch, PatternError, REGEX_CACHE_MAX, REGEX_SIZE_MAX};
@@ -171,6 +173,10 @@ pub struct Site {
     pub doc: SiteDoc,
     /// Routes in matching order, each with what it was built from.
     routes: Vec<(Pattern, Arc<RouteDoc>)>,
+    /// Their lenient patterns in matching order, each with its place in `routes`.
+    lenient: Vec<(Lenient, usize)>,
+    /// Whether a plain path leads to one route, however lenient the server.
+    is_plain: bool,
     by_id: HashMap<RouteId, Arc<RouteDoc>>,
 }
 
@@ -180,7 +186,8 @@ pub enum NoRoute {
     /// No route matches.
     #[error("no route matches this path")]
     NotFound,
-    /// The path can be read in several ways that choose different routes.
+    /// The path can be read in several ways that choose different routes, or a lenient server would take it for a route
+    /// that asks more.
     #[error("this path can be read in more than one way")]
     Ambiguous,
     /// The route that matches, or the whole site, asks for a newer reader.
@@ -208,10 +215,19 @@ impl Site {
             routes.push((Pattern::compile(&route.path)?, shared));
         }
         routes.sort_by_key(|(pattern, _)| pattern.rank());
-        Ok(Self { doc, routes, by_id })
+        let mut lenient = Vec::with_capacity(routes.len());
+        let mut is_plain = true;
+        for (at, (literal, _)) in routes.iter().enumerate() {
+            let pattern = Lenient::of(literal)?;
+            is_plain &= pattern.is_plain(literal);
+            lenient.push((pattern, at));
+        }
+        lenient.sort_by_key(|(pattern, _)| pattern.rank());
+        Ok(Self { doc, routes, lenient, is_plain, by_id })
     }
 
-    /// The route for a request, the same under every reading of its path. Allocates nothing.
+    /// The route for a request: the same under every literal reading of its path, and one that asks no less of its callers
+    /// than whatever a lenient server would take the path for (ADR 14). Allocates nothing.
     pub fn find(&self, path: &RequestPath, method: &str) -> Result<&Arc<RouteDoc>, NoRoute> {
         if self.doc.min_reader > READER {
             return Err(NoRoute::TooNew);
@@ -225,7 +241,12 @@ impl Site {
             }
         }
         let route = first.ok_or(NoRoute::NotFound)?;
-        if route.min_reader > READER { Err(NoRoute::TooNew) } else { Ok(route) }
+        if route.min_reader > READER {
+            return Err(NoRoute::TooNew);
+        }
+        let is_plain = self.is_plain && path.is_plain();
+        let holds = |reading: &Reading| self.holds_leniently(reading.as_str(), method, route);
+        if is_plain || path.lenient().iter().all(holds) { Ok(route) } else { Err(NoRoute::Ambiguous) }
     }
 
     /// The route with this id.
@@ -238,6 +259,27 @@ impl Site {
             .iter()
             .find(|(pattern, route)| pattern.matches(reading.as_str()) && route.takes(method))
             .map(|(_, route)| route)
+    }
+
+    /// Whether `chosen` asks no less than what a lenient server would take `reading` for.
+    ///
+    /// Among routes that such a server cannot tell apart the one that is spelled exactly so counts: whoever
+    /// publishes `/A` beside `/a` says that the upstream tells them apart. If none is, all count.
+    fn holds_leniently(&self, reading: &str, method: &str, chosen: &RouteDoc) -> bool {
+        let mut matching = self.lenient.iter().filter_map(|(lenient, at)| {
+            let (literal, route) = self.routes.get(*at)?;
+            // To the letter too: an expression may exclude what it matches without regard to case.
+            let matches = route.takes(method) && (lenient.matches(reading) || literal.matches(reading));
+            matches.then_some((lenient, literal, route))
+        });
+        let Some(first) = matching.next() else {
+            return false; // such a server would serve what is not published
+        };
+        let twins = std::iter::once(first).chain(matching.take_while(|other| other.0.is_twin(first.0)));
+        match twins.clone().find(|(_, literal, _)| literal.matches(reading)) {
+            Some((_, _, spelled)) => policy::asks_no_less(chosen, spelled),
+            None => twins.into_iter().all(|(_, _, twin)| policy::asks_no_less(chosen, twin)),
+        }
     }
 }
 

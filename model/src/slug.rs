@@ -14,7 +14,7 @@ pub const SLUG_LEN_MAX: usize = 40;
 pub const NAME_LEN_MAX: usize = 64;
 
 /// Words that would collide with platform hosts or read as ours, as the name of an organization or project.
-const RESERVED: [&str; 14] = [
+pub const RESERVED: [&str; 14] = [
     "admin",
     "api",
     "connect",

@@ -5,8 +5,8 @@ use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use super::types::{PAGE_LEN_DEFAULT, PAGE_LEN_MAX, PageQuery, REQUEST_LEN_MAX};
 use crate::problem::{self, Refusal};
@@ -75,6 +75,29 @@ impl<S: Send + Sync> FromRequestParts<S> for Paging {
             return Err(Refusal::new(&problem::REQUEST_INVALID, detail));
         }
         Ok(Self { limit, after: query.after })
+    }
+}
+
+/// Whether the caller insists: `?force=true`.
+#[derive(Debug)]
+pub(super) struct Force(pub(super) bool);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ForceQuery {
+    #[serde(default)]
+    force: bool,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Force {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let axum::extract::Query(query) =
+            axum::extract::Query::<ForceQuery>::from_request_parts(parts, state)
+                .await
+                .map_err(|why| Refusal::new(&problem::REQUEST_INVALID, why.body_text()))?;
+        Ok(Self(query.force))
     }
 }
 

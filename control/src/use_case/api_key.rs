@@ -304,11 +304,18 @@ pub(crate) async fn revoke(
         .primary
         .write(async |tx| {
             let project = scope::project(tx, &grant, project).await?;
-            let (row, _) = find(tx, &project, key).await?;
+            let (row, account) = find(tx, &project, key).await?;
             keys::revoke_key(tx, project.id, row.id).await?;
             let enrolled = eviction::warpgates(tx, project.id, None, |gate| gate.key == row.id).await?;
             shared.evict(tx, &enrolled).await?;
-            scope::audit(tx, &grant, &project, "api_key.revoke", &row.id, serde_json::Value::Null);
+            scope::audit(
+                tx,
+                &grant,
+                &project,
+                "api_key.revoke",
+                &row.id,
+                serde_json::json!({ "account": account.name }),
+            );
             Ok(())
         })
         .await

@@ -14,8 +14,17 @@ use crate::problem::{self, Refusal};
 /// not make one request read the whole log; the page may then be short, and its cursor goes on.
 const SCANNED_MAX: usize = 5_000;
 
+/// Where the particulars of an entry say what people call its target, best first.
+const NAMES: [&str; 7] = ["/email", "/path", "/after/path", "/slug", "/name", "/hostname", "/account"];
+
+/// What people called the target when it happened; it may be gone by now.
+fn target_name(detail: &serde_json::Value) -> Option<String> {
+    NAMES.iter().find_map(|place| detail.pointer(place)?.as_str()).map(str::to_owned)
+}
+
 fn view(row: AuditRow) -> AuditEntry {
     AuditEntry {
+        target_name: target_name(&row.entry.detail),
         sequence: row.sequence,
         at: row.at.to_string(),
         actor: row.entry.actor,

@@ -16,6 +16,7 @@ use mezusphere_store::primary::node::{self as nodes, NodeId, NodeRow};
 use mezusphere_store::primary::{PageRequest, ReadTx, Tx, applied};
 use serde_json::Value;
 
+use super::environment::SLUG_RULE;
 use super::{Paging, scope};
 use crate::Shared;
 use crate::api::types::{Edge, EdgeInvitation, InvitationState, InviteEdge, InvitedEdge, NodeState, Page};
@@ -40,7 +41,7 @@ pub(crate) async fn invite(
 ) -> Result<InvitedEdge, Refusal> {
     let grant = caller.allow(Permission::InstallationWrite)?;
     let name = Slug::parse(&request.name)
-        .map_err(|why| Refusal::new(&problem::NAME_INVALID, format!("name: {why}")))?;
+        .map_err(|why| Refusal::new(&problem::NAME_INVALID, format!("name: {why}")).with_next(SLUG_RULE))?;
     let region = region(request.region.as_deref().unwrap_or_default())?;
     let life = life(request.expires_in_s)?;
     let secret = Token::random(&shared.entropy);
@@ -78,7 +79,9 @@ pub(crate) async fn invite(
 fn region(text: &str) -> Result<String, Refusal> {
     if text.chars().count() > REGION_LEN_MAX || text.chars().any(char::is_control) {
         let detail = format!("region: at most {REGION_LEN_MAX} characters, none of them a control character");
-        return Err(Refusal::new(&problem::NAME_INVALID, detail));
+        return Err(
+            Refusal::new(&problem::NAME_INVALID, detail).with_next("choose a shorter region, in one line")
+        );
     }
     Ok(text.to_owned())
 }

@@ -15,9 +15,20 @@ use crate::certificate;
 use crate::problem::{self, Refusal};
 use crate::{Shared, eviction};
 
+/// The rule for short names, as a next step.
+pub(crate) const SLUG_RULE: &str =
+    "use 1 to 40 of a-z, 0-9 and -, no hyphen at the ends and no two in a row, not starting with xn";
+
 /// A slug that cannot be one.
 pub(crate) fn bad_slug(why: SlugError) -> Refusal {
-    Refusal::new(&problem::NAME_INVALID, why.to_string())
+    let next = match why {
+        SlugError::Reserved => format!(
+            "choose a name that does not start with xn and is none of these: {}",
+            mezusphere_model::slug::RESERVED.join(", ")
+        ),
+        SlugError::Length | SlugError::Character | SlugError::Hyphen => SLUG_RULE.to_owned(),
+    };
+    Refusal::new(&problem::NAME_INVALID, why.to_string()).with_next(next)
 }
 
 /// An environment as it is shown.

@@ -114,11 +114,13 @@ impl From<CertificateError> for Refusal {
 
 impl From<FieldError> for Refusal {
     fn from(why: FieldError) -> Self {
-        let code = match why {
-            FieldError::Email => &problem::EMAIL_INVALID,
-            FieldError::Name => &problem::NAME_INVALID,
-        };
-        Self::new(code, why.to_string())
+        let refusal = |code| Self::new(code, why.to_string());
+        match why {
+            FieldError::Email => refusal(&problem::EMAIL_INVALID),
+            FieldError::Name => {
+                refusal(&problem::NAME_INVALID).with_next("choose a shorter name for people, in one line")
+            }
+        }
     }
 }
 

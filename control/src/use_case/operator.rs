@@ -7,6 +7,7 @@ use mezusphere_store::primary::project::{self, ProjectRow};
 use mezusphere_store::primary::{ReadTx, password, user};
 
 use super::api_key::{find_or_insert, finish, life};
+use super::environment::SLUG_RULE;
 use super::scope;
 use super::user::link as user_link;
 use crate::Shared;
@@ -55,7 +56,14 @@ pub(crate) async fn sign_in_link(
             let project = own_project(tx, shared).await?;
             let row =
                 scope::user(tx, &project, name).await.map_err(|_| scope::not_found("operator", name))?;
-            scope::audit(tx, &grant, &project, "operator.sign_in_link", &row.id, serde_json::Value::Null);
+            scope::audit(
+                tx,
+                &grant,
+                &project,
+                "operator.sign_in_link",
+                &row.id,
+                serde_json::json!({ "email": row.email }),
+            );
             user_link(tx, shared, &row).await
         })
         .await
@@ -69,7 +77,7 @@ pub(crate) async fn create_key(
 ) -> Result<CreatedApiKey, Refusal> {
     let grant = caller.allow(Permission::InstallationWrite)?;
     let account = Slug::parse(&request.name)
-        .map_err(|why| Refusal::new(&problem::NAME_INVALID, format!("name: {why}")))?;
+        .map_err(|why| Refusal::new(&problem::NAME_INVALID, format!("name: {why}")).with_next(SLUG_RULE))?;
     let scopes: Vec<Name> = match request.permissions {
         None => Permission::ALL.iter().copied().map(Permission::name).collect(),
         Some(names) => names,

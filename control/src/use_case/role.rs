@@ -1,13 +1,21 @@
 //! Roles of a project and what they permit. The words are the project's own: routes ask for them, workloads read them.
 
 use mezusphere_model::slug::Name;
+use mezusphere_store::primary::project::ProjectRow;
 use mezusphere_store::primary::role::{self, RoleRow};
+use mezusphere_store::primary::{ReadTx, environment, route};
 
 use super::scope;
 use crate::Shared;
 use crate::api::types::{Page, PutRole, Role};
 use crate::caller::{Caller, Permission};
-use crate::problem::Refusal;
+use crate::problem::{self, Refusal};
+
+/// The rule for names of roles, as a next step.
+const ROLE_RULE: &str = "choose a name of 1 to 64 letters, digits and . _ : / -";
+
+/// Most routes named in a refusal; the rest are counted.
+const ROUTES_TOLD_MAX: usize = 5;
 
 fn view(row: RoleRow) -> Role {
     Role { name: row.name, permissions: row.permissions, created_at: row.created_at.to_string() }
@@ -55,7 +63,7 @@ pub(crate) async fn put(
 ) -> Result<Role, Refusal> {
     let grant = caller.allow(Permission::RolesWrite)?;
     let name = Name::parse(name)
-        .map_err(|why| Refusal::new(&crate::problem::NAME_INVALID, format!("role: {why}")))?;
+        .map_err(|why| Refusal::new(&problem::NAME_INVALID, format!("role: {why}")).with_next(ROLE_RULE))?;
     let mut permissions = request.permissions;
     permissions.sort();
     permissions.dedup();
@@ -81,12 +89,14 @@ pub(crate) async fn put(
         .await
 }
 
-/// Removes a role and takes it from everybody.
+/// Removes a role and takes it from everybody. Refused while routes need it, unless `force`: they would let nobody in
+/// by it any more.
 pub(crate) async fn delete(
     shared: &Shared,
     caller: &Caller,
     project: &str,
     name: &str,
+    force: bool,
 ) -> Result<(), Refusal> {
     let grant = caller.allow(Permission::RolesWrite)?;
     shared
@@ -97,9 +107,41 @@ pub(crate) async fn delete(
             if role::get(tx, project.id, &name).await?.is_none() {
                 return Err(scope::not_found("role", name.as_str()));
             }
+            let needed = needed_by(tx, &project, &name).await?;
+            if !needed.is_empty() && !force {
+                let detail = format!("role {name} is needed by {}", some_of(&needed));
+                return Err(Refusal::new(&problem::IN_USE, detail).with_next(
+                    "change or remove these routes first, or delete it with --force (?force=true): \
+                     then nobody enters them by it",
+                ));
+            }
             role::delete(tx, project.id, &name).await?;
-            scope::audit(tx, &grant, &project, "role.delete", &name, serde_json::Value::Null);
+            let detail = serde_json::json!({ "needed_by": needed });
+            scope::audit(tx, &grant, &project, "role.delete", &name, detail);
             Ok(())
         })
         .await
+}
+
+/// Routes of the project that ask for this role: `/account/* (production)`.
+async fn needed_by(tx: &mut ReadTx, project: &ProjectRow, role: &Name) -> Result<Vec<String>, Refusal> {
+    let mut needed = Vec::new();
+    for environment in environment::list(tx, project.id).await? {
+        for row in route::list(tx, project.id, environment.id).await? {
+            let require = &row.doc.require;
+            if require.any_role.contains(role) || require.all_roles.contains(role) {
+                needed.push(format!("{} ({})", row.doc.path, environment.slug));
+            }
+        }
+    }
+    Ok(needed)
+}
+
+/// The first few, and how many more there are.
+fn some_of(routes: &[String]) -> String {
+    let told = routes.iter().take(ROUTES_TOLD_MAX).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match routes.len().saturating_sub(ROUTES_TOLD_MAX) {
+        0 => told,
+        more => format!("{told} and {more} more"),
+    }
 }

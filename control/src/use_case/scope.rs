@@ -26,7 +26,31 @@ pub(crate) fn not_found(kind: &str, name: &str) -> Refusal {
         !name.is_empty() && name.len() <= ECHO_LEN_MAX && name.bytes().all(|byte| byte.is_ascii_graphic());
     let detail =
         if plain { format!("there is no {kind} {name}") } else { format!("there is no such {kind}") };
-    Refusal::new(&problem::NOT_FOUND, detail)
+    let refusal = Refusal::new(&problem::NOT_FOUND, detail);
+    match list_command(kind) {
+        Some(command) => refusal.with_next(format!("list what there is: mezusphere {command}")),
+        None => refusal,
+    }
+}
+
+/// The command that lists objects of this kind, where there is one.
+fn list_command(kind: &str) -> Option<&'static str> {
+    Some(match kind {
+        "organization" => "organization list",
+        "project" => "project list",
+        "environment" => "environment list PROJECT",
+        "host" => "host list PROJECT",
+        "route" => "route list PROJECT",
+        "user" => "user list PROJECT",
+        "role" => "role list PROJECT",
+        "service account" => "service-account list PROJECT",
+        "API key" => "api-key list PROJECT",
+        "warpgate" => "warpgate list PROJECT --all",
+        "edge" => "edge list",
+        "invitation" => "edge invitations",
+        "operator" => "operator list",
+        _ => return None,
+    })
 }
 
 /// The organization of this slug or id.

@@ -106,7 +106,7 @@ pub(crate) async fn create(
             let now = tx.now();
             let row = account::create(tx, &shared.entropy, now, new).await?;
             give_roles(tx, &project, Subject::User(row.id), &request.roles).await?;
-            let detail = serde_json::json!({ "roles": request.roles });
+            let detail = serde_json::json!({ "email": row.email, "roles": request.roles });
             scope::audit(tx, &grant, &project, "user.create", &row.id, detail);
             view(tx, &project, row).await
         })
@@ -142,6 +142,11 @@ pub(super) async fn give_roles(
     Ok(())
 }
 
+/// Particulars of an entry that speaks of a user: ids say nothing once the user is gone.
+fn who(row: &UserRow) -> serde_json::Value {
+    serde_json::json!({ "email": row.email })
+}
+
 /// Makes a one-time link with which a user sets a password and signs in, so that nobody else has to choose it; older
 /// ones stop working.
 pub(crate) async fn sign_in_link(
@@ -156,7 +161,7 @@ pub(crate) async fn sign_in_link(
         .write(async |tx| {
             let project = scope::people(tx, &grant, project).await?;
             let row = scope::user(tx, &project, name).await?;
-            scope::audit(tx, &grant, &project, "user.sign_in_link", &row.id, serde_json::Value::Null);
+            scope::audit(tx, &grant, &project, "user.sign_in_link", &row.id, who(&row));
             link(tx, shared, &row).await
         })
         .await
@@ -193,7 +198,7 @@ pub(crate) async fn set_password(
             let project = scope::people(tx, &grant, project).await?;
             let row = scope::user(tx, &project, name).await?;
             account::set_password(tx, project.directory, row.id, hash).await?;
-            scope::audit(tx, &grant, &project, "user.set_password", &row.id, serde_json::Value::Null);
+            scope::audit(tx, &grant, &project, "user.set_password", &row.id, who(&row));
             view(tx, &project, row).await
         })
         .await
@@ -214,7 +219,7 @@ pub(crate) async fn set_roles(
             let project = scope::people(tx, &grant, project).await?;
             let row = scope::user(tx, &project, name).await?;
             give_roles(tx, &project, Subject::User(row.id), &request.roles).await?;
-            let detail = serde_json::json!({ "roles": request.roles });
+            let detail = serde_json::json!({ "email": row.email, "roles": request.roles });
             scope::audit(tx, &grant, &project, "user.set_roles", &row.id, detail);
             view(tx, &project, row).await
         })
@@ -256,7 +261,7 @@ async fn set_status(
             let project = scope::people(tx, &grant, project).await?;
             let mut row = scope::user(tx, &project, name).await?;
             account::set_status(tx, project.directory, row.id, status).await?;
-            scope::audit(tx, &grant, &project, action, &row.id, serde_json::Value::Null);
+            scope::audit(tx, &grant, &project, action, &row.id, who(&row));
             row.status = status;
             view(tx, &project, row).await
         })
@@ -277,7 +282,7 @@ pub(crate) async fn delete(
             let project = scope::people(tx, &grant, project).await?;
             let row = scope::user(tx, &project, name).await?;
             user::delete(tx, project.directory, row.id).await?;
-            scope::audit(tx, &grant, &project, "user.delete", &row.id, serde_json::Value::Null);
+            scope::audit(tx, &grant, &project, "user.delete", &row.id, who(&row));
             Ok(())
         })
         .await

@@ -4,7 +4,7 @@ use axum::Extension;
 use axum::extract::{Path, State};
 
 use super::{Asking, Control, Done, GONE, Gone, One, Two, created, ok};
-use crate::api::body::Body;
+use crate::api::body::{Body, Force};
 use crate::api::types as t;
 use crate::use_case::{Paging, project, role, user};
 
@@ -121,6 +121,7 @@ pub(in crate::api) async fn delete_role(
     State(s): Control,
     Extension(c): Asking,
     Path((project, name)): Two,
+    Force(force): Force,
 ) -> Gone {
-    role::delete(&s, &c, &project, &name).await.map(|()| GONE)
+    role::delete(&s, &c, &project, &name, force).await.map(|()| GONE)
 }

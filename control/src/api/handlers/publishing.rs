@@ -159,6 +159,6 @@ pub(in crate::api) async fn remove_route(
     State(s): Control,
     Extension(c): Asking,
     Path((project, environment, name)): Three,
-) -> Gone {
-    route::remove(&s, &c, &project, &environment, &name).await.map(|()| GONE)
+) -> Done<t::RouteRemoved> {
+    route::remove(&s, &c, &project, &environment, &name).await.map(ok)
 }

@@ -15,6 +15,9 @@ pub struct AuditEntry {
     pub action: String,
     /// To what: an id.
     pub target: String,
+    /// What people call the target, where its id says nothing: an e-mail address, a path, a short name.
+    #[serde(default)]
+    pub target_name: Option<String>,
     /// Particulars, never secrets.
     pub detail: serde_json::Value,
     /// Of which project, if of one.

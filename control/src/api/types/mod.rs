@@ -26,7 +26,9 @@ pub use node::{ControlNode, Edge, EdgeInvitation, InvitationState, InviteEdge, I
 pub use project::{
     AddHost, CreateEnvironment, CreateProject, Directory, Environment, Host, Project, UpdateProject,
 };
-pub use route::{AddRoute, OrderRoutes, Route, RouteAdded, Timeouts, UpdateRoute};
+pub use route::{
+    AddRoute, FollowingRoute, OrderRoutes, Route, RouteAdded, RouteRemoved, Timeouts, UpdateRoute,
+};
 pub use user::{CreateUser, PutRole, Role, SetPassword, SetRoles, User, UserStatus};
 pub use warpgate::{Tunnel, Warpgate};
 

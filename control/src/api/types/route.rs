@@ -110,3 +110,33 @@ pub struct RouteAdded {
     /// Sentences for people: an unknown role, a route that another one hides.
     pub warnings: Vec<String>,
 }
+
+/// A route that was removed, and what becomes of requests for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteRemoved {
+    /// The route as it was.
+    pub route: Route,
+    /// Routes that take its requests from now on, in matching order.
+    pub follows: Vec<FollowingRoute>,
+    /// Whether some of its requests, or all, match no route and get 404.
+    pub not_found: bool,
+    /// The same as a sentence for people: `Requests for it now follow /* (public: no sign-in).`
+    pub now: String,
+}
+
+/// A route that takes requests another one does not take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FollowingRoute {
+    /// Its id.
+    pub id: RouteId,
+    /// Which paths.
+    pub path: String,
+    /// Who may use it.
+    pub auth: AuthMode,
+    /// What else they must hold.
+    pub require: Requirement,
+    /// Which methods of these requests it takes; empty: every one that is left.
+    pub methods: Vec<String>,
+    /// A regular expression, which may match some of the paths and not others.
+    pub partly: bool,
+}

@@ -90,7 +90,24 @@ impl From<BadRoute> for Refusal {
             | BadRoute::Timeout { .. }
             | BadRoute::Upstream(_) => &problem::ROUTE_INVALID,
         };
-        Self::new(code, bad.to_string())
+        let refusal = Self::new(code, bad.to_string());
+        match &bad {
+            BadRoute::Pattern(_) | BadRoute::Wildcard | BadRoute::Contradiction(_) => refusal,
+            BadRoute::Method(_) => {
+                refusal.with_next("give names such as GET with --method; leave it out for all")
+            }
+            BadRoute::TooManyMethods => refusal.with_next("leave --method out for all methods"),
+            BadRoute::TooManyNames => {
+                refusal.with_next("give fewer of --role, --all-role, --permission or --all-permission")
+            }
+            BadRoute::Timeout { field, low, high } => refusal.with_next(match *field {
+                "head_ms" => format!("give --head-timeout {low} to {high}, in milliseconds"),
+                field => format!("give timeouts.{field} {low} to {high}, in milliseconds"),
+            }),
+            BadRoute::Upstream(_) => {
+                refusal.with_next("give --upstream a name, as in warpgate's --upstream NAME=URL")
+            }
+        }
     }
 }
 

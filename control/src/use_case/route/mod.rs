@@ -1,6 +1,7 @@
 //! Routes: what is published, and for whom. Every change publishes the environment's site and bundle anew.
 
 mod check;
+mod follow;
 
 use std::collections::BTreeSet;
 
@@ -16,7 +17,9 @@ use self::check::Draft;
 pub(crate) use self::check::mode_text;
 use super::scope;
 use crate::Shared;
-use crate::api::types::{AddRoute, OrderRoutes, Page, Route, RouteAdded, Timeouts, UpdateRoute};
+use crate::api::types::{
+    AddRoute, OrderRoutes, Page, Route, RouteAdded, RouteRemoved, Timeouts, UpdateRoute,
+};
 use crate::caller::{Caller, Permission};
 use crate::problem::{self, Refusal};
 
@@ -228,7 +231,7 @@ pub(crate) async fn order(
             }
             route::reorder(tx, project.id, environment.id, &request.routes).await?;
             shared.publish_site(tx, project.id, environment.id).await?;
-            let detail = serde_json::json!({ "routes": request.routes });
+            let detail = serde_json::json!({ "slug": environment.slug, "routes": request.routes });
             scope::audit(tx, &grant, &project, "route.order", &environment.id, detail);
             let rows = route::list(tx, project.id, environment.id).await?;
             Ok(Page { items: rows.into_iter().map(view).collect(), next: None })
@@ -236,14 +239,14 @@ pub(crate) async fn order(
         .await
 }
 
-/// Removes one.
+/// Removes one, and tells which routes take its requests from then on.
 pub(crate) async fn remove(
     shared: &Shared,
     caller: &Caller,
     project: &str,
     environment: &str,
     name: &str,
-) -> Result<(), Refusal> {
+) -> Result<RouteRemoved, Refusal> {
     let grant = caller.allow(Permission::RoutesWrite)?;
     shared
         .primary
@@ -254,7 +257,11 @@ pub(crate) async fn remove(
             route::delete(tx, project.id, row.doc.id).await?;
             shared.publish_site(tx, project.id, environment.id).await?;
             scope::audit(tx, &grant, &project, "route.remove", &row.doc.id, summary(&row.doc));
-            Ok(())
+            let rows = route::list(tx, project.id, environment.id).await?;
+            let others: Vec<(u32, &RouteDoc)> = rows.iter().map(|row| (row.position, &row.doc)).collect();
+            let after = follow::after_removal(row.position, &row.doc, &others);
+            let (follows, not_found, now) = (after.view(), after.has_rest(), after.sentence());
+            Ok(RouteRemoved { route: view(row), follows, not_found, now })
         })
         .await
 }
@@ -284,7 +291,13 @@ async fn answer(
         .filter(|other| other.doc.id != row.doc.id)
         .map(|other| Draft::from(&other.doc))
         .collect();
-    let warnings = Draft::from(&row.doc).warnings(&roles, &permissions, &beside);
+    let mut warnings = Draft::from(&row.doc).warnings(&roles, &permissions, &beside);
+    let others: Vec<(u32, &RouteDoc)> = routes
+        .iter()
+        .filter(|other| other.doc.id != row.doc.id)
+        .map(|other| (other.position, &other.doc))
+        .collect();
+    warnings.extend(follow::notes(row.position, &row.doc, &others));
     let hosts = host::list(tx, row.project, row.environment).await?;
     let url = hosts.first().map(|host| url(shared, &host.host, &row.doc.path)).unwrap_or_default();
     Ok(RouteAdded { route: view(row), url, warnings })
