@@ -18,6 +18,7 @@ pub mod host;
 pub mod id;
 pub mod identity;
 pub mod join_token;
+mod lenient;
 pub mod link;
 pub mod path;
 mod pattern;

@@ -17,7 +17,18 @@
 //! | `;` and what follows it in a segment is dropped | Tomcat, Jetty, Spring |
 //! | escapes are decoded once more | chains of two servers that each decode |
 //!
-//! Case is compared as it is, `+` is a plus, and the query is never part of a path.
+//! These are the literal readings, and they must all lead to one route. Then there are servers that tell less
+//! apart: they also
+//!
+//! | step | who does it |
+//! |---|---|
+//! | drop blanks at the end of a segment | Windows, and frameworks that trim what they split |
+//! | drop dots at the end of a segment | Windows: IIS, ASP.NET |
+//! | take upper case for lower case | Express, IIS, Tomcat and others on file systems that do |
+//! | take `/a/` for `/a` | Express, Spring, Rails |
+//!
+//! What comes of the first two beside all of the above are the [lenient readings](RequestPath::lenient); the last two
+//! are a matter of matching, in [`crate::lenient`]. `+` is a plus, and the query is never part of a path.
 
 use std::borrow::Cow;
 
@@ -41,13 +52,20 @@ impl Reading {
 
 /// A path that may be routed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequestPath(Readings);
+pub struct RequestPath {
+    readings: Readings,
+    is_plain: bool,
+}
 
 /// Apart, so that a plain path costs one allocation: its own text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Readings {
+    /// Literal and lenient alike.
     One(Reading),
-    Several(Vec<Reading>),
+    Several {
+        literal: Vec<Reading>,
+        lenient: Vec<Reading>,
+    },
 }
 
 /// Why a path is refused whatever the routes say.
@@ -84,19 +102,40 @@ impl RequestPath {
             return Err(PathError::TooLong);
         }
         let base = decode_once(raw)?;
-        if is_settled(&base) {
-            return Ok(Self(Readings::One(Reading(base))));
+        if is_settled(&base, &LENIENT_STEPS) {
+            let is_plain = is_lower_case(&base) && (base.len() == 1 || !base.ends_with('/'));
+            return Ok(Self { readings: Readings::One(Reading(base)), is_plain });
         }
-        let readings = closure(base)?;
-        Ok(Self(Readings::Several(readings)))
+        let literal = closure(vec![Reading(base)], &STEPS)?;
+        let mut lenient: Vec<Reading> = Vec::new();
+        for Reading(text) in closure(literal.clone(), &LENIENT_STEPS)? {
+            let reading = Reading(trimmed(text));
+            if !lenient.contains(&reading) {
+                lenient.push(reading);
+            }
+        }
+        Ok(Self { readings: Readings::Several { literal, lenient }, is_plain: false })
     }
 
-    /// Every way it can be read, the most literal first; one for a plain path, never none.
+    /// Every way it can be read to the letter, the most literal first; one for a plain path, never none.
     pub fn readings(&self) -> &[Reading] {
-        match &self.0 {
+        match &self.readings {
             Readings::One(reading) => std::slice::from_ref(reading),
-            Readings::Several(readings) => readings,
+            Readings::Several { literal, .. } => literal,
         }
+    }
+
+    /// Every way that servers read it which drop what stands at the end of a segment; never none. Case is as it was.
+    pub fn lenient(&self) -> &[Reading] {
+        match &self.readings {
+            Readings::One(reading) => std::slice::from_ref(reading),
+            Readings::Several { lenient, .. } => lenient,
+        }
+    }
+
+    /// Whether the most lenient server reads it as it is: one reading in lower case, without a slash at its end.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.is_plain
     }
 }
 
@@ -115,10 +154,10 @@ pub(crate) fn written(path: &str) -> Result<(), WrittenError> {
     if path.contains(never) {
         return Err(PathError::BadCharacter.into());
     }
-    if is_settled(path) {
+    if is_settled(path, &STEPS) {
         return Ok(());
     }
-    match closure(path.to_owned())?.pop() {
+    match closure(vec![Reading(path.to_owned())], &STEPS)?.pop() {
         Some(Reading(last)) if last != path => Err(WrittenError::Settled(last)),
         _ => Ok(()),
     }
@@ -170,28 +209,37 @@ fn hex(octet: u8) -> Option<u8> {
     char::from(octet).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
 
-/// Whether no step would change `path`.
-fn is_settled(path: &str) -> bool {
+/// Whether no step would change `path`. The steps are tried only where one pass finds what they look for.
+fn is_settled(path: &str, steps: &[Step]) -> bool {
+    let none_changes = || steps.iter().all(|step| step(path).is_none());
+    // What a segment may lose at its end; an octet outside ASCII may belong to a blank.
+    let is_loose = |octet| matches!(octet, Some(b'.' | b' ' | 0x80..));
     let mut octets = path.bytes();
     let mut before = octets.next();
     for octet in octets {
         match octet {
             b'%' | b'\\' | b';' => return false,
             // Dot segments and empty segments both begin right after a slash.
-            b'/' | b'.' if before == Some(b'/') => return STEPS.iter().all(|step| step(path).is_none()),
+            b'/' | b'.' if before == Some(b'/') => return none_changes(),
+            b'/' if is_loose(before) => return none_changes(),
             _ => before = Some(octet),
         }
     }
-    true
+    !is_loose(before) || none_changes()
 }
 
-/// All readings that can come of `base`, itself first.
-fn closure(base: String) -> Result<Vec<Reading>, PathError> {
-    let mut readings = vec![Reading(base)];
+/// Whether folding case changes nothing, as far as one quick pass can tell. Without a branch per octet, so that it
+/// costs a plain path next to nothing.
+fn is_lower_case(path: &str) -> bool {
+    !path.bytes().fold(false, |any, octet| any | octet.is_ascii_uppercase() | (octet >= 0x80))
+}
+
+/// All readings that can come of `readings` by these steps, themselves first.
+fn closure(mut readings: Vec<Reading>, steps: &[Step]) -> Result<Vec<Reading>, PathError> {
     let mut at = 0;
     while let Some(reading) = readings.get(at) {
         let mut more: Vec<String> = Vec::new();
-        for step in STEPS {
+        for step in steps {
             let Some(text) = step(reading.as_str()) else { continue };
             if text.contains(char::is_control) {
                 return Err(PathError::BadCharacter);
@@ -209,6 +257,12 @@ fn closure(base: String) -> Result<Vec<Reading>, PathError> {
     Ok(readings)
 }
 
+/// `path` with nothing left at the end of a segment that a lenient server drops, and no segment empty.
+pub(crate) fn trimmed(path: String) -> String {
+    let path = ends_trimmed(&path).unwrap_or(path);
+    slashes_merged(&path).unwrap_or(path)
+}
+
 /// Something a server may do to a path; `None` if it changes nothing. The result starts with `/`, is no
 /// longer than before, and doing all of them again and again comes to an end.
 type Step = fn(&str) -> Option<String>;
@@ -220,6 +274,17 @@ const STEPS: [Step; 6] = [
     slashes_merged,
     parameters_dropped,
     decoded_again,
+];
+
+const LENIENT_STEPS: [Step; 8] = [
+    slashes_decoded,
+    backslashes_as_slashes,
+    dots_resolved,
+    slashes_merged,
+    parameters_dropped,
+    decoded_again,
+    blanks_trimmed,
+    ends_trimmed,
 ];
 
 fn slashes_decoded(path: &str) -> Option<String> {
@@ -280,4 +345,24 @@ fn decoded_again(path: &str) -> Option<String> {
         Cow::Borrowed(_) => None,
         Cow::Owned(decoded) => (decoded != path).then_some(decoded),
     }
+}
+
+/// Apart from [`ends_trimmed`], because what is left of `.. ` is a dot segment.
+fn blanks_trimmed(path: &str) -> Option<String> {
+    by_segment(path, |segment| segment.trim_end())
+}
+
+/// Blanks and dots; a dot segment stays one.
+fn ends_trimmed(path: &str) -> Option<String> {
+    by_segment(path, |segment| match segment {
+        "." | ".." => segment,
+        _ => segment.trim_end_matches(|last: char| last == '.' || last.is_whitespace()),
+    })
+}
+
+fn by_segment(path: &str, trim: fn(&str) -> &str) -> Option<String> {
+    if path.split('/').all(|segment| trim(segment).len() == segment.len()) {
+        return None;
+    }
+    Some(path.split('/').map(trim).collect::<Vec<_>>().join("/"))
 }

@@ -2,10 +2,11 @@
 //!
 //! Knows one pattern at a time; [`crate::route::Site`] orders them and asks.
 
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
 
 use crate::id::RouteId;
+use crate::lenient::Lenient;
 use crate::path::{self, WrittenError};
 use crate::route::{METHODS_MAX, ROUTES_MAX};
 
@@ -68,8 +69,15 @@ impl PathMatch {
         } else {
             Self::Exact(text.to_owned())
         };
-        Pattern::compile(&pattern)?;
+        Lenient::of(&Pattern::compile(&pattern)?)?;
         Ok(pattern)
+    }
+
+    /// Whether servers that are lenient about case, about dots and blanks at the end of a segment, or about a slash at
+    /// the end of the path cannot tell this pattern from `other`. Regular expressions are not compared.
+    pub fn reads_like(&self, other: &Self) -> bool {
+        let lenient = |pattern: &Self| Pattern::compile(pattern).and_then(|pattern| Lenient::of(&pattern));
+        matches!((lenient(self), lenient(other)), (Ok(one), Ok(two)) if one.is_twin(&two))
     }
 }
 
@@ -105,12 +113,9 @@ impl Pattern {
                 Ok(Self::Prefix(canonical(path)?.trim_end_matches('/').to_owned()))
             }
             PathMatch::Regex(regex) => {
-                let build = |regex: &str| {
-                    regex::RegexBuilder::new(regex)
-                        .size_limit(REGEX_SIZE_MAX)
-                        .dfa_size_limit(REGEX_CACHE_MAX)
-                        .build()
-                        .map_err(|why| PatternError::Regex(why.to_string()))
+                let build = |text: &str| {
+                    let built = self::regex(text).size_limit(REGEX_SIZE_MAX).build();
+                    built.map_err(|why| PatternError::Regex(why.to_string()))
                 };
                 // Alone first: `a)|(b` compiles only between brackets, and would then not be held by the anchors.
                 build(regex)?;
@@ -137,6 +142,13 @@ impl Pattern {
             Self::Regex(_) => (2, 0),
         }
     }
+}
+
+/// How regular expressions of routes are built; the caller limits their size.
+pub(crate) fn regex(text: &str) -> RegexBuilder {
+    let mut builder = RegexBuilder::new(text);
+    builder.dfa_size_limit(REGEX_CACHE_MAX);
+    builder
 }
 
 fn canonical(path: &str) -> Result<String, PatternError> {

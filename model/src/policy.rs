@@ -25,13 +25,13 @@ pub enum Denial {
     #[error("sign-in is required")]
     SignInRequired,
     /// None of these roles.
-    #[error("needs one of the roles {}", list(.0))]
+    #[error("needs {}", one_of("role", .0))]
     NoneOfRoles(Vec<Name>),
     /// This role is missing.
     #[error("needs the role {0}")]
     MissingRole(Name),
     /// None of these permissions.
-    #[error("needs one of the permissions {}", list(.0))]
+    #[error("needs {}", one_of("permission", .0))]
     NoneOfPermissions(Vec<Name>),
     /// This permission is missing.
     #[error("needs the permission {0}")]
@@ -70,6 +70,25 @@ pub fn decide(route: &RouteDoc, caller: Option<&Identity>) -> Result<Permit, Den
     }
 }
 
+/// Whether whoever may use `route` may use `other` too, so that nothing is gained by passing one off as the other.
+///
+/// Lists of demands are compared whole: two that differ count as more, even where one would follow from the other.
+pub fn asks_no_less(route: &RouteDoc, other: &RouteDoc) -> bool {
+    if route.id == other.id {
+        return true;
+    }
+    if other.min_reader > READER {
+        return false; // who knows what it asks for
+    }
+    match (route.auth_in_force(), other.auth_in_force()) {
+        (_, AuthMode::Public | AuthMode::Optional) => true,
+        (AuthMode::Required, AuthMode::Required) => {
+            other.require.is_empty() || other.require == route.require
+        }
+        (AuthMode::Public | AuthMode::Optional, AuthMode::Required) => false,
+    }
+}
+
 fn meets(route: &RouteDoc, identity: &Identity) -> Result<(), Denial> {
     let require = &route.require;
     let holds = |held: &[Name], asked: &Name| held.contains(asked);
@@ -89,6 +108,13 @@ fn meets(route: &RouteDoc, identity: &Identity) -> Result<(), Denial> {
     Ok(())
 }
 
-fn list(names: &[Name]) -> String {
-    names.iter().map(Name::as_str).collect::<Vec<_>>().join(", ")
+/// `the role a`, or `one of the roles a, b`.
+fn one_of(kind: &str, names: &[Name]) -> String {
+    match names {
+        [only] => format!("the {kind} {only}"),
+        _ => {
+            let names: Vec<&str> = names.iter().map(Name::as_str).collect();
+            format!("one of the {kind}s {}", names.join(", "))
+        }
+    }
 }
