@@ -13,7 +13,7 @@ pub enum Exit {
     Usage,
     /// The key is malformed, unknown, or not allowed to connect.
     KeyInvalid,
-    /// The key was revoked or has expired.
+    /// The key was revoked or has expired, or an operator evicted this warpgate.
     KeyRevoked,
     /// The control plane cannot be reached (only with `--exit-on-failure`).
     ControlUnreachable,
@@ -34,7 +34,7 @@ Exit codes:
     1  an unexpected failure
     2  wrong usage, no key, or a file that cannot be used
    10  the key is malformed, unknown, or not allowed to connect
-   11  the key was revoked or has expired
+   11  the key was revoked or has expired, or an operator evicted this warpgate
    12  the control plane cannot be reached          (with --exit-on-failure)
    13  no edge can be reached, or none accepts us   (with --exit-on-failure)
    14  this machine's clock is too far off

@@ -84,9 +84,9 @@ pub const REPLACED_CALM_AFTER: Duration = Duration::from_hours(1);
 /// once: ten edges within a second. A thousand warpgates that start together must not meet every edge in step.
 pub const START_STAGGER: Duration = Duration::from_millis(100);
 
-/// How long an address may be silent when it is dialled. With the longest back-off and the pauses between
-/// first packets, a healed path is found within the 6 s of design §10.
-pub const DIAL_SILENCE_MAX: Duration = Duration::from_secs(3);
+/// How long an address may be silent when it is dialled: a little more than the last repeat of the first packet
+/// ([`INITIAL_RTT`]) needs, so that with the longest back-off a healed path is found within the 6 s of design §10.
+pub const DIAL_SILENCE_MAX: Duration = Duration::from_millis(2_400);
 
 /// How long the rest of the handshake may take once an address has answered.
 pub const DIAL_MAX: Duration = Duration::from_secs(5);

@@ -75,11 +75,14 @@ pub async fn run(
     reporter: Reporter,
     signals: watch::Receiver<u32>,
 ) -> Exit {
-    let mut impatient = signals.clone();
+    let (mut impatient, last_words) = (signals.clone(), reporter.clone());
     let agent = Agent { config, clock, entropy, reporter, signals };
     tokio::select! {
         biased;
-        Ok(_) = impatient.wait_for(|count| *count >= 2) => Exit::Interrupted,
+        Ok(_) = impatient.wait_for(|count| *count >= 2) => {
+            last_words.tell(Event::Interrupted);
+            Exit::Interrupted
+        }
         exit = agent.run() => exit,
     }
 }

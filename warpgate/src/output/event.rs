@@ -195,6 +195,8 @@ pub enum Event {
         /// Exchanges that were cut because the time was over.
         cut: usize,
     },
+    /// The last line after a second signal: what ran was cut.
+    Interrupted,
     /// The last line of a run that failed.
     Error {
         /// A stable code.

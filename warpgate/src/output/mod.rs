@@ -5,6 +5,7 @@
 
 mod event;
 mod fold;
+mod route_table;
 mod text;
 
 use std::io::Write;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::event::{Event, RouteLine, UpstreamState};
+use super::event::Event;
+use super::route_table::{one_line, table};
 
 /// Whether marks are coloured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,12 +91,7 @@ pub(super) fn render(event: &Event, style: Style) -> String {
             format!("Routes changed (bundle v{revision}): {}\n", parts.join("; "))
         }
         Event::Ready { edges, edges_total, routes, upstreams_down, .. } => {
-            format!(
-                "Ready: {edges} of {edges_total} {}, {routes} {}{down}.   Ctrl+C drains (30 s), twice stops now\n",
-                plural(*edges_total, "edge"),
-                plural(*routes, "route"),
-                down = down(*upstreams_down),
-            )
+            ready(*edges, *edges_total, *routes, *upstreams_down)
         }
         Event::UpstreamLost { upstream, message, code, repeats, .. } => {
             let text = format!("{message} ({code}): requests get an error page{}", more(*repeats));
@@ -115,6 +111,7 @@ pub(super) fn render(event: &Event, style: Style) -> String {
         Event::Stopped { cut } => {
             format!("Stopped. {cut} {} did not finish in time and were cut.\n", plural(*cut, "request"))
         }
+        Event::Interrupted => "Stopped at once: what was running was cut.\n".to_owned(),
         Event::Error { message, next, .. } => format!("error: {}\n", clean(message)) + &next_step(next),
     }
 }
@@ -159,11 +156,18 @@ fn next_try(wait_ms: u64) -> String {
     format!("next try in {}", brief(Duration::from_millis(wait_ms)))
 }
 
-fn down(upstreams: usize) -> String {
-    match upstreams {
-        0 => String::new(),
-        n => format!(" ({n} {} down)", plural(n, "upstream")),
-    }
+fn ready(edges: usize, edges_total: usize, routes: usize, upstreams_down: usize) -> String {
+    let (down, wanting) = match upstreams_down {
+        0 => (String::new(), ""),
+        n => (
+            format!(" ({n} {} down)", plural(n, "upstream")),
+            "start what is down, and declare with --upstream NAME=URL what is not declared",
+        ),
+    };
+    let (edge, route) = (plural(edges_total, "edge"), plural(routes, "route"));
+    format!(
+        "Ready: {edges} of {edges_total} {edge}, {routes} {route}{down}.   Ctrl+C drains (30 s), twice stops now\n"
+    ) + &next_step(wanting)
 }
 
 fn edges(style: Style, connected: usize, total: usize) -> String {
@@ -177,40 +181,6 @@ fn edges(style: Style, connected: usize, total: usize) -> String {
 
 fn next_step(next: &str) -> String {
     if next.is_empty() { String::new() } else { format!("  next: {}\n", clean(next)) }
-}
-
-fn table(text: &mut String, routes: &[RouteLine]) {
-    let cells: Vec<[String; 4]> = routes
-        .iter()
-        .map(|route| {
-            let target = route.target.as_deref().unwrap_or("not declared by this warpgate");
-            let to = format!("→ {} {target}", route.upstream);
-            [clean(&route.address), clean(&to), clean(&route.access), state(route)]
-        })
-        .collect();
-    let width = |column: usize| {
-        cells.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
-    let (first, second, third) = (width(0), width(1), width(2));
-    for [address, to, access, state] in &cells {
-        let row = format!("  {address:<first$}   {to:<second$}   {access:<third$}   {state}");
-        text.push_str(row.trim_end());
-        text.push('\n');
-    }
-}
-
-fn one_line(route: &RouteLine) -> String {
-    let target = route.target.as_deref().unwrap_or("not declared by this warpgate");
-    clean(&format!("{} → {} {target} ({})", route.address, route.upstream, route.access))
-}
-
-fn state(route: &RouteLine) -> String {
-    match &route.state {
-        None => String::new(),
-        Some(UpstreamState::Up { status: Some(status), took_ms }) => format!("up: {status} ({took_ms} ms)"),
-        Some(UpstreamState::Up { status: None, .. }) => "up, but it does not answer HTTP".to_owned(),
-        Some(UpstreamState::Down { why }) => format!("DOWN: {}", clean(why)),
-    }
 }
 
 fn more(repeats: u32) -> String {
@@ -259,6 +229,7 @@ fn mebibytes(octets: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::Format;
+    use super::super::event::{RouteLine, UpstreamState};
     use super::super::tests::print_all;
     use super::*;
 
@@ -319,6 +290,7 @@ Routes (bundle v42)
   https://shop.example/api/*   → default http://127.0.0.1:8080           auth required · role=customer   up: 200 (4 ms)
   https://shop.example/x       → default not declared by this warpgate   public
 Ready: 1 of 3 edges, 2 routes (1 upstream down).   Ctrl+C drains (30 s), twice stops now
+  next: start what is down, and declare with --upstream NAME=URL what is not declared
 ✓ edges           3 of 3 connected
 ! edges           2 of 3 connected
 ! edges           0 of 3 connected: no request comes through until one is back
