@@ -133,12 +133,12 @@ impl PgTx {
             self.pool.forget_idle();
             return;
         }
-        match self.run(async |connection| connection.execute("ROLLBACK").await).await {
-            Ok(_) => self.lent.give_back(),
-            Err(why) => {
-                tracing::debug!(%why, "A transaction could not be rolled back; its connection is closed")
-            }
+        let rolled_back = self.run(async |connection| connection.execute("ROLLBACK").await).await;
+        if let Err(why) = rolled_back {
+            tracing::debug!(%why, "A transaction could not be rolled back; its connection is closed");
+            return;
         }
+        self.lent.give_back();
     }
 }
 
