@@ -107,11 +107,17 @@ impl Shared {
         if is_older(&ask.about.version, EDGE_MIN) {
             return Err(JoinError::TooOld(words(&ask.about.version)));
         }
+        let secret = ask.secret.hash();
+        // Looked up before anything is written: a stranger who guesses must not make the database work.
+        let known = self.primary.read(async |tx| invitation::get(tx, ask.id).await).await?;
+        if known.is_none_or(|row| row.secret_hash != secret) {
+            return Err(JoinError::Unknown);
+        }
         let edge = EdgeId::random(&self.entropy);
         self.primary
             .write(async |tx| {
                 let now = tx.now();
-                let invitation = match invitation::admit(tx, ask.id, &ask.secret.hash(), edge).await? {
+                let invitation = match invitation::admit(tx, ask.id, &secret, edge).await? {
                     Admission::Admitted(row) => row,
                     Admission::Unknown => return Err(JoinError::Unknown),
                     Admission::Used => return Err(JoinError::Used),

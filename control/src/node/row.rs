@@ -39,7 +39,7 @@ impl Shared {
         let id = NodeId::Control(own.id);
         let control = NodeRow {
             id,
-            name: numbered_name(tx, &own.name, id).await?,
+            name: numbered_name(tx, &own_name(&self.config), id).await?,
             region: own.region.clone(),
             host: String::new(),
             port: 0,
@@ -72,6 +72,16 @@ impl Shared {
             warpgate::edge_started(tx, id).await?;
         }
         Ok(())
+    }
+}
+
+/// What this control node is to be called. The edge beside it keeps a name given to both: edges are what operators name.
+fn own_name(config: &ControlConfig) -> String {
+    let name = &config.node.name;
+    if config.edge.as_ref().is_some_and(|edge| edge.name == *name) {
+        format!("{name}-control")
+    } else {
+        name.clone()
     }
 }
 

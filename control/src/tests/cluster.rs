@@ -220,3 +220,29 @@ async fn a_sign_out_at_one_control_node_is_known_to_the_other() {
     world.link().sign_out(token.clone()).await.unwrap();
     assert_eq!(edge.find_session(token).await.unwrap(), None);
 }
+
+#[tokio::test]
+async fn keys_that_one_node_changed_are_used_by_the_other() {
+    use mezusphere_model::token::CookieKey;
+    use mezusphere_store::primary::secret::{self, SecretState};
+    let world = World::with(clustered()).await;
+    let other = join(&world, second()).await;
+    let key = CookieKey::random(&world.entropy);
+    let text = serde_json::to_vec(&key).unwrap();
+    let name = crate::installation::secret_name::COOKIE;
+    world.primary.write(async |tx| secret::add(tx, name, SecretState::Current, &text).await).await.unwrap();
+    assert!(other.shared.refresh_keys().await.unwrap());
+    assert!(!other.shared.refresh_keys().await.unwrap(), "nothing new any more");
+    let cookies = other.shared.keys().cookies.clone();
+    assert_eq!((cookies.len(), cookies.first()), (2, Some(&key)), "the newest signs, the old one still verifies");
+}
+
+#[tokio::test]
+async fn control_and_the_edge_beside_it_may_be_given_one_name() {
+    let mut config = clustered();
+    config.node.name = "host-1".to_owned();
+    config.edge.as_mut().unwrap().name = "host-1".to_owned();
+    let world = World::with(config).await;
+    assert_eq!(world.get("/edges").await.ok()["items"][0]["name"], "host-1");
+    assert_eq!(world.get("/controls").await.ok()["items"][0]["name"], "host-1-control");
+}
