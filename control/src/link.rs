@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use mezusphere_model::document::Partition;
 use mezusphere_model::id::{EdgeId, EnvironmentId, SessionId};
+use mezusphere_model::Timestamp;
 use mezusphere_model::link::{
     ACTIVITY_BATCH_MAX, AboutEdge, Activity, Answer, ControlLink, Credential, DENIAL_BATCH_MAX, DenialCount,
     FoundSession, IssuedAssertion, LinkError, RedeemCode, Redeemed, TunnelReport,
@@ -251,6 +252,27 @@ impl Link {
     }
 
     async fn tunnel(&self, report: TunnelReport) -> Result<(), LinkError> {
+        let row = self.row(report)?;
+        match self.shared.primary.write(async |tx| warpgate::report_tunnel(tx, &row).await).await {
+            Ok(()) => Ok(()),
+            Err(WriteError::Store(why)) => Err(away(&why)),
+            Err(why) => Err(refused("tunnel.unknown", why)),
+        }
+    }
+
+    async fn tunnels(&self, held: Vec<TunnelReport>, at: Timestamp) -> Result<(), LinkError> {
+        // One that cannot be is left out: the others must not stay listed as gone for it.
+        let rows: Vec<TunnelRow> = held.into_iter().filter_map(|report| self.row(report).ok()).collect();
+        let edge = self.edge;
+        let written = self
+            .shared
+            .primary
+            .write(async |tx| warpgate::hold_tunnels(tx, edge, &rows, at).await)
+            .await;
+        written.map_err(|why| away(&why))
+    }
+
+    fn row(&self, report: TunnelReport) -> Result<TunnelRow, LinkError> {
         let name: SpiffeName = report.warpgate.parse().map_err(|why| refused("warpgate.name", why))?;
         let Role::Warpgate { project, environment, id } = name.role else {
             return Err(refused("warpgate.name", "the name is not a warpgate's"));
@@ -258,7 +280,7 @@ impl Link {
         if environment != report.environment {
             return Err(refused("warpgate.name", "the warpgate belongs to another environment"));
         }
-        let row = TunnelRow {
+        Ok(TunnelRow {
             warpgate: id,
             // Whose it is, is known from who reports it.
             edge: self.edge,
@@ -269,12 +291,7 @@ impl Link {
             upstreams: report.upstreams,
             connected: report.connected,
             since: report.at,
-        };
-        match self.shared.primary.write(async |tx| warpgate::report_tunnel(tx, &row).await).await {
-            Ok(()) => Ok(()),
-            Err(WriteError::Store(why)) => Err(away(&why)),
-            Err(why) => Err(refused("tunnel.unknown", why)),
-        }
+        })
     }
 }
 
@@ -359,6 +376,13 @@ impl ControlLink for Link {
         Box::pin(async move {
             self.admit()?;
             self.tunnel(report).await
+        })
+    }
+
+    fn tunnels(&self, held: Vec<TunnelReport>, at: Timestamp) -> Answer<'_, Result<(), LinkError>> {
+        Box::pin(async move {
+            self.admit()?;
+            self.tunnels(held, at).await
         })
     }
 

@@ -40,6 +40,7 @@
 //! | `/v1/assertion` | `{"session"` or `"api_key", "environment"}` | `IssuedAssertion` | |
 //! | `/v1/denials` | `{"batch": [DenialCount]}` | `{}` | 1000; z; asked once |
 //! | `/v1/tunnel` | `TunnelReport`; its `edge` is overwritten | `{}` | |
+//! | `/v1/tunnels` | `{"held": [TunnelReport], "at"}`; their `edge` is overwritten | `{}` | 10 000, 8 MiB; z |
 //! | `/v1/node/certify` | `{"csr_der"}` | `{"chain_der": [leaf first]}` | 4 KiB; asked once |
 //! | `/v1/node/about` | `AboutEdge` | `{}` | |
 //! | `/v1/connect` | `{"message", "from"}` | `{"message"}` | 2 MiB; asked once |

@@ -8,6 +8,9 @@ pub const QUESTION_LEN_MAX: usize = 64 * 1024;
 /// Longest report, in octets, as sent and inflated: 1000 entries of 500 octets, and room.
 pub const REPORT_LEN_MAX: usize = 1024 * 1024;
 
+/// Longest report of all tunnels of an edge, in octets, inflated: 10 000 of 400 octets, and as much again for long names.
+pub const TUNNELS_LEN_MAX: usize = 8 * 1024 * 1024;
+
 /// Longest connect question, in octets: a message of 2 MiB in base64, and its frame.
 pub const CONNECT_QUESTION_LEN_MAX: usize = 3 * 1024 * 1024;
 

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use mezusphere_model::clock::Timestamp;
 use mezusphere_model::id::EnvironmentId;
 use mezusphere_model::link::{
     AboutEdge, Activity, Answer, ControlLink, Credential, DenialCount, FoundSession, IssuedAssertion,
@@ -15,6 +16,7 @@ use super::LinkClient;
 use super::ask::AskError;
 use crate::wire::{
     AssertionFor, Batch, ByToken, Certified, CertifyKey, ConnectFrom, ConnectReply, Endpoint, Found, Nothing,
+    TunnelsHeld,
 };
 
 impl From<AskError> for LinkError {
@@ -84,6 +86,14 @@ impl ControlLink for LinkClient {
 
     fn tunnel(&self, report: TunnelReport) -> Answer<'_, Result<(), LinkError>> {
         Box::pin(async move { self.tell(Endpoint::Tunnel, &report).await })
+    }
+
+    fn tunnels(&self, held: Vec<TunnelReport>, at: Timestamp) -> Answer<'_, Result<(), LinkError>> {
+        Box::pin(async move { self.tell(Endpoint::Tunnels, &TunnelsHeld { held, at }).await })
+    }
+
+    fn contacts(&self) -> u64 {
+        self.counts().connects
     }
 
     fn connect(&self, message: Vec<u8>, from: SocketAddr) -> Answer<'_, Result<Vec<u8>, LinkError>> {

@@ -6,7 +6,7 @@ use mezusphere_model::document::Partition;
 use mezusphere_model::id::EdgeId;
 use mezusphere_model::link::{
     ACTIVITY_BATCH_MAX, AboutEdge, Activity, CONNECT_MESSAGE_LEN_MAX, ControlLink, DENIAL_BATCH_MAX,
-    DenialCount, LinkError, RedeemCode, TunnelReport,
+    DenialCount, LinkError, RedeemCode, TUNNELS_HELD_MAX, TunnelReport,
 };
 use mezusphere_pki::authority::CSR_LEN_MAX;
 use mezusphere_store::feed::{self, AppliedReport, Changes, FeedSource, Woken};
@@ -17,7 +17,8 @@ use crate::body::{Encoded, decode, encode};
 use crate::limits::{BATCH_OCTETS_MAX, HEADS_MAX, REPORTS_MAX, WAKE_LINE_LEN_MAX};
 use crate::wire::{
     Applied, AssertionFor, Batch, ByToken, Certified, CertifyKey, Change, Changed, ChangesSince, ConnectFrom,
-    ConnectReply, Endpoint, FiledDoc, Found, HeadAt, Heads, Nothing, Page, SnapshotOf, WakeLine, Word,
+    ConnectReply, Endpoint, FiledDoc, Found, HeadAt, Heads, Nothing, Page, SnapshotOf, TunnelsHeld, WakeLine,
+    Word,
 };
 
 /// Who asks, and what it may ask.
@@ -69,6 +70,14 @@ impl Asker {
                 // An edge reports its own tunnels and no other's.
                 report.edge = self.edge;
                 done(self.link.tunnel(report).await).await
+            }
+            Endpoint::Tunnels => {
+                let TunnelsHeld { mut held, at } = decode(question)?;
+                at_most(held.len(), TUNNELS_HELD_MAX)?;
+                for report in &mut held {
+                    report.edge = self.edge;
+                }
+                done(self.link.tunnels(held, at).await).await
             }
             Endpoint::Certify => {
                 let CertifyKey { csr_der } = decode(question)?;

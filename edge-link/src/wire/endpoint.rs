@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::limits::{
     ANSWER_LEN_MAX, BATCH_LEN_MAX, CONNECT_QUESTION_LEN_MAX, HEADS_LEN_MAX, LinkLimits, QUESTION_LEN_MAX,
-    REPORT_LEN_MAX,
+    REPORT_LEN_MAX, TUNNELS_LEN_MAX,
 };
 
 /// An endpoint, as both ends see it.
@@ -22,13 +22,14 @@ pub(crate) enum Endpoint {
     Assertion,
     Denials,
     Tunnel,
+    Tunnels,
     Certify,
     About,
     Connect,
 }
 
 impl Endpoint {
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Heads,
         Self::Snapshot,
         Self::Changes,
@@ -41,6 +42,7 @@ impl Endpoint {
         Self::Assertion,
         Self::Denials,
         Self::Tunnel,
+        Self::Tunnels,
         Self::Certify,
         Self::About,
         Self::Connect,
@@ -60,6 +62,7 @@ impl Endpoint {
             Self::Assertion => "/v1/assertion",
             Self::Denials => "/v1/denials",
             Self::Tunnel => "/v1/tunnel",
+            Self::Tunnels => "/v1/tunnels",
             Self::Certify => "/v1/node/certify",
             Self::About => "/v1/node/about",
             Self::Connect => "/v1/connect",
@@ -82,13 +85,14 @@ impl Endpoint {
 
     /// Whether the question may travel deflated.
     pub(crate) const fn deflates_question(self) -> bool {
-        matches!(self, Self::Applied | Self::Activity | Self::Denials)
+        matches!(self, Self::Applied | Self::Activity | Self::Denials | Self::Tunnels)
     }
 
     /// Longest question, in octets, inflated. What is small by nature gets little, because many are read at once.
     pub(crate) const fn question_len_max(self) -> usize {
         match self {
             Self::Connect => CONNECT_QUESTION_LEN_MAX,
+            Self::Tunnels => TUNNELS_LEN_MAX,
             Self::Applied | Self::Activity | Self::Denials => REPORT_LEN_MAX,
             _ => QUESTION_LEN_MAX,
         }
@@ -111,7 +115,9 @@ impl Endpoint {
     /// How long an edge waits for the answer.
     pub(crate) const fn wait(self, limits: &LinkLimits) -> Duration {
         match self {
-            Self::Heads | Self::Snapshot | Self::Changes | Self::Certify | Self::Connect => limits.batch,
+            Self::Heads | Self::Snapshot | Self::Changes | Self::Certify | Self::Connect | Self::Tunnels => {
+                limits.batch
+            }
             _ => limits.question,
         }
     }

@@ -7,7 +7,7 @@ mod text;
 use mezusphere_model::clock::Timestamp;
 use mezusphere_model::document::{DocumentKey, Partition};
 use mezusphere_model::id::EnvironmentId;
-use mezusphere_model::link::{Credential, FoundSession};
+use mezusphere_model::link::{Credential, FoundSession, TunnelReport};
 use mezusphere_model::token::{ApiKeyToken, Token};
 use mezusphere_store::feed::{Cursor, Digest, Entry, Epoch, Filed};
 use serde::{Deserialize, Serialize};
@@ -167,6 +167,13 @@ pub(crate) struct ByToken {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Found {
     pub(crate) found: Option<FoundSession>,
+}
+
+/// Every tunnel an edge holds at a moment of its clock.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct TunnelsHeld {
+    pub(crate) held: Vec<TunnelReport>,
+    pub(crate) at: Timestamp,
 }
 
 /// A list of what is reported.

@@ -232,6 +232,10 @@ impl ControlLink for View {
         Box::pin(self.fake.answer(self.edge, format!("{report:?}"), ()))
     }
 
+    fn tunnels(&self, held: Vec<TunnelReport>, at: Timestamp) -> Answer<'_, Result<(), LinkError>> {
+        Box::pin(self.fake.answer(self.edge, format!("held {held:?} at {at}"), ()))
+    }
+
     fn connect(&self, message: Vec<u8>, from: SocketAddr) -> Answer<'_, Result<Vec<u8>, LinkError>> {
         let back = message.iter().rev().copied().collect();
         Box::pin(self.fake.answer(self.edge, format!("connect {} from {from}", message.len()), back))

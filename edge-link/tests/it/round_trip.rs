@@ -7,7 +7,7 @@ use mezusphere_model::host::Host;
 use mezusphere_model::id::{ApiKeyId, EdgeId, EnvironmentId, ProjectId, RequestId, RouteId, SessionId};
 use mezusphere_model::link::{
     ACTIVITY_BATCH_MAX, AboutEdge, Activity, CONNECT_MESSAGE_LEN_MAX, ControlLink, Credential, DenialCount,
-    LinkError, RedeemCode, TunnelReport,
+    LinkError, RedeemCode, TUNNELS_HELD_MAX, TunnelReport,
 };
 use mezusphere_model::token::{ApiKeyToken, Token};
 
@@ -57,6 +57,10 @@ fn denial() -> DenialCount {
     }
 }
 
+fn about_now() -> Timestamp {
+    Timestamp::from_seconds(4)
+}
+
 fn report(edge: EdgeId) -> TunnelReport {
     TunnelReport {
         warpgate: "spiffe://mezu.example/x".to_owned(),
@@ -95,6 +99,8 @@ async fn every_question_and_answer_survives_the_wire() {
     assert_eq!(link.activity(batch.clone()).await, Ok(()));
     assert_eq!(link.denials(vec![denial()]).await, Ok(()));
     assert_eq!(link.tunnel(report(edge.id)).await, Ok(()));
+    let (held, at) = (vec![report(edge.id); TUNNELS_HELD_MAX], about_now());
+    assert_eq!(link.tunnels(held.clone(), at).await, Ok(()));
     let mut message = vec![b'x'; CONNECT_MESSAGE_LEN_MAX];
     message[0] = 0xff;
     let back = link.connect(message.clone(), client()).await.unwrap();
@@ -113,6 +119,7 @@ async fn every_question_and_answer_survives_the_wire() {
         format!("{batch:?}"),
         format!("{:?}", [denial()]),
         format!("{:?}", report(edge.id)),
+        format!("held {held:?} at {at}"),
         format!("connect {CONNECT_MESSAGE_LEN_MAX} from {}", client()),
     ];
     assert_eq!(asked, expected);
@@ -140,8 +147,11 @@ async fn r22_an_edge_cannot_speak_for_another() {
     let control = world.control().await;
     let (one, two) = (world.link(&[control.at()]), world.link(&[control.at()]));
     assert_eq!(one.link.tunnel(report(two.id)).await, Ok(()));
+    assert_eq!(one.link.tunnels(vec![report(two.id)], about_now()).await, Ok(()));
     let asked = control.fake.asked();
-    assert_eq!(asked, [(one.id, format!("{:?}", report(one.id)))], "the report names who sent it");
+    let held = format!("held {:?} at {}", [report(one.id)], about_now());
+    let expected = [(one.id, format!("{:?}", report(one.id))), (one.id, held)];
+    assert_eq!(asked, expected, "the report names who sent it");
 }
 
 #[tokio::test]

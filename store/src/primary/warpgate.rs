@@ -173,6 +173,46 @@ pub async fn report_tunnel(tx: &mut Tx, row: &TunnelRow) -> Result<(), WriteErro
     .map(drop)
 }
 
+/// Brings an edge's tunnels into line with all it held `at` a moment of its clock: whatever else is listed as connected
+/// since an earlier one is gone, and went then. A report that came later changes nothing of what is newer.
+pub async fn hold_tunnels(
+    tx: &mut Tx,
+    edge: EdgeId,
+    held: &[TunnelRow],
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    tx.execute(
+        "UPDATE tunnels SET connected = 0, since = $2 WHERE edge = $1 AND connected = 1 AND since <= $2",
+        args![edge, at],
+    )
+    .await?;
+    for row in held {
+        // A warpgate that is not here any more takes its tunnel with it; the others count all the same.
+        tx.execute(
+            "INSERT INTO tunnels (warpgate, edge, project, environment, remote, agent, upstreams, connected, since)
+             SELECT $1, $2, $3, $4, $5, $6, $7, 1, $8
+             FROM warpgates WHERE id = $1 AND project = $3 AND environment = $4
+             ON CONFLICT (warpgate, edge) DO UPDATE SET remote = excluded.remote, agent = excluded.agent,
+                 upstreams = excluded.upstreams, connected = 1, since = excluded.since
+             WHERE tunnels.project = excluded.project AND tunnels.environment = excluded.environment
+               AND tunnels.since <= $9",
+            args![
+                row.warpgate,
+                edge,
+                row.project,
+                row.environment,
+                row.remote.as_str(),
+                row.agent.as_str(),
+                json(&row.upstreams)?,
+                row.since,
+                at
+            ],
+        )
+        .await?;
+    }
+    Ok(())
+}
+
 /// An environment's tunnels, connected ones first; at most [`TUNNELS_LISTED_MAX`].
 pub async fn list_tunnels(
     tx: &mut ReadTx,
