@@ -3,10 +3,12 @@
 //! Nothing a source answers is used before [`answer`] and the writing thread have checked it, and every way to keep
 //! this busy for ever has a limit here, after which the partition has failed and others have their turn.
 
+use std::sync::mpsc::TrySendError;
 use std::time::Duration;
 
 use mezusphere_model::document::Partition;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::answer;
 use super::apply::{ApplyError, Op, Reply};
@@ -17,6 +19,10 @@ use crate::feed::{BATCH_LEN_MAX, Changes, Cursor, FeedError};
 
 /// A source that has not answered a question by then is away: the link has its own, shorter waits; this is for one that hangs.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long the writing thread may have no room for an order, and how often that is looked at.
+const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
+const ROOM_EVERY: Duration = Duration::from_millis(1);
 
 /// How often a partition may turn out not to fit in one go before that counts as a failure, so that a source that
 /// contradicts itself is not asked without pause.
@@ -169,18 +175,30 @@ impl Run {
 }
 
 impl Replica {
-    /// Has the writing thread do something and waits for it.
+    /// Has the writing thread do something and waits for it. While the queue is full of what others gave it, this waits,
+    /// at most [`ROOM_TIMEOUT`].
     pub(super) async fn order(&self, op: impl FnOnce(Reply) -> Op) -> Result<(), FollowError> {
+        let ops = self.ops.as_ref().ok_or(FollowError::Closed)?;
         let (reply, answer) = oneshot::channel();
-        self.send(op(reply))?;
+        let (mut op, until) = (op(reply), Instant::now() + ROOM_TIMEOUT);
+        loop {
+            match ops.try_send(op) {
+                Ok(()) => break,
+                Err(TrySendError::Disconnected(_)) => return Err(FollowError::Closed),
+                Err(TrySendError::Full(_)) if Instant::now() >= until => return Err(FollowError::Behind),
+                Err(TrySendError::Full(back)) => op = back,
+            }
+            tokio::time::sleep(ROOM_EVERY).await;
+        }
         Ok(answer.await.map_err(|_| FollowError::Closed)??)
     }
 
-    pub(super) fn send(&self, op: Op) -> Result<(), FollowError> {
+    /// Lets the writing thread see to the age, unless it is busy: the next time will do.
+    pub(super) fn mind_the_age(&self) -> Result<(), FollowError> {
         let ops = self.ops.as_ref().ok_or(FollowError::Closed)?;
-        ops.try_send(op).map_err(|why| match why {
-            std::sync::mpsc::TrySendError::Full(_) => FollowError::Behind,
-            std::sync::mpsc::TrySendError::Disconnected(_) => FollowError::Closed,
-        })
+        match ops.try_send(Op::Age) {
+            Ok(()) | Err(TrySendError::Full(_)) => Ok(()),
+            Err(TrySendError::Disconnected(_)) => Err(FollowError::Closed),
+        }
     }
 }

@@ -151,7 +151,7 @@ impl Run {
         let mut wake = self.source.wake();
         loop {
             let round = self.round(&mut wake).await;
-            let aged = self.replica.send(Op::Age);
+            let aged = self.replica.mind_the_age();
             match round.and(aged) {
                 Ok(()) => back_off.reset(),
                 Err(why) => {
@@ -190,7 +190,7 @@ impl Run {
             self.notes.count(|followed| followed.rounds += 1);
             self.done.send_modify(|rounds| *rounds += 1);
         }
-        self.replica.send(Op::Age)?;
+        self.replica.mind_the_age()?;
         self.report().await?;
         self.until_next_round(wake).await
     }

@@ -282,6 +282,20 @@ async fn listeners_hear_each_document_that_changed_or_that_they_must_read_all() 
 }
 
 #[tokio::test]
+async fn following_waits_for_a_writing_thread_that_others_keep_busy() {
+    let db = Store::sqlite().await;
+    let copy = copy_of(&db).await;
+    for n in 0..20 {
+        (0..100).for_each(|byte| {
+            copy.replica.keep(&[byte; 32], &[7; 10_000], START.after(Duration::from_hours(1)))
+        });
+        publish(&db.primary, [n]).await;
+        level(&db, &copy.replica, P).await;
+    }
+    assert_eq!(copy.follower.followed().failures, 0);
+}
+
+#[tokio::test]
 async fn the_source_hears_how_far_the_copy_is() {
     let db = Store::sqlite().await;
     publish(&db.primary, 0..3).await;

@@ -1,6 +1,7 @@
 //! A feed made up in memory, whose answers a test may twist.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
@@ -35,6 +36,8 @@ pub(crate) type Twist<T> = Box<dyn Fn(&mut T) + Send + Sync>;
 pub(crate) struct Made {
     epoch: Mutex<Epoch>,
     logs: Mutex<BTreeMap<Partition, Vec<Entry>>>,
+    /// What is current.
+    current: Mutex<BTreeMap<Partition, BTreeMap<DocumentKey, Box<RawValue>>>>,
     pub(crate) twists: Mutex<Twists>,
     bell: Bell,
     /// Questions about partitions so far.
@@ -57,6 +60,7 @@ impl Made {
         Self {
             epoch: Mutex::new(Epoch(1)),
             logs: Mutex::default(),
+            current: Mutex::default(),
             twists: Mutex::default(),
             bell: Bell::new(),
             asked: AtomicU64::new(0),
@@ -71,8 +75,14 @@ impl Made {
         let (revision, before) =
             log.last().map_or((1, Digest::EMPTY), |last| (last.revision + 1, last.digest));
         let digest = before.then(revision, &key, body.as_deref().map(RawValue::get));
+        let mut all = locked(&self.current);
+        let current = all.entry(partition).or_default();
+        match &body {
+            Some(body) => current.insert(key.clone(), body.clone()),
+            None => current.remove(&key),
+        };
         log.push(Entry { revision, key, body, digest });
-        drop(logs);
+        drop((logs, all));
         if !locked(&self.twists).deaf {
             self.bell.ring([partition].into());
         }
@@ -144,19 +154,19 @@ impl FeedSource for Made {
         after: Option<DocumentKey>,
         max: usize,
     ) -> Answer<'_, Result<SnapshotPage, FeedError>> {
-        let logs = locked(&self.logs);
+        let (logs, all) = (locked(&self.logs), locked(&self.current));
         let log = logs.get(&partition).map_or(&[][..], Vec::as_slice);
-        let mut current = BTreeMap::new();
-        for entry in log {
-            match &entry.body {
-                Some(body) => current.insert(entry.key.clone(), body.clone()),
-                None => current.remove(&entry.key),
-            };
-        }
-        let mut rest = current.into_iter().filter(|(key, _)| after.as_ref().is_none_or(|after| key > after));
-        let documents = rest.by_ref().take(max).map(|(key, body)| Filed { key, body }).collect();
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut rest =
+            all.get(&partition).into_iter().flat_map(|all| all.range((from.clone(), Bound::Unbounded)));
+        let documents = rest
+            .by_ref()
+            .take(max)
+            .map(|(key, body)| Filed { key: key.clone(), body: body.clone() })
+            .collect();
         let page = SnapshotPage { cursor: self.cursor(log), documents, more: rest.next().is_some() };
-        drop(logs);
+        drop(rest);
+        drop((logs, all));
         Box::pin(self.answer(Some(partition), page, |twists| twists.page.as_ref()))
     }
 
