@@ -134,7 +134,7 @@ fn unreserved_decoded(path: &[u8]) -> Vec<u8> {
 type Upstream = (&'static str, fn(&[u8]) -> Vec<Vec<u8>>);
 
 /// How servers come from what is on the wire to what they serve.
-const UPSTREAMS: [Upstream; 12] = [
+const UPSTREAMS: [Upstream; 16] = [
     ("splits and nothing else", |path| split(&unreserved_decoded(path))),
     ("resolves dots without decoding", |path| normalize(&unreserved_decoded(path), true)),
     ("splits, then decodes each segment", |path| split(path).iter().map(|segment| decode(segment)).collect()),
@@ -160,7 +160,33 @@ const UPSTREAMS: [Upstream; 12] = [
     ("decodes twice, on Windows, behind Tomcat", |path| {
         normalize(&backslashes_as_slashes(&decode(&decode(&without_parameters(path)))), false)
     }),
+    ("decodes each segment and takes upper case for lower (Express)", |path| {
+        in_lower_case(split(path).iter().map(|segment| decode(segment)).collect())
+    }),
+    ("drops parameters, decodes, resolves, on a file system that folds case", |path| {
+        in_lower_case(normalize(&decode(&without_parameters(path)), false))
+    }),
+    (
+        "resolves, drops dots and blanks at ends, takes backslashes for slashes, folds case (Windows)",
+        |path| in_lower_case(without_ends(normalize(&backslashes_as_slashes(&decode(path)), false))),
+    ),
+    ("drops blanks at ends, then resolves", |path| {
+        let segments: Vec<Vec<u8>> =
+            split(&decode(path)).iter().map(|it| it.trim_ascii_end().to_vec()).collect();
+        normalize(&[b"/".as_slice(), &segments.join(&b'/')].concat(), false)
+    }),
 ];
+
+fn in_lower_case(segments: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    segments.iter().map(|segment| segment.to_ascii_lowercase()).collect()
+}
+
+fn without_ends(segments: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    let is_end = |octet: &u8| *octet == b'.' || *octet == b' ';
+    let kept =
+        |segment: &Vec<u8>| segment.iter().rposition(|octet| !is_end(octet)).map_or(0, |last| last + 1);
+    segments.iter().map(|segment| segment[..kept(segment)].to_vec()).collect()
+}
 
 /// Whether an upstream that has split a path serves it as something below `/name`.
 fn below(segments: &[Vec<u8>], name: &str) -> bool {
@@ -213,6 +239,12 @@ fn hostile() -> impl Strategy<Value = String> {
             "%7e",
             "...",
             "..;",
+            "ADMIN",
+            "Public",
+            "%41dmin",
+            "Admin.",
+            "admin%20",
+            "..%20",
         ]
         .as_slice(),
     );
