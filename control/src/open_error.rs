@@ -69,7 +69,9 @@ pub enum OpenError {
         application: String,
     },
     /// Another process holds the edge that this one was to hold.
-    #[error("the edge {0} of this installation runs in another process now; this one needs an edge with an id of its own, or none")]
+    #[error(
+        "the edge {0} of this installation runs in another process now; this one needs an edge with an id of its own, or none"
+    )]
     EdgeTaken(EdgeId),
     /// A key that the first start made is gone.
     #[error("the installation's key {0} is missing from the database")]

@@ -234,7 +234,11 @@ async fn keys_that_one_node_changed_are_used_by_the_other() {
     assert!(other.shared.refresh_keys().await.unwrap());
     assert!(!other.shared.refresh_keys().await.unwrap(), "nothing new any more");
     let cookies = other.shared.keys().cookies.clone();
-    assert_eq!((cookies.len(), cookies.first()), (2, Some(&key)), "the newest signs, the old one still verifies");
+    assert_eq!(
+        (cookies.len(), cookies.first()),
+        (2, Some(&key)),
+        "the newest signs, the old one still verifies"
+    );
 }
 
 #[tokio::test]
