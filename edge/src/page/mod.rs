@@ -1,8 +1,10 @@
 //! The pages an edge answers with itself: errors, and signing out.
 //!
-//! Plain HTML with one inline style sheet, no script, nothing fetched. What a page may say is decided by
+//! Plain HTML with one inline style sheet, no script, nothing fetched; the same look as the hosted pages, because a
+//! visitor meets both within one click (`look/`). What a page may say is decided by
 //! [`crate::request`]; here is only how it looks, and the policy header that lets the one style sheet in.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::sync::OnceLock;
 
@@ -11,8 +13,12 @@ use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-/// The one style sheet of every page.
-pub(crate) const STYLE: &str = include_str!("../../templates/style.css");
+/// The one style sheet of every page: what all pages of the installation share, and the edge's own.
+pub(crate) const STYLE: &str =
+    concat!(include_str!("../../../look/style.css"), include_str!("../../templates/style.css"));
+
+/// The mark at the top of every page.
+pub(crate) const MARK: &str = include_str!("../../../look/mark.html");
 
 /// A place on a request's way that a person may have to look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,17 +64,17 @@ pub(crate) struct Link {
     /// Where it leads.
     pub(crate) href: String,
     /// What it says.
-    pub(crate) label: &'static str,
+    pub(crate) label: Cow<'static, str>,
 }
 
 /// Something went wrong, where, and what to do next.
 #[derive(Template)]
 #[template(path = "error.html")]
 pub(crate) struct ErrorPage<'a> {
-    /// The HTTP status.
-    pub(crate) status: u16,
     /// What happened, in a few words.
     pub(crate) title: &'a str,
+    /// Where the client meant to go, if it said so.
+    pub(crate) host: Option<&'a str>,
     /// What happened, in a sentence.
     pub(crate) detail: &'a str,
     /// What to do.
@@ -111,12 +117,41 @@ pub(crate) struct SignOutPage<'a> {
     pub(crate) token: &'a str,
 }
 
-/// Says that signing out is done.
+/// Says that nobody is signed in any more, or that nobody was.
 #[derive(Template)]
 #[template(path = "signed_out.html")]
 pub(crate) struct SignedOutPage<'a> {
     /// Where.
     pub(crate) host: &'a str,
+    /// Whether a sign-in has ended just now.
+    pub(crate) out: SignedOut,
+}
+
+/// How it comes that nobody is signed in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SignedOut {
+    /// The sign-in was ended, with every session of it.
+    Now,
+    /// There was no session to end. The browser may have others, on other hosts.
+    Before,
+}
+
+impl SignedOutPage<'_> {
+    fn title(&self) -> &'static str {
+        match self.out {
+            SignedOut::Now => "You are signed out",
+            SignedOut::Before => "You are not signed in",
+        }
+    }
+
+    fn text(&self) -> &'static str {
+        match self.out {
+            SignedOut::Now => {
+                "Here and in every application you had opened. On a shared computer, close the browser as well."
+            }
+            SignedOut::Before => "There is no session here to sign out of.",
+        }
+    }
 }
 
 /// The `content-security-policy` of every page: the one style sheet, forms to this host, and nothing else.
@@ -134,29 +169,87 @@ pub(crate) fn content_security_policy() -> &'static str {
 mod tests {
     use super::*;
 
+    const ACCOUNT: &str = "Zoë <zoe@example>";
+
+    fn link(label: &'static str) -> Link {
+        Link { href: "https://login.example/a?b=1&c=2".to_owned(), label: label.into() }
+    }
+
+    fn error<'a>(title: &'a str, hop: Option<Hop>, links: &'a [Link]) -> ErrorPage<'a> {
+        ErrorPage {
+            title,
+            host: Some("shop.localhost"),
+            detail: "It did not & could not.",
+            next: "If it stays so, tell whoever runs this application, with the code and the request below.",
+            account: None,
+            hop,
+            links,
+            code: "warpgate.upstream_refused",
+            request: "req_01jd8x0m4vf1n8q3t5w7y9a2c4",
+        }
+    }
+
+    /// Every page as people meet it, by name.
     fn every_page() -> Vec<(&'static str, String)> {
-        let links = [Link { href: "https://login.example/a?b=1&c=2".to_owned(), label: "Sign in" }];
-        let error = |hop, account| {
-            ErrorPage {
-                status: 502,
-                title: "<title>",
-                detail: "It did not & could not.",
-                next: "Try again.",
-                account,
-                hop,
-                links: &links,
-                code: "warpgate.upstream_refused",
-                request: "req_0",
-            }
-            .render()
-            .unwrap()
+        let one = [link("Go to the front page of shop.localhost")];
+        let two = [link("Use another account"), link("Go to the front page of shop.localhost")];
+        let long = "a-project-whose-slug-has-forty-characters--staging.applications.example.org";
+        let denied = ErrorPage {
+            account: Some(ACCOUNT),
+            detail: "This address needs the role vip.",
+            next: "Ask whoever runs this application for access, or sign in with another account.",
+            code: "edge.denied",
+            ..error("No access", None, &two)
         };
+        let out = |out| SignedOutPage { host: "shop.localhost", out }.render().unwrap();
         vec![
-            ("error at a hop", error(Some(Hop::Upstream), None)),
-            ("error without a hop", error(None, Some("Zoë <zoe@example>"))),
-            ("sign out", SignOutPage { account: "zoe", host: "shop.example", token: "t" }.render().unwrap()),
-            ("signed out", SignedOutPage { host: "shop.example" }.render().unwrap()),
+            ("error-at-a-hop", error("<title>", Some(Hop::Upstream), &[]).render().unwrap()),
+            ("error-without-a-hop", error("Not found", None, &one).render().unwrap()),
+            (
+                "error-long",
+                ErrorPage { host: Some(long), ..error("Not found", None, &one) }.render().unwrap(),
+            ),
+            (
+                "error-without-a-host",
+                ErrorPage { host: None, ..error("Bad request", None, &[]) }.render().unwrap(),
+            ),
+            ("denied", denied.render().unwrap()),
+            (
+                "sign-out",
+                SignOutPage { account: ACCOUNT, host: "shop.localhost", token: "t" }.render().unwrap(),
+            ),
+            ("signed-out", out(SignedOut::Now)),
+            ("not-signed-in", out(SignedOut::Before)),
         ]
+    }
+
+    #[test]
+    fn every_page_renders_whole_with_a_title_a_heading_and_the_mark() {
+        for (name, html) in every_page() {
+            for part in
+                ["<!doctype html>", "<html lang=\"en\">", "<h1>", "class=\"mark\"", "<footer>", "</html>"]
+            {
+                assert_eq!(html.matches(part).count(), 1, "{name}: {part}");
+            }
+            let title = html.split("<title>").nth(1).unwrap().split("</title>").next().unwrap();
+            assert!(title.ends_with(" · Mezusphere") && title.len() > 20, "{name}: {title}");
+        }
+    }
+
+    #[test]
+    fn a_page_is_small() {
+        for (name, html) in every_page() {
+            assert!(html.len() < 8 * 1024, "{name}: {} octets", html.len());
+        }
+    }
+
+    /// Writes all pages to the directory in `MEZU_PAGES`, to be looked at.
+    #[test]
+    fn pages_can_be_written_out_to_be_looked_at() {
+        let Some(dir) = std::env::var_os("MEZU_PAGES").map(std::path::PathBuf::from) else { return };
+        for (name, html) in every_page() {
+            std::fs::write(dir.join(format!("edge-{name}.html")), html).unwrap();
+        }
     }
 
     #[test]
@@ -179,7 +272,7 @@ mod tests {
     #[test]
     fn what_a_page_shows_is_escaped() {
         for (name, html) in every_page() {
-            assert!(!html.contains("<title> ·") && !html.contains("<zoe@"), "{name}");
+            assert!(!html.contains("<h1><title>") && !html.contains("<zoe@"), "{name}");
         }
     }
 

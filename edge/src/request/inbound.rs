@@ -5,19 +5,19 @@
 
 use std::net::IpAddr;
 
-use ::http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap};
+use ::http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderValue};
 use ::http::request::Parts;
 use ::http::{Method, Uri};
 use http_body::Body as _;
-use mezusphere_model::Entropy;
 use mezusphere_model::id::RequestId;
 use mezusphere_model::path::RequestPath;
 use mezusphere_model::token::ApiKeyToken;
+use mezusphere_model::{Entropy, Host};
 
 use super::authority::{self, Authority};
 use super::cookie::{self, Cookies};
 use super::refusal::Refusal;
-use super::respond::Asker;
+use super::respond::{Asker, Wanted};
 use super::wants::Wants;
 use crate::http::{Body, ConnectionInfo, Protocol};
 
@@ -36,6 +36,8 @@ pub(crate) struct Ask {
     pub(crate) uri: Uri,
     /// What the client can show.
     pub(crate) wants: Wants,
+    /// Its `host` field as the client sent it, which HTTP/2 and 3 have in the target.
+    pub(crate) host: Option<HeaderValue>,
 }
 
 impl Ask {
@@ -48,12 +50,27 @@ impl Ask {
             method: parts.method.clone(),
             uri: parts.uri.clone(),
             wants: Wants::read(&parts.headers),
+            host: parts.headers.get(HOST).cloned(),
         }
     }
 
     /// Path and query as the client sent them.
     pub(crate) fn target(&self) -> &str {
         self.uri.path_and_query().map_or("/", |target| target.as_str())
+    }
+
+    /// Where the client meant to go, for a page that says so. Nothing is decided by it.
+    pub(crate) fn wanted(&self) -> Wanted<'_> {
+        let named = self.uri.authority().map(::http::uri::Authority::as_str);
+        let field = || self.host.as_ref().and_then(|field| field.to_str().ok());
+        let host = named.or_else(field).and_then(|named| {
+            let host = match named.rsplit_once(':') {
+                Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+                _ => named,
+            };
+            Host::parse(host).ok()
+        });
+        Wanted { host, path: self.uri.path() }
     }
 
     /// For whom an answer of the edge's own is.
@@ -174,7 +191,6 @@ pub(crate) fn length(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ::http::HeaderValue;
     use mezusphere_model::token::Token;
 
     fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {

@@ -121,7 +121,7 @@ impl Server {
             // Whoever shares another host's connection for it is told to come on one of its own.
             let service = parts.platform.as_ref().ok_or(AuthorityError::Misdirected)?;
             // Boxed, as all that is rare: the future of an ordinary request stays small.
-            let serving = platform::serve(head, body, &address.authority, connection, service);
+            let serving = platform::serve(ask, head, body, &address.authority, connection, service);
             return Ok(Answer::Platform(Box::pin(serving).await?));
         }
         let site = route::site(&address, &parts.view)?;
@@ -147,7 +147,7 @@ impl Server {
 fn respond_to(ask: &Ask, answered: Result<Answer, Refusal>, mut line: Line) -> Response<Body> {
     let answer = answered.unwrap_or_else(|refusal| {
         line.refused(&refusal);
-        Answer::Own(respond::refuse(&refusal, ask.asker()))
+        Answer::Own(respond::refuse(&refusal, ask.asker(), &ask.wanted()))
     });
     answer.into_response(line)
 }

@@ -24,7 +24,7 @@ use super::refusal::{CallbackWhy, Refusal};
 use super::respond::{self, Own};
 use super::sign_in;
 use crate::http::Body;
-use crate::page::{SignOutPage, SignedOutPage};
+use crate::page::{SignOutPage, SignedOut, SignedOutPage};
 
 /// Where every address of the edge's own begins.
 const PREFIX: &str = "/.mezu";
@@ -150,7 +150,7 @@ async fn sign_out_form(inbound: Inbound<'_>, site: &Site, parts: &ServerParts) -
     let Inbound { ask, address, cookies, .. } = inbound;
     let authority = address.authority;
     let Some(somebody) = somebody(ask, &authority, &cookies, site, parts).await? else {
-        return Ok(signed_out(ask, &authority));
+        return Ok(signed_out(ask, &authority, SignedOut::Before));
     };
     let token = cookies.session.as_ref().and_then(SessionText::token);
     let page = SignOutPage {
@@ -169,7 +169,7 @@ async fn sign_out(inbound: Inbound<'_>, parts: &ServerParts) -> Result<Own, Refu
     // A session that nobody ever had needs no end, and its inventor no word with control.
     let cookie = cookies.session.as_ref().filter(|cookie| parts.view.is_authentic(cookie.as_str()));
     let Some(token) = cookie.and_then(SessionText::token) else {
-        return Ok(signed_out(ask, &address.authority));
+        return Ok(signed_out(ask, &address.authority, SignedOut::Before));
     };
     let given = form(&headers, body).await?;
     // Whoever knows the right value knows the session's token; comparing by hash leaks no more than that.
@@ -184,11 +184,11 @@ async fn sign_out(inbound: Inbound<'_>, parts: &ServerParts) -> Result<Own, Refu
         Ok(()) | Err(LinkError::Refused(_)) => parts.view.end_session(hash),
         Err(LinkError::Away) => return Err(Refusal::ControlAway),
     }
-    Ok(signed_out(ask, &address.authority))
+    Ok(signed_out(ask, &address.authority, SignedOut::Now))
 }
 
-fn signed_out(ask: &Ask, authority: &Authority) -> Own {
-    let page = SignedOutPage { host: authority.host.as_str() };
+fn signed_out(ask: &Ask, authority: &Authority, out: SignedOut) -> Own {
+    let page = SignedOutPage { host: authority.host.as_str(), out };
     let body = page.render().unwrap_or_else(|_| "You are signed out.".to_owned());
     let mut response = respond::html(StatusCode::OK, body, ask.asker());
     respond::set(response.headers_mut(), SET_COOKIE, &cookie::clear_session());

@@ -68,13 +68,14 @@ impl PlatformServer {
         line.host(&address.authority.host);
         self.hosts.which(&address.authority.host).ok_or(Refusal::UnknownHost)?;
         line.platform();
-        Ok(Answer::Platform(serve(head, body, &address.authority, connection, &self.service).await?))
+        Ok(Answer::Platform(serve(ask, head, body, &address.authority, connection, &self.service).await?))
     }
 }
 
 /// Hands a request over. The service finds the host in the target and in `host`, both in canonical form, and the client's
-/// address in the extension [`ClientAddress`], never in a field.
+/// address in the extension [`ClientAddress`], never in a field; beside it the request's id, for pages that name it.
 pub(crate) async fn serve(
+    ask: &Ask,
     mut request: Parts,
     body: Body,
     authority: &Authority,
@@ -85,6 +86,7 @@ pub(crate) async fn serve(
     inbound::length(&request.headers)?;
     canonical_host(&mut request.headers, &mut request.uri, authority).ok_or(Refusal::Internal)?;
     request.extensions.insert(ClientAddress(connection.client));
+    request.extensions.insert(ask.id);
     // Boxed as what it is: the compiler cannot see through the service's own types that it may move between threads.
     let answer: Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>> =
         Box::pin(service.clone().oneshot(Request::from_parts(request, body)));

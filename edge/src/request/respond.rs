@@ -15,6 +15,7 @@ use ::http::header::{self, HeaderName, HeaderValue};
 use ::http::{Method, Response, StatusCode};
 use askama::Template;
 use bytes::Bytes;
+use mezusphere_model::Host;
 use mezusphere_model::id::RequestId;
 
 /// An answer the edge makes itself; never large.
@@ -38,12 +39,21 @@ pub(crate) struct Asker<'a> {
     pub(crate) wants: Wants,
 }
 
+/// Where a client meant to go.
+#[derive(Debug)]
+pub(crate) struct Wanted<'a> {
+    /// The host; `None` if it named none, or no host name.
+    pub(crate) host: Option<Host>,
+    /// The path as it was sent.
+    pub(crate) path: &'a str,
+}
+
 /// Answers a refused request.
-pub(crate) fn refuse(refusal: &Refusal, asker: Asker<'_>) -> Own {
+pub(crate) fn refuse(refusal: &Refusal, asker: Asker<'_>, wanted: &Wanted<'_>) -> Own {
     let told = tell(refusal);
     let mut response = match refusal {
         Refusal::SignIn(_, way) if asker.wants.may_redirect(asker.method) => redirect(&way.url, asker),
-        _ if asker.wants == Wants::Page => page(refusal, &told, asker),
+        _ if asker.wants == Wants::Page => page(refusal, &told, asker, wanted),
         _ => problem(refusal, &told, asker),
     };
     let status = response.status();
@@ -119,11 +129,11 @@ pub(crate) fn set(headers: &mut ::http::HeaderMap, name: HeaderName, value: &str
     }
 }
 
-fn page(refusal: &Refusal, told: &Told<'_>, asker: Asker<'_>) -> Own {
+fn page(refusal: &Refusal, told: &Told<'_>, asker: Asker<'_>, wanted: &Wanted<'_>) -> Own {
     let request = asker.request.to_string();
     let page = ErrorPage {
-        status: told.status.as_u16(),
         title: told.title,
+        host: wanted.host.as_ref().map(Host::as_str),
         detail: &told.detail,
         next: told.next,
         account: match refusal {
@@ -131,7 +141,7 @@ fn page(refusal: &Refusal, told: &Told<'_>, asker: Asker<'_>) -> Own {
             _ => None,
         },
         hop: told.hop,
-        links: &links(refusal),
+        links: &links(refusal, wanted),
         code: refusal.code(),
         request: &request,
     };
@@ -140,12 +150,22 @@ fn page(refusal: &Refusal, told: &Told<'_>, asker: Asker<'_>) -> Own {
     html(told.status, body, asker)
 }
 
-fn links(refusal: &Refusal) -> Vec<Link> {
+fn links(refusal: &Refusal, wanted: &Wanted<'_>) -> Vec<Link> {
+    let front = || match &wanted.host {
+        // Whoever was refused at the front page itself gets nowhere by going there.
+        Some(host) if wanted.path != "/" => {
+            Some(Link { href: "/".to_owned(), label: format!("Go to the front page of {host}").into() })
+        }
+        _ => None,
+    };
+    let sign_out = |label: &'static str| Link { href: super::own::SIGN_OUT.to_owned(), label: label.into() };
     match refusal {
-        Refusal::SignIn(_, way) => vec![Link { href: way.url.clone(), label: "Sign in" }],
-        Refusal::Callback(_) => vec![Link { href: "/".to_owned(), label: "Start again" }],
-        Refusal::Denied(..) | Refusal::ControlRefused => {
-            vec![Link { href: super::own::SIGN_OUT.to_owned(), label: "Sign out" }]
+        Refusal::SignIn(_, way) => vec![Link { href: way.url.clone(), label: "Sign in".into() }],
+        Refusal::Callback(_) => vec![Link { href: "/".to_owned(), label: "Start again".into() }],
+        Refusal::Denied(..) => std::iter::once(sign_out("Use another account")).chain(front()).collect(),
+        Refusal::ControlRefused => vec![sign_out("Sign out")],
+        Refusal::NoRoute | Refusal::Path(_) | Refusal::AmbiguousPath | Refusal::Forged => {
+            front().into_iter().collect()
         }
         _ => Vec::new(),
     }
@@ -183,6 +203,10 @@ mod tests {
         Asker { request: RequestId::from_bits(7), method, wants }
     }
 
+    fn wanted() -> Wanted<'static> {
+        Wanted { host: Host::parse("shop.localhost").ok(), path: "/orders" }
+    }
+
     fn sign_in() -> Refusal {
         let way = SignInWay {
             url: "https://login.mezu.localhost/sign-in?host=shop.localhost".to_owned(),
@@ -205,7 +229,7 @@ mod tests {
             (Method::POST, Wants::Problem, 401),
         ];
         for (method, wants, status) in rows {
-            let response = refuse(&sign_in(), asker(&method, wants));
+            let response = refuse(&sign_in(), asker(&method, wants), &wanted());
             assert_eq!(response.status(), status, "{method} {wants:?}");
             assert!(response.headers().contains_key(header::SET_COOKIE), "{method} {wants:?}");
             assert_eq!(response.headers().contains_key(header::LOCATION), status == 302);
@@ -215,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_program_is_told_where_to_sign_in() {
-        let response = refuse(&sign_in(), asker(&Method::GET, Wants::Problem));
+        let response = refuse(&sign_in(), asker(&Method::GET, Wants::Problem), &wanted());
         let document: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
         assert_eq!(document["login_url"], "https://login.mezu.localhost/sign-in?host=shop.localhost");
         assert_eq!(document["code"], "edge.sign_in_required");
@@ -226,21 +250,51 @@ mod tests {
     #[test]
     fn the_reason_of_a_denial_is_told_to_the_person_denied_and_to_nobody_else() {
         let denial = Denial::MissingRole(Name::parse("customer").unwrap());
-        let denied = refuse(&Refusal::Denied(denial, "zoe@example".into()), asker(&Method::GET, Wants::Page));
+        let denied = refuse(
+            &Refusal::Denied(denial, "zoe@example".into()),
+            asker(&Method::GET, Wants::Page),
+            &wanted(),
+        );
         assert_eq!(denied.status(), 403);
         assert!(text(&denied).contains("role customer") && text(&denied).contains("zoe@example"));
-        let stranger = refuse(&sign_in(), asker(&Method::POST, Wants::Page));
+        let stranger = refuse(&sign_in(), asker(&Method::POST, Wants::Page), &wanted());
         assert!(!text(&stranger).contains("role"));
+    }
+
+    #[test]
+    fn who_may_not_is_offered_another_account_and_never_a_bare_way_out() {
+        let denial = Denial::NoneOfRoles(vec![Name::parse("vip").unwrap()]);
+        let denied = Refusal::Denied(denial, "zoe@example".into());
+        let page = refuse(&denied, asker(&Method::GET, Wants::Page), &wanted());
+        assert!(text(&page).contains("This address needs the role vip."), "{}", text(&page));
+        assert!(text(&page).contains("href=\"/.mezu/sign-out\">Use another account</a>"));
+        assert!(!text(&page).contains("Sign out"));
+    }
+
+    #[test]
+    fn a_page_that_is_not_there_names_the_host_and_leads_to_its_front() {
+        let of = |path| {
+            let wanted = Wanted { path, ..wanted() };
+            text(&refuse(&Refusal::NoRoute, asker(&Method::GET, Wants::Page), &wanted)).to_owned()
+        };
+        let way = "href=\"/\">Go to the front page of shop.localhost</a>";
+        assert!(
+            of("/nowhere").contains("<p class=\"where\">shop.localhost</p>") && of("/nowhere").contains(way)
+        );
+        assert!(!of("/").contains(way), "no circle");
+        let nameless = Wanted { host: None, path: "/x" };
+        let page = refuse(&Refusal::NoRoute, asker(&Method::GET, Wants::Page), &nameless);
+        assert!(!text(&page).contains("class=\"where\"") && !text(&page).contains("front page"));
     }
 
     #[test]
     fn a_failure_names_the_hop_in_both_forms() {
         let refusal = Refusal::Warpgate(FailureCode::UpstreamRefused);
-        let page = refuse(&refusal, asker(&Method::GET, Wants::Page));
+        let page = refuse(&refusal, asker(&Method::GET, Wants::Page), &wanted());
         assert_eq!(page.status(), 502);
         assert!(text(&page).contains("warpgate.upstream_refused"));
         assert!(text(&page).contains("class=\"broken\"><span>Application"));
-        let problem = refuse(&refusal, asker(&Method::GET, Wants::Problem));
+        let problem = refuse(&refusal, asker(&Method::GET, Wants::Problem), &wanted());
         let document: serde_json::Value = serde_json::from_slice(problem.body()).unwrap();
         assert_eq!((&document["hop"], &document["status"]), (&"upstream".into(), &502.into()));
     }
@@ -248,15 +302,16 @@ mod tests {
     #[test]
     fn every_failure_of_a_warpgate_is_an_error_of_the_5xx_or_4xx_class() {
         for code in FailureCode::ALL {
-            let status = refuse(&Refusal::Warpgate(*code), asker(&Method::GET, Wants::Problem)).status();
+            let status =
+                refuse(&Refusal::Warpgate(*code), asker(&Method::GET, Wants::Problem), &wanted()).status();
             assert!(status.is_server_error() || status.is_client_error(), "{code}");
         }
     }
 
     #[test]
     fn the_answer_to_head_has_the_length_and_not_the_body() {
-        let get = refuse(&Refusal::NoRoute, asker(&Method::GET, Wants::Problem));
-        let head = refuse(&Refusal::NoRoute, asker(&Method::HEAD, Wants::Problem));
+        let get = refuse(&Refusal::NoRoute, asker(&Method::GET, Wants::Problem), &wanted());
+        let head = refuse(&Refusal::NoRoute, asker(&Method::HEAD, Wants::Problem), &wanted());
         assert!(head.body().is_empty() && !get.body().is_empty());
         assert_eq!(head.headers()[header::CONTENT_LENGTH], get.headers()[header::CONTENT_LENGTH]);
     }

@@ -1,6 +1,7 @@
 //! Sending somebody to sign in: the address at the login host, and the cookie that ties the way back to this
 //! browser (R16, R17).
 
+use ::http::Method;
 use ::http::header::{HeaderMap, REFERER};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
@@ -49,26 +50,37 @@ pub(crate) fn state_hash(secret: &Token) -> String {
     BASE64URL.encode(secret.hash().as_bytes())
 }
 
-/// The path and query to come back to: what a person asked for, or the page whose script asked.
+/// The path and query to come back to: what a person asked for, or the page whose script or form asked; for a program
+/// without a page the address itself, if asking for it again does nothing but read.
 fn return_to<'a>(ask: &'a Ask, authority: &Authority, headers: &'a HeaderMap) -> &'a str {
-    let wanted = match ask.wants {
-        Wants::Page if ask.wants.may_redirect(&ask.method) => ask.target(),
-        // What a form posted is gone after signing in, and a script's address is no page: go back to where
-        // the person was.
-        Wants::Page | Wants::Problem => headers
-            .get(REFERER)
-            .and_then(|referer| referer.to_str().ok())
-            .and_then(|referer| referer.strip_prefix(authority.origin().as_str()))
-            .unwrap_or("/"),
+    let reads = ask.method == Method::GET || ask.method == Method::HEAD;
+    let target = || Some(ask.target()).filter(|_| reads);
+    let page = || {
+        let referer = headers.get(REFERER).and_then(|referer| referer.to_str().ok())?;
+        referer.strip_prefix(authority.origin().as_str())
     };
-    if wanted.starts_with('/') && wanted.len() <= RETURN_TO_LEN_MAX { wanted } else { "/" }
+    let wanted = match ask.wants {
+        Wants::Page => target().or_else(page),
+        // A script's address is no page: go back to where the person was.
+        Wants::Problem => page().filter(|page| leads_here(page)).or_else(target),
+    };
+    wanted.filter(|wanted| leads_here(wanted)).unwrap_or("/")
+}
+
+/// Whether the login host takes this as a place to come back to: no browser may read it as another host's, and it is not
+/// too long. A place it refuses would end the sign-in before it began.
+fn leads_here(place: &str) -> bool {
+    place.starts_with('/')
+        && !place.starts_with("//")
+        && place.len() <= RETURN_TO_LEN_MAX
+        && place.bytes().all(|octet| octet.is_ascii_graphic() && !matches!(octet, b'\\' | b'#'))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::http::Protocol;
-    use ::http::{HeaderValue, Method};
+    use ::http::HeaderValue;
     use mezusphere_model::Host;
     use mezusphere_model::id::RequestId;
 
@@ -80,6 +92,7 @@ mod tests {
             method,
             uri: target.parse().unwrap(),
             wants,
+            host: None,
         }
     }
 
@@ -106,12 +119,38 @@ mod tests {
     #[test]
     fn a_script_comes_back_to_its_page_if_that_was_here() {
         let start = "https://login.mezu.localhost:8443/sign-in?host=shop.localhost&return_to=";
-        let script = |referer| url(&ask(Method::GET, "/api/x", Wants::Problem), referer);
-        assert_eq!(script(Some("https://shop.localhost:8443/cart?a=1")), format!("{start}/cart%3Fa%3D1"));
-        for elsewhere in
-            [None, Some("https://evil.example/"), Some("https://shop.localhost:8443.evil.example/x")]
+        let cart = Some("https://shop.localhost:8443/cart?a=1");
+        let elsewhere = [
+            None,
+            Some("https://evil.example/"),
+            Some("https://shop.localhost:8443.evil.example/x"),
+            Some("https://shop.localhost:8443//evil.example/x"),
+            Some("https://shop.localhost:8443/a b"),
+            Some("https://shop.localhost:8443/\\evil.example"),
+        ];
+        // What only reads can be asked for again; what writes cannot, and its address is no page.
+        for (method, itself) in
+            [(Method::GET, "/api/x%3Fb%3D1"), (Method::HEAD, "/api/x%3Fb%3D1"), (Method::POST, "/")]
         {
-            assert_eq!(script(elsewhere), format!("{start}/"), "{elsewhere:?}");
+            let script = |referer| url(&ask(method.clone(), "/api/x?b=1", Wants::Problem), referer);
+            assert_eq!(script(cart), format!("{start}/cart%3Fa%3D1"), "{method}");
+            for referer in elsewhere {
+                assert_eq!(script(referer), format!("{start}{itself}"), "{method} {referer:?}");
+            }
+        }
+        let form = |referer| url(&ask(Method::POST, "/buy", Wants::Page), referer);
+        assert_eq!((form(cart), form(None)), (format!("{start}/cart%3Fa%3D1"), format!("{start}/")));
+    }
+
+    #[test]
+    fn nobody_is_sent_to_sign_in_with_a_place_that_the_login_host_refuses() {
+        let start = "https://login.mezu.localhost:8443/sign-in?host=shop.localhost&return_to=";
+        for wants in [Wants::Page, Wants::Problem] {
+            assert_eq!(
+                url(&ask(Method::GET, "//evil.example/x", wants), None),
+                format!("{start}/"),
+                "{wants:?}"
+            );
         }
     }
 

@@ -57,7 +57,7 @@ pub(crate) fn tell(refusal: &Refusal) -> Told<'_> {
             StatusCode::BAD_REQUEST,
             "Bad request",
             "This path can be read in more than one way.",
-            "Write it without encoded slashes, dots and empty segments.",
+            "Write it as the application does: same case, no encoded slashes, dots or empty segments.",
         ),
         Refusal::Method | Refusal::OwnMethod(_) => client(
             StatusCode::METHOD_NOT_ALLOWED,
