@@ -185,6 +185,19 @@ async fn r22_a_warpgate_and_its_tunnels_belong_to_one_environment_for_ever() {
         write(&db.primary, async |tx| warpgate::report_tunnel(tx, &again).await).await.unwrap();
         db.primary.write(async |tx| warpgate::edge_started(tx, edge).await).await.unwrap();
         assert!(!list(a.project, a.environment).await[0].connected);
+
+        // What an edge holds as a whole: a tunnel made before it started again is back, another is gone.
+        let at = db.now().after(Duration::from_secs(20));
+        let hold = async |held: Vec<TunnelRow>, at| {
+            db.primary.write(async |tx| warpgate::hold_tunnels(tx, edge, &held, at).await).await.unwrap();
+        };
+        let unknown = TunnelRow { warpgate: WarpgateId::random(&db.entropy), ..tunnel(true, 9) };
+        hold(vec![unknown, tunnel(true, 9)], at).await;
+        assert_eq!(list(a.project, a.environment).await, [tunnel(true, 9)]);
+        hold(Vec::new(), db.now().after(Duration::from_secs(8))).await;
+        assert!(list(a.project, a.environment).await[0].connected, "an older report ends nothing newer");
+        hold(Vec::new(), at).await;
+        assert_eq!(list(a.project, a.environment).await, [tunnel(false, 20)]);
         db.primary
             .read(async |tx| {
                 assert_eq!(warpgate::get(tx, a.project, row.id).await?, Some(newer.clone()));
