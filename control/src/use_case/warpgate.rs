@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use mezusphere_model::Timestamp;
 use mezusphere_model::id::WarpgateId;
 use mezusphere_store::primary::environment::EnvironmentRow;
 use mezusphere_store::primary::project::ProjectRow;
@@ -17,7 +18,13 @@ use crate::{Shared, eviction};
 /// Between an environment's slug and a warpgate's id in the cursor of a project-wide list; no slug holds one.
 const CURSOR_SEPARATOR: char = '.';
 
-fn view(row: WarpgateRow, environment: &EnvironmentRow, tunnels: &[TunnelRow], evicted: bool) -> Warpgate {
+fn view(
+    row: WarpgateRow,
+    environment: &EnvironmentRow,
+    tunnels: &[TunnelRow],
+    evicted: bool,
+    now: Timestamp,
+) -> Warpgate {
     let tunnels: Vec<Tunnel> = tunnels
         .iter()
         .filter(|tunnel| tunnel.connected)
@@ -38,6 +45,7 @@ fn view(row: WarpgateRow, environment: &EnvironmentRow, tunnels: &[TunnelRow], e
         tunnels,
         enrolled_at: row.created_at.to_string(),
         certificate_until: row.not_after.to_string(),
+        ended: row.not_after <= now,
     }
 }
 
@@ -54,10 +62,11 @@ async fn page_of(
         tunnels.entry(tunnel.warpgate).or_default().push(tunnel);
     }
     let evicted = eviction::by_operators(tx).await?;
+    let now = tx.now();
     let items = paged.rows.into_iter().map(|row| {
         let own = tunnels.remove(&row.id).unwrap_or_default();
         let name = shared.warpgate_name(row.project, row.environment, row.id).to_string();
-        view(row, environment, &own, evicted.contains(&name))
+        view(row, environment, &own, evicted.contains(&name), now)
     });
     Ok(Page { items: items.collect(), next: paged.next })
 }

@@ -26,6 +26,9 @@ pub struct Warpgate {
     pub enrolled_at: String,
     /// When its certificate ends.
     pub certificate_until: String,
+    /// Whether it has ended: the warpgate is gone, or has enrolled again under another id.
+    #[serde(default)]
+    pub ended: bool,
 }
 
 /// A tunnel.
