@@ -2,10 +2,12 @@
 
 use std::io::{self, IsTerminal as _, Write};
 use std::net::SocketAddr;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
 use super::edge::EdgeSide;
+use crate::hint::Hints;
 
 /// Everything said at the start.
 #[derive(Debug)]
@@ -27,7 +29,7 @@ pub(crate) struct Edge {
     public: SocketAddr,
     /// Where plain HTTP is redirected.
     plain_http: Option<SocketAddr>,
-    /// Where endpoints live: `https://*.example.com`.
+    /// Where endpoints live: `https://PROJECT.example.com:8443`.
     apps: String,
 }
 
@@ -38,7 +40,8 @@ impl Edge {
             id: side.id().to_string(),
             public: side.listeners().local_addr(),
             plain_http: side.listeners().plain_http_addr(),
-            apps: format!("https://*.{}", side.platform().apps),
+            // The origin carries the port clients need.
+            apps: side.platform().origin(&side.platform().apps).replacen("https://", "https://PROJECT.", 1),
         }
     }
 }
@@ -96,10 +99,12 @@ pub(crate) fn started(started: &Started<'_>, json: bool) -> io::Result<()> {
     if let Some(link) = started.control.as_ref().and_then(|control| control.first_sign_in) {
         writeln!(out, "\nFirst sign-in of the operator (good once, for 30 minutes):\n  {link}")?;
     }
+    let hints = Hints::of_data(Path::new(&started.data));
     let next = match (&started.control, &started.edge) {
-        (Some(_), None) => "mezusphere edge invite NAME",
-        (Some(_), Some(_)) => "mezusphere project create NAME",
-        (None, _) => "point DNS here, or ask a control node: mezusphere edge list",
+        (Some(_), None) => hints.complete("mezusphere edge invite NAME"),
+        (Some(_), Some(_)) => hints.complete("mezusphere project create NAME"),
+        // Asked there, not with this node's data directory.
+        (None, _) => "point DNS here, or ask a control node: mezusphere edge list".to_owned(),
     };
     writeln!(out, "\nReady.   next: {next}   Ctrl+C drains (30 s), twice stops now")
 }

@@ -111,6 +111,7 @@ impl<'a> ControlSide<'a> {
             replica,
             follower,
             identity: CurrentIdentity::new(identity),
+            enroll: Some(self.control.node_identity()),
             trust: CurrentTrust::new(trust),
             advertise,
             keeps: Arc::new(KeepsNothing),

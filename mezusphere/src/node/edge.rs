@@ -59,6 +59,8 @@ pub(crate) struct Home {
     pub(crate) follower: Follower,
     /// Its certificate.
     pub(crate) identity: CurrentIdentity,
+    /// What it shows to warpgates that enrol: the control node's in this process.
+    pub(crate) enroll: Option<CurrentIdentity>,
     /// Whom it trusts.
     pub(crate) trust: CurrentTrust,
     /// Where warpgates dial it.
@@ -116,6 +118,7 @@ impl EdgeSide {
         let parts = mezusphere_edge::EdgeParts {
             replica: Arc::clone(&home.replica),
             identity: home.identity.clone(),
+            enroll: home.enroll,
             trust: home.trust.clone(),
             link: Arc::new(bridge::Link::new(Arc::clone(&home.link), runtime)),
             platform: home.hosts,

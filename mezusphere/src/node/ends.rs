@@ -93,6 +93,13 @@ pub(crate) fn control(why: ControlError) -> Failure {
         ControlError::CertificateFile { .. }
         | ControlError::Certificate { .. }
         | ControlError::CertificateNames { .. } => (Kind::Files, "check --tls-cert and --tls-key"),
+        ControlError::CertificateShared { .. } => (
+            Kind::Files,
+            "give the platform's hosts and the applications a certificate each: --tls-cert and --tls-key twice",
+        ),
+        ControlError::EdgeTaken(_) => {
+            (Kind::Conflict, "start this node with --role control; another one already runs this installation's first edge")
+        }
         ControlError::MasterKey(_) => {
             (Kind::Files, "give the master key this data was sealed with: --master-key-file")
         }

@@ -22,7 +22,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(30);
 pub(crate) async fn certified(link: &dyn ControlLink) -> Result<NodeIdentity, String> {
     let key = NodeKey::generate().map_err(|why| why.to_string())?;
     let csr = key.csr_der().map_err(|why| why.to_string())?;
-    let chain = link.certify(csr.to_vec()).await.map_err(|why| why.to_string())?;
+    let chain = link.certify(csr.clone()).await.map_err(|why| why.to_string())?;
     let chain = chain.into_iter().map(CertificateDer::from).collect();
     NodeIdentity::new(chain, key).map_err(|why| why.to_string())
 }

@@ -93,6 +93,7 @@ pub(crate) async fn serve(
         replica,
         follower,
         identity,
+        enroll: None,
         trust,
         advertise,
         keeps: membership,
@@ -163,12 +164,7 @@ async fn member(
             join::JoinError::Refused(_) => Kind::Refused,
             _ => Kind::Unexpected,
         };
-        Failure {
-            kind,
-            what: why.to_string(),
-            next: Some(why.next().to_owned()),
-            code: Some(why.code().to_owned()),
-        }
+        Failure::new(kind, &why).next(why.next()).code(why.code())
     })?;
     let membership = Membership::begin(path, Arc::clone(&base.seal), &joined)?;
     info!(edge = %joined.edge, name = joined.name, "Joined");
@@ -226,12 +222,7 @@ async fn evicted(link: &LinkClient) -> Failure {
         if let LinkState::Away(problem) = &*state.borrow_and_update()
             && problem.code == EVICTED
         {
-            return Failure {
-                kind: Kind::Refused,
-                what: problem.message.clone(),
-                next: Some(problem.next.to_owned()),
-                code: Some(problem.code.to_owned()),
-            };
+            return Failure::new(Kind::Refused, &problem.message).next(problem.next).code(problem.code);
         }
         if state.changed().await.is_err() {
             std::future::pending::<()>().await;

@@ -21,7 +21,8 @@ async fn a_node_moves_to_postgresql_and_nobody_is_signed_out() -> Result<()> {
     let url = postgres.url();
     let moved = node.admin(&["store", "migrate", "--to", &url]).await?;
     assert!(moved["rows"].as_u64().context("a count")? > 20, "{moved}");
-    let users = postgres.sql("mezusphere", "SELECT count(*) FROM users WHERE email = 'ada@example.com'").await?;
+    let users =
+        postgres.sql("mezusphere", "SELECT count(*) FROM users WHERE email = 'ada@example.com'").await?;
     assert_eq!(users, "1");
 
     // Until it is started again it serves, and says where changes have gone.

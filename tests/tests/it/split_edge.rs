@@ -30,7 +30,12 @@ impl Forbidden {
     /// The secret as octets and in the texts it could hide in.
     fn all(what: &str, octets: &[u8]) -> Vec<Self> {
         let hex: String = octets.iter().map(|byte| format!("{byte:02x}")).collect();
-        let forms = [octets.to_vec(), STANDARD.encode(octets).into(), URL_SAFE_NO_PAD.encode(octets).into(), hex.into()];
+        let forms = [
+            octets.to_vec(),
+            STANDARD.encode(octets).into(),
+            URL_SAFE_NO_PAD.encode(octets).into(),
+            hex.into(),
+        ];
         forms.map(|octets| Self { what: what.to_owned(), octets }).into()
     }
 }
@@ -62,7 +67,10 @@ async fn secrets(cluster: &Cluster, entropy: &Entropy) -> Result<Vec<Forbidden>>
 
     let sealer = sealer(cluster.control.data(), entropy)?;
     let query = "SELECT name || ' ' || version || ' ' || encode(sealed, 'base64') FROM secrets WHERE name <> 'cookie'";
-    let rows = cluster.postgres.sql("mezusphere", &format!("SELECT replace(q.t, E'\\n', '') FROM ({query}) AS q(t)")).await?;
+    let rows = cluster
+        .postgres
+        .sql("mezusphere", &format!("SELECT replace(q.t, E'\\n', '') FROM ({query}) AS q(t)"))
+        .await?;
     for row in rows.lines() {
         let mut parts = row.splitn(3, ' ');
         let (name, version, sealed) = (parts.next(), parts.next(), parts.next());
@@ -104,7 +112,8 @@ async fn taken_link(data: &Path, entropy: &Entropy) -> Result<Arc<LinkClient>> {
     let key = sealer(data, entropy)?.open("edge.json/key", &STANDARD.decode(text("key_sealed")?)?)?;
     let identity = NodeIdentity::from_pem(text("chain_pem")?, NodeKey::from_pkcs8_der(&key)?)?;
     let trust: TrustDoc = serde_json::from_value(kept.get("trust").context("trust")?.clone())?;
-    let controls: Vec<NodeAddress> = serde_json::from_value(kept.get("controls").context("controls")?.clone())?;
+    let controls: Vec<NodeAddress> =
+        serde_json::from_value(kept.get("controls").context("controls")?.clone())?;
     let roots = trust.roots_pem.iter().map(String::as_str);
     let trust = Trust::from_pem(&trust.trust_domain, roots, trust.denied.iter().cloned())?;
     let (_keep, controls) = watch::channel(controls);
@@ -136,11 +145,14 @@ async fn r20_a_taken_edge_holds_and_learns_nothing_it_must_not() -> Result<()> {
     let entropy = Entropy::new(|buffer| aws_lc_rs::rand::fill(buffer).expect("randomness"));
     let mut forbidden = secrets(&cluster, &entropy).await?;
     forbidden.push(Forbidden { what: "a user's password".to_owned(), octets: shop.password.clone().into() });
-    forbidden.push(Forbidden { what: "a connection key".to_owned(), octets: shop.connection_key.clone().into() });
-    forbidden.push(Forbidden { what: "the database's address".to_owned(), octets: cluster.postgres.url().into() });
+    forbidden
+        .push(Forbidden { what: "a connection key".to_owned(), octets: shop.connection_key.clone().into() });
+    forbidden
+        .push(Forbidden { what: "the database's address".to_owned(), octets: cluster.postgres.url().into() });
     let sign_in = browser.cookies("login.mezu.localhost");
     for value in sign_in.values() {
-        forbidden.push(Forbidden { what: "a cookie of the login host".to_owned(), octets: value.clone().into() });
+        forbidden
+            .push(Forbidden { what: "a cookie of the login host".to_owned(), octets: value.clone().into() });
     }
 
     // Its link: everything it may ask for.
@@ -160,7 +172,8 @@ async fn r20_a_taken_edge_holds_and_learns_nothing_it_must_not() -> Result<()> {
                 find(&forbidden, filed.key.as_str(), filed.body.get().as_bytes())?;
                 for host in ["console.", "login.", "connect."] {
                     let names = format!("\"{host}mezu.localhost\"");
-                    let holds = filed.key.as_str().starts_with("certificate/") && filed.body.get().contains(&names);
+                    let holds =
+                        filed.key.as_str().starts_with("certificate/") && filed.body.get().contains(&names);
                     assert!(!holds, "{} is good for {host}", filed.key.as_str());
                 }
             }

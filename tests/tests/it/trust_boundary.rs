@@ -4,7 +4,7 @@ use anyhow::Result;
 use http::StatusCode;
 use mezusphere_tests::admin::Shop;
 use mezusphere_tests::client::browser::Browser;
-use mezusphere_tests::client::{Target, h1};
+use mezusphere_tests::client::{Target, h1, h3};
 use mezusphere_tests::system::Node;
 use mezusphere_tests::upstream::Upstream;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -143,6 +143,69 @@ async fn r02_no_spelling_of_a_protected_path_reaches_the_workload_unsigned() -> 
     }
     assert!(scene.upstream.seen().is_empty(), "{:?}", scene.upstream.seen());
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r02_no_spelling_that_a_lenient_workload_takes_for_a_protected_path_reaches_it() -> Result<()> {
+    let scene = Scene::set().await?;
+    let target = scene.target("/")?;
+    let mut two = h2(&target, scene.node.tls(b"h2")?).await?;
+    let mut three = h3::Connection::open(&target, &scene.node.tls(b"h3")?).await?;
+    let spellings = [
+        "/ACCOUNT/x",
+        "/Account",
+        "/accounT/",
+        "/%41ccount/x",
+        "/%2541ccount",
+        "/account.",
+        "/account./x",
+        "/account%2e",
+        "/account%20",
+        "/account%20/x",
+        "/account%20.%20/x",
+        "/account%c2%a0/x",
+        "/account%09/x",
+        "/account;a=b/x",
+        "/account%3ba=b/x",
+        "/ACCOUNT;a/x",
+        "/account.;a/x",
+        "//ACCOUNT/x",
+        "/x/..%20/account",
+        "/x%2f..%2fAccount/x",
+        "/x/..%5cACCOUNT",
+    ];
+    // Harmless, so they go on as they were sent: no route asks more, however they are read.
+    let harmless = ["/Reports/Q3.PDF", "/public./x", "/a%20/B;c", "/ACCOUNTS"];
+    for (path, expected) in spellings
+        .iter()
+        .map(|path| (path, StatusCode::BAD_REQUEST))
+        .chain(harmless.iter().map(|path| (path, StatusCode::OK)))
+    {
+        let mut one = h1::Connection::open(&target, &scene.node.tls(b"http/1.1")?).await?;
+        let request = http::Request::get(*path).header("host", &target.authority);
+        let first = one.fetch(request.body(http_body_util::Full::default())?).await?.status();
+        let absolute = format!("https://{}{path}", target.authority);
+        let request = http::Request::get(&absolute).body(http_body_util::Full::<bytes::Bytes>::default())?;
+        let second = two.send_request(request).await?.status();
+        let third = three.fetch(http::Request::get(&absolute).body(())?).await?.status();
+        assert_eq!([first, second, third], [expected; 3], "{path}");
+    }
+    let seen: Vec<String> = scene.upstream.seen().into_iter().map(|seen| seen.target).collect();
+    assert_eq!(seen, harmless.map(|path| [path; 3]).concat());
+    Ok(())
+}
+
+/// An h2 connection; it ends with its sender.
+async fn h2(
+    target: &Target,
+    tls: std::sync::Arc<rustls::ClientConfig>,
+) -> Result<hyper::client::conn::http2::SendRequest<http_body_util::Full<bytes::Bytes>>> {
+    let tcp = tokio::net::TcpStream::connect(target.address).await?;
+    let stream = tokio_rustls::TlsConnector::from(tls).connect(target.server_name()?, tcp).await?;
+    let (executor, stream) = (hyper_util::rt::TokioExecutor::new(), hyper_util::rt::TokioIo::new(stream));
+    let (sender, connection) = hyper::client::conn::http2::handshake(executor, stream).await?;
+    tokio::spawn(connection);
+    Ok(sender)
 }
 
 #[tokio::test(flavor = "multi_thread")]
