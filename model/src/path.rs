@@ -231,7 +231,7 @@ fn is_settled(path: &str, steps: &[Step]) -> bool {
 /// Whether folding case changes nothing, as far as one quick pass can tell. Without a branch per octet, so that it
 /// costs a plain path next to nothing.
 fn is_lower_case(path: &str) -> bool {
-    !path.bytes().fold(false, |any, octet| any | octet.is_ascii_uppercase() | (octet >= 0x80))
+    path.bytes().fold(0, |any, octet| any | u8::from(octet.is_ascii_uppercase()) | (octet & 0x80)) == 0
 }
 
 /// All readings that can come of `readings` by these steps, themselves first.

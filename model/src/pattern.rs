@@ -76,6 +76,9 @@ impl PathMatch {
     /// Whether servers that are lenient about case, about dots and blanks at the end of a segment, or about a slash at
     /// the end of the path cannot tell this pattern from `other`. Regular expressions are not compared.
     pub fn reads_like(&self, other: &Self) -> bool {
+        if let (Self::Regex(_), _) | (_, Self::Regex(_)) = (self, other) {
+            return false; // before they are compiled for nothing
+        }
         let lenient = |pattern: &Self| Pattern::compile(pattern).and_then(|pattern| Lenient::of(&pattern));
         matches!((lenient(self), lenient(other)), (Ok(one), Ok(two)) if one.is_twin(&two))
     }

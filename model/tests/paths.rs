@@ -161,14 +161,14 @@ const UPSTREAMS: [Upstream; 16] = [
         normalize(&backslashes_as_slashes(&decode(&decode(&without_parameters(path)))), false)
     }),
     ("decodes each segment and takes upper case for lower (Express)", |path| {
-        in_lower_case(split(path).iter().map(|segment| decode(segment)).collect())
+        in_lower_case(&split(path).iter().map(|segment| decode(segment)).collect::<Vec<_>>())
     }),
     ("drops parameters, decodes, resolves, on a file system that folds case", |path| {
-        in_lower_case(normalize(&decode(&without_parameters(path)), false))
+        in_lower_case(&normalize(&decode(&without_parameters(path)), false))
     }),
     (
         "resolves, drops dots and blanks at ends, takes backslashes for slashes, folds case (Windows)",
-        |path| in_lower_case(without_ends(normalize(&backslashes_as_slashes(&decode(path)), false))),
+        |path| in_lower_case(&without_ends(&normalize(&backslashes_as_slashes(&decode(path)), false))),
     ),
     ("drops blanks at ends, then resolves", |path| {
         let segments: Vec<Vec<u8>> =
@@ -177,11 +177,11 @@ const UPSTREAMS: [Upstream; 16] = [
     }),
 ];
 
-fn in_lower_case(segments: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+fn in_lower_case(segments: &[Vec<u8>]) -> Vec<Vec<u8>> {
     segments.iter().map(|segment| segment.to_ascii_lowercase()).collect()
 }
 
-fn without_ends(segments: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+fn without_ends(segments: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let is_end = |octet: &u8| *octet == b'.' || *octet == b' ';
     let kept =
         |segment: &Vec<u8>| segment.iter().rposition(|octet| !is_end(octet)).map_or(0, |last| last + 1);
