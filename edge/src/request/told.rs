@@ -108,7 +108,7 @@ pub(crate) fn tell(refusal: &Refusal) -> Told<'_> {
             status: StatusCode::FORBIDDEN,
             title: "No access",
             detail: format!("This address {why}.").into(),
-            next: "Ask whoever runs this application for access, or sign in with another account.",
+            next: "Ask whoever runs this application for access, or use another account.",
             hop: None,
         },
         Refusal::Forged => client(
