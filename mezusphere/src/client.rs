@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -124,11 +124,13 @@ impl Client {
         let exchange = self.exchange(method, path, body);
         let Ok(answer) = tokio::time::timeout(limit, exchange).await else {
             let what = format!("no answer within {} s", limit.as_secs());
-            return Err(Failure::new(Kind::Unreachable, what).next("look at the server's log"));
+            return Err(Failure::new(Kind::Unreachable, what)
+                .next("look at the server's log; what was asked may have been done"));
         };
         let (status, body) = answer?;
         if status.is_success() {
-            return if body.is_empty() { Ok(Value::Null) } else { decode(&body) };
+            // Something was removed and there is nothing to show of it: an empty object, so that scripts may index it.
+            return if body.is_empty() { Ok(Value::Object(Map::new())) } else { decode(&body) };
         }
         Err(refusal(status, &body))
     }

@@ -64,26 +64,18 @@ pub(crate) struct Failure {
     pub(crate) next: Option<String>,
     /// A stable code, where the server gave one.
     pub(crate) code: Option<String>,
-    /// Whether commands in the advice are for another machine.
-    elsewhere: bool,
 }
 
 impl Failure {
     /// A failure without advice yet.
     pub(crate) fn new(kind: Kind, what: impl fmt::Display) -> Self {
-        Self { kind, what: what.to_string(), next: None, code: None, elsewhere: false }
+        Self { kind, what: what.to_string(), next: None, code: None }
     }
 
     /// Adds what to do next.
     pub(crate) fn next(mut self, next: impl Into<String>) -> Self {
         self.next = Some(next.into());
         self
-    }
-
-    /// Adds what to do next on another machine.
-    pub(crate) fn next_elsewhere(mut self, next: impl Into<String>) -> Self {
-        self.elsewhere = true;
-        self.next(next)
     }
 
     /// Adds the stable code of whoever refused.
@@ -99,9 +91,7 @@ impl Failure {
 
     /// The same failure, with what a command in its advice needs to reach the server at hand.
     pub(crate) fn completed(mut self, hints: &Hints) -> Self {
-        if !self.elsewhere {
-            self.next = self.next.map(|next| hints.complete(&next));
-        }
+        self.next = self.next.map(|next| hints.complete(&next));
         self
     }
 
@@ -159,10 +149,21 @@ mod tests {
     #[test]
     fn every_exit_code_is_in_the_help() {
         use Kind::{
-            Conflict, Files, Invalid, Listen, Locked, NotFound, Refused, TooNew, Unexpected, Unreachable, Usage,
+            Conflict, Files, Invalid, Listen, Locked, NotFound, Refused, TooNew, Unexpected, Unreachable,
+            Usage,
         };
         let all = [
-            Unexpected, Usage, NotFound, Conflict, Refused, Unreachable, Invalid, Locked, Files, TooNew, Listen,
+            Unexpected,
+            Usage,
+            NotFound,
+            Conflict,
+            Refused,
+            Unreachable,
+            Invalid,
+            Locked,
+            Files,
+            TooNew,
+            Listen,
         ];
         for kind in all {
             let line = format!("\n{:>5}  ", kind as u8);

@@ -6,27 +6,32 @@
 mod client;
 mod command;
 mod failure;
+mod hint;
 mod node;
 mod output;
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use mezusphere_model::Entropy;
 
 use crate::client::{Client, Reach};
 use crate::command::Context;
 use crate::failure::{Failure, Kind};
+use crate::hint::Hints;
 use crate::output::Output;
 
 /// Name of the admin socket within the data directory.
 pub(crate) const ADMIN_SOCKET: &str = "admin.sock";
 
+/// Variable with the operator's key that `--api` needs.
+const API_KEY: &str = "MEZUSPHERE_API_KEY";
+
 /// Publish private HTTP workloads with TLS, sign-in and authorization done at the edge.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true, after_help = AFTER_HELP)]
+#[command(version, propagate_version = true, max_term_width = 100, after_help = after_help())]
 struct Cli {
     /// The server's data directory; admin commands find its socket there.
     #[arg(long, global = true, env = "MEZUSPHERE_DATA", value_name = "DIR", default_value_os_t = command::default_data())]
@@ -44,17 +49,18 @@ struct Cli {
     command: Command,
 }
 
-const AFTER_HELP: &str = "\
-Admin commands talk to the server on this machine through the socket in its data directory. From elsewhere give --api
-and an operator's key in MEZUSPHERE_API_KEY.
-
-Exit codes: 0 done, 1 unexpected, 2 usage, 3 not found, 4 exists or in use, 5 not allowed, 6 server unreachable,
-7 value rejected, 10 data directory in use, 11 files unreadable or unwritable, 12 data from a newer version,
-13 address taken";
+fn after_help() -> String {
+    let codes = failure::EXIT_CODES_HELP;
+    format!(
+        "Admin commands talk to the server on this machine through the socket in its data\n\
+         directory. From elsewhere give --api and an operator's key in MEZUSPHERE_API_KEY.\n\n{codes}"
+    )
+}
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the server
+    #[command(arg = not_for_serve("api"), arg = not_for_serve("ca"))]
     Serve(Box<command::serve::Serve>),
     /// Organizations: who owns projects
     #[command(subcommand)]
@@ -100,23 +106,107 @@ enum Command {
     Audit(command::audit::Command),
 }
 
+/// A flag of admin commands, hidden from the help of `serve`, which reads none of them.
+fn not_for_serve(name: &'static str) -> clap::Arg {
+    // Of the same type as the one it stands for: clap hands values from one to the other.
+    let arg = clap::Arg::new(name).long(name).hide(true);
+    if name == "api" {
+        arg.value_parser(clap::value_parser!(http::Uri))
+    } else {
+        arg.value_parser(clap::value_parser!(PathBuf))
+    }
+}
+
+/// The names of all commands.
+pub(crate) fn verbs() -> Vec<String> {
+    Cli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect()
+}
+
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(why) => return misused(&why),
+    };
+    let (json, hints) = (cli.json, hints(&cli));
+    match run(cli, &hints) {
         Ok(code) => code,
         Err(failure) => {
+            let failure = failure.completed(&hints);
+            let text = if json { failure.json().to_string() } else { failure.to_string() };
             // Standard error may be closed; the exit code still tells.
-            let (Ok(()) | Err(_)) = writeln!(std::io::stderr(), "{failure}");
+            let (Ok(()) | Err(_)) = writeln!(std::io::stderr(), "{text}");
             failure.exit_code()
         }
     }
 }
 
-fn run(cli: Cli) -> Result<ExitCode, Failure> {
+/// Says what is wrong with the command line, in clap's words, and where it is explained.
+fn misused(why: &clap::Error) -> ExitCode {
+    if !why.use_stderr() {
+        // Help and version; standard output may be closed.
+        let (Ok(()) | Err(_)) = why.print();
+        return ExitCode::SUCCESS;
+    }
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let json = words.iter().any(|word| word == "--json");
+    if why.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand && !json {
+        // The help itself is the next step.
+        let (Ok(()) | Err(_)) = why.print();
+        return Failure::new(Kind::Usage, "").exit_code();
+    }
+    let next = format!("{} --help", named(&words));
+    let text = if json {
+        let rendered = why.render().to_string();
+        // Its first paragraph; what follows is usage and tips.
+        let first = rendered.split("\n\n").next().unwrap_or_default();
+        let first = first.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+        let what = first.strip_prefix("error: ").unwrap_or("a command is missing");
+        Failure::new(Kind::Usage, what).next(next).json().to_string()
+    } else {
+        let rendered = if std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
+            why.render().ansi().to_string()
+        } else {
+            why.render().to_string()
+        };
+        let said = rendered.split("\n\nFor more information").next().unwrap_or_default().trim_end();
+        format!("{said}\n  next: {next}")
+    };
+    let (Ok(()) | Err(_)) = writeln!(std::io::stderr(), "{text}");
+    Failure::new(Kind::Usage, "").exit_code()
+}
+
+/// The command these words name, as far as they name one: `mezusphere route add`.
+fn named(words: &[String]) -> String {
+    let mut at = &Cli::command();
+    let mut name = at.get_name().to_owned();
+    for word in words {
+        if let Some(found) = at.find_subcommand(word) {
+            at = found;
+            name.push(' ');
+            name.push_str(at.get_name());
+        }
+    }
+    name
+}
+
+/// What commands in advice need to reach the same server.
+fn hints(cli: &Cli) -> Hints {
+    match (&cli.command, &cli.api) {
+        // Commands that an edge names are for a control node, whose data directory it does not know.
+        (Command::Serve(serve), _) if serve.is_edge() => Hints::default(),
+        (Command::Serve(_), _) | (_, None) => Hints::of_data(&cli.data),
+        // Without a key nothing is reached from here; the advice is for the server's own machine.
+        (_, Some(_)) if std::env::var_os(API_KEY).is_none() => Hints::default(),
+        (_, Some(url)) => Hints::of_api(url.to_string().trim_end_matches('/'), cli.ca.as_deref()),
+    }
+}
+
+fn run(cli: Cli, hints: &Hints) -> Result<ExitCode, Failure> {
     if let Command::Serve(serve) = cli.command {
         return serve.run(cli.data, cli.json);
     }
-    let context =
-        Context { client: Client::new(reach(&cli)?), output: Output::new(cli.json), entropy: entropy() };
+    let output = Output::new(cli.json, hints.clone());
+    let context = Context { client: Client::new(reach(&cli)?), output, entropy: entropy() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(administer(cli.command, &context))?;
     Ok(ExitCode::SUCCESS)
@@ -150,7 +240,7 @@ fn reach(cli: &Cli) -> Result<Reach, Failure> {
         return Err(Failure::new(Kind::Usage, format!("{url} is not an https address"))
             .next("write it as https://console.example.com"));
     }
-    let key = std::env::var("MEZUSPHERE_API_KEY").map_err(|_| {
+    let key = std::env::var(API_KEY).map_err(|_| {
         Failure::new(Kind::Usage, "--api needs an operator's key in MEZUSPHERE_API_KEY")
             .next("make one on the server: mezusphere operator create-key NAME")
     })?;
@@ -173,7 +263,25 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        use clap::CommandFactory as _;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_wrong_command_line_leads_to_the_help_of_its_command() {
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(named(&words("--data /x route add shop /*")), "mezusphere route add");
+        assert_eq!(named(&words("service-account delete")), "mezusphere service-account delete");
+        assert_eq!(named(&words("nonsense")), "mezusphere");
+    }
+
+    #[test]
+    fn the_help_of_serve_names_no_flag_of_admin_commands() {
+        let mut command = Cli::command();
+        command.build();
+        let serve = command.find_subcommand_mut("serve").unwrap().render_long_help().to_string();
+        assert!(serve.contains("--listen") && serve.contains("--data"), "{serve}");
+        assert!(!serve.contains("--api ") && !serve.contains("--ca "), "{serve}");
+        let list = command.find_subcommand_mut("project").unwrap().render_long_help().to_string();
+        assert!(list.contains("--api "), "{list}");
     }
 }

@@ -5,8 +5,10 @@ use mezusphere_control::api::types::{CreateApiKey, RotateApiKey};
 use mezusphere_model::slug::Name;
 use serde_json::Value;
 
-use super::{Context, project_path, seconds, segment};
+use super::{Context, OutArg, project_path, seconds, segment};
 use crate::failure::{Failure, Kind};
+use crate::hint::quoted;
+use crate::output::{Secret, SecretFile};
 
 /// API keys of a project's service accounts.
 #[derive(Debug, Subcommand)]
@@ -15,7 +17,7 @@ pub(crate) enum Command {
     Create {
         /// The project.
         project: String,
-        /// The service account, made if it is missing. (default: connect-ENVIRONMENT for keys that connect, else default)
+        /// The service account. (default: connect-ENVIRONMENT for keys that connect, else default; made if it is missing)
         #[arg(long, value_name = "NAME")]
         account: Option<String>,
         /// What it may do: connect (run a warpgate), request (call protected routes), or an admin permission such as
@@ -28,6 +30,8 @@ pub(crate) enum Command {
         /// When it ends by itself: 12h, 30d.
         #[arg(long, value_name = "SPAN", value_parser = seconds)]
         expires_in: Option<u64>,
+        #[command(flatten)]
+        out: OutArg,
     },
     /// List a project's keys
     List {
@@ -50,6 +54,8 @@ pub(crate) enum Command {
         /// When the new key ends by itself: 12h, 30d.
         #[arg(long, value_name = "SPAN", value_parser = seconds)]
         expires_in: Option<u64>,
+        #[command(flatten)]
+        out: OutArg,
     },
 }
 
@@ -58,9 +64,11 @@ impl Command {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         let all = |project: &str| format!("{}/api-keys", project_path(project));
         match self {
-            Self::Create { project, account, scopes, environment, expires_in } => {
+            Self::Create { project, account, scopes, environment, expires_in, out } => {
+                let file = out.create()?;
                 let body = CreateApiKey { account, scopes, environment, expires_in_s: expires_in };
-                show_once(context, &context.client.post(&all(&project), &body).await?)?;
+                let made = context.client.post(&all(&project), &body).await?;
+                show_once(context, &made, &out, file, None)?;
             }
             Self::List { project } => {
                 let items = context.client.list(&all(&project)).await?;
@@ -84,29 +92,36 @@ impl Command {
                 context.output.json(&context.client.delete(&path).await?)?;
                 context.output.say(&format!("Revoked {key}. Tunnels that used it end within seconds."))?;
             }
-            Self::Rotate { project, key, expires_in } => {
+            Self::Rotate { project, key, expires_in, out } => {
+                let file = out.create()?;
                 let path = format!("{}/{}/rotate", all(&project), segment(&key));
-                show_once(
-                    context,
-                    &context.client.post(&path, &RotateApiKey { expires_in_s: expires_in }).await?,
-                )?;
-                context.output.say(&format!("  then: mezusphere api-key revoke {project} {key}"))?;
+                let made = context.client.post(&path, &RotateApiKey { expires_in_s: expires_in }).await?;
+                let then = format!("  then: mezusphere api-key revoke {project} {key}");
+                let then = context.output.complete(&then);
+                show_once(context, &made, &out, file, Some(&then))?;
             }
         }
         Ok(())
     }
 }
 
-fn show_once(context: &Context, made: &Value) -> Result<(), Failure> {
-    context.output.json(made)?;
-    let secret = made.get("secret").and_then(Value::as_str);
-    let secret = secret.ok_or_else(|| Failure::new(Kind::Unexpected, "the server sent no key"))?;
+fn show_once(
+    context: &Context,
+    made: &Value,
+    out: &OutArg,
+    file: Option<SecretFile>,
+    then: Option<&str>,
+) -> Result<(), Failure> {
+    let text = made.get("secret").and_then(Value::as_str);
+    let text = text.ok_or_else(|| Failure::new(Kind::Unexpected, "the server sent no key"))?;
     let id = made.pointer("/key/id").and_then(Value::as_str).unwrap_or_default();
-    context.output.say(&format!("Created {id}. This is the only time the key is shown:\n\n  {secret}\n"))?;
-    if secret.starts_with("mzw_") {
-        context.output.say("  next: warpgate connect --key-file FILE --upstream http://127.0.0.1:8080")?;
+    let at = out.path().map_or("FILE".to_owned(), |path| quoted(&path.display().to_string()));
+    let next = if text.starts_with("mzw_") {
+        format!("  next: warpgate connect --key-file {at} --upstream http://127.0.0.1:8080")
     } else {
-        context.output.say("  next: send it as `Authorization: Bearer …`")?;
-    }
-    Ok(())
+        "  next: send it as `Authorization: Bearer …`".to_owned()
+    };
+    let then = then.map_or(next.clone(), |then| format!("{next}\n{then}"));
+    let secret = Secret { field: "secret", text, said: format!("Created key {id}."), then };
+    context.output.secret(made, &secret, file)
 }

@@ -23,7 +23,13 @@ impl Command {
         let path =
             project.map_or("/audit".to_owned(), |project| format!("{}/audit", super::project_path(&project)));
         let items = context.client.list(&path).await?;
-        let columns = [("TIME", "/at"), ("WHO", "/actor"), ("WHAT", "/action"), ("TARGET", "/target")];
+        let columns = [
+            ("TIME", "/at"),
+            ("WHO", "/actor"),
+            ("WHAT", "/action"),
+            ("NAME", "/target_name"),
+            ("TARGET", "/target"),
+        ];
         context.output.list(&items, &columns, "Nothing has happened yet.")?;
         Ok(())
     }

@@ -4,8 +4,9 @@ use clap::Subcommand;
 use mezusphere_control::api::types::InviteEdge;
 use serde_json::Value;
 
-use super::{Context, seconds, segment};
+use super::{Context, OutArg, seconds, segment};
 use crate::failure::{Failure, Kind};
+use crate::output::Secret;
 
 /// Edges: where clients and warpgates arrive.
 #[derive(Debug, Subcommand)]
@@ -20,6 +21,8 @@ pub(crate) enum Command {
         /// How long the token is good, up to 24h.
         #[arg(long, value_name = "SPAN", default_value = "15m", value_parser = seconds)]
         expires_in: u64,
+        #[command(flatten)]
+        out: OutArg,
     },
     /// List edges
     List,
@@ -41,18 +44,25 @@ impl Command {
     /// Runs it.
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         match self {
-            Self::Invite { name, region, expires_in } => {
+            Self::Invite { name, region, expires_in, out } => {
+                let file = out.create()?;
                 let body = InviteEdge { name, region, expires_in_s: Some(expires_in) };
                 let made = context.client.post("/edge-invitations", &body).await?;
-                context.output.json(&made)?;
                 let text = |name: &str| made.get(name).and_then(Value::as_str).map(str::to_owned);
                 let token = text("token")
                     .ok_or_else(|| Failure::new(Kind::Unexpected, "the server sent no token"))?;
                 let until = text("expires_at").unwrap_or_default();
-                context.output.say(&format!(
-                    "This is the only time the join token is shown. It is good once, until {until}:\n\n  {token}\n\n  \
-                     next, on the new machine: mezusphere serve --role edge --join TOKEN --advertise HOST:443"
-                ))?;
+                // Not completed with this machine's data directory: it is for another one.
+                let then = if out.path().is_some() {
+                    "  next: bring the file to the new machine and there start it with\n        \
+                     mezusphere serve --role edge --join-file FILE --advertise HOST:443"
+                } else {
+                    "  next: on the new machine start it with\n        \
+                     mezusphere serve --role edge --join TOKEN --advertise HOST:443"
+                };
+                let said = format!("Invited {}: the join token is good once, until {until}.", body.name);
+                let secret = Secret { field: "token", text: &token, said, then: then.to_owned() };
+                context.output.secret(&made, &secret, file)?;
             }
             Self::List => {
                 let items = context.client.list("/edges").await?;

@@ -5,7 +5,7 @@ use mezusphere_control::api::types::CreateEnvironment;
 use mezusphere_model::slug::Slug;
 use serde_json::Value;
 
-use super::{Context, project_path};
+use super::{Context, YesArg, project_path, segment};
 use crate::failure::Failure;
 
 /// An environment has its own endpoint, routes and warpgates.
@@ -22,6 +22,15 @@ pub(crate) enum Command {
     List {
         /// The project.
         project: String,
+    },
+    /// Delete an environment with its routes, hosts and warpgates
+    Delete {
+        /// The project.
+        project: String,
+        /// The environment.
+        environment: String,
+        #[command(flatten)]
+        yes: YesArg,
     },
 }
 
@@ -48,6 +57,15 @@ impl Command {
                     ("REVISION", "/revision"),
                 ];
                 context.output.list(&items, &columns, "No environments.")?;
+            }
+            Self::Delete { project, environment, yes } => {
+                let what = format!(
+                    "deleting {environment} of {project} takes its routes, hosts and warpgates along"
+                );
+                yes.confirm(&what, &environment)?;
+                let path = format!("{}/environments/{}", project_path(&project), segment(&environment));
+                context.output.json(&context.client.delete(&path).await?)?;
+                context.output.say(&format!("Deleted environment {environment} of {project}."))?;
             }
         }
         Ok(())

@@ -16,13 +16,15 @@ pub(crate) mod store;
 pub(crate) mod user;
 pub(crate) mod warpgate;
 
-use std::path::PathBuf;
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
 
 use mezusphere_model::Entropy;
 use mezusphere_model::platform::PRODUCTION;
 
 use crate::client::Client;
-use crate::output::Output;
+use crate::failure::{Failure, Kind};
+use crate::output::{Output, SecretFile};
 
 /// What every admin command is given.
 pub(crate) struct Context {
@@ -46,6 +48,52 @@ impl EnvironmentArg {
     /// Its path in the API.
     pub(crate) fn path(&self, project: &str) -> String {
         format!("/projects/{}/environments/{}", segment(project), segment(&self.environment))
+    }
+}
+
+/// Where a secret is kept.
+#[derive(Debug, clap::Args)]
+pub(crate) struct OutArg {
+    /// Write the secret to this new file, for its owner alone (0600); one that exists is left as it is.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+impl OutArg {
+    /// Makes the file, before anything is asked of the server.
+    pub(crate) fn create(&self) -> Result<Option<SecretFile>, Failure> {
+        self.path().map(SecretFile::create).transpose()
+    }
+
+    /// The file's path.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        self.out.as_deref()
+    }
+}
+
+/// Saying that something may be deleted with all it holds.
+#[derive(Debug, clap::Args)]
+pub(crate) struct YesArg {
+    /// Do not ask.
+    #[arg(long, short)]
+    yes: bool,
+}
+
+impl YesArg {
+    /// Asks for the object's name on a terminal; elsewhere `--yes` is needed. `what`: the sentence that says what is lost.
+    pub(crate) fn confirm(&self, what: &str, name: &str) -> Result<(), Failure> {
+        if self.yes {
+            return Ok(());
+        }
+        let refused =
+            |why: &str| Failure::new(Kind::Usage, why).next("say --yes to delete it without being asked");
+        if !io::stdin().is_terminal() {
+            return Err(refused(what));
+        }
+        write!(io::stderr(), "{what}\nType {name} to delete it: ")?;
+        let mut typed = String::new();
+        io::stdin().lock().read_line(&mut typed)?;
+        if typed.trim() == name { Ok(()) } else { Err(refused("nothing was deleted")) }
     }
 }
 

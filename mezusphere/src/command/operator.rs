@@ -5,8 +5,9 @@ use mezusphere_control::api::types::CreateOperatorKey;
 use mezusphere_model::slug::Name;
 use serde_json::Value;
 
-use super::{Context, seconds, segment};
-use crate::failure::Failure;
+use super::{Context, OutArg, seconds, segment};
+use crate::failure::{Failure, Kind};
+use crate::output::Secret;
 
 /// Operators are users of the installation's own directory.
 #[derive(Debug, Subcommand)]
@@ -28,6 +29,8 @@ pub(crate) enum Command {
         /// When it ends by itself: 12h, 30d.
         #[arg(long, value_name = "SPAN", value_parser = seconds)]
         expires_in: Option<u64>,
+        #[command(flatten)]
+        out: OutArg,
     },
 }
 
@@ -48,24 +51,23 @@ impl Command {
             Self::SignInLink { operator } => {
                 let path = format!("/operators/{}/sign-in-link", segment(&operator));
                 let made = context.client.post(&path, &serde_json::json!({})).await?;
-                context.output.json(&made)?;
-                let text = |name: &str| made.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-                context.output.say(&format!(
-                    "Good once, until {}:\n\n  {}",
-                    text("expires_at"),
-                    text("url")
-                ))?;
+                let text = |name: &str| made.get(name).and_then(Value::as_str).unwrap_or_default();
+                let said =
+                    format!("Made a sign-in link for {operator}: good once, until {}.", text("expires_at"));
+                let secret = Secret { field: "url", text: text("url"), said, then: String::new() };
+                context.output.secret(&made, &secret, None)?;
             }
-            Self::CreateKey { name, permissions, expires_in } => {
+            Self::CreateKey { name, permissions, expires_in, out } => {
+                let file = out.create()?;
                 let permissions = (!permissions.is_empty()).then_some(permissions);
                 let body = CreateOperatorKey { name, permissions, expires_in_s: expires_in };
                 let made = context.client.post("/operator-keys", &body).await?;
-                context.output.json(&made)?;
-                let secret = made.get("secret").and_then(Value::as_str).unwrap_or_default();
-                context.output.say(&format!(
-                    "This is the only time the key is shown:\n\n  {secret}\n\n  \
-                     next: MEZUSPHERE_API_KEY=… mezusphere --api https://console.… project list"
-                ))?;
+                let text = made.get("secret").and_then(Value::as_str);
+                let text = text.ok_or_else(|| Failure::new(Kind::Unexpected, "the server sent no key"))?;
+                let then =
+                    "  next: MEZUSPHERE_API_KEY=… mezusphere --api https://console.… project list".to_owned();
+                let said = "Created a key that administers this installation.".to_owned();
+                context.output.secret(&made, &Secret { field: "secret", text, said, then }, file)?;
             }
         }
         Ok(())

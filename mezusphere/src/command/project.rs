@@ -5,7 +5,7 @@ use mezusphere_control::api::types::{CreateProject, UpdateProject};
 use mezusphere_model::slug::Slug;
 use serde_json::Value;
 
-use super::{Context, project_path};
+use super::{Context, YesArg, project_path};
 use crate::failure::Failure;
 
 /// A project holds environments, routes, users and keys.
@@ -13,7 +13,7 @@ use crate::failure::Failure;
 pub(crate) enum Command {
     /// Create a project with its production environment
     Create {
-        /// Its short name; its endpoint carries it.
+        /// Its short name, which its endpoint carries: 1 to 40 of a-z, 0-9 and single hyphens, not starting with xn.
         slug: Slug,
         /// Its name for people; the sign-in page shows it.
         #[arg(long)]
@@ -35,6 +35,13 @@ pub(crate) enum Command {
         project: String,
         /// Its new name for people.
         name: String,
+    },
+    /// Delete a project with its environments, routes, users and keys
+    Delete {
+        /// The project.
+        project: String,
+        #[command(flatten)]
+        yes: YesArg,
     },
 }
 
@@ -60,6 +67,7 @@ impl Command {
                     ("NAME", "/name"),
                     ("PRODUCTION", "/environments/0/origin"),
                     ("CREATED", "/created_at"),
+                    ("ID", "/id"),
                 ];
                 context.output.list(
                     &items,
@@ -88,6 +96,12 @@ impl Command {
                 let changed = context.client.patch(&project_path(&project), &UpdateProject { name }).await?;
                 context.output.json(&changed)?;
                 context.output.say(&format!("Renamed project {project}."))?;
+            }
+            Self::Delete { project, yes } => {
+                let what = format!("deleting {project} takes its environments, routes, users and keys along");
+                yes.confirm(&what, &project)?;
+                context.output.json(&context.client.delete(&project_path(&project)).await?)?;
+                context.output.say(&format!("Deleted project {project}. Its tunnels end within seconds."))?;
             }
         }
         Ok(())

@@ -25,12 +25,22 @@ pub(crate) enum Command {
         /// The project.
         project: String,
     },
-    /// Delete a role; users lose it at once
+    /// Show a role
+    Show {
+        /// The project.
+        project: String,
+        /// The role.
+        role: Name,
+    },
+    /// Delete a role; users lose it at once. Refused while routes need it
     Delete {
         /// The project.
         project: String,
         /// The role.
         role: Name,
+        /// Delete it though routes need it: nobody enters them by it any more.
+        #[arg(long)]
+        force: bool,
     },
 }
 
@@ -58,8 +68,15 @@ impl Command {
                     "No roles yet. Create one: mezusphere role set PROJECT ROLE",
                 )?;
             }
-            Self::Delete { project, role } => {
-                context.output.json(&context.client.delete(&path(&project, &role)).await?)?;
+            Self::Show { project, role } => {
+                let found = context.client.get(&path(&project, &role)).await?;
+                let fields = [("ROLE", "/name"), ("PERMISSIONS", "/permissions"), ("CREATED", "/created_at")];
+                context.output.show(&found, &fields)?;
+            }
+            Self::Delete { project, role, force } => {
+                let query = if force { "?force=true" } else { "" };
+                let path = format!("{}{query}", path(&project, &role));
+                context.output.json(&context.client.delete(&path).await?)?;
                 context.output.say(&format!("Deleted role {role} of {project}."))?;
             }
         }

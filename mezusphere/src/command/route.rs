@@ -147,13 +147,13 @@ impl Command {
                     ("PATH", "/path"),
                     ("METHODS", "/methods"),
                     ("AUTH", "/auth"),
-                    ("ANY ROLE", "/require/any_role"),
+                    ("NEEDS", "/needs"),
                     ("UPSTREAM", "/upstream"),
                     ("ID", "/id"),
                 ];
                 let empty =
                     format!("No routes yet. Add one: mezusphere route add {project} '/*' --auth required");
-                Ok(context.output.list(&items, &columns, &empty)?)
+                Ok(context.output.list_as(&items, with_needs, &columns, &empty)?)
             }
             Self::Update { project, route, path, auth, environment, settings } => {
                 let require = settings.requirement();
@@ -175,11 +175,25 @@ impl Command {
             }
             Self::Remove { project, route, environment } => {
                 let path = format!("{}/routes/{}", environment.path(&project), segment(&route));
-                context.output.json(&context.client.delete(&path).await?)?;
-                Ok(context.output.say(&format!("Removed {route}. Requests for it get 404 from now on."))?)
+                let removed = context.client.delete(&path).await?;
+                context.output.json(&removed)?;
+                let text = |pointer: &str| removed.pointer(pointer).and_then(Value::as_str);
+                let (path, now) = (text("/route/path").unwrap_or(&route), text("/now").unwrap_or_default());
+                Ok(context.output.say(format!("Removed {path}. {now}").trim_end())?)
             }
         }
     }
+}
+
+/// A route with its requirement in words, as a warpgate writes it: `role=a|b · permission=x+y`.
+fn with_needs(route: &Value) -> Value {
+    let mut row = route.clone();
+    let require = row.get("require").cloned().unwrap_or_default();
+    let needs = serde_json::from_value::<Requirement>(require).map(|require| require.to_string());
+    if let (Some(fields), Ok(needs)) = (row.as_object_mut(), needs) {
+        fields.insert("needs".to_owned(), needs.into());
+    }
+    row
 }
 
 fn published(context: &Context, answer: &Value, verb: &str) -> Result<(), Failure> {
@@ -196,4 +210,26 @@ fn published(context: &Context, answer: &Value, verb: &str) -> Result<(), Failur
         context.output.say(&format!("  note: {warning}"))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_list_of_routes_tells_every_requirement() {
+        let rows = [
+            (json!({}), ""),
+            (json!({ "any_role": ["a", "b"] }), "role=a|b"),
+            (
+                json!({ "all_roles": ["admin", "customer"], "any_permission": ["x:y"], "all_permissions": ["p", "q"] }),
+                "role=admin+customer · permission=x:y · permission=p+q",
+            ),
+        ];
+        for (require, needs) in rows {
+            assert_eq!(with_needs(&json!({ "require": require }))["needs"], needs);
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! `mezusphere serve`: runs control, an edge, or both in one process.
 
-use std::io::Read as _;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io::{self, Read as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -83,7 +83,7 @@ struct EdgeFlags {
     #[arg(long, value_name = "HOST:PORT", value_parser = advertise)]
     advertise: Option<Advertise>,
     /// Threads that serve connections. (default: one per core)
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", value_parser = workers)]
     workers: Option<NonZeroUsize>,
 }
 
@@ -144,7 +144,22 @@ struct ControlFlags {
 impl Serve {
     /// Runs the server; gives its exit code.
     pub(crate) fn run(self, data: PathBuf, json: bool) -> Result<ExitCode, Failure> {
-        node::run(self.config(data, json)?)
+        let config = self.config(data, json)?;
+        let wanted = Wanted::of(&config);
+        // A first start that cannot serve must not leave half an installation behind. On a directory that is there the
+        // node finds out by itself, after it knows that no other process holds it, which is the better answer.
+        if !config.data.exists() {
+            wanted.check()?;
+        }
+        node::run(config).map_err(|failure| match failure.kind {
+            Kind::Listen => wanted.check().err().unwrap_or(failure),
+            _ => failure,
+        })
+    }
+
+    /// Whether this node is an edge alone.
+    pub(crate) fn is_edge(&self) -> bool {
+        self.role == RoleName::Edge
     }
 
     fn config(self, data: PathBuf, json: bool) -> Result<NodeConfig, Failure> {
@@ -234,12 +249,12 @@ impl JoinFlags {
 }
 
 fn read_token(file: &Path) -> Result<String, Failure> {
-    let unreadable = |why: std::io::Error| {
+    let unreadable = |why: io::Error| {
         Failure::new(Kind::Files, format!("cannot read {}: {why}", file.display())).next("check --join-file")
     };
     let mut text = String::new();
     if file.as_os_str() == "-" {
-        std::io::stdin().take(JOIN_FILE_LEN_MAX).read_to_string(&mut text).map_err(unreadable)?;
+        io::stdin().take(JOIN_FILE_LEN_MAX).read_to_string(&mut text).map_err(unreadable)?;
     } else {
         let open = std::fs::File::open(file).map_err(unreadable)?;
         open.take(JOIN_FILE_LEN_MAX).read_to_string(&mut text).map_err(unreadable)?;
@@ -300,6 +315,57 @@ impl ControlFlags {
     }
 }
 
+/// The addresses a node listens on, each with the flag that gives it and whether UDP is wanted too.
+struct Wanted(Vec<(&'static str, SocketAddr, bool)>);
+
+impl Wanted {
+    fn of(config: &NodeConfig) -> Self {
+        let (control, edge) = match &config.role {
+            Role::All(control, edge) => (Some(control), Some(edge)),
+            Role::Control(control) => (Some(control), None),
+            Role::Edge(edge, _) => (None, Some(edge)),
+        };
+        let mut wanted = Vec::new();
+        if let Some(edge) = edge {
+            wanted.push(("--listen", edge.listen, true));
+            wanted.extend(edge.plain_http.map(|at| ("--http", at, false)));
+        }
+        let node_port = control.and_then(|control| control.node_port.as_ref());
+        wanted.extend(node_port.map(|port| ("--node-listen", port.listen, false)));
+        wanted.extend(config.health.map(|at| ("--health", at, false)));
+        Self(wanted)
+    }
+
+    /// Whether each can be had now; the answer names the flag of the first that cannot.
+    fn check(&self) -> Result<(), Failure> {
+        for &(flag, at, udp) in &self.0 {
+            TcpListener::bind(at).map_err(|why| not_to_be_had(flag, "TCP", at, &why))?;
+            if udp {
+                UdpSocket::bind(at).map_err(|why| not_to_be_had(flag, "UDP", at, &why))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn not_to_be_had(flag: &str, protocol: &str, at: SocketAddr, why: &io::Error) -> Failure {
+    let words = why.to_string();
+    let words = words.split(" (os error").next().unwrap_or(&words).to_lowercase();
+    let next = match why.kind() {
+        io::ErrorKind::PermissionDenied => {
+            format!("ports under 1024 need CAP_NET_BIND_SERVICE; or give {flag} another one")
+        }
+        io::ErrorKind::AddrNotAvailable => format!("give {flag} an address of this machine"),
+        _ => format!("stop what listens there, or give {flag} another address"),
+    };
+    Failure::new(Kind::Listen, format!("{flag}: cannot listen on {protocol} {at}: {words}")).next(next)
+}
+
+fn workers(text: &str) -> Result<NonZeroUsize, String> {
+    let count = text.parse::<usize>().map_err(|_| format!("'{text}' is not a whole number"))?;
+    NonZeroUsize::new(count).ok_or_else(|| "give at least 1".to_owned())
+}
+
 /// What this machine calls itself.
 fn machine_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
@@ -318,6 +384,25 @@ fn advertise(text: &str) -> Result<Advertise, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_that_is_taken_is_told_with_its_flag() {
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let at = taken.local_addr().unwrap();
+        let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let failure = Wanted(vec![("--listen", free, true), ("--http", at, false)]).check().unwrap_err();
+        assert_eq!(failure.kind, Kind::Listen);
+        assert!(failure.what.starts_with(&format!("--http: cannot listen on TCP {at}: ")), "{failure}");
+        drop(taken);
+        assert!(Wanted(vec![("--listen", free, true), ("--http", at, false)]).check().is_ok());
+    }
+
+    #[test]
+    fn there_is_at_least_one_worker() {
+        assert_eq!(workers("2"), Ok(NonZeroUsize::new(2).unwrap()));
+        assert_eq!(workers("0"), Err("give at least 1".to_owned()));
+        assert!(workers("two").is_err());
+    }
 
     #[test]
     fn an_advertised_address_has_a_host_and_a_port() {

@@ -4,7 +4,7 @@ use clap::Subcommand;
 use mezusphere_control::api::types::CreateServiceAccount;
 use mezusphere_model::slug::{Name, Slug};
 
-use super::{Context, project_path};
+use super::{Context, project_path, segment};
 use crate::failure::Failure;
 
 /// Service accounts hold API keys.
@@ -24,6 +24,13 @@ pub(crate) enum Command {
     List {
         /// The project.
         project: String,
+    },
+    /// Delete a service account with its keys; tunnels that used them end within seconds
+    Delete {
+        /// The project.
+        project: String,
+        /// Its name or id.
+        account: String,
     },
 }
 
@@ -47,6 +54,13 @@ impl Command {
                 let columns =
                     [("ACCOUNT", "/name"), ("ROLES", "/roles"), ("CREATED", "/created_at"), ("ID", "/id")];
                 context.output.list(&items, &columns, "No service accounts yet.")?;
+            }
+            Self::Delete { project, account } => {
+                let path = format!("{}/service-accounts/{}", project_path(&project), segment(&account));
+                context.output.json(&context.client.delete(&path).await?)?;
+                context.output.say(&format!(
+                    "Deleted service account {account} of {project} with its keys. Tunnels that used them end within seconds."
+                ))?;
             }
         }
         Ok(())

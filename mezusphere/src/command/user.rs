@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Context, project_path, segment};
 use crate::failure::{Failure, Kind};
+use crate::output::Secret;
 
 /// Characters of a password made here: no two look alike. 20 of 54 give 115 bits.
 const ALPHABET: &[u8] = b"abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789";
@@ -40,6 +41,13 @@ pub(crate) enum Command {
     List {
         /// The project.
         project: String,
+    },
+    /// Show a user
+    Show {
+        /// The project.
+        project: String,
+        /// Id or e-mail address.
+        user: String,
     },
     /// Replace a user's roles
     SetRoles {
@@ -105,9 +113,23 @@ impl Command {
                     ("STATUS", "/status"),
                     ("ROLES", "/roles"),
                     ("CREATED", "/created_at"),
+                    ("ID", "/id"),
                 ];
                 let empty = format!("No users yet. Create one: mezusphere user create {project} EMAIL");
                 Ok(context.output.list(&items, &columns, &empty)?)
+            }
+            Self::Show { project, user } => {
+                let found = context.client.get(&one(&project, &user)).await?;
+                let fields = [
+                    ("EMAIL", "/email"),
+                    ("NAME", "/name"),
+                    ("STATUS", "/status"),
+                    ("PASSWORD SET", "/has_password"),
+                    ("ROLES", "/roles"),
+                    ("CREATED", "/created_at"),
+                    ("ID", "/id"),
+                ];
+                Ok(context.output.show(&found, &fields)?)
             }
             Self::SetRoles { project, user, roles } => {
                 let path = format!("{}/roles", one(&project, &user));
@@ -182,11 +204,9 @@ fn print(context: &Context, mut answer: Value, said: &str, password: &Password) 
         if let Some(fields) = answer.as_object_mut() {
             fields.insert("password".to_owned(), password.text.clone().into());
         }
-        context.output.json(&answer)?;
-        context
-            .output
-            .say(&format!("{said} This is the only time the password is shown:\n\n  {}", password.text))?;
-        return Ok(());
+        let (said, then) = (said.to_owned(), String::new());
+        let secret = Secret { field: "password", text: &password.text, said, then };
+        return context.output.secret(&answer, &secret, None);
     }
     done(context, &answer, said)
 }

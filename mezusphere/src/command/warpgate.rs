@@ -1,6 +1,7 @@
 //! `mezusphere warpgate`: who has connected, and shutting one out.
 
 use clap::Subcommand;
+use serde_json::Value;
 
 use super::{Context, project_path, segment};
 use crate::failure::Failure;
@@ -12,6 +13,9 @@ pub(crate) enum Command {
     List {
         /// The project.
         project: String,
+        /// Also those whose certificate ended and that have no tunnel.
+        #[arg(long)]
+        all: bool,
     },
     /// Shut one warpgate out: its tunnels end within seconds, and it may not enrol again
     Evict {
@@ -26,7 +30,7 @@ impl Command {
     /// Runs it.
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         match self {
-            Self::List { project } => list(context, &project).await,
+            Self::List { project, all } => list(context, &project, all).await,
             Self::Evict { project, warpgate } => {
                 let path = format!("{}/warpgates/{}", project_path(&project), segment(&warpgate));
                 context.output.json(&context.client.delete(&path).await?)?;
@@ -39,19 +43,65 @@ impl Command {
     }
 }
 
-async fn list(context: &Context, project: &str) -> Result<(), Failure> {
-    let items = context.client.list(&format!("{}/warpgates", project_path(project))).await?;
+async fn list(context: &Context, project: &str, all: bool) -> Result<(), Failure> {
+    let mut items = context.client.list(&format!("{}/warpgates", project_path(project))).await?;
+    let known = items.len();
+    items.retain(|item| all || state(item) != "ended");
     let columns = [
         ("WARPGATE", "/id"),
         ("ENVIRONMENT", "/environment"),
         ("HOST", "/hostname"),
-        ("CONNECTED", "/connected"),
+        ("STATE", "/state"),
         ("EDGE", "/tunnels/0/edge"),
         ("FROM", "/tunnels/0/remote"),
         ("VERSION", "/agent"),
         ("CERTIFICATE UNTIL", "/certificate_until"),
     ];
     let empty = format!("No warpgate has connected. Make a key: mezusphere api-key create {project}");
-    context.output.list(&items, &columns, &empty)?;
+    let hidden = known.saturating_sub(items.len());
+    let gone = format!("{hidden} more whose certificate ended; --all shows them.");
+    let empty = if hidden > 0 { "No warpgate is connected." } else { &empty };
+    let row = |item: &Value| {
+        let mut row = item.clone();
+        if let Some(fields) = row.as_object_mut() {
+            fields.insert("state".to_owned(), state(item).into());
+        }
+        row
+    };
+    context.output.list_as(&items, row, &columns, empty)?;
+    if hidden > 0 {
+        context.output.say(&gone)?;
+    }
     Ok(())
+}
+
+/// How a warpgate does, in one word. One that ended has neither a tunnel nor a certificate to make one with.
+fn state(item: &Value) -> &'static str {
+    let is = |field: &str| item.get(field).and_then(Value::as_bool).unwrap_or(false);
+    match (is("evicted"), is("connected"), is("ended")) {
+        (_, true, _) => "connected",
+        (_, false, true) => "ended",
+        (true, false, false) => "evicted",
+        (false, false, false) => "away",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_warpgate_with_a_tunnel_has_not_ended() {
+        let rows = [
+            (json!({ "connected": true, "ended": true }), "connected"),
+            (json!({ "connected": false, "ended": true, "evicted": true }), "ended"),
+            (json!({ "connected": false, "ended": false, "evicted": true }), "evicted"),
+            (json!({ "connected": false }), "away"),
+        ];
+        for (item, word) in rows {
+            assert_eq!(state(&item), word, "{item}");
+        }
+    }
 }
