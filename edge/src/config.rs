@@ -164,6 +164,9 @@ pub struct EdgeParts {
     pub replica: Arc<Replica>,
     /// What it shows to warpgates; renewed by whoever runs the edge.
     pub identity: CurrentIdentity,
+    /// What warpgates that enrol are shown: a control node's certificate, because they believe no other. `None` where
+    /// their connections are spliced, and such an edge has no TLS of its own for them.
+    pub enroll: Option<CurrentIdentity>,
     /// Whom it trusts; kept current by whoever runs the edge.
     pub trust: CurrentTrust,
     /// What it may ask of control.

@@ -23,12 +23,10 @@ pub enum ExpectedRole {
     Edge(EdgeId),
     /// Any edge: what control's edge link accepts.
     AnyEdge,
-    /// Any control node: who signs bundles, and what an edge dials.
+    /// Any control node: who signs bundles, what an edge dials, and whoever joins or enrols.
     AnyControl,
     /// Any warpgate; the tunnel then serves the project and environment of its name and no other.
     AnyWarpgate,
-    /// Whoever may answer for the connect service.
-    EdgeOrControl,
 }
 
 impl ExpectedRole {
@@ -39,7 +37,6 @@ impl ExpectedRole {
             Self::AnyEdge => matches!(role, Role::Edge(_)),
             Self::AnyControl => matches!(role, Role::Control(_)),
             Self::AnyWarpgate => matches!(role, Role::Warpgate { .. }),
-            Self::EdgeOrControl => matches!(role, Role::Edge(_) | Role::Control(_)),
         }
     }
 }
@@ -51,7 +48,6 @@ impl fmt::Display for ExpectedRole {
             Self::AnyEdge => f.write_str("an edge"),
             Self::AnyControl => f.write_str("a control node"),
             Self::AnyWarpgate => f.write_str("a warpgate"),
-            Self::EdgeOrControl => f.write_str("an edge or a control node"),
         }
     }
 }

@@ -6,7 +6,7 @@
 //! | function | who answers | who dials | judged |
 //! |---|---|---|---|
 //! | [`tunnel_server_config`], [`tunnel_client_config`] | edge | warpgate | both: a warpgate; this very edge |
-//! | [`connect_server_config`], [`connect_client_config`] | edge or control | a warpgate without a certificate | the server, by the root's SHA-256 |
+//! | [`connect_server_config`], [`connect_client_config`] | control | whoever enrols or joins, without a certificate | the server: a control node, by the root's SHA-256 |
 //! | [`link_server_config`], [`link_client_config`] | control | edge | both: an edge; a control node |
 //!
 //! Certificates for strangers are in [`crate::public`].
@@ -77,8 +77,9 @@ pub fn link_client_config(
     mutual_client(identity, trust, clock, alpn, ExpectedRole::AnyControl)
 }
 
-/// How the connect service answers: shows leaf, issuing CA and root, so that a connection key's pin can be
-/// checked; asks for no certificate, because whoever enrols has none.
+/// How a control node answers whoever enrols or joins: shows leaf, issuing CA and root, so that a connection key's pin
+/// can be checked; asks for no certificate, because who dials has none. `identity` is a control node's: no other is
+/// believed.
 pub fn connect_server_config(
     identity: &CurrentIdentity,
     trust: &CurrentTrust,
@@ -93,14 +94,17 @@ pub fn connect_server_config(
     Ok(without_resumption(config, alpn))
 }
 
-/// How a warpgate with nothing but a connection key dials the connect service: the chain must lead to the root
-/// with this SHA-256, and the leaf must be an edge's or a control node's.
+/// How a warpgate with nothing but a connection key dials the connect service, and a new edge the node port: the chain
+/// must lead to the root with this SHA-256, and the leaf must be a control node's.
+///
+/// An edge's is refused: the secret said on this connection is for control alone, and an edge that passes the
+/// connection on, taken over, would end it and read along.
 pub fn connect_client_config(
     root_sha256: [u8; 32],
     clock: &Clock,
     alpn: &[&[u8]],
 ) -> Result<ClientConfig, TlsSetupError> {
-    let judge = ServerJudge { trust: DialTrust::Pinned(root_sha256), expected: ExpectedRole::EdgeOrControl };
+    let judge = ServerJudge { trust: DialTrust::Pinned(root_sha256), expected: ExpectedRole::AnyControl };
     let config = ClientConfig::builder_with_details(provider(), RustlsClock::shared(clock))
         .with_protocol_versions(&[&TLS13])?
         .dangerous()

@@ -45,12 +45,6 @@ impl Trust {
         check_len(others)?;
         match expected {
             ExpectedRole::AnyControl => self.judge_chain(leaf, others, now, expected, CONTROL_DNS_NAME),
-            ExpectedRole::EdgeOrControl => {
-                self.judge_chain(leaf, others, now, expected, EDGE_DNS_NAME).or_else(|first| {
-                    // Only the name may differ between the two; any other fault is reported as first found.
-                    self.judge_chain(leaf, others, now, expected, CONTROL_DNS_NAME).map_err(|_| first)
-                })
-            }
             ExpectedRole::Edge(_) | ExpectedRole::AnyEdge | ExpectedRole::AnyWarpgate => {
                 self.judge_chain(leaf, others, now, expected, EDGE_DNS_NAME)
             }

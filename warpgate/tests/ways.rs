@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mezusphere_model::Host;
-use mezusphere_model::id::ControlId;
+use mezusphere_model::id::{ControlId, EdgeId};
 use mezusphere_model::route::AuthMode;
 use mezusphere_pki::Role;
 use support::agent::{Agent, state};
@@ -29,6 +29,20 @@ fn split_edge(platform: &Arc<Platform>) -> (Edge, Splice) {
     let control = Role::Control(ControlId::from_bits(3));
     let splice = Splice::start(platform, edge.address, platform.leaf(control));
     (edge, splice)
+}
+
+#[tokio::test]
+async fn r19_an_edge_that_plays_control_over_quic_is_not_told_the_key() {
+    let platform = Platform::new();
+    let edge = platform.connect_service_as(Role::Edge(EdgeId::from_bits(3)));
+    let port = edge.local_addr().unwrap().port();
+    let mut agent = Agent::start_with(&platform, &NO_UPSTREAM, |config| {
+        config.exit_on_failure = true;
+        config.key.port = port;
+    });
+    assert_eq!(agent.exit().await, Exit::ControlUnreachable);
+    assert_eq!(agent.event("error").await["code"], "trust.edge_wrong_name");
+    assert_eq!(platform.enrolled.load(Ordering::SeqCst), 0);
 }
 
 fn at(address: SocketAddr) -> impl FnOnce(&mut warpgate::agent::Config) {
@@ -57,14 +71,17 @@ async fn r19_where_an_edge_refuses_enrollment_over_quic_control_is_reached_over_
 }
 
 #[tokio::test]
-async fn r19_over_tcp_only_control_or_an_edge_of_the_keys_installation_is_told_the_key() {
+async fn r19_over_tcp_only_a_control_node_of_the_keys_installation_is_told_the_key() {
     let platform = Platform::new();
     let stranger = Platform::new();
     let warpgate = platform.leaf(platform.warpgate_role());
     let foreign = stranger.leaf(Role::Control(ControlId::from_bits(3)));
-    for (who, code) in
-        [(warpgate, "trust.edge_certificate_purpose"), (foreign, "trust.edge_certificate_refused")]
-    {
+    let edge = platform.leaf(Role::Edge(EdgeId::from_bits(3)));
+    for (who, code) in [
+        (warpgate, "trust.edge_certificate_purpose"),
+        (foreign, "trust.edge_certificate_refused"),
+        (edge, "trust.edge_wrong_name"),
+    ] {
         let edge = Edge::start(&platform);
         let splice = Splice::start(&platform, edge.address, who);
         let mut agent = Agent::start_with(&platform, &NO_UPSTREAM, |config| {

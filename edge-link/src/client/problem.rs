@@ -115,6 +115,10 @@ impl LinkProblem {
         let at = (control, now);
         match error {
             rustls::Error::AlertReceived(alert) => Self::from_alert(*alert, at),
+            // It is of our installation, and of another role.
+            rustls::Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure) => {
+                Self::not_control(at.0, at.1)
+            }
             rustls::Error::InvalidCertificate(why) => Self::untrusted(why, error, at),
             rustls::Error::NoApplicationProtocol => Self::not_control(at.0, at.1),
             _ => Self::new(
@@ -202,6 +206,10 @@ mod tests {
             (
                 tls(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)),
                 "edge.control_untrusted",
+            ),
+            (
+                tls(rustls::Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)),
+                "edge.not_control",
             ),
             (
                 tls(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)),

@@ -118,7 +118,7 @@ pub async fn join(token: &JoinToken, about: AboutEdge, clock: &Clock) -> Result<
     let config = Arc::new(connect_client_config(token.root, clock, &[ALPN_JOIN])?);
     let mut last = None;
     for control in &token.controls {
-        // Whoever answers has a chain to the pinned root; an edge has one too, and must not play control.
+        // An edge has a chain to the pinned root too, and must not play control: its certificate is refused.
         let dialled = timeout(CONNECT_WAIT, dial(&config, ALPN_JOIN, control, clock)).await;
         let silent = |_| Err(LinkProblem::silent(control.clone(), clock.now()));
         let stream = match dialled.unwrap_or_else(silent) {

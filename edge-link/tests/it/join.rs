@@ -96,7 +96,7 @@ async fn listening(config: ServerConfig) -> (NodeAddress, oneshot::Receiver<Vec<
 }
 
 #[tokio::test]
-async fn r20_nothing_is_sent_to_whoever_does_not_lead_to_the_root_of_the_token_or_is_no_control_node() {
+async fn r19_a_joining_edge_sends_nothing_to_another_edge_or_to_another_installation() {
     let world = World::new();
     let other = World::named("mezu.example");
     let foreign = other.current(Role::Control(ControlId::random(&other.entropy)));

@@ -80,7 +80,7 @@ impl PlatformFront {
             limits,
         } = parts;
         let drain = Drain::new();
-        let tls = DoorTls::new(&certificates, &identity, &trust, &clock)?;
+        let tls = DoorTls::new(&certificates, Some(&identity), &trust, &clock)?;
         let server = PlatformServer::new(platform.clone(), service, clock.clone(), entropy, &metrics);
         let door = Door {
             service: Arc::new(Service::new(server, limits.clone(), None, clock.clone(), drain.clone())),

@@ -24,7 +24,7 @@ use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 use tracing::debug;
 
 use super::counters::Counters;
-use super::decide::{ALPN_H1, ALPN_H2, Carrier, Destination, Scope, Served, decide};
+use super::decide::{ALPN_H1, ALPN_H2, Carrier, Destination, Refusal, Scope, Served, decide};
 use super::paced::Paced;
 use crate::config::{Duplex, Limits, StartError};
 use crate::http::{ConnectionInfo, Handle, Protocol, Service, h1, h2};
@@ -53,24 +53,26 @@ pub(crate) struct Door<H> {
 pub(crate) struct DoorTls {
     /// For clients.
     pub(crate) public: Arc<ServerConfig>,
-    /// For warpgates that enrol.
-    pub(crate) connect: Arc<ServerConfig>,
+    /// For warpgates that enrol; `None` where a control node ends their TLS.
+    pub(crate) connect: Option<Arc<ServerConfig>>,
 }
 
 impl DoorTls {
-    /// What shows `certificates` to clients, and `identity` to warpgates that enrol.
+    /// What shows `certificates` to clients, and `enroll`, a control node's, to warpgates that enrol.
     pub(crate) fn new(
         certificates: &PublicCertificates,
-        identity: &CurrentIdentity,
+        enroll: Option<&CurrentIdentity>,
         trust: &CurrentTrust,
         clock: &Clock,
     ) -> Result<Self, StartError> {
         let resolver = Arc::new(certificates.clone());
         let public = public_server_config(resolver, clock, &[ALPN_H2, ALPN_H1])
             .map_err(|error| StartError::tls("public", &error))?;
-        let connect = connect_server_config(identity, trust, clock, &[tunnel_proto::CONNECT_ALPN])
+        let connect = enroll
+            .map(|identity| connect_server_config(identity, trust, clock, &[tunnel_proto::CONNECT_ALPN]))
+            .transpose()
             .map_err(|error| StartError::tls("connect", &error))?;
-        Ok(Self { public: Arc::new(public), connect: Arc::new(connect) })
+        Ok(Self { public: Arc::new(public), connect: connect.map(Arc::new) })
     }
 }
 
@@ -127,7 +129,10 @@ impl<H: Handle> Door<H> {
         let hello = start.io.take_tape();
         let config = match destination {
             Destination::Site | Destination::Platform(_) => Arc::clone(&self.tls.public),
-            Destination::Connect => Arc::clone(&self.tls.connect),
+            Destination::Connect => match &self.tls.connect {
+                Some(config) => Arc::clone(config),
+                None => return self.refuse(start.io, Refusal::NoProtocol).await,
+            },
             Destination::Splice => return Ok(Opened::Unopened(Unopened { stream: start.io, hello })),
             Destination::Challenge(host) => match self.challenges.table().config(&host, self.clock.now()) {
                 Some(config) => config,
@@ -135,15 +140,17 @@ impl<H: Handle> Door<H> {
             },
             // `decide` never says tunnel on TCP; a refusal is the safe answer if it did.
             Destination::Tunnel => return Ok(Opened::Refused),
-            Destination::Refuse(refusal) => {
-                self.counters.refused(refusal);
-                debug!(%refusal, "A TLS handshake was refused");
-                refuse(start.io, refusal.alert()).await?;
-                return Ok(Opened::Refused);
-            }
+            Destination::Refuse(refusal) => return self.refuse(start.io, refusal).await,
         };
         let Ok(_turn) = self.handshakes.acquire().await else { return Ok(Opened::Refused) };
         Ok(Opened::Ready(Box::new(start.into_stream(config).await?)))
+    }
+
+    async fn refuse<T: Duplex>(&self, stream: Paced<T>, refusal: Refusal) -> io::Result<Opened<T>> {
+        self.counters.refused(refusal);
+        debug!(%refusal, "A TLS handshake was refused");
+        refuse(stream, refusal.alert()).await?;
+        Ok(Opened::Refused)
     }
 
     fn decide<T: Duplex>(&self, start: &StartHandshake<Paced<T>>) -> Destination {

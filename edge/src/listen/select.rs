@@ -27,8 +27,8 @@ pub struct QuicConfigs {
     pub public: Arc<QuicServerConfig>,
     /// For warpgates.
     pub tunnel: Arc<QuicServerConfig>,
-    /// For warpgates that enrol.
-    pub connect: Arc<QuicServerConfig>,
+    /// For warpgates that enrol; `None` where a control node ends their TLS, which it does over TCP alone.
+    pub connect: Option<Arc<QuicServerConfig>>,
 }
 
 /// A server configuration that decides by the ClientHello.
@@ -63,7 +63,10 @@ impl SelectingServerConfig {
         let refusal = match decide(Carrier::Quic, hello.server_name.as_deref(), alpn, &served) {
             Destination::Site | Destination::Platform(_) => return Ok(&self.configs.public),
             Destination::Tunnel => return Ok(&self.configs.tunnel),
-            Destination::Connect => return Ok(&self.configs.connect),
+            Destination::Connect => match &self.configs.connect {
+                Some(connect) => return Ok(connect),
+                None => Refusal::NoProtocol,
+            },
             // `decide` never says these on QUIC; a refusal is the safe answer if it did.
             Destination::Splice | Destination::Challenge(_) => Refusal::NoProtocol,
             Destination::Refuse(refusal) => refusal,

@@ -60,14 +60,14 @@ pub(super) struct Shared {
 struct Tls {
     tcp: DoorTls,
     public_quic: Arc<QuicServerConfig>,
-    connect_quic: Arc<QuicServerConfig>,
+    connect_quic: Option<Arc<QuicServerConfig>>,
     tunnel_quic: Arc<QuicServerConfig>,
 }
 
 impl Tls {
     fn new(parts: &EdgeParts, certificates: &PublicCertificates) -> Result<Self, StartError> {
         let (identity, trust, clock) = (&parts.identity, &parts.trust, &parts.clock);
-        let tcp = DoorTls::new(certificates, identity, trust, clock)?;
+        let tcp = DoorTls::new(certificates, parts.enroll.as_ref(), trust, clock)?;
         let public = public_server_config(Arc::new(certificates.clone()), clock, &[ALPN_H3])
             .map_err(|error| StartError::tls("public", &error))?;
         let tunnel = tunnel_server_config(identity, trust, clock, &[tunnel_proto::ALPN])
@@ -75,7 +75,7 @@ impl Tls {
         Ok(Self {
             public_quic: quic_config("public", Arc::new(public))?,
             tunnel_quic: quic_config("tunnel", Arc::new(tunnel))?,
-            connect_quic: quic_config("connect", Arc::clone(&tcp.connect))?,
+            connect_quic: tcp.connect.clone().map(|config| quic_config("connect", config)).transpose()?,
             tcp,
         })
     }
@@ -95,7 +95,7 @@ impl Shared {
     ) -> Result<(Arc<Self>, certificates::Follower), StartError> {
         let certificates = PublicCertificates::default();
         let tls = Tls::new(&parts, &certificates)?;
-        let EdgeParts { replica, identity, trust, link, platform, clock, entropy, metrics } = parts;
+        let EdgeParts { replica, identity, trust, link, platform, clock, entropy, metrics, enroll: _ } = parts;
         let challenges = Challenges::default();
         let followed = certificates::Follower::new(
             Arc::clone(&replica),
@@ -222,7 +222,7 @@ impl First {
         let configs = QuicConfigs {
             public: Arc::clone(&shared.tls.public_quic),
             tunnel: Arc::clone(&shared.tls.tunnel_quic),
-            connect: Arc::clone(&shared.tls.connect_quic),
+            connect: shared.tls.connect_quic.clone(),
         };
         let select = SelectingServerConfig::new(
             configs,

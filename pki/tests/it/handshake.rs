@@ -15,7 +15,7 @@ fn node_servers(world: &World) -> [ServerConfig; 3] {
     [
         tls::tunnel_server_config(&edge, &trust, &clock, ALPN).unwrap(),
         tls::link_server_config(&control, &trust, &clock, ALPN).unwrap(),
-        tls::connect_server_config(&edge, &trust, &clock, ALPN).unwrap(),
+        tls::connect_server_config(&control, &trust, &clock, ALPN).unwrap(),
     ]
 }
 

@@ -94,7 +94,7 @@ fn r19_each_role_gets_in_only_where_it_is_expected_in_real_handshakes() {
     check(&rows, "link, answering", expected, answers(link), client_said);
 
     let connect = tls::connect_client_config(world.root.fingerprint(), &clock, ALPN).unwrap();
-    let expected = [None, None, Some(UnsupportedCertificate), Some(BadCertificate)];
+    let expected = [Some(AccessDenied), None, Some(UnsupportedCertificate), Some(BadCertificate)];
     let root = world.root.certificate().clone();
     let answer = answers(connect);
     let with_root = |shown: &Shown| {
@@ -115,7 +115,6 @@ fn r19_each_role_is_judged_the_same_outside_a_handshake() {
         (ExpectedRole::Edge(EDGE), [true, false, false, false]),
         (ExpectedRole::AnyEdge, [true, false, false, false]),
         (ExpectedRole::AnyControl, [false, true, false, false]),
-        (ExpectedRole::EdgeOrControl, [true, true, false, false]),
     ];
     for (expected, admitted) in columns {
         for ((row, shown), admitted) in rows.all().into_iter().zip(admitted) {
@@ -154,7 +153,7 @@ fn r19_a_node_without_a_certificate_is_refused() {
         assert_eq!(outcome.server_refused_with(), AlertDescription::CertificateRequired);
     }
     // The connect service asks for none: whoever enrols has none.
-    let connect = tls::connect_server_config(&world.identity(&world.edge()), &trust, &clock, ALPN).unwrap();
+    let connect = tls::connect_server_config(&world.identity(&world.control()), &trust, &clock, ALPN).unwrap();
     assert!(shake(&nameless, &Arc::new(connect)).is_up());
 }
 

@@ -267,12 +267,12 @@ fn r19_a_connection_keys_pin_is_met_only_by_a_chain_to_that_root() {
     assert_eq!(pin, root_fingerprint(world.root.certificate()));
     let client = Arc::new(tls::connect_client_config(pin, &clock, ALPN).unwrap());
     let dial = |server: rustls::ServerConfig| shake(&client, &Arc::new(server));
-    let ours = world.identity(&world.edge());
+    let ours = world.identity(&world.control());
     let config = tls::connect_server_config(&ours, &world.current_trust(), &clock, ALPN).unwrap();
     assert!(dial(config).is_up());
 
     // Another installation, with its own root, and with ours laid beside its chain.
-    let theirs = other.identity(&other.edge());
+    let theirs = other.identity(&other.control());
     let config = tls::connect_server_config(&theirs, &other.current_trust(), &clock, ALPN).unwrap();
     assert_eq!(dial(config).client_refused_with(), AlertDescription::UnknownCA);
     let mut beside = Shown::of(&theirs.get());
@@ -281,6 +281,25 @@ fn r19_a_connection_keys_pin_is_met_only_by_a_chain_to_that_root() {
     // Ours without the root: nothing shown meets the pin.
     let rootless = Shown::of(&ours.get());
     assert_eq!(dial(believer::server(rootless)).client_refused_with(), AlertDescription::UnknownCA);
+}
+
+#[test]
+fn r19_an_edge_that_plays_control_is_refused_by_whoever_has_only_a_pin() {
+    // Its chain leads to the pinned root like control's; all that differs is the name in it.
+    let world = World::new();
+    let clock = world.clock();
+    let client = Arc::new(tls::connect_client_config(world.root.fingerprint(), &clock, ALPN).unwrap());
+    let edge = world.identity(&world.edge());
+    let config = tls::connect_server_config(&edge, &world.current_trust(), &clock, ALPN).unwrap();
+    let outcome = shake(&client, &Arc::new(config));
+    assert_eq!(outcome.client_refused_with(), AlertDescription::AccessDenied, "{:?}", outcome.client);
+
+    // Nor does the DNS name of control beside an edge's own help: a forged leaf has both.
+    let (_, both) = pair_by(&world, &world.forger(), &[world.issuing.certificate().clone()]);
+    let mut shown = both;
+    shown.chain.push(world.root.certificate().clone());
+    let outcome = shake(&client, &Arc::new(believer::server(shown)));
+    assert_eq!(outcome.client_refused_with(), AlertDescription::AccessDenied, "{:?}", outcome.client);
 }
 
 #[test]

@@ -238,7 +238,12 @@ impl Platform {
 
     /// Starts the connect service over QUIC; it ends with the returned endpoint.
     pub fn connect_service(self: &Arc<Self>) -> quinn::Endpoint {
-        let identity = CurrentIdentity::new(self.leaf(Role::Edge(EdgeId::from_bits(1))));
+        self.connect_service_as(Role::Control(ControlId::from_bits(1)))
+    }
+
+    /// The same, where whoever answers shows a certificate for `role`.
+    pub fn connect_service_as(self: &Arc<Self>, role: Role) -> quinn::Endpoint {
+        let identity = CurrentIdentity::new(self.leaf(role));
         let tls =
             connect_server_config(&identity, &self.trust(), &self.clock(), &[tunnel_proto::CONNECT_ALPN])
                 .unwrap();

@@ -144,6 +144,8 @@ impl Ground {
 
     pub(super) fn start_with(&self, public: SocketAddr, platform: PlatformHosts) -> Result<Edge, StartError> {
         let id = EdgeId::from_bits(1);
+        let control = || CurrentIdentity::new(self.trust.identity(Role::Control(ControlId::from_bits(1))));
+        let enroll = matches!(platform, PlatformHosts::Service(_)).then(control);
         let config = EdgeConfig {
             id,
             region: "test".to_owned(),
@@ -159,6 +161,7 @@ impl Ground {
             EdgeParts {
                 replica: Arc::clone(&self.replica),
                 identity: CurrentIdentity::new(self.trust.identity(Role::Edge(id))),
+                enroll,
                 trust: self.trust.current(),
                 link: Arc::new(EchoLink),
                 platform,

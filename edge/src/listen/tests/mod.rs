@@ -192,14 +192,16 @@ impl Rig {
         certificates.replace(&[trust.public(&[HOST, LOGIN])], clock.now());
         let edge = EdgeId::from_bits(1);
         let identity = CurrentIdentity::new(trust.identity(Role::Edge(edge)));
-        let tls = DoorTls::new(&certificates, &identity, &trust.current(), &clock).unwrap();
+        let enroll = (scope == Scope::Whole)
+            .then(|| CurrentIdentity::new(trust.identity(Role::Control(ControlId::from_bits(1)))));
+        let tls = DoorTls::new(&certificates, enroll.as_ref(), &trust.current(), &clock).unwrap();
         let h3 = public_server_config(Arc::new(certificates.clone()), &clock, &[ALPN_H3]).unwrap();
         let tunnel =
             tunnel_server_config(&identity, &trust.current(), &clock, &[tunnel_proto::ALPN]).unwrap();
         let configs = QuicConfigs {
             public: Arc::new(QuicServerConfig::try_from(h3).unwrap()),
             tunnel: Arc::new(QuicServerConfig::try_from(tunnel).unwrap()),
-            connect: Arc::new(QuicServerConfig::try_from(Arc::clone(&tls.connect)).unwrap()),
+            connect: tls.connect.clone().map(|tls| Arc::new(QuicServerConfig::try_from(tls).unwrap())),
         };
         let service = Arc::new(Service::new(
             Arc::clone(&upstream),
