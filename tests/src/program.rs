@@ -27,6 +27,21 @@ pub fn path(name: &str) -> anyhow::Result<PathBuf> {
     Ok(built)
 }
 
+/// Runs `name` to its end; gives its exit code and all it said, both streams.
+pub async fn run(
+    name: &str,
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+) -> anyhow::Result<(i32, String)> {
+    let mut command = Command::new(path(name)?);
+    command.args(arguments).envs(environment.iter().copied()).stdin(Stdio::null()).kill_on_drop(true);
+    let ended = tokio::time::timeout(SAYS_WITHIN, command.output()).await;
+    let output = ended.with_context(|| format!("{name} {} does not end", arguments.join(" ")))??;
+    let said =
+        [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
+    Ok((output.status.code().unwrap_or(-1), said))
+}
+
 /// A running program. Killed when dropped.
 #[derive(Debug)]
 pub struct Program {

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::admin::{Admin, Shop};
 use crate::client::{self, Target};
-use crate::program::Program;
+use crate::program::{self, Program};
 
 /// A port that was free a moment ago on TCP and UDP.
 pub fn free_port() -> anyhow::Result<u16> {
@@ -170,9 +170,7 @@ impl Stopped {
     /// Starts it where it must fail; gives its exit code and what it said.
     pub async fn fails_to_start(&self) -> anyhow::Result<(i32, String)> {
         let words: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
-        let mut server = Program::start("mezusphere", &words, &[])?;
-        let code = server.exit_code().await?;
-        Ok((code, server.output().join("\n")))
+        program::run("mezusphere", &words, &[]).await
     }
 
     /// Starts it again on the same data and ports.

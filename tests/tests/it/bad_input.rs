@@ -3,20 +3,9 @@
 use anyhow::Result;
 use http::StatusCode;
 use mezusphere_tests::client::browser::Browser;
-use mezusphere_tests::program::{self, Program};
+use mezusphere_tests::program::{Program, run};
 use mezusphere_tests::system::{Node, free_port};
 use mezusphere_tests::upstream::Upstream;
-use tokio::process::Command;
-
-/// Runs a program to its end: exit code and everything it said.
-async fn run(name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Result<(i32, String)> {
-    let mut command = Command::new(program::path(name)?);
-    command.args(arguments).envs(environment.iter().copied()).kill_on_drop(true);
-    let output = tokio::time::timeout(program::SAYS_WITHIN, command.output()).await??;
-    let said =
-        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    Ok((output.status.code().unwrap_or(-1), said))
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_connection_key_is_told_apart_and_told_what_to_do() -> Result<()> {

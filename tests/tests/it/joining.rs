@@ -5,15 +5,13 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use mezusphere_tests::cluster::Cluster;
 use mezusphere_tests::postgres::Postgres;
-use mezusphere_tests::program::Program;
+use mezusphere_tests::program::run;
 use mezusphere_tests::system::free_port;
 use serde_json::Value;
 
 /// Starts `mezusphere serve` with these arguments and gives exit code and output once it has ended.
 async fn fails(arguments: &[&str], environment: &[(&str, &str)]) -> Result<(i32, String)> {
-    let mut program = Program::start("mezusphere", &[&["serve"], arguments].concat(), environment)?;
-    let code = program.exit_code().await?;
-    Ok((code, program.output().join("\n")))
+    run("mezusphere", &[&["serve"], arguments].concat(), environment).await
 }
 
 async fn invite(cluster: &Cluster, more: &[&str]) -> Result<(String, String)> {

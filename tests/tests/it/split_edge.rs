@@ -65,7 +65,7 @@ async fn secrets(cluster: &Cluster, entropy: &Entropy) -> Result<Vec<Forbidden>>
     let master = std::fs::read(cluster.control.data().join("master.key"))?;
     forbidden.extend(Forbidden::all("control's master key", master.trim_ascii()));
 
-    let sealer = sealer(cluster.control.data(), entropy)?;
+    let opener = sealer(cluster.control.data(), entropy)?;
     let query = "SELECT name || ' ' || version || ' ' || encode(sealed, 'base64') FROM secrets WHERE name <> 'cookie'";
     let rows = cluster
         .postgres
@@ -76,7 +76,7 @@ async fn secrets(cluster: &Cluster, entropy: &Entropy) -> Result<Vec<Forbidden>>
         let (name, version, sealed) = (parts.next(), parts.next(), parts.next());
         let (name, sealed) = (name.context("a name")?, STANDARD.decode(sealed.context("a value")?)?);
         let context = format!("secret/{name}/{}", version.context("a version")?);
-        let opened = sealer.open(&context, &sealed).with_context(|| context.clone())?;
+        let opened = opener.open(&context, &sealed).with_context(|| context.clone())?;
         // A certificate beside a key is no secret: only the key's own octets are looked for.
         let secret = match serde_json::from_slice::<Value>(&opened) {
             Ok(kept) => match kept.get("key_pkcs8").and_then(Value::as_str) {
