@@ -48,9 +48,11 @@ impl Login {
     ) -> Result<SignInCard, StoreError> {
         let SignedIn { sign_in, user } = found;
         let directory = tenant::directory(tx, sign_in.directory).await?;
-        let sessions = match &directory {
-            Some(directory) => tenant::sessions(tx, directory, &sign_in).await?,
-            None => Vec::new(),
+        let (whose, sessions) = match &directory {
+            Some(directory) => {
+                (tenant::name(tx, directory).await?, tenant::sessions(tx, directory, &sign_in).await?)
+            }
+            None => (String::new(), Vec::new()),
         };
         let now = tx.now();
         let good = |row: &SessionRow| row.doc.check(row.doc.project, &row.doc.host, now, None).is_ok();
@@ -62,7 +64,7 @@ impl Login {
         Ok(SignInCard {
             name: user.name,
             email: user.email,
-            directory: directory.map(|row| row.name).unwrap_or_default(),
+            directory: whose,
             since: Moment(sign_in.authenticated_at),
             until: Moment(sign_in.expires_at),
             apps: sessions.into_iter().filter(good).map(app).collect(),

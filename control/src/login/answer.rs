@@ -3,6 +3,7 @@
 use axum::response::{Html, IntoResponse, Response};
 use http::header::{self, Entry};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use mezusphere_model::id::RequestId;
 use mezusphere_store::{StoreError, WriteError};
 
 use crate::page::{Chrome, Notice, NoticeKind, Page};
@@ -81,6 +82,8 @@ pub(super) fn secure(headers: &mut HeaderMap) {
 }
 
 /// Why a request gets a notice instead of what it asked for.
+///
+/// As a response it is a status without a body: the page is made by [`Failure::show`], which knows the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Failure {
     status: StatusCode,
@@ -165,14 +168,25 @@ impl From<WriteError> for Failure {
     }
 }
 
-impl From<Failure> for Response {
-    fn from(failure: Failure) -> Self {
-        page(failure.status, &Notice::new(Chrome::english(), failure.kind), None)
+impl Failure {
+    /// The page of a response that is a failure; any other response as it is.
+    pub(super) fn show(mut response: Response, request: Option<RequestId>) -> Response {
+        let Some(Self { status, kind }) = response.extensions_mut().remove() else { return response };
+        let request = request.map(|request| request.to_string());
+        let notice = page(status, &Notice::new(Chrome::english(), kind, request), None);
+        let headers = std::mem::take(response.headers_mut());
+        let mut shown = notice;
+        for (name, value) in &headers {
+            shown.headers_mut().append(name, value.clone());
+        }
+        shown
     }
 }
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        self.into()
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
+        response
     }
 }

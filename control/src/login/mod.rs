@@ -36,7 +36,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{FromRequestParts, Request};
 use axum::middleware::{self, Next};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use http::request::Parts;
 use http::{HeaderMap, header};
@@ -44,7 +44,7 @@ use mezusphere_identity::factor::password::PasswordPool;
 use mezusphere_identity::sign_in::{Limits, Place};
 use mezusphere_identity::throttle::Throttle;
 use mezusphere_model::host::HostError;
-use mezusphere_model::id::{DirectoryId, OrganizationId};
+use mezusphere_model::id::{DirectoryId, OrganizationId, RequestId};
 use mezusphere_model::link::ClientAddress;
 use mezusphere_model::platform::{Platform, PlatformHost};
 use mezusphere_model::{Clock, Entropy};
@@ -108,12 +108,15 @@ fn routes(login: Login) -> Router {
         .with_state(login)
 }
 
-/// Refuses POSTs from elsewhere before anything reads them, and puts the security headers on every answer.
+/// Refuses POSTs from elsewhere before anything reads them, shows failures as pages that name the request, and puts the
+/// security headers on every answer.
 async fn guard(login: State, request: Request, next: Next) -> Response {
     let foreign = request.method() != http::Method::GET
         && request.method() != http::Method::HEAD
         && !form::is_from_here(request.headers(), &login.origin);
-    let mut response = if foreign { Failure::cross_site().into() } else { next.run(request).await };
+    let id = request.extensions().get::<RequestId>().copied();
+    let response = if foreign { Failure::cross_site().into_response() } else { next.run(request).await };
+    let mut response = Failure::show(response, id);
     answer::secure(response.headers_mut());
     response
 }

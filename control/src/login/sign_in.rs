@@ -25,7 +25,7 @@ use super::answer::{self, Failure};
 use super::destination::{AppAddress, Asked, Resolved};
 use super::form::{Fields, Purpose};
 use super::{Login, State, Visitor, cookie};
-use crate::page::{Chrome, Problem, SignIn};
+use crate::page::{Chrome, LeadsTo, Problem, SignIn};
 
 /// Fields of a query; ours has three.
 const QUERY_FIELDS_MAX: usize = 16;
@@ -192,7 +192,10 @@ impl Login {
         let chrome = Chrome::english();
         let page = SignIn {
             chrome,
-            name: target.app.as_ref().map(|(_, resolved)| resolved.name.clone()),
+            app: target
+                .app
+                .as_ref()
+                .map(|(app, resolved)| LeadsTo { name: resolved.name.clone(), host: app.host.to_string() }),
             email,
             form: self.form_key.write(Purpose::SignIn, &browser, flow.ends_at(), &about),
             problem: refusal.map(|refusal| refusal.problem(&chrome)),

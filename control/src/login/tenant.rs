@@ -23,6 +23,15 @@ pub(super) async fn directory(tx: &mut ReadTx, id: DirectoryId) -> Result<Option
     }
 }
 
+/// Whose accounts a directory holds, for people: its project's name as that project has it now.
+pub(super) async fn name(tx: &mut ReadTx, directory: &DirectoryRow) -> Result<String, StoreError> {
+    let project = match directory.project {
+        Some(id) => project::get(tx, id).await?,
+        None => None,
+    };
+    Ok(project.map_or_else(|| directory.name.clone(), |project| project.name))
+}
+
 /// The sessions of a sign-in that have not ended, in the projects its directory serves.
 pub(super) async fn sessions(
     tx: &mut ReadTx,

@@ -20,7 +20,7 @@ static STYLESHEET: Asset = Asset {
     stem: "style",
     extension: "css",
     content_type: "text/css; charset=utf-8",
-    body: include_str!("../../templates/style.css"),
+    body: concat!(include_str!("../../../look/style.css"), include_str!("../../templates/style.css")),
     path: LazyLock::new(|| STYLESHEET.make_path()),
 };
 

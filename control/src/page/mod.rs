@@ -1,7 +1,7 @@
 //! The hosted pages: one typed struct per template, each with `sample()`, so that a test can render them all.
 //!
 //! Server-rendered, no script, no inline style, everything escaped by askama. Words are in [`text`], looks in
-//! `templates/style.css`. Which page is shown when, and with which status, is `login`'s.
+//! `look/` (shared with the edge's pages, which a visitor meets one click away) and `templates/style.css`. Which page is shown when, and with which status, is `login`'s.
 
 mod account;
 pub(crate) mod asset;
@@ -20,9 +20,12 @@ pub(crate) use first_sign_in::FirstSignIn;
 pub(crate) use moment::Moment;
 pub(crate) use notice::{Notice, NoticeKind};
 pub(crate) use problem::Problem;
-pub(crate) use sign_in::SignIn;
+pub(crate) use sign_in::{LeadsTo, SignIn};
 pub(crate) use sign_out::{SignOut, SignedOut};
 use text::Texts;
+
+/// The mark at the top of every page.
+const MARK: &str = include_str!("../../../look/mark.html");
 
 /// What every page carries: its language and where its looks are.
 #[derive(Clone, Copy)]
@@ -114,7 +117,7 @@ mod tests {
     fn what_people_typed_is_escaped() {
         let mut page = SignIn::sample().remove(0).1;
         page.email = "\"><script>alert(1)</script>".to_owned();
-        page.name = Some("<b>Shop</b>".to_owned());
+        page.app = Some(LeadsTo { name: "<b>Shop</b>".to_owned(), host: "<b>shop</b>".to_owned() });
         let html = page.render().unwrap();
         assert!(!html.contains("<script") && !html.contains("<b>"), "{html}");
     }

@@ -12,6 +12,8 @@ pub(crate) struct Notice {
     words: &'static text::Notice,
     code: &'static str,
     link: Option<Link>,
+    /// The request's id, as the access log has it.
+    request: Option<String>,
 }
 
 /// Where to go from here.
@@ -94,11 +96,15 @@ impl NoticeKind {
 
 impl Notice {
     /// The notice of this kind.
-    pub(crate) fn new(chrome: Chrome, kind: NoticeKind) -> Self {
-        // Only where signing in at the installation itself is a way on.
-        let link = matches!(kind, NoticeKind::LinkDead | NoticeKind::NotFound)
-            .then_some(Link { href: "/sign-in", label: chrome.t.sign_in });
-        Self { chrome, words: kind.text(&chrome), code: kind.code(), link }
+    pub(crate) fn new(chrome: Chrome, kind: NoticeKind, request: Option<String>) -> Self {
+        let link = match kind {
+            // Only where signing in at the installation itself is a way on.
+            NoticeKind::LinkDead => Some(Link { href: "/sign-in", label: chrome.t.sign_in }),
+            // Right for everybody: who is not signed in is sent on to sign in.
+            NoticeKind::NotFound => Some(Link { href: "/account", label: chrome.t.go_to_account }),
+            _ => None,
+        };
+        Self { chrome, words: kind.text(&chrome), code: kind.code(), link, request }
     }
 }
 
@@ -107,7 +113,10 @@ impl Page for Notice {
     fn sample() -> Vec<(&'static str, Self)> {
         NoticeKind::ALL
             .into_iter()
-            .map(|kind| (kind.code().trim_start_matches("login."), Self::new(Chrome::english(), kind)))
+            .map(|kind| {
+                let request = Some("req_01jd8x0m4vf1n8q3t5w7y9a2c4".to_owned());
+                (kind.code().trim_start_matches("login."), Self::new(Chrome::english(), kind, request))
+            })
             .collect()
     }
 }

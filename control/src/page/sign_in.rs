@@ -11,7 +11,7 @@ use super::{Chrome, Page, Problem, problem};
 pub(crate) struct SignIn {
     pub(crate) chrome: Chrome,
     /// What is signed in to; `None`: the installation itself.
-    pub(crate) name: Option<String>,
+    pub(crate) app: Option<LeadsTo>,
     /// As typed before, to be corrected.
     pub(crate) email: String,
     /// The form token.
@@ -19,10 +19,27 @@ pub(crate) struct SignIn {
     pub(crate) problem: Option<Problem>,
 }
 
+/// The application somebody signs in to.
+pub(crate) struct LeadsTo {
+    /// The project's name for people.
+    pub(crate) name: String,
+    /// Where it is: a name can be anything, the host is what the browser will show.
+    pub(crate) host: String,
+}
+
 impl SignIn {
     fn heading(&self) -> String {
         let t = self.chrome.t;
-        self.name.as_ref().map_or_else(|| t.sign_in_installation.to_owned(), |name| fill(t.sign_in_to, name))
+        self.app
+            .as_ref()
+            .map_or_else(|| t.sign_in_installation.to_owned(), |app| fill(t.sign_in_to, &app.name))
+    }
+
+    fn forgotten(&self) -> String {
+        let t = self.chrome.t;
+        self.app
+            .as_ref()
+            .map_or_else(|| t.forgotten_installation.to_owned(), |app| fill(t.forgotten, &app.name))
     }
 
     fn title(&self) -> String {
@@ -39,7 +56,14 @@ impl Page for SignIn {
     fn sample() -> Vec<(&'static str, Self)> {
         let page = |name: Option<&str>, email: &str, problem| Self {
             chrome: Chrome::english(),
-            name: name.map(str::to_owned),
+            app: name.map(|name| {
+                let label = if name.len() > 20 {
+                    "a-project-whose-slug-has-forty-characters--staging"
+                } else {
+                    "shop"
+                };
+                LeadsTo { name: name.to_owned(), host: format!("{label}.localhost") }
+            }),
             email: email.to_owned(),
             form: "eyJmbG93IjoiZmx3XzAxIn0.c2lnbmF0dXJl".to_owned(),
             problem,

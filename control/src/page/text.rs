@@ -16,6 +16,8 @@ pub(crate) struct Texts {
     pub(crate) email: &'static str,
     pub(crate) password: &'static str,
     pub(crate) sign_in: &'static str,
+    pub(crate) forgotten: &'static str,
+    pub(crate) forgotten_installation: &'static str,
 
     pub(crate) wrong: &'static str,
     pub(crate) wrong_next: &'static str,
@@ -62,6 +64,10 @@ pub(crate) struct Texts {
     pub(crate) signed_out_title: &'static str,
     pub(crate) signed_out_text: &'static str,
     pub(crate) sign_in_again: &'static str,
+
+    pub(crate) go_to_account: &'static str,
+    pub(crate) fact_code: &'static str,
+    pub(crate) fact_request: &'static str,
 
     pub(crate) notice: Notices,
 }
@@ -119,6 +125,8 @@ pub(crate) static ENGLISH: Texts = Texts {
     email: "E-mail address",
     password: "Password",
     sign_in: "Sign in",
+    forgotten: "Forgotten your password? Ask whoever runs {} for a new one.",
+    forgotten_installation: "Forgotten your password? Ask whoever runs this installation for a new one.",
 
     wrong: "That e-mail address and password do not match.",
     wrong_next: "Check both and try again. Capital letters count in the password.",
@@ -166,6 +174,10 @@ pub(crate) static ENGLISH: Texts = Texts {
     signed_out_text: "Here and in every application you had opened. On a shared computer, close the browser as well.",
     sign_in_again: "Sign in again",
 
+    go_to_account: "Go to your account",
+    fact_code: "Code",
+    fact_request: "Request",
+
     notice: Notices {
         link_dead: Notice {
             title: "This link no longer works",
@@ -210,7 +222,7 @@ pub(crate) static ENGLISH: Texts = Texts {
         not_found: Notice {
             title: "There is no such page",
             text: "The address may be mistyped or out of date.",
-            next: "Check the address, or go to the sign-in page.",
+            next: "Check the address, or go to your account; if you are not signed in, you are asked to.",
         },
         wrong_method: Notice {
             title: "This page cannot be used that way",

@@ -197,7 +197,7 @@ mod tests {
         let denied = ErrorPage {
             account: Some(ACCOUNT),
             detail: "This address needs the role vip.",
-            next: "Ask whoever runs this application for access, or sign in with another account.",
+            next: "Ask whoever runs this application for access, or use another account.",
             code: "edge.denied",
             ..error("No access", None, &two)
         };

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use axum::body::Body;
 use http::{HeaderMap, Method, Request, header};
+use mezusphere_model::id::RequestId;
 use mezusphere_model::link::ClientAddress;
 use tower::ServiceExt as _;
 
@@ -15,6 +16,9 @@ pub(super) const STATE: &str = "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU";
 
 /// The sign-in page for the shop's orders.
 pub(super) const TO_SHOP: &str = "/sign-in?host=shop.localhost&return_to=%2Forders%3Ftab%3D2&state=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU";
+
+/// The id of every request.
+pub(super) const REQUEST: RequestId = RequestId::from_bits(7);
 
 /// The same for the blog.
 pub(super) const TO_BLOG: &str =
@@ -49,7 +53,7 @@ impl Answer {
 
     /// The stable code of a notice.
     pub(super) fn code(&self) -> &str {
-        self.body.split("<p class=\"code\">").nth(1).map_or("", |rest| rest.split('<').next().unwrap())
+        self.body.split("<dt>Code</dt><dd>").nth(1).map_or("", |rest| rest.split('<').next().unwrap())
     }
 }
 
@@ -112,7 +116,7 @@ impl<'a> Browser<'a> {
                 self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
             request = request.header(header::COOKIE, pairs.join("; "));
         }
-        let request = request.extension(ClientAddress(self.address)).body(body).unwrap();
+        let request = request.extension(ClientAddress(self.address)).extension(REQUEST).body(body).unwrap();
         let response = self.world.router.clone().oneshot(request).await.unwrap();
         self.keep(response.headers());
         let (parts, body) = response.into_parts();

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use http::Method;
 
-use super::browser::{Answer, Browser, TO_SHOP};
+use super::browser::{Answer, Browser, REQUEST, TO_SHOP};
 use super::world::{GOOD, ORIGIN, World};
 use crate::login::cookie;
 use crate::page::asset;
@@ -138,6 +138,13 @@ async fn nonsense_gets_a_friendly_page() {
     let mut browser = Browser::new(&world);
     let answer = browser.get("/nowhere").await;
     assert_eq!((answer.status, answer.code()), (404, "login.not_found"));
+    assert!(answer.body.contains(&format!("<dt>Request</dt><dd>{REQUEST}</dd>")), "{}", answer.body);
+    // A way on that is right whether or not somebody is signed in.
+    assert!(
+        answer.body.contains("href=\"/account\"") && !answer.body.contains("/sign-in"),
+        "{}",
+        answer.body
+    );
     let answer = browser.post("/account", &[]).await;
     assert_eq!((answer.status, answer.code()), (405, "login.wrong_method"));
     assert_eq!(answer.header("allow"), "GET,HEAD");

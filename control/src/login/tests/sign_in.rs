@@ -39,7 +39,12 @@ async fn a_right_password_leads_to_the_application_with_a_code() {
     let mut browser = Browser::new(&world);
     let page = browser.get(TO_SHOP).await;
     assert_eq!(page.status, 200);
-    assert!(page.body.contains("<h1>Sign in to Shop</h1>"));
+    assert!(
+        page.body.contains("<h1>Sign in to Shop</h1>\n<p class=\"where\">shop.localhost</p>"),
+        "{}",
+        page.body
+    );
+    assert!(page.body.contains("Ask whoever runs Shop for a new one."));
     let answer = browser.sign_in(TO_SHOP, " Ada@Shop.Example ", GOOD).await;
     let row = redeem(&world, &code(&answer, &world.shop), &world.shop).await;
     assert_eq!((row.project, row.return_to.as_str()), (world.shop.project, "/orders?tab=2"));
@@ -93,7 +98,9 @@ async fn signing_in_to_one_directory_leaves_the_others_signed_in() {
     browser.sign_in(TO_BLOG, "ada@blog.example", GOOD).await.location();
     code(&browser.get(TO_SHOP).await, &world.shop);
     code(&browser.get(TO_BLOG).await, &world.blog);
-    assert_eq!(browser.get("/account").await.forms().len(), 3);
+    let account = browser.get("/account").await;
+    assert_eq!(account.forms().len(), 3);
+    assert!(account.body.contains("<dd>Shop</dd>"), "the project's name, not its slug: {}", account.body);
 }
 
 #[tokio::test]

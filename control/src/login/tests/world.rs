@@ -137,7 +137,7 @@ impl World {
             id: directory,
             organization,
             project: Some(project),
-            name: name.to_owned(),
+            name: slug.to_owned(),
             created_at,
         };
         directory::insert(tx, &row).await?;
