@@ -222,7 +222,7 @@ pub(crate) static ENGLISH: Texts = Texts {
         not_found: Notice {
             title: "There is no such page",
             text: "The address may be mistyped or out of date.",
-            next: "Check the address, or go to your account; if you are not signed in, you are asked to.",
+            next: "Check the address, or go to your account.",
         },
         wrong_method: Notice {
             title: "This page cannot be used that way",
