@@ -124,7 +124,7 @@ async fn admin_commands_fail_with_a_code_and_a_next_step() -> Result<()> {
     }
     let (code, said) = run("mezusphere", &["--data", "/nonexistent", "project", "list"], &[]).await?;
     assert_eq!(code, 6, "{said}");
-    assert!(said.contains("mezusphere serve"), "{said}");
+    assert!(said.contains("mezusphere --data /nonexistent serve"), "{said}");
     Ok(())
 }
 

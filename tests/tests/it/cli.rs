@@ -43,14 +43,19 @@ async fn a_connection_key_redirected_to_a_file_connects_a_warpgate() -> Result<(
 
     let kept = folder.path().join("kept");
     let at = kept.display().to_string();
-    let answer = typed(&node, &["api-key", "create", "shop", "--out", &at]).await?;
+    // An account has two live keys at most; a refusal leaves no file behind.
+    let refused = typed(&node, &["api-key", "create", "shop", "--out", &at]).await?;
+    assert!(refused.status.code() == Some(4) && !kept.exists(), "{}", err(&refused));
+    node.admin(&["service-account", "create", "shop", "spare"]).await?;
+    let spare = ["api-key", "create", "shop", "--account", "spare", "--out", &at];
+    let answer = typed(&node, &spare).await?;
     assert!(answer.status.success() && !out(&answer).contains("mzw_"), "{}{}", out(&answer), err(&answer));
     assert_eq!(std::fs::metadata(&kept)?.permissions().mode() & 0o777, 0o600);
     connects(&kept, &upstream.url()).await?;
 
     let before = std::fs::read(&kept)?;
     let keys = node.admin(&["api-key", "list", "shop"]).await?;
-    let again = typed(&node, &["api-key", "create", "shop", "--out", &at]).await?;
+    let again = typed(&node, &spare).await?;
     assert_eq!(again.status.code(), Some(4), "{}", err(&again));
     assert_eq!(std::fs::read(&kept)?, before);
     assert_eq!(node.admin(&["api-key", "list", "shop"]).await?, keys, "no key was made for nothing");
