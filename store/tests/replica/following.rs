@@ -286,9 +286,10 @@ async fn following_waits_for_a_writing_thread_that_others_keep_busy() {
     let db = Store::sqlite().await;
     let copy = copy_of(&db).await;
     for n in 0..20 {
-        (0..100).for_each(|byte| {
-            copy.replica.keep(&[byte; 32], &[7; 10_000], START.after(Duration::from_hours(1)))
-        });
+        let (value, end) = (vec![7; 10_000], START.after(Duration::from_hours(1)));
+        for byte in 0..100 {
+            copy.replica.keep(&[byte; 32], &value, end);
+        }
         publish(&db.primary, [n]).await;
         level(&db, &copy.replica, P).await;
     }

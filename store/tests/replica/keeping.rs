@@ -17,7 +17,7 @@ async fn what_is_kept_is_there_after_a_restart_until_its_end() {
     {
         let replica = open(&dir.path().join("replica"), clock.clock());
         replica.keep(&KEY, b"an-assertion-in-clear", end);
-        replica.keep(&[8; 32], &[0; mezusphere_store::replica::KEPT_LEN_MAX + 1], end);
+        replica.keep(&[8; 32], &vec![0; mezusphere_store::replica::KEPT_LEN_MAX + 1], end);
     }
     let on_disk = every_octet(dir.path());
     assert!(!on_disk.windows(12).any(|window| window == b"an-assertion"), "it lies in clear on the disk");
