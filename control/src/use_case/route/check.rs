@@ -195,7 +195,21 @@ impl Draft {
                     .to_owned(),
             );
         }
+        for other in beside.iter().filter(|other| self.is_told_from_by_spelling_alone(other)) {
+            warnings.push(format!(
+                "many servers take {} and {} for one path; here each decides its own spelling, so be sure that the \
+                 upstream tells them apart",
+                self.path, other.path
+            ));
+        }
         warnings
+    }
+
+    /// Whether `other` has another policy and a path that differs only in case, or in what else some servers ignore.
+    fn is_told_from_by_spelling_alone(&self, other: &Self) -> bool {
+        (self.auth, &self.require) != (other.auth, &other.require)
+            && self.path != other.path
+            && self.path.reads_like(&other.path)
     }
 
     fn takes_everything(&self) -> bool {
@@ -344,5 +358,22 @@ mod tests {
         assert_eq!(warnings.len(), 2, "{warnings:?}");
         assert!(warnings[0].contains("no role typo"));
         assert!(warnings[1].contains("never reached"));
+    }
+    #[test]
+    fn r02_routes_that_some_servers_cannot_tell_apart_are_warned_of_if_their_policies_differ() {
+        let draft = |path: &str, auth| Draft::new(&AddRoute { auth, ..request(path) }).unwrap();
+        let beside = [draft("/Account/*", AuthMode::Required), draft("/other/*", AuthMode::Required)];
+        let warned = |path: &str, auth| {
+            draft(path, auth).warnings(&BTreeSet::new(), &BTreeSet::new(), &beside).join("\n")
+        };
+        assert!(warned("/account/*", AuthMode::Public).contains("/account/* and /Account/*"));
+        for (path, auth) in [
+            ("/account/*", AuthMode::Required),
+            ("/Account/*", AuthMode::Public), // the same path, not another spelling
+            ("/account", AuthMode::Public),
+            ("/accounts/*", AuthMode::Public),
+        ] {
+            assert_eq!(warned(path, auth), "", "{path}");
+        }
     }
 }
