@@ -39,9 +39,6 @@ const AGENT: &str = "warpgate/";
 /// Oldest agent that can still enrol: its major and minor version.
 const AGENT_MIN: (u64, u64) = (0, 1);
 
-/// Code of a refusal to a warpgate that an operator evicted, for good.
-pub(crate) const WARPGATE_EVICTED: &str = "warpgate.evicted";
-
 /// Why a warpgate is not served.
 #[derive(Debug, thiserror::Error)]
 enum ConnectRefused {
@@ -106,7 +103,7 @@ impl From<ConnectRefused> for Refusal {
                 (refusal::KEY_SCOPE, "remove this warpgate's state directory to enrol it anew")
             }
             ConnectRefused::Evicted => (
-                WARPGATE_EVICTED,
+                refusal::WARPGATE_EVICTED,
                 "ask who runs the installation; with a new connection key and an empty state directory this machine \
                  may enrol as another warpgate",
             ),

@@ -1,9 +1,9 @@
 //! The connect protocol (ALPN `mezu-enroll/1`): how a warpgate that has only a connection key gets a
 //! certificate, the roots to trust and its bundle; later, newer bundles.
 //!
-//! One request and one reply per stream, each `length u32 big-endian | JSON`. The edge relays both without
-//! reading them; the warpgate has checked the pinned root before it writes the first byte. Fields a reader does
-//! not know are skipped.
+//! One request and one reply per stream, each `length u32 big-endian | JSON`. The warpgate has checked that a control
+//! node answers, under the pinned root, before it writes the first byte, because a key is in it: a split edge passes
+//! the TLS on unopened. Fields a reader does not know are skipped.
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use mezusphere_model::bundle::SignedBundle;
@@ -124,6 +124,8 @@ pub mod refusal {
     pub const KEY_SCOPE: &str = "key.scope";
     /// The warpgate's clock is too far off.
     pub const CLOCK_SKEW: &str = "clock.skew";
+    /// An operator evicted this warpgate for good; its key may still be good.
+    pub const WARPGATE_EVICTED: &str = "warpgate.evicted";
     /// There is no such environment in the key's project.
     pub const ENVIRONMENT_UNKNOWN: &str = "environment.unknown";
     /// The warpgate is older than control supports.

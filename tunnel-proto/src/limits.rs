@@ -85,6 +85,10 @@ pub const PINGS_MAX: u32 = 32;
 /// How long exchanges may still run after Drain (design §5).
 pub const DRAIN_GRACE: Duration = Duration::from_secs(30);
 
+/// Longest grace that is given or believed: as long as a certificate lives at most, because no tunnel outlives its
+/// certificate. A tunnel that another has replaced may take that long for what it runs.
+pub const GRACE_MAX: Duration = Duration::from_hours(24);
+
 /// Most identities a connection remembers, at either end. An edge must not hold more than a warpgate.
 pub const PRINCIPALS_MAX: usize = 4096;
 

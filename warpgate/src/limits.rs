@@ -122,9 +122,6 @@ pub const SOCKET_BUFFER_LEN: usize = 4 * 1024 * 1024;
 /// Messages waiting for a tunnel's control stream: acknowledged identities, mostly. A lost one costs 1 KiB again.
 pub const CONTROL_QUEUE_MAX: usize = 1024;
 
-/// How long a replaced tunnel may finish its exchanges, unless its certificate ends sooner.
-pub const REPLACED_GRACE_MAX: Duration = Duration::from_hours(1);
-
 /// A replaced tunnel is closed this long before its certificate ends, so that the edge never has to cut it.
 pub const CERTIFICATE_MARGIN: Duration = Duration::from_secs(2);
 
@@ -179,6 +176,10 @@ pub const DRAIN_GRACE: Duration = tunnel_proto::limits::DRAIN_GRACE;
 
 /// Shortest and longest time after Drain in which exchanges that crossed it on the wire may still come.
 pub const DRAIN_LATE_ARRIVALS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+
+/// How long the last word to the edges may take when a second signal ends everything at once: one packet to each, and
+/// whoever signals twice does not wait.
+pub const FORCED_FLUSH_MAX: Duration = Duration::from_millis(100);
 
 /// How long the last octets of a drained tunnel may take to be acknowledged.
 pub const DRAIN_FLUSH_MAX: Duration = Duration::from_secs(2);

@@ -14,6 +14,7 @@ use support::agent::{Agent, Scene};
 use support::edge::{Edge, Greeting, Order, head, read_answer};
 use support::upstream::{self, OK};
 use support::{Platform, refusal, until};
+use tunnel_proto::codes::CloseCode;
 use tunnel_proto::connect::refusal as codes;
 use tunnel_proto::control::{RefusalCode, Refused};
 use tunnel_proto::exchange::FailureCode;
@@ -173,6 +174,30 @@ async fn with_nothing_running_a_signal_ends_it_quickly_and_a_second_one_at_once(
 }
 
 #[tokio::test]
+async fn a_second_signal_tells_the_edges_before_the_process_is_gone() {
+    let (_release, released) = tokio::sync::oneshot::channel::<()>();
+    let platform = Platform::new();
+    let edge = Edge::start(&platform);
+    let upstream = upstream::waiting(released).await;
+    let mut agent = Agent::start_alone(&platform, &[upstream.to_string()]);
+    let tunnel = edge.tunnel(1).await;
+    agent.event("ready").await;
+    let (_send, receive) = tunnel.open(&head("GET", "/slow", 1), true).await;
+    let running = tokio::spawn(read_answer(receive, |_| {}));
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    agent.signal();
+    agent.event("draining").await;
+    agent.signal();
+    let start = tokio::time::Instant::now();
+    assert_eq!(agent.exit().await, Exit::Interrupted);
+    let why = tokio::time::timeout(Duration::from_secs(1), tunnel.connection.closed()).await;
+    let Ok(quinn::ConnectionError::ApplicationClosed(close)) = &why else { panic!("{why:?}") };
+    assert_eq!(close.error_code.into_inner(), u64::from(CloseCode::Done.number()));
+    assert!(!running.await.unwrap().complete, "what ran is cut, and known to be");
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
 async fn a_signal_while_connecting_ends_it_with_zero() {
     let platform = Platform::new();
     let mut agent = Agent::start_with(&platform, &NO_UPSTREAM, |config| config.key.port = 9);
@@ -216,6 +241,27 @@ async fn r20_a_renewal_drops_no_request_and_the_old_tunnel_ends_before_its_certi
     assert!(scene.tunnel.connection.close_reason().is_none(), "what runs on it still goes on");
     release.send(()).unwrap();
     assert!(running.await.unwrap().complete);
+    until("then it ends", || scene.tunnel.connection.close_reason().is_some()).await;
+}
+
+#[tokio::test]
+async fn r20_what_runs_on_a_replaced_tunnel_may_take_until_its_certificate_ends() {
+    let (release, released) = tokio::sync::oneshot::channel::<()>();
+    let platform = Platform::new();
+    let scene = Scene::on(Arc::clone(&platform), upstream::waiting(released).await).await;
+    let (_send, receive) = scene.tunnel.open(&head("GET", "/slow", 1), true).await;
+    let running = tokio::spawn(read_answer(receive, |_| {}));
+    // Certificates live 24 h; the renewal is due and ten hours are left.
+    platform.hand.advance(Duration::from_hours(14));
+    scene.edge.identity.replace(platform.leaf(Role::Edge(scene.edge.id)));
+    scene.edge.tunnel(2).await;
+    until("the old tunnel drains", || scene.tunnel.grace.lock().unwrap().is_some()).await;
+    let grace = scene.tunnel.grace.lock().unwrap().unwrap();
+    let (least, most) = (Duration::from_mins(9 * 60 + 50), Duration::from_hours(10));
+    assert!((least..most).contains(&grace), "{grace:?}");
+    assert!(scene.tunnel.connection.close_reason().is_none());
+    release.send(()).unwrap();
+    assert!(running.await.unwrap().complete, "what ran was not cut");
     until("then it ends", || scene.tunnel.connection.close_reason().is_some()).await;
 }
 

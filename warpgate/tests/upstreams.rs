@@ -54,6 +54,10 @@ async fn an_upstream_that_is_down_is_named_and_nothing_was_started() {
     assert!(default["state"]["why"].as_str().unwrap().contains("refused"), "{default}");
     let ready = scene.agent.event("ready").await;
     assert_eq!(ready["upstreams_down"], 2, "the one that is down and the one that was not declared");
+    assert_eq!(
+        (&ready["upstreams"], &ready["unanswered"][0]),
+        (&2.into(), &format!("http://{address}").into())
+    );
 }
 
 #[tokio::test]

@@ -42,8 +42,13 @@ const PROBES_MAX: usize = 4;
 /// Longest wait for one event: certificates end by the wall clock, which may be set.
 const LOOK_AT_CLOCK: Duration = Duration::from_secs(30);
 
-/// When a warpgate that met a full edge may come back.
+/// When a warpgate that met a full edge, or an evicted one, may come back, in ms: room comes with the end of other
+/// tunnels, and thousands that ask every few seconds would cost an edge that is full already their handshakes.
 const BUSY_RETRY_MS: u64 = 30_000;
+
+/// When a warpgate that met an edge about to stop may come back, in ms: one that restarts is back in seconds, and until
+/// then a dial costs nobody anything.
+const DRAINING_RETRY_MS: u64 = 5_000;
 
 /// How long the last words on a control stream may take to leave.
 const LAST_WORDS_MAX: Duration = Duration::from_secs(2);
@@ -256,7 +261,7 @@ impl Control<'_> {
             return Err(refused(RefusalCode::BadHello, "the certificate is another instance's", None));
         }
         if self.parts.drain.is_draining() {
-            return Err(refused(RefusalCode::Draining, "this edge is about to stop", Some(BUSY_RETRY_MS)));
+            return Err(refused(RefusalCode::Draining, "this edge is about to stop", Some(DRAINING_RETRY_MS)));
         }
         self.agent = hello.agent;
         self.bundle = hello.bundle_revision;

@@ -153,7 +153,8 @@ fn r19_a_node_without_a_certificate_is_refused() {
         assert_eq!(outcome.server_refused_with(), AlertDescription::CertificateRequired);
     }
     // The connect service asks for none: whoever enrols has none.
-    let connect = tls::connect_server_config(&world.identity(&world.control()), &trust, &clock, ALPN).unwrap();
+    let connect =
+        tls::connect_server_config(&world.identity(&world.control()), &trust, &clock, ALPN).unwrap();
     assert!(shake(&nameless, &Arc::new(connect)).is_up());
 }
 

@@ -9,7 +9,7 @@ use super::decode::{DecodeError, Decoder};
 use super::encode::Encoder;
 use super::message::{Message, Refused};
 use crate::codes::CloseCode;
-use crate::limits::{CONTROL_BACKLOG_LEN_MAX, HANDSHAKE_MAX, SILENCE_MAX};
+use crate::limits::{CONTROL_BACKLOG_LEN_MAX, GRACE_MAX, HANDSHAKE_MAX, SILENCE_MAX};
 
 /// Why a control session is over. The tunnel's connection is to be closed with [`SessionEnd::close_code`]
 /// once what `poll_transmit` still gives has been written.
@@ -56,9 +56,6 @@ impl SessionEnd {
         }
     }
 }
-
-/// Longest grace taken from a peer: past it, a time is not a plan.
-const GRACE_MAX: Duration = Duration::from_hours(1);
 
 /// One half's stream, without its meaning.
 #[derive(Debug)]

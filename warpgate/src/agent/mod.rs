@@ -21,15 +21,17 @@ use mezusphere_model::connection_key::ConnectionKey;
 use mezusphere_model::{Clock, Entropy};
 use mezusphere_pki::CurrentIdentity;
 use mezusphere_telemetry::{Condition, Health, HealthListener, Metrics};
+use quinn::VarInt;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
+use tunnel_proto::codes::CloseCode;
 
 use crate::bundle::Bundles;
 use crate::enroll::{ConnectFailure, ConnectService};
 use crate::exchange::Gate;
 use crate::exit::Exit;
-use crate::limits::{DRAIN_GRACE, DRAIN_LATE_ARRIVALS};
+use crate::limits::{DRAIN_GRACE, DRAIN_LATE_ARRIVALS, FORCED_FLUSH_MAX};
 use crate::output::{Event, Reporter};
 use crate::state::StateDir;
 use crate::tunnel::{self, Doubts, Network, Shared, Status};
@@ -75,31 +77,45 @@ pub async fn run(
     reporter: Reporter,
     signals: watch::Receiver<u32>,
 ) -> Exit {
-    let (mut impatient, last_words) = (signals.clone(), reporter.clone());
-    let agent = Agent { config, clock, entropy, reporter, signals };
+    let mut counted = signals.clone();
+    // Not the guard that it answers with: that would keep the count locked while the last word leaves.
+    let at_once = async { counted.wait_for(|count| *count >= 2).await.is_ok() };
+    let agent = Agent { config, clock, entropy, reporter: reporter.clone(), signals };
+    let network = match agent.introduce() {
+        Ok(network) => network,
+        Err(exit) => return exit,
+    };
+    let endpoint = network.endpoint.clone();
     tokio::select! {
         biased;
-        Ok(_) = impatient.wait_for(|count| *count >= 2) => {
-            last_words.tell(Event::Interrupted);
+        true = at_once => {
+            reporter.tell(Event::Interrupted);
+            say_goodbye(&endpoint, FORCED_FLUSH_MAX).await;
             Exit::Interrupted
         }
-        exit = agent.run() => exit,
+        exit = agent.run(network) => exit,
     }
 }
 
+/// Closes every connection with a word, so that the edges end what runs at once; they would notice by silence otherwise.
+async fn say_goodbye(endpoint: &quinn::Endpoint, flush_max: Duration) {
+    endpoint.close(VarInt::from_u32(CloseCode::Done.number()), b"");
+    drop(timeout(flush_max, endpoint.wait_idle()).await);
+}
+
 impl Agent {
-    async fn run(mut self) -> Exit {
+    /// Says who starts, and opens the socket.
+    fn introduce(&self) -> Result<Network, Exit> {
         self.reporter.tell(Event::Started {
             version: env!("CARGO_PKG_VERSION"),
             platform: format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
             host: self.config.hostname.clone(),
         });
-        let network = match Network::open() {
-            Ok(network) => network,
-            Err(why) => {
-                return self.fail(Exit::Failed, "network.socket", &format!("no UDP socket: {why}"), "");
-            }
-        };
+        Network::open()
+            .map_err(|why| self.fail(Exit::Failed, "network.socket", &format!("no UDP socket: {why}"), ""))
+    }
+
+    async fn run(mut self, network: Network) -> Exit {
         let health = Health::new();
         let connected = health.condition("a tunnel to an edge");
         let metrics = Metrics::new("warpgate");
@@ -211,12 +227,7 @@ impl Agent {
             over = timeout_at(deadline, tunnels) => if over.is_ok() { 0 } else { running.count() },
             () = closing => 0,
         };
-        shared
-            .network
-            .endpoint
-            .close(quinn::VarInt::from_u32(tunnel_proto::codes::CloseCode::Done.number()), b"");
-        // So that the edges hear of it; they would notice by silence otherwise.
-        drop(tokio::time::timeout(DRAIN_LATE_ARRIVALS.1, shared.network.endpoint.wait_idle()).await);
+        say_goodbye(&shared.network.endpoint, DRAIN_LATE_ARRIVALS.1).await;
         self.reporter.tell(Event::Stopped { cut });
         Exit::Done
     }

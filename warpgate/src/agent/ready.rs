@@ -1,13 +1,14 @@
 //! When "Ready" may be said: one edge has a tunnel and a probe went through it, from the edge and back. Afterwards
 //! it is told how many edges have a tunnel, whenever that has changed for good.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 
 use tokio::time::timeout;
 
 use crate::limits::EDGE_COUNT_SETTLES;
-use crate::output::{Event, UpstreamState};
+use crate::output::{Event, RouteLine, UpstreamState};
 use crate::routes;
 use crate::tunnel::{Shared, Status};
 
@@ -32,14 +33,13 @@ pub(super) async fn announce(shared: &Shared) -> EdgeCount {
     let trusted = Arc::clone(&shared.gate.bundles.current());
     let revision = trusted.revision();
     let lines = routes::probed(trusted, shared.gate.declared()).await;
-    let mut down: Vec<&str> = lines
-        .iter()
-        .filter(|line| line.target.is_none() || matches!(line.state, Some(UpstreamState::Down { .. })))
-        .map(|line| line.upstream.as_str())
-        .collect();
-    down.sort_unstable();
-    down.dedup();
-    let (count, upstreams_down) = (lines.len(), down.len());
+    let is_silent = |line: &&RouteLine| matches!(line.state, Some(UpstreamState::Down { .. }));
+    let is_down = |line: &&RouteLine| line.target.is_none() || is_silent(line);
+    let upstreams: BTreeSet<&str> = lines.iter().map(|line| line.upstream.as_str()).collect();
+    let down: BTreeSet<&str> = lines.iter().filter(is_down).map(|line| line.upstream.as_str()).collect();
+    let unanswered: BTreeSet<String> =
+        lines.iter().filter(is_silent).filter_map(|line| line.target.clone()).collect();
+    let (count, upstreams, upstreams_down) = (lines.len(), upstreams.len(), down.len());
     let now = status.borrow().clone();
     let edges = EdgeCount::from(&now);
     shared.reporter.tell(Event::Routes { revision, routes: lines });
@@ -47,7 +47,9 @@ pub(super) async fn announce(shared: &Shared) -> EdgeCount {
         edges: edges.connected,
         edges_total: edges.total,
         routes: count,
+        upstreams,
         upstreams_down,
+        unanswered: unanswered.into_iter().collect(),
         round_trip_us: now.round_trip().map_or(0, |trip| u64::try_from(trip.as_micros()).unwrap_or(u64::MAX)),
     });
     edges

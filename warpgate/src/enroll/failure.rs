@@ -28,9 +28,6 @@ pub struct ConnectFailure {
     pub by_control: bool,
 }
 
-/// An operator took this warpgate's certificate away; its key may still be good.
-const WARPGATE_EVICTED: &str = "warpgate.evicted";
-
 impl ConnectFailure {
     fn new(code: &str, message: impl Into<String>, next: &str) -> Self {
         let next = next.to_owned();
@@ -52,7 +49,9 @@ impl ConnectFailure {
         let message = refusal.message.trim_end_matches('.');
         let failure = Self { by_control: true, ..Self::new(&refusal.code, message, &refusal.next) };
         match refusal.code.as_str() {
-            refusal::KEY_REVOKED | refusal::KEY_EXPIRED | WARPGATE_EVICTED => failure.ends(Exit::KeyRevoked),
+            refusal::KEY_REVOKED | refusal::KEY_EXPIRED | refusal::WARPGATE_EVICTED => {
+                failure.ends(Exit::KeyRevoked)
+            }
             refusal::CLOCK_SKEW => failure.ends(Exit::ClockSkew),
             refusal::AGENT_TOO_OLD => failure.ends(Exit::TooOld),
             refusal::ENVIRONMENT_UNKNOWN => failure.ends(Exit::KeyInvalid),
@@ -147,7 +146,7 @@ mod tests {
             (refusal::ENVIRONMENT_UNKNOWN, Exit::KeyInvalid, true),
             (refusal::KEY_REVOKED, Exit::KeyRevoked, true),
             (refusal::KEY_EXPIRED, Exit::KeyRevoked, true),
-            (WARPGATE_EVICTED, Exit::KeyRevoked, true),
+            (refusal::WARPGATE_EVICTED, Exit::KeyRevoked, true),
             (refusal::CLOCK_SKEW, Exit::ClockSkew, true),
             (refusal::AGENT_TOO_OLD, Exit::TooOld, true),
             ("key.some_newer_word", Exit::KeyInvalid, true),

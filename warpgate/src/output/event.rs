@@ -151,8 +151,12 @@ pub enum Event {
         edges_total: usize,
         /// Routes there are.
         routes: usize,
-        /// Upstreams of routes that do not answer.
+        /// Upstreams that routes lead to.
+        upstreams: usize,
+        /// Those of them that do not answer, or are not declared here.
         upstreams_down: usize,
+        /// Where those that do not answer should be listening.
+        unanswered: Vec<String>,
         /// How long the probe took from the edge and back, in microseconds.
         round_trip_us: u64,
     },

@@ -90,8 +90,14 @@ pub(super) fn render(event: &Event, style: Style) -> String {
             parts.extend(removed.iter().map(|address| format!("- {}", clean(address))));
             format!("Routes changed (bundle v{revision}): {}\n", parts.join("; "))
         }
-        Event::Ready { edges, edges_total, routes, upstreams_down, .. } => {
-            ready(*edges, *edges_total, *routes, *upstreams_down)
+        Event::Ready { edges, edges_total, routes, upstreams, upstreams_down, unanswered, .. } => {
+            let (edge, route) = (plural(*edges_total, "edge"), plural(*routes, "route"));
+            let counts = format!("{edges} of {edges_total} {edge}, {routes} {route}");
+            if *upstreams > 0 && upstreams_down == upstreams {
+                connected_in_vain(&counts, unanswered, unanswered.len() < *upstreams_down)
+            } else {
+                ready(&counts, *upstreams_down)
+            }
         }
         Event::UpstreamLost { upstream, message, code, repeats, .. } => {
             let text = format!("{message} ({code}): requests get an error page{}", more(*repeats));
@@ -156,7 +162,21 @@ fn next_try(wait_ms: u64) -> String {
     format!("next try in {}", brief(Duration::from_millis(wait_ms)))
 }
 
-fn ready(edges: usize, edges_total: usize, routes: usize, upstreams_down: usize) -> String {
+/// How a running warpgate is ended.
+const ENDING: &str = "Ctrl+C drains (30 s), twice stops now";
+
+/// The tunnel is there, and every request would get an error page: nobody should read "ready".
+fn connected_in_vain(counts: &str, unanswered: &[String], some_undeclared: bool) -> String {
+    let what = match unanswered {
+        [] => "but this warpgate declares no upstream that a route leads to".to_owned(),
+        [one] => format!("but no upstream answers: start it at {}", clean(one)),
+        several => format!("but no upstream answers: start them at {}", clean(&several.join(", "))),
+    };
+    let wanting = if some_undeclared { "declare with --upstream NAME=URL what is not declared" } else { "" };
+    format!("Connected, {what}\n  {counts}.   {ENDING}\n") + &next_step(wanting)
+}
+
+fn ready(counts: &str, upstreams_down: usize) -> String {
     let (down, wanting) = match upstreams_down {
         0 => (String::new(), ""),
         n => (
@@ -164,10 +184,7 @@ fn ready(edges: usize, edges_total: usize, routes: usize, upstreams_down: usize)
             "start what is down, and declare with --upstream NAME=URL what is not declared",
         ),
     };
-    let (edge, route) = (plural(edges_total, "edge"), plural(routes, "route"));
-    format!(
-        "Ready: {edges} of {edges_total} {edge}, {routes} {route}{down}.   Ctrl+C drains (30 s), twice stops now\n"
-    ) + &next_step(wanting)
+    format!("Ready: {counts}{down}.   {ENDING}\n") + &next_step(wanting)
 }
 
 fn edges(style: Style, connected: usize, total: usize) -> String {
@@ -233,6 +250,36 @@ mod tests {
     use super::super::tests::print_all;
     use super::*;
 
+    fn with_down(upstreams: usize, unanswered: &[&str], upstreams_down: usize) -> Event {
+        Event::Ready {
+            edges: 1,
+            edges_total: 3,
+            routes: 2,
+            upstreams,
+            upstreams_down,
+            unanswered: unanswered.iter().map(|&at| at.to_owned()).collect(),
+            round_trip_us: 400,
+        }
+    }
+
+    #[test]
+    fn a_warpgate_whose_upstreams_are_all_down_is_not_called_ready() {
+        let (a, b) = ("http://127.0.0.1:8080", "http://127.0.0.1:9090");
+        let events = vec![with_down(1, &[a], 1), with_down(3, &[a, b], 3), with_down(1, &[], 1)];
+        let (out, _) = print_all(Format::Text(Style::Plain), events);
+        let expected = "\
+Connected, but no upstream answers: start it at http://127.0.0.1:8080
+  1 of 3 edges, 2 routes.   Ctrl+C drains (30 s), twice stops now
+Connected, but no upstream answers: start them at http://127.0.0.1:8080, http://127.0.0.1:9090
+  1 of 3 edges, 2 routes.   Ctrl+C drains (30 s), twice stops now
+  next: declare with --upstream NAME=URL what is not declared
+Connected, but this warpgate declares no upstream that a route leads to
+  1 of 3 edges, 2 routes.   Ctrl+C drains (30 s), twice stops now
+  next: declare with --upstream NAME=URL what is not declared
+";
+        assert_eq!(out, expected);
+    }
+
     #[test]
     fn a_run_reads_like_a_report() {
         let route = |address: &str, target: Option<&str>, access: &str, state| RouteLine {
@@ -275,7 +322,7 @@ mod tests {
                     route("https://shop.example/x", None, "public", None),
                 ],
             },
-            Event::Ready { edges: 1, edges_total: 3, routes: 2, upstreams_down: 1, round_trip_us: 400 },
+            with_down(2, &[], 1),
             Event::Edges { connected: 3, total: 3 },
             Event::Edges { connected: 2, total: 3 },
             Event::Edges { connected: 0, total: 3 },

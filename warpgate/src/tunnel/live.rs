@@ -11,15 +11,14 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info};
 use tunnel_proto::codes::CloseCode;
 use tunnel_proto::control::{SessionEnd, WarpgateEvent};
-use tunnel_proto::limits::EXCHANGES_MAX;
+use tunnel_proto::limits::{EXCHANGES_MAX, GRACE_MAX};
 
 use super::Shared;
 use super::dial::{Tunnel, why_ended};
 use super::failure::Failure;
 use crate::exchange::{self, Gate, TunnelExchanges};
 use crate::limits::{
-    CERTIFICATE_MARGIN, CLOCK_LOOK_EVERY, CONTROL_QUEUE_MAX, DRAIN_LATE_ARRIVALS, REPLACED_GRACE_MAX,
-    ROUND_TRIP_MAX,
+    CERTIFICATE_MARGIN, CLOCK_LOOK_EVERY, CONTROL_QUEUE_MAX, DRAIN_LATE_ARRIVALS, ROUND_TRIP_MAX,
 };
 
 /// Commands to one tunnel, at most a few in its life.
@@ -74,9 +73,10 @@ impl Live {
         drop(self.commands.try_send(Command::Drain(grace)));
     }
 
-    /// Lets it finish, then ends; for one that another has replaced.
+    /// Lets it finish, then ends; for one that another has replaced. What runs may take until the certificate ends: a
+    /// renewal happens while half of its life is left, and must not cut a download or a WebSocket.
     pub(super) async fn retire(mut self) {
-        self.drain(REPLACED_GRACE_MAX);
+        self.drain(GRACE_MAX);
         while !matches!(self.next().await, Notice::Ended(_)) {}
     }
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use futures_util::future::BoxFuture;
 use mezusphere_model::Clock;
 use serde_json::Value;
 use tokio::sync::watch;
@@ -61,6 +62,30 @@ impl Agent {
         upstreams: &[String],
         change: impl FnOnce(&mut Config),
     ) -> Self {
+        let (running, agent) = Self::prepare(platform, clock, upstreams, change);
+        let task = tokio::spawn(running);
+        agent(task)
+    }
+
+    /// Starts an agent on a runtime of its own, which ends with it: as in the program, what it has not sent when it
+    /// returns is never sent.
+    pub fn start_alone(platform: &Arc<Platform>, upstreams: &[String]) -> Self {
+        let (running, agent) = Self::prepare(platform, platform.clock(), upstreams, |_| {});
+        let task = tokio::task::spawn_blocking(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let exit = runtime.block_on(running);
+            runtime.shutdown_background();
+            exit
+        });
+        agent(task)
+    }
+
+    fn prepare(
+        platform: &Arc<Platform>,
+        clock: Clock,
+        upstreams: &[String],
+        change: impl FnOnce(&mut Config),
+    ) -> (BoxFuture<'static, Exit>, impl FnOnce(JoinHandle<Exit>) -> Self) {
         let connect = platform.connect_service();
         let key = platform.key(connect.local_addr().unwrap());
         let declared: Vec<Declared> = upstreams.iter().map(|text| text.parse().unwrap()).collect();
@@ -78,8 +103,9 @@ impl Agent {
         let (reporter, _console) =
             Reporter::start(Format::Json, platform.clock(), printed.clone(), std::io::sink()).unwrap();
         let (signals, counted) = watch::channel(0);
-        let task = tokio::spawn(agent::run(config, clock, platform.entropy.clone(), reporter, counted));
-        Self { signals, task, printed, connect: Some(connect) }
+        let entropy = platform.entropy.clone();
+        let running = Box::pin(agent::run(config, clock, entropy, reporter, counted));
+        (running, move |task| Self { signals, task, printed, connect: Some(connect) })
     }
 
     /// Everything it printed so far.
@@ -116,6 +142,8 @@ impl Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
+        // One on a runtime of its own cannot be aborted.
+        self.signals.send_replace(2);
         self.task.abort();
     }
 }

@@ -47,6 +47,8 @@ pub struct Tunnel {
     pub connection: quinn::Connection,
     pub known: Arc<Mutex<Vec<u64>>>,
     pub draining: Arc<Mutex<bool>>,
+    /// How long the warpgate said that what runs may take, once it drains.
+    pub grace: Arc<Mutex<Option<Duration>>>,
     pub closed: Arc<Mutex<Option<String>>>,
     orders: mpsc::Sender<Order>,
 }
@@ -179,6 +181,7 @@ async fn drive(
         connection: connection.clone(),
         known: Arc::default(),
         draining: Arc::default(),
+        grace: Arc::default(),
         closed: Arc::default(),
         orders: orders_in,
     });
@@ -200,7 +203,11 @@ async fn drive(
                     }
                 }
                 EdgeEvent::PrincipalKnown { slot } => tunnel.known.lock().unwrap().push(slot),
-                EdgeEvent::Draining { .. } => *tunnel.draining.lock().unwrap() = true,
+                EdgeEvent::Draining { until } => {
+                    let grace = until.saturating_duration_since(Instant::now().into_std());
+                    *tunnel.grace.lock().unwrap() = Some(grace);
+                    *tunnel.draining.lock().unwrap() = true;
+                }
                 EdgeEvent::ProbeRequested { nonce } => {
                     let (connection, done) = (connection.clone(), probes_in.clone());
                     tokio::spawn(async move {
@@ -221,7 +228,10 @@ async fn drive(
                     // Gives what was written a chance to arrive before the connection goes.
                     drop(tokio::time::timeout(Duration::from_millis(200), send.stopped()).await);
                     *tunnel.closed.lock().unwrap() = Some(end.to_string());
-                    connection.close(VarInt::from_u32(end.close_code().number()), b"");
+                    // What the warpgate closed it with must stay to be seen.
+                    if connection.close_reason().is_none() {
+                        connection.close(VarInt::from_u32(end.close_code().number()), b"");
+                    }
                     return;
                 }
                 EdgeEvent::Offered(_) | EdgeEvent::Withdrawn(_) => {}

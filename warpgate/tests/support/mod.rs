@@ -22,7 +22,7 @@ use mezusphere_model::bundle::{Bundle, EdgeAddress, SignedBundle};
 use mezusphere_model::clock::ManualClock;
 use mezusphere_model::connection_key::ConnectionKey;
 use mezusphere_model::id::{
-    ApiKeyId, ControlId, DirectoryId, EdgeId, EnvironmentId, OrganizationId, ProjectId, RouteId, WarpgateId,
+    ApiKeyId, ControlId, DirectoryId, EnvironmentId, OrganizationId, ProjectId, RouteId, WarpgateId,
 };
 use mezusphere_model::identity::{Assurance, Identity, Method, Subject};
 use mezusphere_model::route::{AuthMode, PathMatch, Requirement, RouteDoc, RouteTimeouts, SiteDoc};
