@@ -174,6 +174,7 @@ fn a_denial_names_what_is_missing() {
             "needs the permission p"
         ]
     );
+    assert_eq!(Denial::NoneOfRoles(names(&["vip"])).to_string(), "needs the role vip");
 }
 
 fn some() -> impl Strategy<Value = Vec<Name>> {

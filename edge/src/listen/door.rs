@@ -26,6 +26,7 @@ use tracing::debug;
 use super::counters::Counters;
 use super::decide::{ALPN_H1, ALPN_H2, Carrier, Destination, Refusal, Scope, Served, decide};
 use super::paced::Paced;
+use super::wrong_scheme;
 use crate::config::{Duplex, Limits, StartError};
 use crate::http::{ConnectionInfo, Handle, Protocol, Service, h1, h2};
 use crate::tls::{Challenges, PublicCertificates};
@@ -123,8 +124,11 @@ impl<H: Handle> Door<H> {
 
     /// Reads the ClientHello, chooses a configuration, and does the handshake.
     async fn handshake<T: Duplex>(&self, stream: Paced<T>, begun: Instant) -> io::Result<Opened<T>> {
-        let hello = LazyConfigAcceptor::new(Acceptor::default(), stream);
-        let mut start = timeout_at(begun + self.limits.client_hello, hello).await??;
+        let mut hello = LazyConfigAcceptor::new(Acceptor::default(), stream);
+        let mut start = match timeout_at(begun + self.limits.client_hello, &mut hello).await? {
+            Ok(start) => start,
+            Err(error) => return self.not_tls(hello.take_io(), error).await,
+        };
         let destination = self.decide(&start);
         let hello = start.io.take_tape();
         let config = match destination {
@@ -144,6 +148,16 @@ impl<H: Handle> Door<H> {
         };
         let Ok(_turn) = self.handshakes.acquire().await else { return Ok(Opened::Refused) };
         Ok(Opened::Ready(Box::new(start.into_stream(config).await?)))
+    }
+
+    /// Ends a connection that did not begin with a ClientHello: a client of plain HTTP hears what to say instead.
+    async fn not_tls<T: Duplex>(&self, stream: Option<Paced<T>>, error: io::Error) -> io::Result<Opened<T>> {
+        let Some(mut stream) = stream else { return Err(error) };
+        let Some(head) = stream.plain_http() else { return Err(error) };
+        let answer = wrong_scheme::answer(head, &self.platform);
+        stream.write_all(&answer).await?;
+        stream.shutdown().await?;
+        Err(error)
     }
 
     async fn refuse<T: Duplex>(&self, stream: Paced<T>, refusal: Refusal) -> io::Result<Opened<T>> {

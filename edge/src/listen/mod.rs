@@ -27,6 +27,7 @@ mod socket;
 mod splice;
 mod tcp;
 mod worker;
+mod wrong_scheme;
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,5 @@
-//! What lies between a socket and TLS: a peer that reads nothing loses its connection, and the octets of a ClientHello
-//! are kept where somebody else may have to read them again.
+//! What lies between a socket and TLS: a peer that reads nothing loses its connection, the octets of a ClientHello are
+//! kept where somebody else may have to read them again, and a peer that does not begin with TLS at all is found out.
 
 use std::io;
 use std::pin::Pin;
@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::wrong_scheme;
 use crate::http::Stall;
 
 /// Most octets kept while a ClientHello is read: the largest that rustls takes, its record headers, and what came in
@@ -21,12 +22,21 @@ pub(crate) struct Paced<T> {
     stall: Stall,
     /// What was read, while it is kept.
     tape: Option<Vec<u8>>,
+    first: First,
+}
+
+/// What came first.
+enum First {
+    Awaited,
+    Other,
+    /// A request in the clear, as much of it as came with the first octets.
+    PlainHttp(Vec<u8>),
 }
 
 impl<T> Paced<T> {
     /// Breaks when the peer of `io` has read nothing for `stall`.
     pub(super) fn new(io: T, stall: Duration) -> Self {
-        Self { io, stall: Stall::new(stall), tape: None }
+        Self { io, stall: Stall::new(stall), tape: None, first: First::Awaited }
     }
 
     /// Keeps what is read from here on, until [`Paced::take_tape`]; reading more than [`TAPE_LEN_MAX`] is an error.
@@ -37,6 +47,27 @@ impl<T> Paced<T> {
     /// What was read since [`Paced::taped`]; nothing is kept any more.
     pub(super) fn take_tape(&mut self) -> Vec<u8> {
         self.tape.take().unwrap_or_default()
+    }
+
+    /// The request in the clear that the peer began with, if that is why reading failed.
+    pub(super) fn plain_http(&self) -> Option<&[u8]> {
+        match &self.first {
+            First::PlainHttp(head) => Some(head),
+            First::Awaited | First::Other => None,
+        }
+    }
+
+    /// Looks at what was read if it is the first; an error if TLS has nothing to do with it, so that no alert is sent.
+    fn judge(&mut self, read: &[u8]) -> io::Result<()> {
+        if read.is_empty() || !matches!(self.first, First::Awaited) {
+            return Ok(());
+        }
+        if !wrong_scheme::is_plain_http(read) {
+            self.first = First::Other;
+            return Ok(());
+        }
+        self.first = First::PlainHttp(read.get(..wrong_scheme::HEAD_LEN_MAX).unwrap_or(read).to_vec());
+        Err(io::Error::new(io::ErrorKind::InvalidData, "plain HTTP on the TLS port"))
     }
 
     /// The stream below.
@@ -65,6 +96,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for Paced<T> {
             if tape.len() > TAPE_LEN_MAX {
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "a hello without end")));
             }
+        }
+        if poll.is_ready() {
+            self.judge(buf.filled().get(before..).unwrap_or_default())?;
         }
         poll
     }

@@ -228,11 +228,10 @@ async fn whoever_enrols_sees_the_root_it_pinned_and_reaches_control() {
 async fn r23_a_hello_that_does_not_end_is_timed_out_and_a_huge_one_is_refused() {
     let rig = Rig::with(&short());
     let huge = [&[0x16, 3, 1, 0x40, 0][..], &[1, 0xff, 0xff, 0xff], &[0; 0x3ffc]].concat();
-    let rows: [(&str, &[u8]); 4] = [
+    let rows: [(&str, &[u8]); 3] = [
         ("nothing", b""),
         ("part of a record", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc"),
         ("a huge hello", &huge),
-        ("plain HTTP", b"GET / HTTP/1.1\r\n\r\n"),
     ];
     for (what, octets) in rows {
         let mut stream = TcpStream::connect(rig.address).await.unwrap();
@@ -254,6 +253,29 @@ async fn r23_a_hello_that_does_not_end_is_timed_out_and_a_huge_one_is_refused() 
     stream.write_all(&hello).await.unwrap();
     let mut rest = Vec::new();
     assert!(timeout(SOON, stream.read_to_end(&mut rest)).await.is_ok(), "a half handshake was kept");
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn whoever_speaks_plain_http_to_the_tls_port_is_told_the_https_address() {
+    let rig = Rig::start();
+    for (request, told) in [
+        (
+            format!("GET /a?b HTTP/1.1\r\nHost: {HOST}:1\r\n\r\n"),
+            format!("This port speaks HTTPS: https://{HOST}"),
+        ),
+        (
+            "POST / HTTP/1.1\r\nContent-Length: 1000000\r\n\r\nabc".to_owned(),
+            "This port speaks HTTPS.".to_owned(),
+        ),
+    ] {
+        let mut stream = TcpStream::connect(rig.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        timeout(SOON, stream.read_to_string(&mut answer)).await.expect("closed").unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains(&told), "{answer}");
+    }
+    assert_eq!(rig.upstream.requests(), 0);
     rig.end().await;
 }
 
