@@ -75,9 +75,11 @@ pub(crate) fn follow(
     id: EdgeId,
     feed: Arc<dyn FeedSource>,
 ) -> Result<(Arc<Replica>, Follower), Failure> {
-    let replica = Replica::open(&base.data.replica(), base.clock.clone(), Arc::clone(&base.seal));
+    // An edge's id is drawn at random by its installation, so it names both.
+    let owner = id.to_string();
+    let replica = Replica::open_for(&owner, &base.data.replica(), base.clock.clone(), Arc::clone(&base.seal));
     let replica = Arc::new(replica.map_err(ends::replica)?);
-    let follower = replica.follow(feed, id.to_string(), base.entropy.clone());
+    let follower = replica.follow(feed, owner, base.entropy.clone());
     Ok((replica, follower))
 }
 

@@ -97,9 +97,10 @@ pub(crate) fn control(why: ControlError) -> Failure {
             Kind::Files,
             "give the platform's hosts and the applications a certificate each: --tls-cert and --tls-key twice",
         ),
-        ControlError::EdgeTaken(_) => {
-            (Kind::Conflict, "start this node with --role control; another one already runs this installation's first edge")
-        }
+        ControlError::EdgeTaken(_) => (
+            Kind::Conflict,
+            "start this node with --role control; another one already runs this installation's first edge",
+        ),
         ControlError::MasterKey(_) => {
             (Kind::Files, "give the master key this data was sealed with: --master-key-file")
         }
