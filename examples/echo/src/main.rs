@@ -3,6 +3,7 @@
 //! It holds no sign-in code at all. Who is calling stands in the `mezu-*` headers, which only a warpgate
 //! can set, because the workload listens on loopback. A browser gets a page, everything else gets JSON.
 
+mod identity;
 mod page;
 
 use std::convert::Infallible;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Parser;
-use http::{HeaderMap, Request, Response, StatusCode, header};
+use http::{Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -56,7 +57,8 @@ async fn serve(stream: TcpStream) {
 }
 
 async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let wants_page = text(request.headers(), "accept").contains("text/html");
+    let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let wants_page = accept.is_some_and(|accept| accept.contains("text/html"));
     let (body, content_type) = if wants_page {
         (page::html(request.method(), request.uri().path(), request.headers()), "text/html; charset=utf-8")
     } else {
@@ -84,9 +86,4 @@ fn json(request: &Request<Incoming>) -> String {
         "headers": headers,
     });
     format!("{told:#}\n")
-}
-
-/// The value of a header, or nothing.
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
-    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }

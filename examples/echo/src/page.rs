@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, Method};
 
-use crate::text;
+use crate::identity::Caller;
 
 const STYLE: &str = "\
 :root{color-scheme:light dark;--ink:#1d2129;--soft:#5c6470;--line:#e3e6ea;--paper:#fff;--accent:#3b5bdb}\
@@ -17,20 +17,24 @@ dt,dd{font:14px/1.5 ui-monospace,monospace}a{color:var(--accent)}\
 
 /// Renders the page for one request.
 pub(crate) fn html(method: &Method, path: &str, headers: &HeaderMap) -> String {
-    let name = text(headers, "mezu-user-name");
-    let email = text(headers, "mezu-user-email");
-    let signed_in = !text(headers, "mezu-user-id").is_empty();
-    let greeting = match (signed_in, name.is_empty()) {
-        (false, _) => "Hello, whoever you are".to_owned(),
-        (true, true) => format!("Hello, <span id=\"name\">{}</span>", escape(email)),
-        (true, false) => format!("Hello, <span id=\"name\">{}</span>", escape(name)),
+    let caller = Caller::read(headers);
+    let greeting = match &caller {
+        None => "Hello, whoever you are".to_owned(),
+        Some(caller) => format!("Hello, <span id=\"name\">{}</span>", escape(caller.called())),
     };
-    let lead = if signed_in {
+    let roles = match &caller {
+        Some(caller) if !caller.roles.is_empty() => {
+            format!(" Your roles: {}.", escape(&caller.roles.join(", ")))
+        }
+        _ => String::new(),
+    };
+    let lead = if caller.is_some() {
         "This workload has no sign-in code. The headers below told it who you are. <a href=\"/.mezu/sign-out\">Sign out</a>"
     } else {
         "This route is public: nobody had to sign in, and nobody did."
     };
     let row = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
+        // As it came: whoever builds on these sees what has to be decoded.
         let value = String::from_utf8_lossy(value.as_bytes());
         format!("<div><dt>{name}</dt><dd>{}</dd></div>", escape(&shorten(&value)))
     };
@@ -45,7 +49,7 @@ pub(crate) fn html(method: &Method, path: &str, headers: &HeaderMap) -> String {
     format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>Sample workload</title>\
          <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"><style>{STYLE}</style></head>\
-         <body><main><h1>{greeting}</h1><p>{lead}</p><h2>Identity</h2><dl>{}</dl><h2>Request</h2><dl>\
+         <body><main><h1>{greeting}</h1><p>{lead}{roles}</p><h2>Identity</h2><dl>{}</dl><h2>Request</h2><dl>\
          <div><dt>{method}</dt><dd>{}</dd></div>{}</dl></main></body></html>\n",
         rows(true),
         escape(path),
@@ -72,4 +76,27 @@ fn escape(text: &str) -> String {
             other => other.to_string(),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    #[test]
+    fn somebody_is_greeted_by_the_name_they_have() {
+        let mut headers = HeaderMap::new();
+        headers.insert("mezu-user-id", HeaderValue::from_static("usr_1"));
+        headers.insert("mezu-user-name", HeaderValue::from_static("B%C3%B6b <b>"));
+        headers.insert("mezu-roles", HeaderValue::from_static("K%C3%B6ln"));
+        let page = html(&Method::GET, "/", &headers);
+        assert!(page.contains("<h1>Hello, <span id=\"name\">Böb &lt;b&gt;</span></h1>"), "{page}");
+        assert!(page.contains("Your roles: Köln."), "{page}");
+    }
+
+    #[test]
+    fn whoever_is_not_signed_in_is_greeted_as_nobody() {
+        let page = html(&Method::GET, "/", &HeaderMap::new());
+        assert!(page.contains("<h1>Hello, whoever you are</h1>") && !page.contains("Your roles"), "{page}");
+    }
 }
