@@ -71,6 +71,7 @@ impl Agent {
     /// returns is never sent.
     pub fn start_alone(platform: &Arc<Platform>, upstreams: &[String]) -> Self {
         let (running, agent) = Self::prepare(platform, platform.clock(), upstreams, |_| {});
+        #[expect(clippy::disallowed_methods, reason = "one thread, in a test")]
         let task = tokio::task::spawn_blocking(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let exit = runtime.block_on(running);
