@@ -91,13 +91,8 @@ pub(super) fn render(event: &Event, style: Style) -> String {
             format!("Routes changed (bundle v{revision}): {}\n", parts.join("; "))
         }
         Event::Ready { edges, edges_total, routes, upstreams, upstreams_down, unanswered, .. } => {
-            let (edge, route) = (plural(*edges_total, "edge"), plural(*routes, "route"));
-            let counts = format!("{edges} of {edges_total} {edge}, {routes} {route}");
-            if *upstreams > 0 && upstreams_down == upstreams {
-                connected_in_vain(&counts, unanswered, unanswered.len() < *upstreams_down)
-            } else {
-                ready(&counts, *upstreams_down)
-            }
+            let counts = counts(*edges, *edges_total, *routes);
+            ready(&counts, *upstreams, *upstreams_down, unanswered)
         }
         Event::UpstreamLost { upstream, message, code, repeats, .. } => {
             let text = format!("{message} ({code}): requests get an error page{}", more(*repeats));
@@ -176,7 +171,15 @@ fn connected_in_vain(counts: &str, unanswered: &[String], some_undeclared: bool)
     format!("Connected, {what}\n  {counts}.   {ENDING}\n") + &next_step(wanting)
 }
 
-fn ready(counts: &str, upstreams_down: usize) -> String {
+fn counts(edges: usize, edges_total: usize, routes: usize) -> String {
+    let (edge, route) = (plural(edges_total, "edge"), plural(routes, "route"));
+    format!("{edges} of {edges_total} {edge}, {routes} {route}")
+}
+
+fn ready(counts: &str, upstreams: usize, upstreams_down: usize, unanswered: &[String]) -> String {
+    if upstreams > 0 && upstreams_down == upstreams {
+        return connected_in_vain(counts, unanswered, unanswered.len() < upstreams_down);
+    }
     let (down, wanting) = match upstreams_down {
         0 => (String::new(), ""),
         n => (
