@@ -9,9 +9,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use mezusphere_model::Timestamp;
 use mezusphere_model::document::Partition;
 use mezusphere_model::id::{EdgeId, EnvironmentId, SessionId};
-use mezusphere_model::Timestamp;
 use mezusphere_model::link::{
     ACTIVITY_BATCH_MAX, AboutEdge, Activity, Answer, ControlLink, Credential, DENIAL_BATCH_MAX, DenialCount,
     FoundSession, IssuedAssertion, LinkError, RedeemCode, Redeemed, TunnelReport,
@@ -264,11 +264,8 @@ impl Link {
         // One that cannot be is left out: the others must not stay listed as gone for it.
         let rows: Vec<TunnelRow> = held.into_iter().filter_map(|report| self.row(report).ok()).collect();
         let edge = self.edge;
-        let written = self
-            .shared
-            .primary
-            .write(async |tx| warpgate::hold_tunnels(tx, edge, &rows, at).await)
-            .await;
+        let written =
+            self.shared.primary.write(async |tx| warpgate::hold_tunnels(tx, edge, &rows, at).await).await;
         written.map_err(|why| away(&why))
     }
 

@@ -110,11 +110,9 @@ fn meets(route: &RouteDoc, identity: &Identity) -> Result<(), Denial> {
 
 /// `the role a`, or `one of the roles a, b`.
 fn one_of(kind: &str, names: &[Name]) -> String {
-    match names {
-        [only] => format!("the {kind} {only}"),
-        _ => {
-            let names: Vec<&str> = names.iter().map(Name::as_str).collect();
-            format!("one of the {kind}s {}", names.join(", "))
-        }
+    if let [only] = names {
+        return format!("the {kind} {only}");
     }
+    let names: Vec<&str> = names.iter().map(Name::as_str).collect();
+    format!("one of the {kind}s {}", names.join(", "))
 }

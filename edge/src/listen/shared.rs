@@ -95,7 +95,8 @@ impl Shared {
     ) -> Result<(Arc<Self>, certificates::Follower), StartError> {
         let certificates = PublicCertificates::default();
         let tls = Tls::new(&parts, &certificates)?;
-        let EdgeParts { replica, identity, trust, link, platform, clock, entropy, metrics, enroll: _ } = parts;
+        let EdgeParts { replica, identity, trust, link, platform, clock, entropy, metrics, enroll: _ } =
+            parts;
         let challenges = Challenges::default();
         let followed = certificates::Follower::new(
             Arc::clone(&replica),

@@ -261,7 +261,11 @@ impl Control<'_> {
             return Err(refused(RefusalCode::BadHello, "the certificate is another instance's", None));
         }
         if self.parts.drain.is_draining() {
-            return Err(refused(RefusalCode::Draining, "this edge is about to stop", Some(DRAINING_RETRY_MS)));
+            return Err(refused(
+                RefusalCode::Draining,
+                "this edge is about to stop",
+                Some(DRAINING_RETRY_MS),
+            ));
         }
         self.agent = hello.agent;
         self.bundle = hello.bundle_revision;

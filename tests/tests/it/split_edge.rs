@@ -29,7 +29,7 @@ struct Forbidden {
 impl Forbidden {
     /// The secret as octets and in the texts it could hide in.
     fn all(what: &str, octets: &[u8]) -> Vec<Self> {
-        let hex: String = octets.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = octets.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
         let forms = [
             octets.to_vec(),
             STANDARD.encode(octets).into(),
@@ -76,14 +76,14 @@ async fn secrets(cluster: &Cluster, entropy: &Entropy) -> Result<Vec<Forbidden>>
         let (name, version, sealed) = (parts.next(), parts.next(), parts.next());
         let (name, sealed) = (name.context("a name")?, STANDARD.decode(sealed.context("a value")?)?);
         let context = format!("secret/{name}/{}", version.context("a version")?);
-        let opened = opener.open(&context, &sealed).with_context(|| context.clone())?;
+        let found = opener.open(&context, &sealed).with_context(|| context.clone())?;
         // A certificate beside a key is no secret: only the key's own octets are looked for.
-        let secret = match serde_json::from_slice::<Value>(&opened) {
+        let secret = match serde_json::from_slice::<Value>(&found) {
             Ok(kept) => match kept.get("key_pkcs8").and_then(Value::as_str) {
                 Some(key) => STANDARD.decode(key)?,
-                None => opened,
+                None => found,
             },
-            Err(_) => opened,
+            Err(_) => found,
         };
         // The private scalar stands near the end of PKCS #8; any 24 octets of it give it away.
         let tail = secret.get(secret.len().saturating_sub(40)..).unwrap_or(&secret);
@@ -105,8 +105,26 @@ fn files(dir: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     Ok(found)
 }
 
+fn wall_clock() -> Clock {
+    Clock::new(|| {
+        #[expect(clippy::disallowed_methods, reason = "the real control node judges the real time")]
+        std::time::SystemTime::now()
+    })
+}
+
+fn randomness() -> Entropy {
+    Entropy::new(|buffer| {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "keys are sealed and links jittered as an edge does it"
+        )]
+        let drawn = aws_lc_rs::rand::fill(buffer);
+        drawn.expect("the operating system gives randomness");
+    })
+}
+
 /// A link to control with all that the edge's disk gives.
-async fn taken_link(data: &Path, entropy: &Entropy) -> Result<Arc<LinkClient>> {
+fn taken_link(data: &Path, entropy: &Entropy) -> Result<Arc<LinkClient>> {
     let kept: Value = serde_json::from_slice(&std::fs::read(data.join("edge.json"))?)?;
     let text = |name: &str| kept.get(name).and_then(Value::as_str).context("a text");
     let key = sealer(data, entropy)?.open("edge.json/key", &STANDARD.decode(text("key_sealed")?)?)?;
@@ -123,7 +141,7 @@ async fn taken_link(data: &Path, entropy: &Entropy) -> Result<Arc<LinkClient>> {
         controls,
         identity: CurrentIdentity::new(identity),
         trust: CurrentTrust::new(trust),
-        clock: Clock::new(std::time::SystemTime::now),
+        clock: wall_clock(),
         entropy: entropy.clone(),
     })?)
 }
@@ -142,7 +160,7 @@ async fn r20_a_taken_edge_holds_and_learns_nothing_it_must_not() -> Result<()> {
         "signed in through the edge"
     );
 
-    let entropy = Entropy::new(|buffer| aws_lc_rs::rand::fill(buffer).expect("randomness"));
+    let entropy = randomness();
     let mut forbidden = secrets(&cluster, &entropy).await?;
     forbidden.push(Forbidden { what: "a user's password".to_owned(), octets: shop.password.clone().into() });
     forbidden
@@ -157,7 +175,7 @@ async fn r20_a_taken_edge_holds_and_learns_nothing_it_must_not() -> Result<()> {
 
     // Its link: everything it may ask for.
     let data = cluster.edges[0].member.data().to_owned();
-    let link = taken_link(&data, &entropy).await?;
+    let link = taken_link(&data, &entropy)?;
     let mut state = link.connected();
     state.wait_for(mezusphere_edge_link::client::LinkState::is_connected).await?;
     let heads = link.heads().await?;
