@@ -92,6 +92,8 @@ codes! {
         "install the warpgate version that belongs to this installation";
     BUSY = "control.busy", 503, "Control is busy",
         "try again in a moment";
+    MOVED = "control.moved", 503, "The state has moved",
+        "start the server again with --store; until then it serves and takes no changes";
     INTERNAL = "control.internal", 500, "Something broke in control",
         "try again; if it stays, look at the server's log for this time";
 }

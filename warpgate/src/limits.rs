@@ -35,6 +35,9 @@ pub const CONTROL_BACKOFF: (Duration, Duration) = (Duration::from_millis(500), D
 /// second; this is for the case that every edge is silent or lies.
 pub const BUNDLE_POLL_EVERY: Duration = Duration::from_mins(1);
 
+/// The same while no edge is reached at all: others may have taken their places, and only control can say so.
+pub const LOST_POLL_EVERY: Duration = Duration::from_secs(5);
+
 /// When an edge says that our key is gone, control is asked this soon.
 pub const DOUBT_PAUSE: Duration = Duration::from_secs(1);
 

@@ -150,7 +150,9 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         tracing::error!(%error, "A hosted page met a failing store");
         match error {
-            StoreError::Unavailable(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, NoticeKind::Busy),
+            StoreError::Unavailable(_) | StoreError::Moved => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, NoticeKind::Busy)
+            }
             _ => Self::new(StatusCode::INTERNAL_SERVER_ERROR, NoticeKind::Fault),
         }
     }

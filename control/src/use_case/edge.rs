@@ -13,7 +13,7 @@ use mezusphere_store::feed::FeedSource as _;
 use mezusphere_store::primary::audit::AuditEntry;
 use mezusphere_store::primary::invitation::{self, InvitationRow};
 use mezusphere_store::primary::node::{self as nodes, NodeId, NodeRow};
-use mezusphere_store::primary::{PageRequest, ReadTx, Tx, applied};
+use mezusphere_store::primary::{PageRequest, ReadTx, StoreError, Tx, applied};
 use serde_json::Value;
 
 use super::environment::SLUG_RULE;
@@ -137,10 +137,13 @@ pub(crate) async fn invitations(
 pub(crate) async fn uninvite(shared: &Shared, caller: &Caller, name: &str) -> Result<(), Refusal> {
     let grant = caller.allow(Permission::InstallationWrite)?;
     let missing = || scope::not_found("invitation", name);
-    let id: JoinId = name.parse().map_err(|_| missing())?;
     shared
         .primary
         .write(async |tx| {
+            let id = match name.parse() {
+                Ok(id) => id,
+                Err(_) => open_invitation(tx, name).await?.ok_or_else(missing)?,
+            };
             let row = invitation::get(tx, id).await?.ok_or_else(missing)?;
             if row.used_at.is_some() {
                 let detail = format!("an edge has joined with the invitation {id}");
@@ -152,6 +155,21 @@ pub(crate) async fn uninvite(shared: &Shared, caller: &Caller, name: &str) -> Re
             Ok(())
         })
         .await
+}
+
+/// The open invitation for an edge of this name.
+async fn open_invitation(tx: &mut ReadTx, name: &str) -> Result<Option<JoinId>, StoreError> {
+    let now = tx.now();
+    let mut page = PageRequest::first();
+    loop {
+        let found = invitation::list(tx, &page).await?;
+        let open = found.rows.iter().find(|row| row.name == name && state(row, now) == InvitationState::Open);
+        match (open, found.next) {
+            (Some(row), _) => return Ok(Some(row.id)),
+            (None, Some(next)) => page = PageRequest::after(next),
+            (None, None) => return Ok(None),
+        }
+    }
 }
 
 fn state(row: &InvitationRow, now: Timestamp) -> InvitationState {

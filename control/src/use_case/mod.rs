@@ -53,6 +53,7 @@ impl From<StoreError> for Refusal {
                 tracing::warn!(error = %why, "The database is not available");
                 Self::new(&problem::BUSY, "the database is not available now")
             }
+            StoreError::Moved => Self::new(&problem::MOVED, "the state has moved to PostgreSQL"),
             StoreError::OutcomeUnknown(_) => {
                 tracing::warn!(error = %why, "The database went away while a change was made");
                 Self::new(&problem::BUSY, "the database went away while the change was made")

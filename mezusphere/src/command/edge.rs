@@ -35,7 +35,7 @@ pub(crate) enum Command {
     Invitations,
     /// Take an invitation back
     Uninvite {
-        /// The invitation's id.
+        /// The invitation's id, or the name of the edge it is for.
         invitation: String,
     },
 }

@@ -25,6 +25,9 @@ const DEVELOPMENT_PORT: u16 = 8443;
 /// Port where nodes reach control.
 const NODE_PORT: u16 = 8444;
 
+/// What --store says for the database in the data directory.
+const SQLITE: &str = "sqlite";
+
 /// Longest file with a join token, in octets.
 const JOIN_FILE_LEN_MAX: u64 = 8 * 1024;
 
@@ -118,7 +121,8 @@ struct ControlFlags {
     /// The public port as clients see it, where a load balancer changes it. (default: the port of --listen)
     #[arg(long, value_name = "PORT")]
     public_port: Option<u16>,
-    /// Where state is kept: <postgres://user:password@host/database>. (default: SQLite in the data directory)
+    /// Where state is kept: <postgres://user:password@host/database>, or sqlite, which is in the data directory. (default
+    /// for role all: sqlite)
     #[arg(long, env = "MEZUSPHERE_STORE", hide_env_values = true, value_name = "URL")]
     store: Option<String>,
     /// Where other nodes arrive, TCP. (default: 0.0.0.0:8444 for role control; nowhere for role all)
@@ -173,6 +177,12 @@ impl Serve {
             }
             RoleName::Control => {
                 self.edge.refuse_for_control()?;
+                if self.control.store.is_none() {
+                    // Falling back to an empty SQLite because a variable was not set would start a second installation.
+                    return Err(Failure::new(Kind::Usage, "a control node must be told where its state is kept").next(
+                        "give --store postgres://… (or MEZUSPHERE_STORE); --store sqlite keeps it in the data directory, for one control node alone",
+                    ));
+                }
                 let port = if self.control.is_development() { DEVELOPMENT_PORT } else { 443 };
                 let node_port = self.control.node_port(&name)?;
                 let node_port = node_port.unwrap_or_else(|| NodePortPart {
@@ -299,6 +309,7 @@ impl ControlFlags {
         }
         let store = match &self.store {
             None => Store::Sqlite,
+            Some(word) if word == SQLITE => Store::Sqlite,
             Some(url) => Store::Postgres(PostgresConfig::parse(url).map_err(|why| {
                 Failure::new(Kind::Usage, why).next("write it as postgres://user:password@host/database")
             })?),

@@ -52,7 +52,7 @@ async fn list(context: &Context, project: &str, all: bool) -> Result<(), Failure
         ("ENVIRONMENT", "/environment"),
         ("HOST", "/hostname"),
         ("STATE", "/state"),
-        ("EDGE", "/tunnels/0/edge"),
+        ("EDGES", "/edges"),
         ("FROM", "/tunnels/0/remote"),
         ("VERSION", "/agent"),
         ("CERTIFICATE UNTIL", "/certificate_until"),
@@ -65,6 +65,8 @@ async fn list(context: &Context, project: &str, all: bool) -> Result<(), Failure
         let mut row = item.clone();
         if let Some(fields) = row.as_object_mut() {
             fields.insert("state".to_owned(), state(item).into());
+            let tunnels = item.get("tunnels").and_then(Value::as_array).map_or(0, Vec::len);
+            fields.insert("edges".to_owned(), tunnels.into());
         }
         row
     };

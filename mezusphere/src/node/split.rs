@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use mezusphere_control::Advertise;
 use mezusphere_edge::PlatformHosts;
+use mezusphere_edge::tunnel::Registry;
 use mezusphere_edge_link::client::{ClientParts, EVICTED, LinkClient, LinkState};
 use mezusphere_edge_link::join;
 use mezusphere_model::document::{DocumentKey, NodeAddress, PlatformDoc};
@@ -15,6 +16,7 @@ use mezusphere_pki::{CurrentIdentity, CurrentTrust, NodeIdentity};
 use mezusphere_store::Replica;
 use mezusphere_store::feed::FeedSource;
 use mezusphere_store::replica::{Changed, Follower};
+use mezusphere_telemetry::Condition;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -29,6 +31,9 @@ use crate::failure::{Failure, Kind};
 
 /// How long a restarted edge waits for control before it serves what it has: fresh is better, serving is best.
 const FRESH_WAIT: Duration = Duration::from_secs(2);
+
+/// How long warpgates may take to find an edge that was started again (design §10).
+const SETTLE_MAX: Duration = Duration::from_secs(6);
 
 /// Between two looks whether a first copy is complete, and whether control has an answer for us at all.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -107,12 +112,13 @@ pub(crate) async fn serve(
         },
         base.json,
     )?;
-    base.ready.set(true);
+    let settling = tokio::spawn(settle(base.ready.clone(), Arc::clone(edge.listeners().tunnels())));
 
     let evicted = tokio::select! {
         () = signals.first() => None,
         failure = evicted(&link) => Some(failure),
     };
+    settling.abort();
     base.ready.set(false);
     announce::draining(base.json)?;
     // Nobody may be served by an edge that was evicted.
@@ -213,6 +219,18 @@ async fn first_copy(
         Failure::new(Kind::Unexpected, "control has published no platform document")
             .next("check that edge and control are of one version")
     })
+}
+
+/// Says that this edge serves once warpgates have found it, so that a load balancer sends nobody to an edge that was only just
+/// started; without any, after the time in which they would have.
+async fn settle(ready: Condition, tunnels: Arc<Registry>) {
+    let found = async {
+        while tunnels.is_empty() {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    };
+    drop(tokio::time::timeout(SETTLE_MAX, found).await);
+    ready.set(true);
 }
 
 /// Resolves when control says that this edge was evicted.

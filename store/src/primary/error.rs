@@ -19,6 +19,9 @@ pub enum StoreError {
     /// again.
     #[error("it is not known whether the change was made: {0}")]
     OutcomeUnknown(String),
+    /// Everything was moved to a PostgreSQL: what is here takes no changes any more, whoever asks and however often.
+    #[error("it was moved to PostgreSQL")]
+    Moved,
     /// A transaction that is confined to one tenant asked for another: a bug.
     #[error("the transaction is confined to another tenant")]
     Confined,

@@ -88,7 +88,7 @@ impl Primary {
                 let begun = write.begin_with("BEGIN IMMEDIATE").await.map_err(|why| store_error(&why))?;
                 // Looked at once this writer is the one: a move may have been before it in the queue.
                 if self.0.moved.load(Ordering::Acquire) {
-                    return Err(StoreError::Unavailable("it was moved to PostgreSQL".to_owned()));
+                    return Err(StoreError::Moved);
                 }
                 Ok(Inner::Sqlite(begun))
             }

@@ -13,11 +13,12 @@ use tracing::info;
 use crate::backoff::jittered;
 use crate::enroll::{Applicant, ConnectFailure, ConnectService};
 use crate::limits::{
-    BUNDLE_POLL_EVERY, CLOCK_LOOK_EVERY, DOUBT_PAUSE, REFUSED_IDENTITY_PAUSE, RENEWAL_PAUSE_MIN, SWEEP_EVERY,
+    BUNDLE_POLL_EVERY, CLOCK_LOOK_EVERY, DOUBT_PAUSE, LOST_POLL_EVERY, REFUSED_IDENTITY_PAUSE,
+    RENEWAL_PAUSE_MIN, SWEEP_EVERY,
 };
 use crate::output::Event;
 use crate::state::StateDir;
-use crate::tunnel::{Doubt, Shared};
+use crate::tunnel::{Doubt, Shared, Status};
 
 /// The upkeep of one warpgate.
 pub(super) struct Upkeep {
@@ -27,6 +28,7 @@ pub(super) struct Upkeep {
     schedule: RenewalSchedule,
     bundles: watch::Receiver<u64>,
     doubts: watch::Receiver<Option<Doubt>>,
+    status: watch::Receiver<Status>,
     next_poll: Instant,
     next_sweep: Instant,
     /// When control is asked for another certificate because edges refuse the present one; `None`: none does.
@@ -48,6 +50,7 @@ impl Upkeep {
         Self {
             bundles: shared.gate.bundles.changes(),
             doubts: shared.doubts.changes(),
+            status: shared.status.subscribe(),
             shared,
             service,
             state,
@@ -70,6 +73,10 @@ impl Upkeep {
                 () = at(self.ask_again) => self.renew_refused().await,
                 Ok(()) = self.doubts.changed() => {
                     self.plan_for_doubt();
+                    Ok(())
+                }
+                Ok(()) = self.status.changed() => {
+                    self.plan_for_loss();
                     Ok(())
                 }
                 Ok(()) = self.bundles.changed() => {
@@ -160,6 +167,13 @@ impl Upkeep {
         }
     }
 
+    /// Where no edge is reached, none can relay that others have taken their place: control is asked soon.
+    fn plan_for_loss(&mut self) {
+        if self.status.borrow_and_update().all_failed() {
+            self.next_poll = self.next_poll.min(Instant::now() + DOUBT_PAUSE);
+        }
+    }
+
     /// Where the connect service may be reached when its own name leads nowhere.
     fn edges(&self) -> Vec<EdgeAddress> {
         self.shared.gate.bundles.current().edges.clone()
@@ -170,7 +184,8 @@ impl Upkeep {
         let edges = self.edges();
         let answer = self.service.newer_bundle(have, &edges).await;
         self.shared.doubts.settle(Doubt::Key);
-        let wait = jittered(BUNDLE_POLL_EVERY, &self.shared.entropy);
+        let every = if self.status.borrow().all_failed() { LOST_POLL_EVERY } else { BUNDLE_POLL_EVERY };
+        let wait = jittered(every, &self.shared.entropy);
         self.next_poll = Instant::now() + wait;
         match answer {
             Ok(bundle) => {
