@@ -47,7 +47,7 @@
 //!    │◀────────────────────────────── Welcome│ (or Refused, then close)
 //!    │◀─────────────────────────────── Bundle│ if the edge has a newer one, now and later
 //!    │ Ping 1 ───────────────────────────────▶│ every 1.5 s
-//!    │◀─────────────────────────────── Pong 1│ 5.5 s of silence, seen from either side: dead
+//!    │◀─────────────────────────────── Pong 1│ 5 s of silence, seen from either side: dead
 //!    │ PrincipalKnown 7 ─────────────────────▶│ the assertion sent as slot 7 need not travel again
 //!    │ Drain {30 s} ─────────────────────────▶│ no new exchanges; running ones finish
 //! ```

@@ -76,7 +76,7 @@ pub const PING_EVERY: Duration = Duration::from_millis(1_500);
 
 /// How long a peer may be silent on the control stream before the tunnel counts as dead; below the 6 s
 /// of design §10 by the time it takes to act on it.
-pub const SILENCE_MAX: Duration = Duration::from_millis(5_500);
+pub const SILENCE_MAX: Duration = Duration::from_secs(5);
 
 /// Most pings within [`SILENCE_MAX`] that an edge answers: four are due, the rest is for pings that
 /// were held up and come in one bunch.
