@@ -116,7 +116,14 @@ async fn a_machine_calls_a_protected_route_with_its_key() -> Result<()> {
             .body(http_body_util::Full::default())?;
         Ok(connection.fetch(request).await?.status())
     };
-    assert_eq!(fetch(format!("Bearer {key}")).await?, StatusCode::OK);
+    // A key reaches the edge over the feed, a moment after it was made; until then it is refused at the edge.
+    let known = async {
+        while fetch(format!("Bearer {key}")).await? != StatusCode::OK {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(5), known).await??;
     let seen = upstream.seen_at("/account/machine");
     assert_eq!(seen.len(), 1);
     assert!(seen[0].all("authorization").is_empty(), "our key never reaches the workload");
