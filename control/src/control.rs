@@ -83,7 +83,13 @@ impl Control {
             clock,
             primary,
         });
-        shared.primary.write(async |tx| announce(tx, &shared).await).await?;
+        shared
+            .primary
+            .write(async |tx| {
+                first_start::note_base(tx, &shared.config.platform.base).await?;
+                announce(tx, &shared).await
+            })
+            .await?;
         shared.refresh_trust().await?;
         // If another control node is at one of these now, it knows what there is to do as well as this one.
         shared.reconcile().await?;

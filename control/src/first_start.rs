@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 
 use mezusphere_identity::account::{self, AccountError, Email, NewUser};
 use mezusphere_identity::flow::first_sign_in;
-use mezusphere_model::Entropy;
 use mezusphere_model::host::HostError;
 use mezusphere_model::id::{ControlId, DirectoryId, EdgeId, OrganizationId, ProjectId, UserId};
 use mezusphere_model::platform::PlatformHost;
 use mezusphere_model::seal::Seal;
 use mezusphere_model::slug::{Name, Slug};
 use mezusphere_model::token::CookieKey;
+use mezusphere_model::{Entropy, Host};
 use mezusphere_pki::signing::SigningKey;
 use mezusphere_pki::{Issuing, Root, TrustDomain};
 use mezusphere_store::primary::audit::AuditEntry;
@@ -22,11 +22,14 @@ use mezusphere_store::primary::operator::{self, GrantRow, Scope};
 use mezusphere_store::primary::organization::{self, OrganizationRow};
 use mezusphere_store::primary::project::{self, ProjectRow};
 use mezusphere_store::primary::secret::{self, SecretState};
-use mezusphere_store::primary::{Primary, ReadTx, Tx, password, setting};
+use mezusphere_store::primary::{Primary, ReadTx, StoreError, Tx, password, setting};
 use zeroize::Zeroizing;
 
 use crate::installation::{Installation, OPERATORS, OWN_ORGANIZATION, ROOTS_SETTING, SETTING, secret_name};
 use crate::{ControlConfig, OpenError};
+
+/// Name of the setting that holds the base domain the installation was last started with.
+const BASE_SETTING: &str = "platform/base";
 
 /// What somebody must have been granted to count as the installation's owner.
 pub(crate) const OWNER: &str = "owner";
@@ -60,6 +63,23 @@ pub(crate) async fn ensure(
             create(tx, &domain, email, seal, entropy).await
         })
         .await
+}
+
+/// Remembers the base domain, and says so when it is another one than before: what was handed out names the old one.
+pub(crate) async fn note_base(tx: &mut Tx, base: &Host) -> Result<(), StoreError> {
+    let known: Option<Host> = setting::get(tx, BASE_SETTING).await?;
+    if known.as_ref() == Some(base) {
+        return Ok(());
+    }
+    if let Some(before) = known {
+        tracing::warn!(
+            %before,
+            now = %base,
+            "The base domain has changed: connection keys made before name the old one. Keep connect. below it leading \
+             here, or make new keys"
+        );
+    }
+    setting::put(tx, BASE_SETTING, base).await
 }
 
 async fn load(tx: &mut ReadTx) -> Result<Option<Installation>, OpenError> {

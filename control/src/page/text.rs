@@ -230,8 +230,8 @@ pub(crate) static ENGLISH: Texts = Texts {
             next: "Open it in a browser.",
         },
         busy: Notice {
-            title: "Too busy at the moment",
-            text: "Many people are signing in right now.",
+            title: "Not possible at the moment",
+            text: "Too many people are signing in right now, or the service is being restored.",
             next: "Nothing was lost. Try again in a moment.",
         },
         fault: Notice {

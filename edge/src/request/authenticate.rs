@@ -42,7 +42,7 @@ pub(crate) async fn identify<'a>(
     if auth == AuthMode::Public {
         return Ok(Identified { routed, sender: Err(SignInWhy::None) });
     }
-    if view.is_stale() {
+    if view.is_stale(routed.site.doc.project) {
         // It cannot tell who may pass, so it does not send people to sign in either. Where nobody has to be known, a
         // browser goes on as a stranger; a program that presents a key means to be known by it.
         return if auth == AuthMode::Required || inbound.key.is_some() {

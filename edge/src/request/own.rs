@@ -286,7 +286,7 @@ async fn somebody(
     parts: &ServerParts,
 ) -> Result<Option<Authenticated>, Refusal> {
     let Some(cookie) = &cookies.session else { return Ok(None) };
-    if parts.view.is_stale() {
+    if parts.view.is_stale(site.doc.project) {
         return Err(Refusal::Stale);
     }
     let (view, clock) = (&parts.view, &parts.clock);

@@ -55,6 +55,9 @@ pub trait Documents: Send + Sync + 'static {
     /// How long ago all this was last known to be up to date; `None`: never.
     fn age(&self) -> Option<Duration>;
 
+    /// The same of one partition; `None` also for one that is not here.
+    fn age_of(&self, partition: Partition) -> Option<Duration>;
+
     /// Every change after this call.
     fn subscribe(&self) -> BoxStream<'static, Changed>;
 }
@@ -106,6 +109,10 @@ impl Documents for Replica {
 
     fn age(&self) -> Option<Duration> {
         Self::age(self)
+    }
+
+    fn age_of(&self, partition: Partition) -> Option<Duration> {
+        Self::age_of(self, partition)
     }
 
     fn subscribe(&self) -> BoxStream<'static, Changed> {

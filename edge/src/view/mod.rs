@@ -26,7 +26,7 @@ use bytes::Bytes;
 use dashmap::DashMap;
 use futures_util::stream::BoxStream;
 use mezusphere_model::bundle::SignedBundle;
-use mezusphere_model::document::PlatformDoc;
+use mezusphere_model::document::{Partition, PlatformDoc};
 use mezusphere_model::id::{EnvironmentId, ProjectId};
 use mezusphere_model::link::ControlLink;
 use mezusphere_model::route::{Site, SiteTable};
@@ -188,9 +188,12 @@ impl View {
         self.bundles.entry(environment).or_insert_with(|| channel::Sender::new(())).subscribe()
     }
 
-    /// Whether contact to the feed was lost so long ago that nobody can be let through on its word.
-    pub(crate) fn is_stale(&self) -> bool {
-        self.age().is_none_or(|age| age >= self.limits.stale_after)
+    /// Whether contact to the feed was lost so long ago that nobody can be let through on its word into this project. One
+    /// project's documents that cannot be followed close no other's routes.
+    pub(crate) fn is_stale(&self, project: ProjectId) -> bool {
+        let is_old = |age: Option<Duration>| age.is_none_or(|age| age >= self.limits.stale_after);
+        let of = |partition| is_old(self.documents.age_of(partition));
+        is_old(self.age()) && (of(Partition::Project(project)) || of(Partition::Platform))
     }
 
     /// How long ago the edge was last known to be up to date; `None`: never.

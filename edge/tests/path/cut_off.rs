@@ -75,6 +75,23 @@ async fn r01_a_stale_edge_asserts_nobodys_identity() {
 }
 
 #[tokio::test]
+async fn a_project_that_cannot_be_followed_closes_no_other() {
+    let world = hasty();
+    let _warpgate = world.warpgate(6, ok).await;
+    let cookie = world.sign_in(&["customer"]);
+    world.settle().await;
+    world.documents.set_age(Some(Duration::from_hours(1)));
+    let own = Partition::Project(PROJECT);
+    let rows: [(&[Partition], bool); 4] =
+        [(&[], false), (&[own], false), (&[Partition::Platform], false), (&[own, Partition::Platform], true)];
+    for (followed, open) in rows {
+        world.documents.follow(followed);
+        let response = world.send(get_as("/customer/x", &cookie)).await;
+        assert_eq!(response.status() == 200, open, "{followed:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_stale_edge_tells_people_so_and_shows_its_age() {
     let world = hasty();
     world.documents.set_age(Some(Duration::from_secs(1234)));

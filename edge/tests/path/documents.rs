@@ -25,6 +25,8 @@ pub(crate) struct FakeDocuments {
     revision: Mutex<u64>,
     failing: Mutex<HashSet<&'static str>>,
     age: Mutex<Option<Duration>>,
+    /// Partitions that are up to date, whatever the age of all.
+    followed: Mutex<HashSet<Partition>>,
     /// Whose age counts instead.
     replica: Mutex<Option<Arc<Replica>>>,
     changes: broadcast::Sender<Changed>,
@@ -37,6 +39,7 @@ impl FakeDocuments {
             revision: Mutex::new(1),
             failing: Mutex::default(),
             age: Mutex::new(Some(Duration::ZERO)),
+            followed: Mutex::default(),
             replica: Mutex::default(),
             changes: broadcast::Sender::new(64),
         }
@@ -86,6 +89,11 @@ impl FakeDocuments {
 
     pub(crate) fn set_age(&self, age: Option<Duration>) {
         *self.age.lock().unwrap() = age;
+    }
+
+    /// These partitions are up to date from now on, whatever the age of all.
+    pub(crate) fn follow(&self, partitions: &[Partition]) {
+        *self.followed.lock().unwrap() = partitions.iter().copied().collect();
     }
 
     /// From now on all this is as old as what a real replica holds.
@@ -168,6 +176,14 @@ impl Documents for FakeDocuments {
     fn age(&self) -> Option<Duration> {
         match &*self.replica.lock().unwrap() {
             Some(replica) => replica.age(),
+            None => *self.age.lock().unwrap(),
+        }
+    }
+
+    fn age_of(&self, partition: Partition) -> Option<Duration> {
+        match &*self.replica.lock().unwrap() {
+            Some(replica) => replica.age_of(partition),
+            None if self.followed.lock().unwrap().contains(&partition) => Some(Duration::ZERO),
             None => *self.age.lock().unwrap(),
         }
     }

@@ -46,7 +46,7 @@ impl Guard {
     /// Whether nothing the caller was decoded from has changed; if something has, whether they still may. An edge that
     /// would not hear of a change any more lets nobody go on.
     pub(super) fn holds(&mut self) -> bool {
-        if self.view.is_stale() {
+        if self.view.is_stale(self.site.doc.project) {
             return false;
         }
         if self.caller.is_unchanged() {
