@@ -11,7 +11,7 @@ use mezusphere_model::link::ControlLink;
 use mezusphere_model::{Clock, Entropy};
 use mezusphere_pki::{CurrentIdentity, CurrentTrust, NodeIdentity, NodeKey, Trust, TrustError};
 use mezusphere_store::Replica;
-use mezusphere_store::replica::Changed;
+use mezusphere_store::replica::{Changed, Changes};
 use rustls::pki_types::CertificateDer;
 use tracing::{info, warn};
 
@@ -63,6 +63,18 @@ pub(crate) fn trust_of(doc: &TrustDoc) -> Result<Trust, TrustError> {
     Trust::from_pem(&doc.trust_domain, roots, doc.denied.iter().cloned())
 }
 
+/// Waits until the document with this key may have changed; `false` once the replica is closed and nothing will any more.
+pub(crate) async fn changed(changes: &mut Changes, key: &DocumentKey) -> bool {
+    loop {
+        match changes.changed().await {
+            Changed::Everything => return true,
+            Changed::Keys(keys) if keys.iter().any(|changed| changed.key == *key) => return true,
+            Changed::Keys(_) => {}
+            Changed::Closed => return false,
+        }
+    }
+}
+
 /// Keeps `current` as the replica says, until the replica is closed. `keep` is given each document that was taken.
 pub(crate) async fn follow_trust(current: CurrentTrust, replica: Arc<Replica>, keep: impl Fn(&TrustDoc)) {
     let key = DocumentKey::trust();
@@ -80,13 +92,8 @@ pub(crate) async fn follow_trust(current: CurrentTrust, replica: Arc<Replica>, k
             Ok(None) => {}
             Err(error) => warn!(%error, "The replica's trust cannot be read"),
         }
-        loop {
-            match changes.changed().await {
-                Changed::Everything => break,
-                Changed::Keys(keys) if keys.iter().any(|changed| changed.key == key) => break,
-                Changed::Keys(_) => {}
-                Changed::Closed => return,
-            }
+        if !changed(&mut changes, &key).await {
+            return;
         }
     }
 }

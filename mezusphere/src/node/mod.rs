@@ -78,19 +78,7 @@ async fn both(
 ) -> Result<ExitCode, Failure> {
     let mut control = ControlSide::open(base, control, Some(&part)).await?;
     let edge = EdgeSide::start(base, &part, control.home().await?)?;
-    announce::started(
-        &announce::Started {
-            edge: Some(announce::Edge::of(&edge)),
-            control: Some(control.announced()),
-            data: base.data.path().display().to_string(),
-        },
-        base.json,
-    )?;
-    base.ready.set(true);
-
-    signals.first().await;
-    base.ready.set(false);
-    announce::draining(base.json)?;
+    until_signal(base, Some(announce::Edge::of(&edge)), control.announced(), signals).await?;
     tokio::select! {
         () = edge.end(DRAIN_GRACE, &base.stop) => {}
         () = signals.second() => return Ok(ends::at_once()),
@@ -105,19 +93,7 @@ async fn both(
 
 async fn control_alone(base: &Base, part: ControlPart, signals: &ends::Signals) -> Result<ExitCode, Failure> {
     let mut control = ControlSide::open(base, part, None).await?;
-    announce::started(
-        &announce::Started {
-            edge: None,
-            control: Some(control.announced()),
-            data: base.data.path().display().to_string(),
-        },
-        base.json,
-    )?;
-    base.ready.set(true);
-
-    signals.first().await;
-    base.ready.set(false);
-    announce::draining(base.json)?;
+    until_signal(base, None, control.announced(), signals).await?;
     base.stop.cancel();
     tokio::select! {
         () = control.stop_serving() => {}
@@ -125,6 +101,21 @@ async fn control_alone(base: &Base, part: ControlPart, signals: &ends::Signals) 
     }
     control.close().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says what has started, and serves until the first signal; then says that it drains.
+async fn until_signal(
+    base: &Base,
+    edge: Option<announce::Edge>,
+    control: announce::Control<'_>,
+    signals: &ends::Signals,
+) -> Result<(), Failure> {
+    let data = base.data.path().display().to_string();
+    announce::started(&announce::Started { edge, control: Some(control), data }, base.json)?;
+    base.ready.set(true);
+    signals.first().await;
+    base.ready.set(false);
+    Ok(announce::draining(base.json)?)
 }
 
 fn origin(platform: &Platform, which: PlatformHost) -> String {

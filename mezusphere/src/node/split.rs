@@ -15,7 +15,7 @@ use mezusphere_model::link::{AboutEdge, ControlLink};
 use mezusphere_pki::{CurrentIdentity, CurrentTrust, NodeIdentity};
 use mezusphere_store::Replica;
 use mezusphere_store::feed::FeedSource;
-use mezusphere_store::replica::{Changed, Follower};
+use mezusphere_store::replica::Follower;
 use mezusphere_telemetry::Condition;
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -23,7 +23,7 @@ use tracing::{info, warn};
 use super::base::Base;
 use super::config::EdgePart;
 use super::edge::{EdgeSide, Home, follow};
-use super::identity::trust_of;
+use super::identity::{changed, trust_of};
 use super::joined::Membership;
 use super::remembered::Remembering;
 use super::{DRAIN_GRACE, announce, bridge, ends};
@@ -272,13 +272,8 @@ async fn follow_platform(
             Ok(None) => {}
             Err(error) => warn!(%error, "The platform document cannot be read"),
         }
-        loop {
-            match changes.changed().await {
-                Changed::Everything => break,
-                Changed::Keys(keys) if keys.iter().any(|changed| changed.key == key) => break,
-                Changed::Keys(_) => {}
-                Changed::Closed => return,
-            }
+        if !changed(&mut changes, &key).await {
+            return;
         }
     }
 }
