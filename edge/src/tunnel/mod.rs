@@ -10,6 +10,7 @@ mod probe;
 mod registry;
 mod reports;
 mod standing;
+mod stream;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,7 @@ use crate::view::View;
 
 pub(crate) use self::registry::{Chosen, NoTunnel, Tunnel};
 pub use self::registry::{FINISHING_MAX, Registry, TUNNELS_MAX, TUNNELS_PER_ENVIRONMENT_MAX};
+pub(crate) use self::stream::{RecvEnd, RecvHalf, SendEnd, SendHalf};
 
 /// What an acceptor works with.
 pub struct AcceptorParts {

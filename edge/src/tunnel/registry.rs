@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use tunnel_proto::principals::Sent;
 
 use super::reports::TunnelReports;
+use super::stream::{RecvHalf, SendEnd, SendHalf};
 use crate::view::Principal;
 
 /// Tunnels of one environment at once; enough for a fleet, too few to make choosing slow.
@@ -26,8 +27,8 @@ pub const FINISHING_MAX: usize = 4;
 
 /// A connection from a warpgate that was welcomed.
 pub(crate) struct Tunnel {
-    /// Its connection; an exchange is one stream of it.
-    pub(crate) connection: quinn::Connection,
+    /// What carries it; an exchange is one stream of it.
+    connection: quinn::Connection,
     /// Which warpgate, as its certificate says.
     pub(crate) warpgate: WarpgateId,
     project: ProjectId,
@@ -71,6 +72,12 @@ impl Tunnel {
             replaced: Notify::new(),
             crowded_out: Notify::new(),
         }
+    }
+
+    /// Opens a stream for an exchange; waits while the tunnel is at its limit of exchanges.
+    pub(crate) async fn open(&self) -> Result<(SendHalf, RecvHalf), SendEnd> {
+        let (send, recv) = self.connection.open_bi().await.map_err(|_| SendEnd::Lost)?;
+        Ok((SendHalf::Quic(send), RecvHalf::Quic(recv)))
     }
 
     /// Whom the warpgate knows. Held for a look-up only, never over an await.

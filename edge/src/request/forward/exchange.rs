@@ -19,6 +19,7 @@ use super::reader::{Reader, ReaderError};
 use super::source::Source;
 use super::upload::{Upload, UploadError};
 use crate::request::refusal::Refusal;
+use crate::tunnel::Tunnel;
 
 /// How long to wait for a stream while the tunnel is at its limit of exchanges.
 const OPEN_MAX: Duration = Duration::from_secs(2);
@@ -50,13 +51,13 @@ pub(super) enum Failed {
 
 /// Tries once. On failure the body comes back, so far as it was not let go of.
 pub(super) async fn attempt(
-    connection: &quinn::Connection,
+    tunnel: &Tunnel,
     head: Bytes,
     source: Option<Box<Source>>,
     timeouts: &RouteTimeouts,
     guard: Option<&mut Guard>,
 ) -> Result<Answered, (Failed, Option<Box<Source>>)> {
-    let (send, recv) = match tokio::time::timeout(OPEN_MAX, connection.open_bi()).await {
+    let (send, recv) = match tokio::time::timeout(OPEN_MAX, tunnel.open()).await {
         Ok(Ok(streams)) => streams,
         Ok(Err(_)) => return Err((Failed::NotStarted(Refusal::NoTunnel), source)),
         Err(_) => return Err((Failed::NotStarted(Refusal::TunnelBusy), source)),

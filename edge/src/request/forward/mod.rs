@@ -83,7 +83,7 @@ pub(crate) async fn send(permitted: Permitted<'_>, parts: &ServerParts) -> Resul
         let in_full = again.in_full || source.as_ref().is_some_and(|source| !source.is_small());
         head.identity = identity(sender.as_ref(), &chosen, &site.doc, in_full, parts).await?;
         let encoded = encode(&head, !has_body)?;
-        match exchange::attempt(&chosen.connection, encoded, source, &route.timeouts, guard.as_mut()).await {
+        match exchange::attempt(&chosen, encoded, source, &route.timeouts, guard.as_mut()).await {
             Ok(answered) => return receive(answered, &ask.method, idle, guard, chosen, &parts.hosts),
             Err((failed, rest)) => {
                 source = rest;

@@ -1,13 +1,12 @@
 //! Reads a response out of a stream of a tunnel, straight from the connection's own buffers.
 
-use std::future::Future as _;
-use std::pin::pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use quinn::{ReadError, RecvStream, VarInt};
 use tunnel_proto::codes::ResetCode;
 use tunnel_proto::exchange::{Decoder, Event};
+
+use crate::tunnel::{RecvEnd, RecvHalf};
 
 /// Packets taken out of the connection at once; about 16 KiB of a bulk transfer.
 const CHUNKS: usize = 12;
@@ -28,7 +27,7 @@ pub(crate) enum ReaderError {
 
 /// A response being read. Dropped before its end, it tells the warpgate to stop.
 pub(super) struct Reader {
-    recv: RecvStream,
+    recv: RecvHalf,
     decoder: Decoder,
     chunks: [Bytes; CHUNKS],
     /// The chunks that were read and not decoded yet: from here…
@@ -44,7 +43,7 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn new(recv: RecvStream) -> Self {
+    pub(super) fn new(recv: RecvHalf) -> Self {
         Self {
             recv,
             decoder: Decoder::responses(),
@@ -108,14 +107,13 @@ impl Reader {
     pub(super) fn stop(&mut self, code: ResetCode) {
         if !self.ended {
             self.ended = true;
-            // Fails if the stream has ended by itself.
-            drop(self.recv.stop(VarInt::from_u32(code.number())));
+            self.recv.stop(code);
         }
     }
 
     /// Waits for more to decode. To be called when [`Reader::event`] has nothing.
     pub(super) fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ReaderError>> {
-        let read = ready!(pin!(self.recv.read_chunks(&mut self.chunks)).poll(cx));
+        let read = ready!(self.recv.poll_read_chunks(cx, &mut self.chunks));
         self.next = 0;
         self.filled = 0;
         Poll::Ready(match read {
@@ -129,13 +127,12 @@ impl Reader {
                 self.ended = true;
                 Err(ReaderError::Protocol)
             }
-            Err(ReadError::Reset(code)) => {
+            Err(end) => {
                 self.ended = true;
-                Err(ReaderError::Reset(ResetCode::from_number(code.into_inner())))
-            }
-            Err(_) => {
-                self.ended = true;
-                Err(ReaderError::Lost)
+                Err(match end {
+                    RecvEnd::Reset(code) => ReaderError::Reset(code),
+                    RecvEnd::Lost => ReaderError::Lost,
+                })
             }
         })
     }

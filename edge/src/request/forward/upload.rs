@@ -1,16 +1,14 @@
 //! Writes a request into a stream of a tunnel: head, body, trailers, end; as much at once as is at hand.
 
 use std::collections::VecDeque;
-use std::future::Future as _;
-use std::pin::pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use quinn::{SendStream, VarInt, WriteError};
 use tunnel_proto::codes::ResetCode;
 use tunnel_proto::exchange::Encoder;
 
 use super::source::{Piece, Source, SourceError};
+use crate::tunnel::{SendEnd, SendHalf};
 
 /// Octets gathered before they are written, so that many small pieces leave together.
 const GATHER_LEN_MAX: usize = 64 * 1024;
@@ -28,7 +26,7 @@ pub(super) enum UploadError {
 
 /// A request being written. Dropped before its end, it resets the stream: half a request never looks whole.
 pub(super) struct Upload {
-    send: SendStream,
+    send: SendHalf,
     source: Option<Box<Source>>,
     encoder: Encoder,
     pending: VecDeque<Bytes>,
@@ -44,7 +42,7 @@ pub(super) struct Upload {
 
 impl Upload {
     /// Writes `head`, and after it the body.
-    pub(super) fn new(send: SendStream, head: Bytes, source: Option<Box<Source>>) -> Self {
+    pub(super) fn new(send: SendHalf, head: Bytes, source: Option<Box<Source>>) -> Self {
         let (pending_len, gathered) = (head.len(), source.is_none());
         Self {
             send,
@@ -73,12 +71,12 @@ impl Upload {
                     return Poll::Pending;
                 }
                 // The last octet is handed over; a stream that was stopped meanwhile says so to the reader.
-                drop(self.send.finish());
+                self.send.finish();
                 self.finished = true;
                 continue;
             }
-            let written = pin!(self.send.write_chunks(self.pending.make_contiguous())).poll(cx);
-            let written = ready!(written).map_err(|error| self.failed(&error))?;
+            let written = self.send.poll_write_chunks(cx, self.pending.make_contiguous());
+            let written = ready!(written).map_err(|end| self.failed(end))?;
             self.began = true;
             *moved = true;
             self.pending.drain(..written.chunks);
@@ -116,7 +114,7 @@ impl Upload {
         self.reset = code;
         self.finished = true;
         // Fails if everything was acknowledged: then there is nothing to take back.
-        drop(self.send.reset(VarInt::from_u32(code.number())));
+        self.send.reset(code);
     }
 
     /// Gathers pieces while they are at hand. Whether more are to come.
@@ -163,16 +161,14 @@ impl Upload {
         }
     }
 
-    fn failed(&mut self, error: &WriteError) -> UploadError {
-        match error {
-            WriteError::Stopped(code) => {
+    fn failed(&mut self, end: SendEnd) -> UploadError {
+        match end {
+            SendEnd::Stopped(code) => {
                 // The peer has let go of the stream; there is nothing left to reset.
                 self.finished = true;
-                UploadError::Stopped(ResetCode::from_number(code.into_inner()))
+                UploadError::Stopped(code)
             }
-            WriteError::ConnectionLost(_) | WriteError::ClosedStream | WriteError::ZeroRttRejected => {
-                UploadError::Lost
-            }
+            SendEnd::Lost => UploadError::Lost,
         }
     }
 }
@@ -180,7 +176,7 @@ impl Upload {
 impl Drop for Upload {
     fn drop(&mut self) {
         if !self.finished {
-            drop(self.send.reset(VarInt::from_u32(self.reset.number())));
+            self.send.reset(self.reset);
         }
     }
 }
