@@ -19,7 +19,7 @@ use mezusphere_store::primary::project::{self, ProjectRow};
 use mezusphere_store::primary::warpgate::{self, WarpgateRow};
 use mezusphere_store::primary::{ReadTx, Tx, api_key, site};
 use mezusphere_store::{StoreError, WriteError};
-use tunnel_proto::connect::{BundleQuery, Enroll, Enrolled, Refusal, Reply, Request, refusal};
+use tunnel_proto::connect::{BundleQuery, Check, Checked, Enroll, Enrolled, Refusal, Reply, Request, refusal};
 
 use crate::Shared;
 use crate::config::LEAF_TTL_MIN;
@@ -134,6 +134,7 @@ impl Shared {
         let answer = match request {
             Request::Enroll(ask) => self.enroll(ask, from).await.map(|done| Reply::Enrolled(Box::new(done))),
             Request::Bundle(ask) => self.newer_bundle(ask).await.map(|bundle| Reply::Bundle { bundle }),
+            Request::Check(ask) => self.check(&ask).await.map(|found| Reply::Checked(Box::new(found))),
         };
         answer.unwrap_or_else(|why| {
             tracing::info!(from = %from.ip(), reason = %why, "A warpgate was refused");
@@ -208,6 +209,26 @@ impl Shared {
     fn life(&self, key: &VerifiedKey, now: Timestamp) -> Duration {
         let left = key.key.expires_at.map_or(Duration::MAX, |end| end.since(now));
         self.config.leaf_ttl.min(left).max(LEAF_TTL_MIN)
+    }
+
+    /// What an enrollment with this key would find. Makes nothing.
+    async fn check(&self, ask: &Check) -> Result<Checked, ConnectRefused> {
+        check_agent(&ask.agent)?;
+        self.primary
+            .read(async |tx| {
+                let (key, project, environment) = admit(tx, &ask.key, ask.environment).await?;
+                let bundle = site::bundle(tx, project.id, environment.id).await?;
+                Ok(Checked {
+                    roots_pem: self.keys().roots_pem.clone(),
+                    control_time: tx.now(),
+                    certificate_s: self.life(&key, tx.now()).as_secs(),
+                    bundle: bundle.ok_or(ConnectRefused::NoBundle)?,
+                    account: key.account.name,
+                    project: project.slug,
+                    environment: environment.slug,
+                })
+            })
+            .await
     }
 
     async fn newer_bundle(&self, ask: BundleQuery) -> Result<Option<SignedBundle>, ConnectRefused> {

@@ -57,6 +57,24 @@ pub fn tunnel_client_config(
     mutual_client(identity, trust, clock, alpn, ExpectedRole::Edge(expected))
 }
 
+/// How a check dials the edge `expected` without a certificate of its own: far enough to see that the edge is there and
+/// is itself. The edge ends the connection when it asks for one.
+pub fn tunnel_check_config(
+    trust: &CurrentTrust,
+    expected: EdgeId,
+    clock: &Clock,
+    alpn: &[&[u8]],
+) -> Result<ClientConfig, TlsSetupError> {
+    let expected = ExpectedRole::Edge(expected);
+    let judge = ServerJudge { trust: DialTrust::Current(trust.clone()), expected };
+    let config = ClientConfig::builder_with_details(provider(), RustlsClock::shared(clock))
+        .with_protocol_versions(&[&TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(judge))
+        .with_no_client_auth();
+    Ok(client_without_resumption(config, alpn))
+}
+
 /// How control answers edges.
 pub fn link_server_config(
     identity: &CurrentIdentity,

@@ -27,6 +27,8 @@ pub enum Request {
     Enroll(Enroll),
     /// The environment's bundle, if there is a newer one.
     Bundle(BundleQuery),
+    /// What an enrollment would find: nothing is made, no certificate, no entry.
+    Check(Check),
 }
 
 /// Asks for a certificate, at first and at each renewal.
@@ -60,6 +62,18 @@ pub struct BundleQuery {
     pub have_revision: u64,
 }
 
+/// Asks whether an enrollment would succeed, for a check before the first connect.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// The API key out of the connection key.
+    #[serde(with = "api_key")]
+    pub key: ApiKeyToken,
+    /// The environment to connect to.
+    pub environment: EnvironmentId,
+    /// Its own version, as in [`Enroll::agent`].
+    pub agent: String,
+}
+
 /// What control answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "snake_case")]
@@ -71,7 +85,9 @@ pub enum Reply {
         /// `None`: what the warpgate has is the newest.
         bundle: Option<SignedBundle>,
     },
-    /// To either.
+    /// To `Check`.
+    Checked(Box<Checked>),
+    /// To any of them.
     Refused(Refusal),
 }
 
@@ -90,6 +106,25 @@ pub struct Enrolled {
     pub not_after: Timestamp,
     /// What control's clock shows, so that a wrong one here is noticed.
     pub control_time: Timestamp,
+    /// The environment's bundle.
+    pub bundle: SignedBundle,
+    /// Name of the service account the key belongs to.
+    pub account: String,
+    /// The project's slug.
+    pub project: Slug,
+    /// The environment's slug.
+    pub environment: Slug,
+}
+
+/// What an enrollment would find.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checked {
+    /// Root certificates, as in [`Enrolled::roots_pem`].
+    pub roots_pem: Vec<String>,
+    /// What control's clock shows, so that a wrong one here is noticed.
+    pub control_time: Timestamp,
+    /// How long a certificate would be valid, in seconds.
+    pub certificate_s: u64,
     /// The environment's bundle.
     pub bundle: SignedBundle,
     /// Name of the service account the key belongs to.

@@ -74,7 +74,7 @@ async fn a_warpgate_whose_old_name_was_evicted_goes_on_under_the_one_control_giv
             let enroll = Enroll { instance: Some(renamed), ..enroll.clone() };
             Some(control.control_answer(&Request::Enroll(enroll)))
         }
-        Request::Bundle(_) => None,
+        Request::Bundle(_) | Request::Check(_) => None,
     }));
     evict(&scene.edge);
     evict(&other);

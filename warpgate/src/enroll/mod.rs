@@ -3,6 +3,7 @@
 //! The root is pinned by its SHA-256 out of the key, so nothing is told before the other side has proved that
 //! it belongs to the right installation. The key pair is made here and stays here; only a CSR leaves (R20).
 
+mod dry;
 mod failure;
 mod quic;
 mod tcp;
@@ -21,6 +22,7 @@ use mezusphere_pki::{ExpectedRole, NodeIdentity, NodeKey, Role, Trust, verify_pe
 use tokio::time::Instant;
 use tunnel_proto::connect::{BundleQuery, Enroll, Enrolled, Reply, Request};
 
+pub use dry::DryRun;
 pub use failure::ConnectFailure;
 pub use way::Transport;
 
@@ -135,7 +137,9 @@ impl ConnectService {
         let enrolled = match reply {
             Reply::Enrolled(enrolled) => *enrolled,
             Reply::Refused(refusal) => return Err(ConnectFailure::refused(&refusal)),
-            Reply::Bundle { .. } => return Err(ConnectFailure::bad_answer("it answered another question")),
+            Reply::Bundle { .. } | Reply::Checked(_) => {
+                return Err(ConnectFailure::bad_answer("it answered another question"));
+            }
         };
         let identity = NodeIdentity::from_pem(&enrolled.chain_pem, node_key)
             .map_err(|why| ConnectFailure::bad_answer(&why.to_string()))?;
@@ -160,7 +164,7 @@ impl ConnectService {
         match self.ask(&request, edges).await?.0 {
             Reply::Bundle { bundle } => Ok(bundle),
             Reply::Refused(refusal) => Err(ConnectFailure::refused(&refusal)),
-            Reply::Enrolled(_) => Err(ConnectFailure::bad_answer("it answered another question")),
+            Reply::Enrolled(_) | Reply::Checked(_) => Err(ConnectFailure::bad_answer("it answered another question")),
         }
     }
 
@@ -197,12 +201,8 @@ impl ConnectService {
         here: Timestamp,
     ) -> Result<Enrollment, ConnectFailure> {
         let bad = |why: String| ConnectFailure::bad_answer(&why);
-        let clock_skew_ms = (here.as_micros() - enrolled.control_time.as_micros()) / 1000;
         let life = identity.not_after().since(enrolled.control_time);
-        let skew_max = CLOCK_SKEW_MAX.min(life / 4);
-        if Duration::from_millis(clock_skew_ms.unsigned_abs()) > skew_max {
-            return Err(ConnectFailure::clock_skew(clock_skew_ms, skew_max));
-        }
+        let clock_skew_ms = skew_ms(here, enrolled.control_time, life)?;
         let mut candidates = Vec::new();
         for pem in &enrolled.roots_pem {
             candidates.extend(certificates_from_pem(pem).map_err(|why| bad(why.to_string()))?);
@@ -220,4 +220,14 @@ impl ConnectService {
             clock_skew_ms,
         })
     }
+}
+
+/// How far the clock here is ahead of control's, in milliseconds, if a certificate of this life bears it.
+fn skew_ms(here: Timestamp, control: Timestamp, life: Duration) -> Result<i64, ConnectFailure> {
+    let skew_ms = (here.as_micros() - control.as_micros()) / 1000;
+    let skew_max = CLOCK_SKEW_MAX.min(life / 4);
+    if Duration::from_millis(skew_ms.unsigned_abs()) > skew_max {
+        return Err(ConnectFailure::clock_skew(skew_ms, skew_max));
+    }
+    Ok(skew_ms)
 }

@@ -35,7 +35,7 @@ use mezusphere_pki::{
 };
 use quinn::crypto::rustls::QuicServerConfig;
 use tunnel_proto::assertion::{self, Audience, Claims};
-use tunnel_proto::connect::{Decoder, Enrolled, Refusal, Reply, Request, frame};
+use tunnel_proto::connect::{Checked, Decoder, Enrolled, Refusal, Reply, Request, frame};
 use tunnel_proto::jws::{Jwk, SigningKey};
 
 pub const HOST: &str = "shop.localhost";
@@ -273,7 +273,7 @@ impl Platform {
     pub fn answer(&self, request: &Request) -> Reply {
         match request {
             Request::Enroll(_) => self.enrolled.fetch_add(1, Ordering::SeqCst),
-            Request::Bundle(_) => self.polled.fetch_add(1, Ordering::SeqCst),
+            Request::Bundle(_) | Request::Check(_) => self.polled.fetch_add(1, Ordering::SeqCst),
         };
         let twisted = self.twist.lock().unwrap().as_ref().and_then(|twist| twist(request));
         twisted.unwrap_or_else(|| self.control_answer(request))
@@ -313,6 +313,18 @@ impl Platform {
             Request::Bundle(query) => {
                 let newest = self.signed_bundle();
                 Reply::Bundle { bundle: (newest.revision > query.have_revision).then_some(newest) }
+            }
+            Request::Check(_) => {
+                let ahead = Duration::from_secs(self.control_ahead_s.load(Ordering::SeqCst));
+                Reply::Checked(Box::new(Checked {
+                    roots_pem: vec![self.root.certificate_pem()],
+                    control_time: self.now().after(ahead),
+                    certificate_s: self.ttl.as_secs(),
+                    bundle: self.signed_bundle(),
+                    account: "prod-web".to_owned(),
+                    project: Slug::parse("shop").unwrap(),
+                    environment: Slug::parse("production").unwrap(),
+                }))
             }
         }
     }
