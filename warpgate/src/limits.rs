@@ -196,3 +196,52 @@ pub const FOLD_FOR: Duration = Duration::from_mins(5);
 
 /// Most different failures that are folded at once.
 pub const FOLD_KINDS_MAX: usize = 64;
+
+/// Lines of output kept for `warpgate logs`: days of a calm warpgate.
+pub const JOURNAL_LINES_MAX: usize = 1000;
+
+/// Octets of output kept for `warpgate logs`, as JSON: a table of routes is the longest line by far.
+pub const JOURNAL_LEN_MAX: usize = 512 * 1024;
+
+/// Lines that wait for a reader of `warpgate logs --follow`; a slower one hears how many it missed.
+pub const JOURNAL_FOLLOW_MAX: usize = 128;
+
+/// Subjects of which the newest event is kept: edges and upstreams, with room for edges that came and went.
+pub const JOURNAL_LATEST_MAX: usize = 256;
+
+/// Connections to the local control socket at once; more wait.
+pub const LOCAL_CONNECTIONS_MAX: usize = 8;
+
+/// Longest request on the local control socket, in octets; a real one has under 100.
+pub const LOCAL_REQUEST_LEN_MAX: usize = 4096;
+
+/// How long a local client may take to ask, and to take each part of the answer.
+pub const LOCAL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Longest answer that a local client reads, in octets.
+pub const LOCAL_ANSWER_LEN_MAX: u64 = 4 * 1024 * 1024;
+
+/// Most running warpgates that `warpgate status` looks for on one machine.
+pub const LOCAL_INSTANCES_MAX: usize = 256;
+
+/// Longest configuration file, in octets.
+pub const CONFIG_LEN_MAX: u64 = 256 * 1024;
+
+/// How long one step of `warpgate check` may take; a lookup and a handshake over UDP have bounds of their own.
+pub const CHECK_STEP_MAX: Duration = Duration::from_secs(5);
+
+/// Most edges that `warpgate check` dials, all at once.
+pub const CHECK_EDGES_MAX: usize = 16;
+
+/// How long a service manager is kept waiting for the first tunnel: afterwards the start counts as done, because
+/// `warpgate` goes on trying, and a boot must not hang on an installation that is away.
+pub const NOTIFY_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Largest CA file of an upstream, in octets: a whole system's bundle has 250 KiB.
+pub const UPSTREAM_CA_LEN_MAX: usize = 1024 * 1024;
+
+/// Shortest and longest pause between two health checks of an upstream.
+pub const HEALTH_CHECK_EVERY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_hours(24));
+
+/// How long the answer to a health check may take at most.
+pub const HEALTH_CHECK_MAX: Duration = Duration::from_mins(1);

@@ -77,6 +77,8 @@ pub enum Event {
         edge: String,
         /// Its name or place.
         name: String,
+        /// `quic` or `tcp`.
+        transport: &'static str,
         /// The address it was reached at.
         remote: String,
         /// Round-trip time, in microseconds.
@@ -179,6 +181,20 @@ pub enum Event {
         upstream: String,
         /// Where it is.
         target: String,
+    },
+    /// The configuration file was read again, and is in force.
+    Reloaded {
+        /// The settings that are different now, by name.
+        changed: Vec<String>,
+        /// Those of them that only a restart puts in force.
+        restart: Vec<String>,
+    },
+    /// The configuration file was read again and cannot be used: what was in force stays.
+    ReloadFailed {
+        /// A sentence.
+        message: String,
+        /// What to do.
+        next: String,
     },
     /// How many edges have a tunnel has changed since it was last told.
     Edges {

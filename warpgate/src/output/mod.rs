@@ -5,6 +5,7 @@
 
 mod event;
 mod fold;
+mod journal;
 mod route_table;
 mod text;
 
@@ -18,6 +19,7 @@ use std::time::Instant;
 use mezusphere_model::{Clock, Timestamp};
 
 pub use event::{Event, RouteLine, UpstreamState};
+pub use journal::{Entry, Following, Journal};
 pub use text::{Style, clean};
 
 use crate::limits::OUTPUT_QUEUE_MAX;
@@ -43,6 +45,7 @@ pub struct Reporter {
     lines: SyncSender<Line>,
     dropped: Arc<AtomicU64>,
     fold: Arc<Fold>,
+    journal: Journal,
     clock: Clock,
 }
 
@@ -68,12 +71,20 @@ impl Reporter {
         let thread = std::thread::Builder::new()
             .name("output".to_owned())
             .spawn(move || print(format, &queue, &count, Box::new(out), Box::new(err)))?;
-        Ok((Self { lines, dropped, fold: Arc::new(Fold::default()), clock }, Console { thread }))
+        let (fold, journal) = (Arc::new(Fold::default()), Journal::default());
+        Ok((Self { lines, dropped, fold, journal, clock }, Console { thread }))
+    }
+
+    /// What was reported lately.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
     }
 
     /// Reports `event`. Dropped and counted if too many wait.
     pub fn tell(&self, event: Event) {
-        if self.lines.try_send(Line { at: self.clock.now(), event }).is_err() {
+        let at = self.clock.now();
+        self.journal.note(at, &event);
+        if self.lines.try_send(Line { at, event }).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -56,9 +56,9 @@ pub(super) fn render(event: &Event, style: Style) -> String {
                 Some(advice) => bad(style, "network", &format!("{sizes}: small for fast links. {advice}")),
             }
         }
-        Event::EdgeConnected { name, remote, rtt_us, replaced, .. } => {
+        Event::EdgeConnected { name, transport, remote, rtt_us, replaced, .. } => {
             let what = if *replaced { "reconnected, old tunnel finishes" } else { "connected" };
-            let text = format!("quic {remote}  {}  {what}", millis(*rtt_us));
+            let text = format!("{transport:<4} {remote}  {}  {what}", millis(*rtt_us));
             good(style, &format!("edge {}", clean(name)), &text)
         }
         Event::EdgeFailed { name, code, message, next, retry_ms, repeats, .. } => {
@@ -101,6 +101,10 @@ pub(super) fn render(event: &Event, style: Style) -> String {
         }
         Event::UpstreamBack { upstream, target } => {
             good(style, &format!("upstream {}", clean(upstream)), &format!("{target} is reached again"))
+        }
+        Event::Reloaded { changed, restart } => reloaded(style, changed, restart),
+        Event::ReloadFailed { message, next } => {
+            bad(style, "reload", &format!("{message}; what was in force stays")) + &next_step(next)
         }
         Event::Edges { connected, total } => edges(style, *connected, *total),
         Event::Draining { exchanges: 0, .. } => "Stopping: nothing is running.\n".to_owned(),
@@ -188,6 +192,15 @@ fn ready(counts: &str, upstreams: usize, upstreams_down: usize, unanswered: &[St
         ),
     };
     format!("Ready: {counts}{down}.   {ENDING}\n") + &next_step(wanting)
+}
+
+fn reloaded(style: Style, changed: &[String], restart: &[String]) -> String {
+    let what = if changed.is_empty() { "nothing has changed".to_owned() } else { changed.join(", ") };
+    let told = good(style, "reload", &what);
+    if restart.is_empty() {
+        return told;
+    }
+    told + &next_step(&format!("restart warpgate to put in force: {}", restart.join(", ")))
 }
 
 fn edges(style: Style, connected: usize, total: usize) -> String {
@@ -309,6 +322,7 @@ Connected, but this warpgate declares no upstream that a route leads to
             Event::EdgeConnected {
                 edge: "edg_1".into(),
                 name: "fra-1".into(),
+                transport: "quic",
                 remote: "203.0.113.7:443".into(),
                 rtt_us: 18_200,
                 replaced: false,

@@ -112,6 +112,7 @@ impl Supervisor {
         self.shared.tell(Event::EdgeConnected {
             edge: self.edge.id.to_string(),
             name: self.edge.name.clone(),
+            transport: "quic",
             remote: shown(tunnel.connection.remote_address()),
             rtt_us: u64::try_from(tunnel.connection.rtt().as_micros()).unwrap_or(u64::MAX),
             replaced,
