@@ -10,7 +10,9 @@ pub mod h3;
 
 mod answer;
 mod body;
+mod interim;
 mod stall;
+mod upgrade;
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -29,7 +31,9 @@ use crate::listen::drain::Drain;
 use crate::tls::CertificateNames;
 
 pub use body::{BodyError, no_body};
+pub use interim::{INTERIM_LEN_MAX, Interim, InterimHead, Interims};
 pub(crate) use stall::Stall;
+pub use upgrade::Upgrade;
 
 /// What may go wrong with a body in transit; the text is for logs, never for clients. A request body's is a
 /// [`BodyError`].
