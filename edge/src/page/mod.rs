@@ -27,6 +27,8 @@ pub(crate) enum Hop {
     Client,
     /// This node.
     Edge,
+    /// The connection between the edge and the agent beside the application.
+    Tunnel,
     /// The agent beside the application.
     Warpgate,
     /// The application.
@@ -35,13 +37,15 @@ pub(crate) enum Hop {
 
 impl Hop {
     /// All of them, in a request's order.
-    pub(crate) const WAY: [Self; 4] = [Self::Client, Self::Edge, Self::Warpgate, Self::Upstream];
+    pub(crate) const WAY: [Self; 5] =
+        [Self::Client, Self::Edge, Self::Tunnel, Self::Warpgate, Self::Upstream];
 
-    /// Its name in problem documents and logs.
+    /// Its name in problem documents, header fields, metrics and logs.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Client => "client",
             Self::Edge => "edge",
+            Self::Tunnel => "tunnel",
             Self::Warpgate => "warpgate",
             Self::Upstream => "upstream",
         }
@@ -52,8 +56,29 @@ impl Hop {
         match self {
             Self::Client => "You",
             Self::Edge => "Edge",
+            Self::Tunnel => "Tunnel",
             Self::Warpgate => "Warpgate",
-            Self::Upstream => "Application",
+            Self::Upstream => "App",
+        }
+    }
+
+    /// Which part is at fault, and who can put it right; nothing where it is the request itself, because the page says
+    /// what is wrong with that.
+    pub(crate) const fn fault(self) -> Option<&'static str> {
+        match self {
+            Self::Client => None,
+            Self::Edge => Some(
+                "The fault is at this edge, not with you or the application. Whoever runs this installation can put it right.",
+            ),
+            Self::Tunnel => Some(
+                "The fault is on the way between this edge and the application's warpgate, not with you. Whoever runs the application can put it right.",
+            ),
+            Self::Warpgate => Some(
+                "The fault is at the warpgate beside the application, not with you. Whoever runs the application can put it right.",
+            ),
+            Self::Upstream => Some(
+                "The fault is at the application itself, not with you or the way to it. Whoever runs the application can put it right.",
+            ),
         }
     }
 }
@@ -83,6 +108,8 @@ pub(crate) struct ErrorPage<'a> {
     pub(crate) account: Option<&'a str>,
     /// Where it stopped, if that helps whoever reads it.
     pub(crate) hop: Option<Hop>,
+    /// Which part is at fault and who can put it right, if that is not plain.
+    pub(crate) fault: Option<&'a str>,
     /// Ways on; the first one is the main one.
     pub(crate) links: &'a [Link],
     /// The stable code.
@@ -93,7 +120,7 @@ pub(crate) struct ErrorPage<'a> {
 
 impl ErrorPage<'_> {
     /// The places on the way, each with how far the request came: `passed`, `broken`, or nothing.
-    fn way(&self) -> [(&'static str, &'static str); 4] {
+    fn way(&self) -> [(&'static str, &'static str); 5] {
         Hop::WAY.map(|place| {
             let mark = match self.hop.map(|hop| place.cmp(&hop)) {
                 Some(Ordering::Less) => "passed",
@@ -183,6 +210,7 @@ mod tests {
             next: "If it stays so, tell whoever runs this application, with the code and the request below.",
             account: None,
             hop,
+            fault: hop.and_then(Hop::fault),
             links,
             code: "warpgate.upstream_refused",
             request: "req_01jd8x0m4vf1n8q3t5w7y9a2c4",
@@ -279,9 +307,9 @@ mod tests {
     #[test]
     fn the_way_marks_the_hop_that_failed_and_those_before_it() {
         let (_, html) = &every_page()[0];
-        assert_eq!(html.matches("class=\"passed\"").count(), 3);
+        assert_eq!(html.matches("class=\"passed\"").count(), 4);
         assert_eq!(html.matches("class=\"broken\"").count(), 1);
-        assert!(html.contains("<li class=\"broken\"><span>Application</span>"));
+        assert!(html.contains("<li class=\"broken\"><span>App</span>"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use ::http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderValue};
 use ::http::request::Parts;
-use ::http::{Method, Uri};
+use ::http::{Extensions, Method, Uri};
 use http_body::Body as _;
 use mezusphere_model::id::RequestId;
 use mezusphere_model::path::RequestPath;
@@ -118,6 +118,10 @@ pub(crate) struct Inbound<'a> {
     pub(crate) length: Option<u64>,
     /// The body; `None` if there is none.
     pub(crate) body: Option<Body>,
+    /// What the connection handed along with the request: the way for interim responses, a switch of protocols.
+    pub(crate) extensions: Extensions,
+    /// Whether the client waits for `100 Continue` before it sends the body (RFC 9110 §10.1.1).
+    pub(crate) waits: bool,
 }
 
 /// An API key of ours in an `Authorization` field.
@@ -134,20 +138,23 @@ pub(crate) fn strip(
     ask: &Ask,
     address: Address,
     mut headers: HeaderMap,
+    extensions: Extensions,
     body: Body,
 ) -> Result<Inbound<'_>, Refusal> {
     let cookies = cookie::take(&mut headers);
     let key = take_key(&mut headers);
     tunnel_proto::headers::strip_request(&mut headers);
     headers.remove(HOST);
-    // The edge itself answers `100-continue`, when it begins to read the body.
-    headers.remove(EXPECT);
+    // There is one expectation only, and `forward` knows of it from us.
+    let waits = headers
+        .remove(EXPECT)
+        .is_some_and(|expected| expected.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     let length = length(&headers)?;
     let body = (!body.is_end_stream()).then_some(body);
     if body.is_none() && length.is_some_and(|length| length > 0) {
         return Err(Refusal::Body);
     }
-    Ok(Inbound { ask, address, cookies, key, headers, length, body })
+    Ok(Inbound { ask, address, cookies, key, headers, length, body, extensions, waits })
 }
 
 /// Takes an API key of ours out of the request. Any other `Authorization` is the application's business.

@@ -126,7 +126,7 @@ impl Server {
         }
         let site = route::site(&address, &parts.view)?;
         let endpoint = own::endpoint(&address.path);
-        let inbound = inbound::strip(ask, address, head.headers, body)?;
+        let inbound = inbound::strip(ask, address, head.headers, head.extensions, body)?;
         if let Some(endpoint) = endpoint {
             return Ok(Answer::Own(Box::pin(own::serve(endpoint, inbound, &site, parts)).await?));
         }

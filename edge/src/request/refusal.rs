@@ -65,6 +65,32 @@ pub(crate) enum Refusal {
     /// This address has asked for too much that costs something.
     #[error("too many requests")]
     TooMany(Duration),
+    /// The body is longer than the route takes: this many octets.
+    #[error("the body is longer than the {0} octets the route takes")]
+    BodyTooLarge(u64),
+    /// The route's rate is used up; with how long to wait.
+    #[error("the rate by {by} is used up")]
+    RateLimited {
+        /// By what the route counts: `address`, `caller`, or `route`.
+        by: &'static str,
+        /// How long to wait.
+        wait: Duration,
+    },
+    /// The address has as many requests under way as one address may have.
+    #[error("the address has too many requests under way")]
+    AddressBusy,
+    /// The project has used up its share of this edge; with how long to wait.
+    #[error("the project has used up its share of the edge: {0}")]
+    ProjectBusy(BusyWhy, Duration),
+    /// The edge has as many requests under way as it takes, or gave this one up to keep its memory.
+    #[error("the edge is full")]
+    Overloaded,
+    /// The route is closed for now; with what its owner says, and when to come back, in seconds.
+    #[error("maintenance")]
+    Maintenance(Box<str>, Option<u32>),
+    /// Another site's page asks for what the route lets only its own pages, and those it names, ask for.
+    #[error("the origin is not allowed")]
+    OriginRefused,
     /// The edge has been without its feed for so long that it no longer decides who may pass.
     #[error("the edge has had no contact for too long")]
     Stale,
@@ -98,6 +124,9 @@ pub(crate) enum Refusal {
     /// No response head in time.
     #[error("no response in time")]
     HeadTimeout,
+    /// The whole of it took longer than the route allows.
+    #[error("the exchange took too long")]
+    TotalTimeout,
     /// The request's body stood still for too long.
     #[error("the request's body stood still")]
     BodyTimeout,
@@ -171,6 +200,20 @@ pub(crate) enum KeyWhy {
     Inactive,
 }
 
+/// What a project has used up. For the log only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BusyWhy {
+    /// Its requests per second.
+    #[error("requests per second")]
+    Rate,
+    /// Its requests at once.
+    #[error("requests at once")]
+    Quota,
+    /// More than its part of an edge that is nearly full.
+    #[error("the edge is nearly full")]
+    FairShare,
+}
+
 /// Why a sign-in that came back cannot be finished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CallbackWhy {
@@ -206,6 +249,13 @@ impl Refusal {
             Self::Forged => "edge.forged_form",
             Self::Callback(_) => "edge.sign_in_failed",
             Self::TooMany(_) => "edge.too_many",
+            Self::BodyTooLarge(_) => "edge.body_too_large",
+            Self::RateLimited { .. } => "edge.rate_limited",
+            Self::AddressBusy => "edge.address_busy",
+            Self::ProjectBusy(..) => "edge.project_busy",
+            Self::Overloaded => "edge.overloaded",
+            Self::Maintenance(..) => "edge.maintenance",
+            Self::OriginRefused => "edge.origin_refused",
             Self::Stale => "edge.stale",
             Self::Replica => "edge.replica",
             Self::ControlAway => "edge.control_away",
@@ -217,6 +267,7 @@ impl Refusal {
             Self::TunnelLost => "edge.tunnel_lost",
             Self::TunnelProtocol => "edge.tunnel_protocol",
             Self::HeadTimeout => "edge.head_timeout",
+            Self::TotalTimeout => "edge.total_timeout",
             Self::BodyTimeout => "edge.body_timeout",
             Self::Warpgate(code) => code.name(),
             Self::Internal => "edge.internal",

@@ -24,6 +24,10 @@ pub(crate) type Own = Response<Bytes>;
 /// Carries the request's id on every answer the edge makes itself.
 const REQUEST_ID: HeaderName = HeaderName::from_static("mezu-request-id");
 
+/// Says that an answer is a refusal of ours, why, and whose part it is: `<code>; hop=<hop>; id=<request>`. Reserved, so
+/// no upstream can send one.
+const ERROR: HeaderName = HeaderName::from_static("mezu-error");
+
 /// When to try again after a refusal that may pass by itself, in seconds: long enough for a warpgate to
 /// have reconnected.
 const RETRY_AFTER_S: u64 = 5;
@@ -58,6 +62,8 @@ pub(crate) fn refuse(refusal: &Refusal, asker: Asker<'_>, wanted: &Wanted<'_>) -
     };
     let status = response.status();
     let headers = response.headers_mut();
+    let hop = told.hop.as_str();
+    set(headers, ERROR, &format!("{}; hop={hop}; id={}", refusal.code(), asker.request));
     match refusal {
         Refusal::SignIn(_, way) => {
             set(headers, header::SET_COOKIE, &way.set_cookie);
@@ -72,8 +78,11 @@ pub(crate) fn refuse(refusal: &Refusal, asker: Asker<'_>, wanted: &Wanted<'_>) -
             set(headers, header::WWW_AUTHENTICATE, if *why == KeyWhy::Scope { scope } else { token });
         }
         Refusal::OwnMethod(allow) => set(headers, header::ALLOW, allow),
-        Refusal::TooMany(wait) => set(headers, header::RETRY_AFTER, &seconds_up(*wait).to_string()),
-        _ if status == StatusCode::SERVICE_UNAVAILABLE => {
+        Refusal::TooMany(wait) | Refusal::RateLimited { wait, .. } | Refusal::ProjectBusy(_, wait) => set(headers, header::RETRY_AFTER, &seconds_up(*wait).to_string()),
+        // Nobody knows when it ends, unless its owner said so.
+        Refusal::Maintenance(_, None) => {}
+        Refusal::Maintenance(_, Some(seconds)) => set(headers, header::RETRY_AFTER, &seconds.to_string()),
+        _ if status == StatusCode::SERVICE_UNAVAILABLE || *refusal == Refusal::AddressBusy => {
             set(headers, header::RETRY_AFTER, &RETRY_AFTER_S.to_string());
         }
         _ => {}
@@ -140,7 +149,12 @@ fn page(refusal: &Refusal, told: &Told<'_>, asker: Asker<'_>, wanted: &Wanted<'_
             Refusal::Denied(_, account) => Some(account),
             _ => None,
         },
-        hop: told.hop,
+        hop: (told.hop != Hop::Client).then_some(told.hop),
+        // Maintenance is no fault, and a share that is used up is the page's own words.
+        fault: match refusal {
+            Refusal::Maintenance(..) | Refusal::ProjectBusy(..) => None,
+            _ => told.hop.fault(),
+        },
         links: &links(refusal, wanted),
         code: refusal.code(),
         request: &request,
@@ -178,7 +192,7 @@ fn problem(refusal: &Refusal, told: &Told<'_>, asker: Asker<'_>) -> Own {
         "detail": told.detail,
         "next": told.next,
         "code": refusal.code(),
-        "hop": told.hop.unwrap_or(Hop::Client).as_str(),
+        "hop": told.hop.as_str(),
         "request": asker.request.to_string(),
     });
     if let (Refusal::SignIn(_, way), Some(fields)) = (refusal, document.as_object_mut()) {
@@ -293,7 +307,7 @@ mod tests {
         let page = refuse(&refusal, asker(&Method::GET, Wants::Page), &wanted());
         assert_eq!(page.status(), 502);
         assert!(text(&page).contains("warpgate.upstream_refused"));
-        assert!(text(&page).contains("class=\"broken\"><span>Application"));
+        assert!(text(&page).contains("class=\"broken\"><span>App<"));
         let problem = refuse(&refusal, asker(&Method::GET, Wants::Problem), &wanted());
         let document: serde_json::Value = serde_json::from_slice(problem.body()).unwrap();
         assert_eq!((&document["hop"], &document["status"]), (&"upstream".into(), &502.into()));

@@ -1,6 +1,6 @@
 //! What every refusal says: its status, its words, and the hop it names.
 //!
-//! Statuses are here and nowhere else. Words are for people who did not read the code: what happened, what to do.
+//! Statuses are here and nowhere else, and so are hops: who is at fault, or at least who can change it. Words are for people who did not read the code: what happened, what to do.
 
 use std::borrow::Cow;
 
@@ -21,8 +21,8 @@ pub(crate) struct Told<'a> {
     pub(crate) detail: Cow<'a, str>,
     /// What to do.
     pub(crate) next: &'static str,
-    /// Where it stopped; `None`: at the client's own request.
-    pub(crate) hop: Option<Hop>,
+    /// Whose part it is: who is at fault, or at least who can change it.
+    pub(crate) hop: Hop,
 }
 
 const ASK_AGAIN: &str = "Try again in a moment.";
@@ -40,9 +40,9 @@ pub(crate) fn tell(refusal: &Refusal) -> Told<'_> {
         next,
         hop,
     };
-    let client = |status, title, detail, next| told(status, title, detail, next, None);
+    let client = |status, title, detail, next| told(status, title, detail, next, Hop::Client);
     let edge = |detail, next| {
-        told(StatusCode::SERVICE_UNAVAILABLE, "Not available right now", detail, next, Some(Hop::Edge))
+        told(StatusCode::SERVICE_UNAVAILABLE, "Not available right now", detail, next, Hop::Edge)
     };
     match refusal {
         Refusal::Authority(AuthorityError::Misdirected) => client(
@@ -109,7 +109,7 @@ pub(crate) fn tell(refusal: &Refusal) -> Told<'_> {
             title: "No access",
             detail: format!("This address {why}.").into(),
             next: "Ask whoever runs this application for access, or use another account.",
-            hop: None,
+            hop: Hop::Client,
         },
         Refusal::Forged => client(
             StatusCode::FORBIDDEN,
@@ -135,12 +135,52 @@ pub(crate) fn tell(refusal: &Refusal) -> Told<'_> {
             "There were too many sign-in attempts from your address.",
             "Wait a little, then try again.",
         ),
+        Refusal::BodyTooLarge(max) => Told {
+            status: StatusCode::PAYLOAD_TOO_LARGE,
+            title: "Too large",
+            detail: format!("What was sent is larger than the {max} octets this address takes.").into(),
+            next: "Send less at once.",
+            hop: Hop::Client,
+        },
+        Refusal::RateLimited { .. } => client(
+            StatusCode::TOO_MANY_REQUESTS,
+            "Too many requests",
+            "This address takes only so many requests in a while, and they are used up.",
+            "Wait a little, then try again.",
+        ),
+        Refusal::AddressBusy => client(
+            StatusCode::TOO_MANY_REQUESTS,
+            "Too many requests",
+            "There are too many requests from your network at the same time.",
+            "Let some of them end, then try again.",
+        ),
+        Refusal::ProjectBusy(..) => told(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Too busy",
+            "This application has more requests just now than its share of the edge.",
+            ASK_AGAIN,
+            Hop::Edge,
+        ),
+        Refusal::Overloaded => edge("This edge has as much to do as it can bear.", ASK_AGAIN),
+        Refusal::Maintenance(message, _) => Told {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            title: "Closed for maintenance",
+            detail: (**message).into(),
+            next: "Come back later.",
+            hop: Hop::Upstream,
+        },
+        Refusal::OriginRefused => client(
+            StatusCode::FORBIDDEN,
+            "Not accepted",
+            "Another site asked for this, and this application does not let it.",
+            "Open the application itself, or have its owner name the other site in the route's CORS rule.",
+        ),
         Refusal::ControlRefused => told(
             StatusCode::FORBIDDEN,
             "Session ended",
             "Your session is no longer good.",
             "Sign out, then sign in again.",
-            None,
+            Hop::Client,
         ),
         Refusal::Stale => edge(
             "This edge has been cut off for so long that it can no longer tell who may pass.",
@@ -155,42 +195,49 @@ pub(crate) fn tell(refusal: &Refusal) -> Told<'_> {
             "Application not connected",
             "The application's warpgate is not connected.",
             TELL_OWNER,
-            Some(Hop::Warpgate),
+            Hop::Tunnel,
         ),
         Refusal::NoUpstream => told(
             StatusCode::SERVICE_UNAVAILABLE,
             "Application not connected",
             "No connected warpgate reaches this part of the application.",
             TELL_OWNER,
-            Some(Hop::Warpgate),
+            Hop::Warpgate,
         ),
         Refusal::TunnelBusy => told(
             StatusCode::SERVICE_UNAVAILABLE,
             "Too busy",
-            "The application's warpgate has as many requests as it takes.",
+            "The way to the application's warpgate is full.",
             ASK_AGAIN,
-            Some(Hop::Warpgate),
+            Hop::Tunnel,
         ),
         Refusal::TunnelLost => told(
             StatusCode::BAD_GATEWAY,
             "Connection lost",
             "The connection to the application's warpgate broke before an answer came.",
             "The request may or may not have been carried out. Check before you send it again.",
-            Some(Hop::Warpgate),
+            Hop::Tunnel,
         ),
         Refusal::TunnelProtocol => told(
             StatusCode::BAD_GATEWAY,
             "Bad answer",
             "The application's warpgate answered something that makes no sense.",
             TELL_OWNER,
-            Some(Hop::Warpgate),
+            Hop::Warpgate,
         ),
         Refusal::HeadTimeout => told(
             StatusCode::GATEWAY_TIMEOUT,
             "No answer in time",
             "The application did not answer in time.",
             "The request may have been carried out. Check before you send it again.",
-            Some(Hop::Upstream),
+            Hop::Upstream,
+        ),
+        Refusal::TotalTimeout => told(
+            StatusCode::GATEWAY_TIMEOUT,
+            "No answer in time",
+            "The application did not finish in the time it has.",
+            "The request may have been carried out. Check before you send it again.",
+            Hop::Upstream,
         ),
         Refusal::BodyTimeout => client(
             StatusCode::REQUEST_TIMEOUT,
@@ -204,7 +251,7 @@ pub(crate) fn tell(refusal: &Refusal) -> Told<'_> {
             "Something broke",
             "This edge made a mistake.",
             TELL_OWNER,
-            Some(Hop::Edge),
+            Hop::Edge,
         ),
     }
 }
@@ -274,7 +321,7 @@ fn tell_failure(code: FailureCode) -> Told<'static> {
             Hop::Warpgate,
         ),
     };
-    Told { status, title, detail: detail.into(), next, hop: Some(hop) }
+    Told { status, title, detail: detail.into(), next, hop }
 }
 
 /// A refusal of the client's request whose own words say what is wrong.
@@ -284,5 +331,5 @@ fn said<'a>(status: StatusCode, title: &'static str, why: &impl ToString, next: 
         first.make_ascii_uppercase();
     }
     detail.push('.');
-    Told { status, title, detail: detail.into(), next, hop: None }
+    Told { status, title, detail: detail.into(), next, hop: Hop::Client }
 }
