@@ -30,7 +30,7 @@ pub async fn probed(trusted: Arc<Trusted>, declared: &Upstreams) -> Vec<RouteLin
     let asking = declared
         .iter()
         .filter(|(name, _)| used(name))
-        .map(|(name, target)| async move { (name, probe(target).await) });
+        .map(|(name, declared)| async move { (name, probe(declared.target()).await) });
     let states: HashMap<&Slug, UpstreamState> = join_all(asking).await.into_iter().collect();
     let routes = trusted.routes().iter();
     let with_state = |route: &RouteDoc| RouteLine {
@@ -109,7 +109,7 @@ async fn probe(target: &Target) -> UpstreamState {
     };
     let left = PROBE_MAX.saturating_sub(start.elapsed()).max(Duration::from_millis(100));
     let answer = timeout(left, async {
-        let host = format!("{}:{}", target.host(), target.port());
+        let host = target.authority();
         let request = format!(
             "HEAD / HTTP/1.1\r\nhost: {host}\r\nuser-agent: {}\r\nconnection: close\r\n\r\n",
             crate::AGENT

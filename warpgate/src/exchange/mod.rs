@@ -59,7 +59,7 @@ impl Gate {
     /// A gate to these upstreams and no others.
     pub fn new(bundles: Arc<Bundles>, declared: Upstreams, clock: Clock) -> Self {
         let upstreams =
-            declared.iter().map(|(name, to)| (name.clone(), Arc::new(Upstream::new(to.clone())))).collect();
+            declared.iter().map(|(name, to)| (name.clone(), Arc::new(Upstream::new(to.target().clone())))).collect();
         Self { bundles, clock, running: Running::default(), declared, upstreams, closed: false.into() }
     }
 

@@ -22,7 +22,7 @@ use super::pool::{Lease, Pool};
 use super::validate::Validated;
 use crate::limits::{POOL_FRESH_FOR, POOL_IDLE_FOR, UPSTREAM_BUFFER_LEN_MAX, UPSTREAM_HEAD_LEN_MAX};
 use crate::resolve::{ResolveError, resolve};
-use crate::upstream::Target;
+use crate::upstream::{Place, Target};
 
 /// One declared upstream.
 #[derive(Debug)]
@@ -221,7 +221,10 @@ pub(crate) enum DialError {
 /// Connects to the first of the target's addresses that answers. The caller limits the time.
 pub(crate) async fn dial(target: &Target) -> Result<TcpStream, DialError> {
     let mut last = None;
-    for address in resolve(target.host(), target.port()).await? {
+    let Place::Tcp { host, port } = target.place() else {
+        return Err(DialError::Connect(std::io::ErrorKind::Unsupported.into()));
+    };
+    for address in resolve(host, *port).await? {
         match TcpStream::connect(address).await {
             Ok(stream) => {
                 // Heads and small bodies go out at once; bulk fills segments anyway.
