@@ -158,6 +158,41 @@ codes! {
     Overloaded = 0x21, "warpgate.overloaded";
 }
 
+/// What a [`ResetCode`] is added to on HTTP/2: outside the registered codes, so that "unknown or unsupported error codes
+/// must not trigger any special behavior" (RFC 9113 §7) covers it. The letters MZ.
+const HTTP2_BASE: u32 = 0x4d5a_0000;
+
+/// Bits of an HTTP/2 code that are the [`ResetCode`].
+const HTTP2_MASK: u32 = 0xffff;
+
+impl ResetCode {
+    /// The error code of `RST_STREAM` that carries it on a tunnel over TCP.
+    pub const fn http2(self) -> u32 {
+        HTTP2_BASE | self.number()
+    }
+
+    /// What an `RST_STREAM` with this error code means. One of HTTP/2's own codes is the word of the peer's HTTP/2 layer,
+    /// and reads as what comes nearest.
+    pub const fn from_http2(code: u32) -> Self {
+        if code & !HTTP2_MASK == HTTP2_BASE {
+            return Self::from_number((code & HTTP2_MASK) as u64);
+        }
+        match code {
+            // NO_ERROR: a whole answer was sent and the rest of the request is not needed (RFC 9113 §8.1).
+            0x0 => Self::NotNeeded,
+            // PROTOCOL_ERROR, FLOW_CONTROL_ERROR, STREAM_CLOSED, FRAME_SIZE_ERROR.
+            0x1 | 0x3 | 0x5 | 0x6 => Self::Protocol,
+            // REFUSED_STREAM: nothing was processed (§8.7).
+            0x7 => Self::Rejected,
+            // CANCEL: whoever wanted it is gone.
+            0x8 => Self::ClientGone,
+            // ENHANCE_YOUR_CALM.
+            0xb => Self::Limit,
+            _ => Self::Internal,
+        }
+    }
+}
+
 impl RefusalCode {
     /// Whether dialling the same edge again soon cannot help.
     pub const fn is_final(self) -> bool {
@@ -189,6 +224,7 @@ mod tests {
     fn every_code_survives_its_number() {
         for code in ResetCode::ALL {
             assert_eq!(ResetCode::from_number(code.number().into()), *code);
+            assert_eq!(ResetCode::from_http2(code.http2()), *code);
         }
         for code in CloseCode::ALL {
             assert_eq!(CloseCode::from_number(code.number().into()), *code);
@@ -205,5 +241,14 @@ mod tests {
     fn an_unknown_number_reads_as_the_vaguest_code() {
         assert_eq!(ResetCode::from_number(u64::MAX), ResetCode::Internal);
         assert_eq!(FailureCode::from_number(9999), FailureCode::Internal);
+    }
+
+    #[test]
+    fn only_a_stream_that_provably_did_nothing_reads_as_rejected_on_http2() {
+        assert_eq!(ResetCode::from_http2(0x7), ResetCode::Rejected);
+        for code in (0..0x20_u32).chain([u32::MAX, HTTP2_BASE - 1, HTTP2_BASE | 0xffff]) {
+            assert!(code == 0x7 || ResetCode::from_http2(code) != ResetCode::Rejected, "{code:#x}");
+        }
+        assert_eq!(ResetCode::from_http2(HTTP2_BASE | 0xffff), ResetCode::Internal, "of a newer peer");
     }
 }

@@ -3,7 +3,7 @@
 //! A *tunnel* is one QUIC connection that a warpgate has dialled to an edge with ALPN [`ALPN`], both sides
 //! authenticated by certificates of the internal CA. Its first bidirectional stream, opened by the warpgate, is the
 //! *control stream*; every other one is opened by the edge and carries one *exchange*: a request one way, its
-//! response the other. Later transports (HTTP/2 over TCP) carry the same bytes in their streams.
+//! response the other. Where UDP does not pass, the same octets travel [over TCP](#tunnels-over-tcp).
 //!
 //! # Numbers, strings, frames
 //!
@@ -40,6 +40,8 @@
 //! | 0a | `PrincipalKnown` | warpgate | (1) slot `int` |
 //! | 0b | `ProbeRequest` | warpgate | (1) nonce `u64` |
 //! | 0c | `ProbeDone` | edge | (1) nonce `u64`, (2) round trip, µs `int` |
+//! | 0d | `UpstreamHealth` | warpgate | (7) upstream name `text`, (1) state `int`: 0 unknown, 1 good, 2 bad, (2) reason `text` default empty |
+//! | 0e | Close | both | (1) code `int` of [`codes::CloseCode`] |
 //!
 //! ```text
 //! warpgate                                edge
@@ -51,6 +53,10 @@
 //!    │ PrincipalKnown 7 ─────────────────────▶│ the assertion sent as slot 7 need not travel again
 //!    │ Drain {30 s} ─────────────────────────▶│ no new exchanges; running ones finish
 //! ```
+//!
+//! `UpstreamHealth` is sent for each upstream that has been checked when the tunnel begins, and again when it changes. An
+//! edge gives an exchange to a warpgate whose upstream is bad only if there is no better one; a state it does not know
+//! reads as unknown. Close is said last, and only where the transport's own close carries no code: over TCP.
 //!
 //! The warpgate's `connect` succeeds before the edge has judged its certificate (TLS 1.3), so it is connected
 //! only after Welcome.
@@ -123,6 +129,40 @@
 //! ([`principals`]): a warpgate that has forgotten a slot answers FAILURE `unknown_principal` and the edge sends the
 //! assertion again under a new slot. Slots count up and are never reused on a connection, because streams arrive in any
 //! order and a reused slot could turn one user into another.
+//!
+//! # Tunnels over TCP
+//!
+//! On the TCP port of the same number, with the same ALPN, certificates and checks: TLS 1.3, both sides authenticated, no
+//! resumption, no early data. On it runs HTTP/2 (RFC 9113, without Upgrade) **with the roles turned round**: the warpgate
+//! dials and is the HTTP/2 *server*, the edge is the *client*, because it is the edge that opens streams.
+//!
+//! ```text
+//! warpgate (dials; HTTP/2 server)          edge (accepts; HTTP/2 client)
+//!    │ TCP, TLS 1.3, ALPN mezu-tunnel/1 ───▶│ certificate judged
+//!    │◀──── client preface, SETTINGS ────────│
+//!    │ SETTINGS ───────────────────────────▶│
+//!    │◀──── HEADERS POST /control ───────────│ stream 1, once, first
+//!    │ HEADERS 200 ────────────────────────▶│
+//!    │ DATA: Hello … ──────────────────────▶│ from here on like a control stream over QUIC
+//!    │◀──── HEADERS POST /exchange ──────────│ one for each exchange or probe
+//!    │ HEADERS 200 ────────────────────────▶│ at once, whatever becomes of the exchange
+//! ```
+//!
+//! - Requests are `:method POST`, `:scheme https`, `:authority tunnel`, `:path /control` or `/exchange`; responses are
+//!   `:status 200`. There are no other fields, and what there is else is ignored. A stream of any other shape, a second
+//!   `/control`, or an `/exchange` before the `/control` is reset with `protocol`.
+//! - DATA carries exactly the octets that the stream would carry over QUIC: the request's body is edge → warpgate, the
+//!   response's warpgate → edge. Frame boundaries mean nothing. `END_STREAM` is the FIN. Trailers are not used.
+//! - An abort is `RST_STREAM` with error code `0x4d5a0000 +` [`codes::ResetCode`] ([`codes::ResetCode::http2`]); HTTP/2's own
+//!   codes read as in [`codes::ResetCode::from_http2`]. It ends **both** directions: there is no `STOP_SENDING`. A
+//!   receiver that does not want the rest, while the other direction is to go on, reads and drops it.
+//! - Windows: [`limits::TCP_STREAM_WINDOW`] for a stream; [`limits::TCP_WARPGATE_WINDOW`] and [`limits::TCP_EDGE_WINDOW`] for
+//!   the connection. The warpgate's `SETTINGS_MAX_CONCURRENT_STREAMS` is [`limits::EXCHANGES_MAX`] and one for the control
+//!   stream. `SETTINGS_ENABLE_PUSH` is 0; header lists are at most [`limits::TCP_HEADER_LIST_LEN_MAX`].
+//! - Liveness is that of the control stream, as over QUIC: Ping, Pong, [`limits::SILENCE_MAX`]. HTTP/2's PING is answered
+//!   and proves nothing. Both sides bound what TCP itself may hold unacknowledged by the same time.
+//! - GOAWAY says no reason. Whoever ends the tunnel says `Refused`, `Drain` or Close on the control stream, ends that
+//!   direction of it, gives the peer a moment to read, and closes the connection.
 //!
 //! # Connect protocol
 //!

@@ -57,6 +57,22 @@ pub const UPSTREAMS_MAX: usize = 256;
 /// Longest agent version or region name, in octets.
 pub const LABEL_LEN_MAX: usize = 64;
 
+/// Longest reason with an upstream's health, in octets: the name of a code.
+pub const HEALTH_REASON_LEN_MAX: usize = 128;
+
+/// Window of each stream of a tunnel over TCP, in octets: what one exchange may have under way.
+pub const TCP_STREAM_WINDOW: u32 = 1024 * 1024;
+
+/// Window of a whole tunnel over TCP towards the warpgate, in octets. Like [`TCP_EDGE_WINDOW`] it must never bind, or one
+/// stalled exchange would hold up the others; what bounds memory is each stream's own window and the stall limits.
+pub const TCP_WARPGATE_WINDOW: u32 = 256 * 1024 * 1024;
+
+/// Window of a whole tunnel over TCP towards the edge, in octets.
+pub const TCP_EDGE_WINDOW: u32 = 1024 * 1024 * 1024;
+
+/// Largest header list on a tunnel over TCP, in octets: its requests and responses carry next to none.
+pub const TCP_HEADER_LIST_LEN_MAX: u32 = 4 * 1024;
+
 /// Most control octets waiting to be written, a bundle aside. A peer that lets more pile up does not read.
 pub const CONTROL_BACKLOG_LEN_MAX: usize = 256 * 1024;
 

@@ -8,14 +8,15 @@ use mezusphere_model::slug::Slug;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use tunnel_proto::codes::RefusalCode;
+use tunnel_proto::codes::{CloseCode, RefusalCode};
 use tunnel_proto::control::{
-    DecodeError, Decoder, Encoder, Hello, Message, Refused, SessionLimits, VersionRange, Welcome,
+    DecodeError, Decoder, Encoder, HealthState, Hello, Message, Refused, SessionLimits, UpstreamHealth,
+    VersionRange, Welcome,
 };
-use tunnel_proto::limits::{CONTROL_MESSAGE_LEN_MAX, UPSTREAMS_MAX};
+use tunnel_proto::limits::{CONTROL_MESSAGE_LEN_MAX, HEALTH_REASON_LEN_MAX, UPSTREAMS_MAX};
 
 fn upstreams() -> impl Strategy<Value = Vec<Slug>> {
-    vec("u[a-z0-9]{0,30}".prop_map(|text| Slug::parse(&text).unwrap()), 0..10)
+    vec(slug(), 0..10)
 }
 
 fn number() -> impl Strategy<Value = u64> {
@@ -37,6 +38,20 @@ fn hello() -> impl Strategy<Value = Hello> {
     )
 }
 
+fn slug() -> impl Strategy<Value = Slug> {
+    "u[a-z0-9]{0,30}".prop_map(|text| Slug::parse(&text).unwrap())
+}
+
+fn health() -> impl Strategy<Value = UpstreamHealth> {
+    const STATES: &[HealthState] = &[HealthState::Unknown, HealthState::Good, HealthState::Bad];
+    (slug(), proptest::sample::select(STATES), "[ -~]{0,128}")
+        .prop_map(|(upstream, state, reason)| UpstreamHealth { upstream, state, reason })
+}
+
+fn close() -> impl Strategy<Value = Message> {
+    proptest::sample::select(CloseCode::ALL).prop_map(|code| Message::Close { code })
+}
+
 fn from_warpgate() -> impl Strategy<Value = Message> {
     prop_oneof![
         hello().prop_map(Message::Hello),
@@ -47,6 +62,8 @@ fn from_warpgate() -> impl Strategy<Value = Message> {
         number().prop_map(|grace_ms| Message::Drain { grace_ms }),
         number().prop_map(|slot| Message::PrincipalKnown { slot }),
         any::<u64>().prop_map(|nonce| Message::ProbeRequest { nonce }),
+        health().prop_map(Message::UpstreamHealth),
+        close(),
     ]
 }
 
@@ -78,6 +95,7 @@ fn from_edge() -> impl Strategy<Value = Message> {
         number().prop_map(|n| Message::Pong { n }),
         number().prop_map(|grace_ms| Message::Drain { grace_ms }),
         (any::<u64>(), number()).prop_map(|(nonce, rtt_us)| Message::ProbeDone { nonce, rtt_us }),
+        close(),
     ]
 }
 
@@ -109,7 +127,7 @@ fn cuts() -> impl Strategy<Value = Vec<usize>> {
 
 /// Frames of types nobody has given a meaning yet.
 fn unknown() -> impl Strategy<Value = Vec<u8>> {
-    (0x0d..0x3f_u8, vec(any::<u8>(), 0..63)).prop_map(|(kind, payload)| {
+    (0x0f..0x3f_u8, vec(any::<u8>(), 0..63)).prop_map(|(kind, payload)| {
         [&[kind, u8::try_from(payload.len()).unwrap()], payload.as_slice()].concat()
     })
 }
@@ -194,6 +212,7 @@ fn r06_neither_side_can_speak_for_the_other() {
         (Decoder::from_warpgate(), Message::ProbeDone { nonce: 1, rtt_us: 1 }, 0x0c),
         (Decoder::from_edge(), Message::PrincipalKnown { slot: 1 }, 0x0a),
         (Decoder::from_edge(), Message::Offer { upstreams: vec![] }, 0x06),
+        (Decoder::from_edge(), Message::UpstreamHealth(bad("web", "")), 0x0d),
     ];
     for (decoder, message, kind) in rows {
         assert_eq!(decode(decoder, &encode(&[message]), &[]), Err(DecodeError::WrongSide(kind)));
@@ -220,6 +239,39 @@ fn a_warpgate_cannot_declare_more_upstreams_than_the_limit() {
         decode(Decoder::from_warpgate(), &encode(std::slice::from_ref(&most)), &[100]),
         Ok(vec![most])
     );
+}
+
+fn bad(upstream: &str, reason: &str) -> UpstreamHealth {
+    UpstreamHealth {
+        upstream: Slug::parse(upstream).unwrap(),
+        state: HealthState::Bad,
+        reason: reason.to_owned(),
+    }
+}
+
+#[test]
+fn health_is_of_one_upstream_and_what_a_newer_warpgate_says_of_it_reads_as_unknown() {
+    // State 9 of "web", without a reason.
+    let newer = [0x0d, 8, 7, 3, b'w', b'e', b'b', 1, 1, 9];
+    let unknown = UpstreamHealth { state: HealthState::Unknown, ..bad("web", "") };
+    assert_eq!(decode(Decoder::from_warpgate(), &newer, &[]), Ok(vec![Message::UpstreamHealth(unknown)]));
+    let none = [0x0d, 3, 1, 1, 2];
+    let two = [0x0d, 9, 1, 1, 2, 7, 1, b'a', 7, 1, b'b'];
+    for row in [&none[..], &two] {
+        assert_eq!(decode(Decoder::from_warpgate(), row, &[]), Err(DecodeError::Malformed(0x0d)));
+    }
+}
+
+#[test]
+fn a_reason_that_is_too_long_is_cut_when_written_and_refused_when_read() {
+    let long = "x".repeat(HEALTH_REASON_LEN_MAX + 1);
+    let told = encode(&[Message::UpstreamHealth(bad("web", &long))]);
+    let cut = Message::UpstreamHealth(bad("web", &long[1..]));
+    assert_eq!(decode(Decoder::from_warpgate(), &told, &[]), Ok(vec![cut]));
+    let mut raw = vec![0x0d, 0x40, 0, 7, 3, b'w', b'e', b'b', 1, 1, 2, 2, 0x40, 129];
+    raw.extend_from_slice(long.as_bytes());
+    raw[2] = u8::try_from(raw.len() - 3).unwrap();
+    assert_eq!(decode(Decoder::from_warpgate(), &raw, &[]), Err(DecodeError::Malformed(0x0d)));
 }
 
 #[test]

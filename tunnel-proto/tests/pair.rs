@@ -12,8 +12,8 @@ use mezusphere_model::id::{EdgeId, EnvironmentId, WarpgateId};
 use mezusphere_model::slug::Slug;
 use tunnel_proto::codes::{CloseCode, RefusalCode};
 use tunnel_proto::control::{
-    EdgeEvent, EdgeSession, Hello, Refused, SessionEnd, SessionLimits, VERSIONS, VersionRange, WarpgateEvent,
-    WarpgateSession,
+    EdgeEvent, EdgeSession, HealthState, Hello, Refused, SessionEnd, SessionLimits, UpstreamHealth, VERSIONS,
+    VersionRange, WarpgateEvent, WarpgateSession,
 };
 use tunnel_proto::limits::{BUNDLE_LEN_MAX, HANDSHAKE_MAX, PINGS_MAX, SILENCE_MAX};
 
@@ -286,6 +286,9 @@ fn offers_acknowledgements_and_probes_reach_the_other_side() {
     wire.gate.withdraw(vec![slug("default")]);
     wire.gate.principal_known(42);
     wire.gate.request_probe(u64::MAX);
+    let health =
+        UpstreamHealth { upstream: slug("web"), state: HealthState::Bad, reason: "check_failed".to_owned() };
+    wire.gate.upstream_health(health.clone());
     wire.run(ms(10));
     let heard: Vec<EdgeEvent> = wire.edge_events.drain(..).map(|(_, event)| event).collect();
     assert_eq!(
@@ -295,6 +298,7 @@ fn offers_acknowledgements_and_probes_reach_the_other_side() {
             EdgeEvent::Withdrawn(vec![slug("default")]),
             EdgeEvent::PrincipalKnown { slot: 42 },
             EdgeEvent::ProbeRequested { nonce: u64::MAX },
+            EdgeEvent::UpstreamHealth(health),
         ]
     );
     wire.edge.probe_done(u64::MAX, ms(20));
@@ -385,6 +389,34 @@ fn an_edge_drains_the_same_way() {
             .any(|(_, event)| *event == WarpgateEvent::Draining { until: at + ms(10) + secs(5) })
     );
     assert_eq!(wire.edge_end().unwrap().1, SessionEnd::GraceOver);
+}
+
+#[test]
+fn whoever_closes_says_why_after_everything_else() {
+    let mut wire = Wire::open();
+    wire.edge.drain(wire.now, secs(1));
+    wire.edge.close(CloseCode::Replaced);
+    wire.edge.close(CloseCode::Internal);
+    wire.edge.probe_done(1, ms(1));
+    wire.run(ms(100));
+    assert!(wire.gate_events.iter().any(|(_, event)| matches!(event, WarpgateEvent::Draining { .. })));
+    let end = wire.gate_end().unwrap().1;
+    assert_eq!((end.close_code(), &end), (CloseCode::Done, &SessionEnd::Closed(CloseCode::Replaced)));
+    let mut wire = Wire::open();
+    wire.gate.close(CloseCode::CertificateEnded);
+    wire.run(ms(100));
+    assert_eq!(wire.edge_end().unwrap().1, SessionEnd::Closed(CloseCode::CertificateEnded));
+}
+
+#[test]
+fn why_it_is_closed_is_told_even_after_the_session_has_ended() {
+    let mut wire = Wire::open();
+    wire.edge.handle_bytes(wire.now, Bytes::from_static(&[0x04, 0]));
+    wire.run(ms(1));
+    let end = wire.edge_end().unwrap().1;
+    wire.edge.close(end.close_code());
+    wire.run(ms(100));
+    assert_eq!(wire.gate_end().unwrap().1, SessionEnd::Closed(CloseCode::Protocol));
 }
 
 #[test]

@@ -220,6 +220,7 @@ impl Control<'_> {
         match event {
             EdgeEvent::Hello(hello) => self.greet(hello),
             EdgeEvent::Offered(upstreams) => self.declare(|tunnel| tunnel.offer(upstreams)),
+            EdgeEvent::UpstreamHealth(health) => self.declare(|tunnel| tunnel.tell_health(health)),
             EdgeEvent::Withdrawn(upstreams) => self.declare(|tunnel| tunnel.withdraw(&upstreams)),
             EdgeEvent::PrincipalKnown { slot } => {
                 if let Some((tunnel, _)) = &self.tunnel {

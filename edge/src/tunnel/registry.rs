@@ -8,6 +8,7 @@ use dashmap::DashMap;
 use mezusphere_model::id::{EnvironmentId, ProjectId, WarpgateId};
 use mezusphere_model::slug::Slug;
 use tokio::sync::Notify;
+use tunnel_proto::control::{HealthState, UpstreamHealth};
 use tunnel_proto::principals::Sent;
 
 use super::reports::TunnelReports;
@@ -35,7 +36,7 @@ pub(crate) struct Tunnel {
     environment: EnvironmentId,
     /// Which of the warpgate's connections to this edge.
     index: u32,
-    upstreams: ArcSwap<Vec<Slug>>,
+    upstreams: ArcSwap<Vec<Declared>>,
     /// Whom the warpgate knows by number.
     principals: Mutex<Sent<Principal>>,
     /// Exchanges under way.
@@ -64,7 +65,7 @@ impl Tunnel {
             project,
             environment,
             index,
-            upstreams: ArcSwap::from_pointee(upstreams),
+            upstreams: ArcSwap::from_pointee(upstreams.into_iter().map(Declared::new).collect()),
             principals: Mutex::default(),
             outstanding: AtomicU32::new(0),
             open: AtomicBool::new(true),
@@ -87,15 +88,26 @@ impl Tunnel {
 
     /// The upstreams it declared.
     pub(crate) fn upstreams(&self) -> Vec<Slug> {
-        self.upstreams.load().to_vec()
+        self.upstreams.load().iter().map(|declared| declared.upstream.clone()).collect()
+    }
+
+    /// The warpgate says how one of them does. What it says of others is no concern of ours.
+    pub(crate) fn tell_health(&self, health: UpstreamHealth) {
+        let mut upstreams = self.upstreams.load().to_vec();
+        if let Some(declared) = upstreams.iter_mut().find(|declared| declared.upstream == health.upstream) {
+            declared.state = health.state;
+            self.upstreams.store(Arc::new(upstreams));
+        }
     }
 
     /// The warpgate declares more.
     pub(crate) fn offer(&self, more: Vec<Slug>) {
-        let mut upstreams = self.upstreams();
-        upstreams.extend(more);
-        upstreams.sort_unstable();
-        upstreams.dedup();
+        let mut upstreams = self.upstreams.load().to_vec();
+        for upstream in more {
+            if upstreams.iter().all(|declared| declared.upstream != upstream) {
+                upstreams.push(Declared::new(upstream));
+            }
+        }
         // A flood of names would make choosing slow for everybody.
         upstreams.truncate(tunnel_proto::limits::UPSTREAMS_MAX);
         self.upstreams.store(Arc::new(upstreams));
@@ -103,8 +115,8 @@ impl Tunnel {
 
     /// The warpgate takes some back.
     pub(crate) fn withdraw(&self, gone: &[Slug]) {
-        let mut upstreams = self.upstreams();
-        upstreams.retain(|upstream| !gone.contains(upstream));
+        let mut upstreams = self.upstreams.load().to_vec();
+        upstreams.retain(|declared| !gone.contains(&declared.upstream));
         self.upstreams.store(Arc::new(upstreams));
     }
 
@@ -138,11 +150,24 @@ impl Tunnel {
     fn takes(&self, project: ProjectId, upstream: &Slug) -> Fit {
         if self.project != project || !self.open.load(Ordering::Relaxed) {
             Fit::No
-        } else if self.upstreams.load().contains(upstream) {
+        } else if self.upstreams.load().iter().any(|declared| declared.upstream == *upstream) {
             Fit::Yes
         } else {
             Fit::OtherUpstreams
         }
+    }
+}
+
+/// An upstream that a warpgate can reach, and how it does.
+#[derive(Clone, Debug)]
+struct Declared {
+    upstream: Slug,
+    state: HealthState,
+}
+
+impl Declared {
+    fn new(upstream: Slug) -> Self {
+        Self { upstream, state: HealthState::Unknown }
     }
 }
 

@@ -149,15 +149,18 @@ fn header(bytes: &[u8]) -> Option<(u64, u64, usize)> {
 }
 
 const fn known(kind: u64) -> bool {
-    matches!(kind, kind::HELLO..=kind::PROBE_DONE)
+    matches!(kind, kind::HELLO..=kind::CLOSE)
 }
 
 /// Who may send it; for what both may send, whoever did.
 const fn side(kind: u64, either: From) -> From {
     match kind {
-        kind::HELLO | kind::OFFER | kind::WITHDRAW | kind::PRINCIPAL_KNOWN | kind::PROBE_REQUEST => {
-            From::Warpgate
-        }
+        kind::HELLO
+        | kind::OFFER
+        | kind::WITHDRAW
+        | kind::PRINCIPAL_KNOWN
+        | kind::PROBE_REQUEST
+        | kind::UPSTREAM_HEALTH => From::Warpgate,
         kind::WELCOME | kind::REFUSED | kind::BUNDLE | kind::PROBE_DONE => From::Edge,
         _ => either,
     }

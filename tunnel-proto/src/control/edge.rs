@@ -9,7 +9,10 @@ use mezusphere_model::slug::Slug;
 
 use super::decode::Decoder;
 use super::link::{Link, SessionEnd};
-use super::message::{Hello, Message, RefusalCode, Refused, SessionLimits, VERSIONS, Welcome};
+use super::message::{
+    Hello, Message, RefusalCode, Refused, SessionLimits, UpstreamHealth, VERSIONS, Welcome,
+};
+use crate::codes::CloseCode;
 use crate::limits::WARPGATE_SAYS_LEN_MAX;
 
 /// What the warpgate said, for the session's owner.
@@ -32,6 +35,8 @@ pub enum EdgeEvent {
         /// For the Probe.
         nonce: u64,
     },
+    /// How an upstream does, by the warpgate's own checks.
+    UpstreamHealth(UpstreamHealth),
     /// The warpgate wants no new exchanges and closes at this time at the latest.
     Draining {
         /// By our clock.
@@ -147,6 +152,12 @@ impl EdgeSession {
         self.link.drain(now, grace);
     }
 
+    /// Says why the tunnel is closed, after everything else: for a transport whose own close cannot. The session is
+    /// over once this is written.
+    pub fn close(&mut self, code: CloseCode) {
+        self.link.close(code);
+    }
+
     /// Why it is over, if it is.
     pub fn ended(&self) -> Option<&SessionEnd> {
         self.link.ended()
@@ -184,6 +195,7 @@ impl EdgeSession {
             Message::Drain { grace_ms } => {
                 return Some(EdgeEvent::Draining { until: self.link.peer_grace(grace_ms) });
             }
+            Message::Close { code } => self.link.end(SessionEnd::Closed(code)),
             _ if self.hello.is_none() => self.link.end(SessionEnd::Protocol("spoke before Hello")),
             // We send no pings: the warpgate's tell us as much.
             Message::Pong { .. } => {}
@@ -191,6 +203,7 @@ impl EdgeSession {
             Message::Withdraw { upstreams } => return Some(EdgeEvent::Withdrawn(upstreams)),
             Message::PrincipalKnown { slot } => return Some(EdgeEvent::PrincipalKnown { slot }),
             Message::ProbeRequest { nonce } => return Some(EdgeEvent::ProbeRequested { nonce }),
+            Message::UpstreamHealth(health) => return Some(EdgeEvent::UpstreamHealth(health)),
             Message::Hello(_) => self.link.end(SessionEnd::Protocol("said Hello twice")),
             // The decoder lets no other message of an edge's own through.
             _ => self.link.end(SessionEnd::Protocol("sent what only an edge sends")),

@@ -5,7 +5,7 @@ use mezusphere_model::slug::Slug;
 
 use super::message::Message;
 use super::{UPSTREAM, kind, len_max};
-use crate::limits::{BUNDLE_LEN_MAX, DETAIL_LEN_MAX, LABEL_LEN_MAX, UPSTREAMS_MAX};
+use crate::limits::{BUNDLE_LEN_MAX, DETAIL_LEN_MAX, HEALTH_REASON_LEN_MAX, LABEL_LEN_MAX, UPSTREAMS_MAX};
 use crate::wire::{self, Malformed};
 
 /// Why a message cannot be written. Nothing of it was.
@@ -68,6 +68,8 @@ const fn kind_of(message: &Message) -> u64 {
         Message::PrincipalKnown { .. } => kind::PRINCIPAL_KNOWN,
         Message::ProbeRequest { .. } => kind::PROBE_REQUEST,
         Message::ProbeDone { .. } => kind::PROBE_DONE,
+        Message::UpstreamHealth(_) => kind::UPSTREAM_HEALTH,
+        Message::Close { .. } => kind::CLOSE,
     }
 }
 
@@ -119,6 +121,14 @@ fn put(out: &mut BytesMut, message: &Message) -> Result<(), Malformed> {
             wire::put_field(out, 1, &nonce.to_be_bytes());
             wire::put_number_field(out, 2, *rtt_us);
         }
+        Message::UpstreamHealth(health) => {
+            wire::put_number_field(out, 1, health.state.number().into());
+            if !health.reason.is_empty() {
+                wire::put_field(out, 2, cut(&health.reason, HEALTH_REASON_LEN_MAX));
+            }
+            put_upstreams(out, std::slice::from_ref(&health.upstream))?;
+        }
+        Message::Close { code } => wire::put_number_field(out, 1, code.number().into()),
     }
     Ok(())
 }

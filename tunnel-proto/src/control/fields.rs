@@ -7,9 +7,12 @@ use mezusphere_model::bundle::SignedBundle;
 use mezusphere_model::id::{EdgeId, EnvironmentId, WarpgateId};
 use mezusphere_model::slug::Slug;
 
-use super::message::{Hello, Message, RefusalCode, Refused, SessionLimits, VersionRange, Welcome};
+use super::message::{
+    HealthState, Hello, Message, RefusalCode, Refused, SessionLimits, UpstreamHealth, VersionRange, Welcome,
+};
 use super::{UPSTREAM, kind};
-use crate::limits::{BUNDLE_LEN_MAX, DETAIL_LEN_MAX, LABEL_LEN_MAX, UPSTREAMS_MAX};
+use crate::codes::CloseCode;
+use crate::limits::{BUNDLE_LEN_MAX, DETAIL_LEN_MAX, HEALTH_REASON_LEN_MAX, LABEL_LEN_MAX, UPSTREAMS_MAX};
 use crate::wire::{Malformed, Reader};
 
 /// The message of type `kind` whose payload `reader` reads.
@@ -54,6 +57,12 @@ pub(super) fn read(kind: u64, reader: Reader<'_>) -> Result<Message, Malformed> 
         kind::PROBE_DONE => {
             Message::ProbeDone { nonce: u64::from_be_bytes(fields.array(1)?), rtt_us: fields.number(2)? }
         }
+        kind::UPSTREAM_HEALTH => Message::UpstreamHealth(UpstreamHealth {
+            upstream: fields.upstream()?,
+            state: HealthState::from_number(fields.number(1)?),
+            reason: fields.text_or_empty(2, HEALTH_REASON_LEN_MAX)?,
+        }),
+        kind::CLOSE => Message::Close { code: CloseCode::from_number(fields.number(1)?) },
         _ => return Err(Malformed),
     })
 }
@@ -111,6 +120,17 @@ impl<'a> Fields<'a> {
 
     fn text(&self, number: usize, len_max: usize) -> Result<String, Malformed> {
         text(self.must(number)?, len_max).map(str::to_owned)
+    }
+
+    fn text_or_empty(&self, number: usize, len_max: usize) -> Result<String, Malformed> {
+        if self.get(number).is_none() { Ok(String::new()) } else { self.text(number, len_max) }
+    }
+
+    fn upstream(&self) -> Result<Slug, Malformed> {
+        match &*self.upstreams()? {
+            [upstream] => Ok(upstream.clone()),
+            _ => Err(Malformed),
+        }
     }
 
     fn upstreams(&self) -> Result<Vec<Slug>, Malformed> {

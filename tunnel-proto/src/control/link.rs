@@ -27,6 +27,9 @@ pub enum SessionEnd {
     /// The peer ended the control stream.
     #[error("the peer ended the control stream")]
     Left,
+    /// The peer closed the tunnel and said why.
+    #[error("the peer closed the tunnel: {0}")]
+    Closed(CloseCode),
     /// The peer sent what does not decode.
     #[error(transparent)]
     Malformed(#[from] DecodeError),
@@ -51,7 +54,7 @@ impl SessionEnd {
             Self::Refused(_) => CloseCode::Refused,
             Self::HandshakeTimeout => CloseCode::HandshakeTimeout,
             Self::Silent => CloseCode::Silent,
-            Self::Left | Self::GraceOver => CloseCode::Done,
+            Self::Closed(_) | Self::Left | Self::GraceOver => CloseCode::Done,
             Self::Malformed(_) | Self::Protocol(_) | Self::Flood | Self::Backlog => CloseCode::Protocol,
         }
     }
@@ -72,6 +75,8 @@ pub(super) struct Link {
     window_len_max: usize,
     ended: Option<SessionEnd>,
     told: bool,
+    /// Close was said.
+    closed: bool,
 }
 
 /// What the peer sent within the current stretch of [`SILENCE_MAX`].
@@ -95,6 +100,7 @@ impl Link {
             window_len_max,
             ended: None,
             told: false,
+            closed: false,
         }
     }
 
@@ -163,6 +169,13 @@ impl Link {
 
     pub(super) fn end(&mut self, why: SessionEnd) {
         self.ended.get_or_insert(why);
+    }
+
+    /// Says why the tunnel is closed, after everything else, and ends.
+    pub(super) fn close(&mut self, code: CloseCode) {
+        if !std::mem::replace(&mut self.closed, true) && self.write(&Message::Close { code }) {
+            self.end(SessionEnd::Left);
+        }
     }
 
     /// Why it is over, if it is.

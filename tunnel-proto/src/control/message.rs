@@ -4,6 +4,7 @@ use mezusphere_model::bundle::SignedBundle;
 use mezusphere_model::id::{EdgeId, WarpgateId};
 use mezusphere_model::slug::Slug;
 
+use crate::codes::CloseCode;
 pub use crate::codes::RefusalCode;
 use crate::limits::{EXCHANGES_FIRST, EXCHANGES_MAX};
 
@@ -92,6 +93,59 @@ pub struct Refused {
     pub do_not_retry: bool,
 }
 
+/// What a warpgate's own checks say of an upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum HealthState {
+    /// Nothing yet; also what a state that a reader does not know reads as.
+    #[default]
+    Unknown,
+    /// It answers as it should.
+    Good,
+    /// It does not: an exchange for it is better taken elsewhere.
+    Bad,
+}
+
+impl HealthState {
+    /// The number on the wire.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Unknown => 0,
+            Self::Good => 1,
+            Self::Bad => 2,
+        }
+    }
+
+    /// The state with this number.
+    pub const fn from_number(number: u64) -> Self {
+        match number {
+            1 => Self::Good,
+            2 => Self::Bad,
+            _ => Self::Unknown,
+        }
+    }
+
+    /// Its stable name, for logs and pages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Good => "good",
+            Self::Bad => "bad",
+        }
+    }
+}
+
+/// Warpgate → edge: how an upstream does, told when it changes. A hint for choosing a warpgate, no permission.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamHealth {
+    /// Which; one it has declared.
+    pub upstream: Slug,
+    /// How it does.
+    pub state: HealthState,
+    /// Why: the name of a [`FailureCode`](crate::codes::FailureCode), `check_failed`, or nothing. Cut at
+    /// [`HEALTH_REASON_LEN_MAX`](crate::limits::HEALTH_REASON_LEN_MAX).
+    pub reason: String,
+}
+
 /// A message of the control stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
@@ -144,5 +198,12 @@ pub enum Message {
         nonce: u64,
         /// Time between Probe and `ProbeReply`, in microseconds.
         rtt_us: u64,
+    },
+    /// Warpgate → edge: how an upstream does.
+    UpstreamHealth(UpstreamHealth),
+    /// Either way, last, where the transport has no such word of its own: why the tunnel is closed.
+    Close {
+        /// The code that `CONNECTION_CLOSE` would carry.
+        code: CloseCode,
     },
 }

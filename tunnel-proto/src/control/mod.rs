@@ -20,7 +20,10 @@ pub use decode::{DecodeError, Decoder};
 pub use edge::{EdgeEvent, EdgeSession};
 pub use encode::{EncodeError, Encoder};
 pub use link::SessionEnd;
-pub use message::{Hello, Message, RefusalCode, Refused, SessionLimits, VERSIONS, VersionRange, Welcome};
+pub use message::{
+    HealthState, Hello, Message, RefusalCode, Refused, SessionLimits, UpstreamHealth, VERSIONS, VersionRange,
+    Welcome,
+};
 pub use warpgate::{WarpgateEvent, WarpgateSession};
 
 use crate::limits::{BUNDLE_MESSAGE_LEN_MAX, CONTROL_MESSAGE_LEN_MAX};
@@ -39,9 +42,11 @@ mod kind {
     pub(super) const PRINCIPAL_KNOWN: u64 = 0x0a;
     pub(super) const PROBE_REQUEST: u64 = 0x0b;
     pub(super) const PROBE_DONE: u64 = 0x0c;
+    pub(super) const UPSTREAM_HEALTH: u64 = 0x0d;
+    pub(super) const CLOSE: u64 = 0x0e;
 }
 
-/// Field number of an upstream's name, in every message that lists some.
+/// Field number of an upstream's name, in every message that names some.
 const UPSTREAM: u64 = 7;
 
 /// Largest payload of a message of type `kind`, in octets.

@@ -8,7 +8,8 @@ use mezusphere_model::slug::Slug;
 
 use super::decode::Decoder;
 use super::link::{Link, SessionEnd};
-use super::message::{Hello, Message, VersionRange, Welcome};
+use super::message::{Hello, Message, UpstreamHealth, VersionRange, Welcome};
+use crate::codes::CloseCode;
 use crate::limits::{EDGE_SAYS_LEN_MAX, PING_EVERY};
 
 /// What the edge said, for the session's owner.
@@ -118,6 +119,12 @@ impl WarpgateSession {
         self.link.send(&Message::Withdraw { upstreams });
     }
 
+    /// Says how an upstream does. To be called when that has changed, and for each upstream that was checked when a
+    /// tunnel begins.
+    pub fn upstream_health(&mut self, health: UpstreamHealth) {
+        self.link.send(&Message::UpstreamHealth(health));
+    }
+
     /// Says that the assertion sent as `slot` is verified and remembered.
     pub fn principal_known(&mut self, slot: u64) {
         self.link.send(&Message::PrincipalKnown { slot });
@@ -132,6 +139,12 @@ impl WarpgateSession {
     /// closes earlier because all exchanges are done. A second call changes nothing.
     pub fn drain(&mut self, now: Instant, grace: Duration) {
         self.link.drain(now, grace);
+    }
+
+    /// Says why the tunnel is closed, after everything else: for a transport whose own close cannot. The session is
+    /// over once this is written.
+    pub fn close(&mut self, code: CloseCode) {
+        self.link.close(code);
     }
 
     /// Time from here to the edge and back, by the latest ping that was answered.
@@ -166,6 +179,7 @@ impl WarpgateSession {
             Message::Drain { grace_ms } => {
                 return Some(WarpgateEvent::Draining { until: self.link.peer_grace(grace_ms) });
             }
+            Message::Close { code } => self.link.end(SessionEnd::Closed(code)),
             _ if !self.welcomed => self.link.end(SessionEnd::Protocol("spoke before Welcome")),
             Message::Pong { n } => {
                 // One that was overtaken by a newer ping says nothing about the time.

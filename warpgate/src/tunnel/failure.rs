@@ -136,6 +136,7 @@ impl From<&SessionEnd> for Failure {
             SessionEnd::Silent => {
                 Self::new("tunnel.silent", "nothing was heard from the edge for too long", "")
             }
+            SessionEnd::Closed(code) => closed(*code, &[]),
             SessionEnd::Left | SessionEnd::GraceOver => {
                 Self::new("tunnel.closed", "the edge closed the tunnel", "")
             }
