@@ -8,7 +8,8 @@ use mezusphere_model::document::{Document, Partition, TrustDoc};
 use mezusphere_model::host::HostError;
 use mezusphere_model::id::{EnvironmentId, ProjectId};
 use mezusphere_model::platform::PlatformHost;
-use mezusphere_model::route::{READER, SiteDoc};
+use mezusphere_model::route::SiteDoc;
+use mezusphere_model::rules::Reader;
 use mezusphere_pki::{Role, SpiffeName};
 use mezusphere_store::primary::node::{self as nodes, NodeId};
 use mezusphere_store::primary::{ReadTx, Tx, setting, site};
@@ -19,6 +20,10 @@ use crate::config::LEAF_TTL_MAX;
 use crate::digest::{hex, sha256};
 use crate::node::row::controls;
 use crate::{OpenError, Shared, eviction};
+
+/// The oldest reader of a bundle as a whole. A route's own demand closes that route alone, so that an old warpgate goes on
+/// with all others.
+const BUNDLE_READER: u32 = 1;
 
 /// Name of the setting that says which platform document is published: SHA-256 of its JSON.
 const PLATFORM_SETTING: &str = "published/platform";
@@ -94,7 +99,7 @@ impl Shared {
             None => platform.endpoint(&site.project_slug, &site.environment_slug)?,
         };
         Ok(Bundle {
-            min_reader: READER,
+            min_reader: BUNDLE_READER,
             issued_at: now,
             trust_domain: self.installation.trust_domain.clone(),
             roots_pem: keys.roots_pem.clone(),
@@ -103,7 +108,7 @@ impl Shared {
             denied: nodes.denied,
             origin: platform.origin(&endpoint),
             login_host: platform.host(PlatformHost::Login)?,
-            site,
+            site: site.marked_for(Reader::Warpgate),
         })
     }
 

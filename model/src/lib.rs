@@ -25,6 +25,7 @@ mod pattern;
 pub mod platform;
 pub mod policy;
 pub mod route;
+pub mod rules;
 pub mod seal;
 pub mod session;
 pub mod slug;

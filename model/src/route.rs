@@ -15,12 +15,15 @@ use crate::lenient::Lenient;
 use crate::path::{Reading, RequestPath};
 use crate::pattern::Pattern;
 use crate::policy;
+use crate::rules::{ProjectQuota, Reader, RouteLimits, RouteRules, RuleError};
 use crate::slug::{Name, Slug};
 
 pub use crate::pattern::{PATTERN_LEN_MAX, PathMatch, PatternError, REGEX_CACHE_MAX, REGEX_SIZE_MAX};
 
 /// The newest policy document this code understands; a route that asks for more is closed, never guessed at.
-pub const READER: u32 = 1;
+///
+/// 1: hosts, paths, methods, access, upstream, time-outs. 2: [`crate::rules`].
+pub const READER: u32 = 2;
 
 /// Most routes of one environment.
 pub const ROUTES_MAX: usize = 1000;
@@ -91,11 +94,13 @@ pub struct RouteTimeouts {
     pub head_ms: u32,
     /// Without a byte in either direction.
     pub idle_ms: u32,
+    /// From the request's first byte to the response's last; 0: as long as it takes.
+    pub total_ms: u32,
 }
 
 impl Default for RouteTimeouts {
     fn default() -> Self {
-        Self { connect_ms: 5_000, head_ms: 60_000, idle_ms: 300_000 }
+        Self { connect_ms: 5_000, head_ms: 60_000, idle_ms: 300_000, total_ms: 0 }
     }
 }
 
@@ -122,9 +127,56 @@ pub struct RouteDoc {
     /// Its time-outs.
     #[serde(default)]
     pub timeouts: RouteTimeouts,
+    /// What it does to its requests and responses.
+    #[serde(default, skip_serializing_if = "RouteRules::is_empty")]
+    pub rules: RouteRules,
+    /// How much it may be asked.
+    #[serde(default, skip_serializing_if = "RouteLimits::is_empty")]
+    pub limits: RouteLimits,
+    /// Whether requests of one session, or of one address without a session, go to one warpgate while it is fit.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub affinity: bool,
 }
 
 impl RouteDoc {
+    /// A route for every method, without demands, rules or limits; the rest by struct update.
+    pub fn new(id: RouteId, path: PathMatch, auth: AuthMode, upstream: Slug) -> Self {
+        Self {
+            min_reader: 1,
+            id,
+            path,
+            methods: Vec::new(),
+            auth,
+            require: Requirement::default(),
+            upstream,
+            timeouts: RouteTimeouts::default(),
+            rules: RouteRules::default(),
+            limits: RouteLimits::default(),
+            affinity: false,
+        }
+    }
+
+    /// The oldest `reader` that does all that the route asks of it. What is only a preference, or a time-out more, is worth no closed
+    /// route: affinity, the total time-out.
+    pub fn reader(&self, reader: Reader) -> u32 {
+        let limits = match reader {
+            Reader::Edge => self.limits.reader(),
+            Reader::Warpgate => 1,
+        };
+        self.rules.reader(reader).max(limits)
+    }
+
+    /// Whether its rules, limits and time-outs can be carried out.
+    ///
+    /// # Errors
+    /// The first that cannot.
+    pub fn check(&self) -> Result<(), RuleError> {
+        self.rules.check(&self.path)?;
+        self.limits.check()?;
+        let RouteTimeouts { head_ms: head, total_ms: total, .. } = self.timeouts;
+        if total != 0 && total < head { Err(RuleError::Total { total, head }) } else { Ok(()) }
+    }
+
     /// Who may use the route, demands included: one that demands something of its callers needs to know them,
     /// whatever its mode says. Control refuses to store such a contradiction; here it is closed.
     pub fn auth_in_force(&self) -> AuthMode {
@@ -164,6 +216,20 @@ pub struct SiteDoc {
     pub routes: Vec<RouteDoc>,
     /// Grows by one with every change; the environment's bundle carries the same number.
     pub revision: u64,
+    /// What one edge gives to the project, all environments together.
+    #[serde(default, skip_serializing_if = "ProjectQuota::is_empty")]
+    pub quota: ProjectQuota,
+}
+
+impl SiteDoc {
+    /// The site with each route marked for `reader`: it closes the routes whose rules it could not carry out, and no others.
+    #[must_use]
+    pub fn marked_for(mut self, reader: Reader) -> Self {
+        for route in &mut self.routes {
+            route.min_reader = route.reader(reader);
+        }
+        self
+    }
 }
 
 /// A site ready to be matched against.
@@ -199,7 +265,8 @@ impl Site {
     /// Compiles the routes of `doc`.
     ///
     /// A route whose pattern cannot be compiled here (control checked it) closes the site rather than
-    /// letting its requests fall through to a weaker route.
+    /// letting its requests fall through to a weaker route. A route with a rule that cannot be carried out stays in
+    /// its place and is closed, like one for a newer reader.
     pub fn build(doc: SiteDoc) -> Result<Self, PatternError> {
         if doc.routes.len() > ROUTES_MAX || doc.routes.iter().any(|route| route.methods.len() > METHODS_MAX) {
             return Err(PatternError::TooMany);
@@ -207,7 +274,11 @@ impl Site {
         let mut routes = Vec::with_capacity(doc.routes.len());
         let mut by_id = HashMap::with_capacity(doc.routes.len());
         for route in &doc.routes {
-            let shared = Arc::new(route.clone());
+            let mut shared = route.clone();
+            if route.check().is_err() {
+                shared.min_reader = u32::MAX;
+            }
+            let shared = Arc::new(shared);
             // Edge and warpgate agree on a route by its id.
             if by_id.insert(route.id, Arc::clone(&shared)).is_some() {
                 return Err(PatternError::DuplicateId(route.id));

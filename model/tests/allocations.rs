@@ -9,7 +9,8 @@ use std::hint::black_box;
 use mezusphere_model::Host;
 use mezusphere_model::id::{DirectoryId, EnvironmentId, OrganizationId, ProjectId, RouteId};
 use mezusphere_model::path::RequestPath;
-use mezusphere_model::route::{AuthMode, PathMatch, Requirement, RouteDoc, RouteTimeouts, Site, SiteDoc};
+use mezusphere_model::route::{AuthMode, PathMatch, RouteDoc, Site, SiteDoc};
+use mezusphere_model::rules::ProjectQuota;
 use mezusphere_model::slug::Slug;
 
 /// The system's allocator, counting per thread.
@@ -45,15 +46,9 @@ fn counted<T>(run: impl FnOnce() -> T) -> (T, usize) {
 
 fn site() -> Site {
     let patterns = ["/", "/api/*", "/api/v1/*", "/health", "~/files/[0-9]+", "/*"];
-    let routes = (1..).zip(patterns).map(|(id, text)| RouteDoc {
-        min_reader: 1,
-        id: RouteId::from_bits(id),
-        path: PathMatch::parse(text).unwrap(),
-        methods: vec![],
-        auth: AuthMode::Required,
-        require: Requirement::default(),
-        upstream: Slug::parse("web").unwrap(),
-        timeouts: RouteTimeouts::default(),
+    let routes = (1..).zip(patterns).map(|(id, text)| {
+        let path = PathMatch::parse(text).unwrap();
+        RouteDoc::new(RouteId::from_bits(id), path, AuthMode::Required, Slug::parse("web").unwrap())
     });
     Site::build(SiteDoc {
         min_reader: 1,
@@ -67,6 +62,7 @@ fn site() -> Site {
         hosts: vec![Host::parse("shop.example").unwrap()],
         routes: routes.collect(),
         revision: 1,
+        quota: ProjectQuota::default(),
     })
     .unwrap()
 }

@@ -6,9 +6,8 @@ use std::sync::LazyLock;
 use mezusphere_model::Host;
 use mezusphere_model::id::{DirectoryId, EnvironmentId, OrganizationId, ProjectId, RouteId};
 use mezusphere_model::path::RequestPath;
-use mezusphere_model::route::{
-    AuthMode, NoRoute, PathMatch, READER, Requirement, RouteDoc, RouteTimeouts, Site, SiteDoc,
-};
+use mezusphere_model::route::{AuthMode, NoRoute, PathMatch, READER, Requirement, RouteDoc, Site, SiteDoc};
+use mezusphere_model::rules::ProjectQuota;
 use mezusphere_model::slug::{Name, Slug};
 use proptest::prelude::*;
 
@@ -27,15 +26,11 @@ fn route(id: u128, text: &str) -> RouteDoc {
             AuthMode::Required
         }
     };
+    let path = PathMatch::parse(pattern).unwrap();
     RouteDoc {
-        min_reader: 1,
-        id: RouteId::from_bits(id),
-        path: PathMatch::parse(pattern).unwrap(),
         methods: if method.is_empty() { vec![] } else { vec![method.to_owned()] },
-        auth,
         require,
-        upstream: Slug::parse("web").unwrap(),
-        timeouts: RouteTimeouts::default(),
+        ..RouteDoc::new(RouteId::from_bits(id), path, auth, Slug::parse("web").unwrap())
     }
 }
 
@@ -52,6 +47,7 @@ fn built(routes: Vec<RouteDoc>) -> Site {
         hosts: vec![Host::parse("shop.example").unwrap()],
         routes,
         revision: 1,
+        quota: ProjectQuota::default(),
     })
     .unwrap()
 }

@@ -6,22 +6,14 @@
 use mezusphere_model::Host;
 use mezusphere_model::id::{DirectoryId, EnvironmentId, OrganizationId, ProjectId, RouteId};
 use mezusphere_model::path::{READINGS_MAX, Reading, RequestPath};
-use mezusphere_model::route::{AuthMode, PathMatch, Requirement, RouteDoc, RouteTimeouts, Site, SiteDoc};
+use mezusphere_model::route::{AuthMode, PathMatch, RouteDoc, Site, SiteDoc};
+use mezusphere_model::rules::ProjectQuota;
 use mezusphere_model::slug::Slug;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 fn route(id: u128, path: PathMatch, auth: AuthMode) -> RouteDoc {
-    RouteDoc {
-        min_reader: 1,
-        id: RouteId::from_bits(id),
-        path,
-        methods: vec![],
-        auth,
-        require: Requirement::default(),
-        upstream: Slug::parse("web").unwrap(),
-        timeouts: RouteTimeouts::default(),
-    }
+    RouteDoc::new(RouteId::from_bits(id), path, auth, Slug::parse("web").unwrap())
 }
 
 fn site(routes: Vec<RouteDoc>) -> Site {
@@ -37,6 +29,7 @@ fn site(routes: Vec<RouteDoc>) -> Site {
         hosts: vec![Host::parse("shop.example").unwrap()],
         routes,
         revision: 1,
+        quota: ProjectQuota::default(),
     })
     .unwrap()
 }

@@ -5,7 +5,7 @@ use mezusphere_model::Timestamp;
 use mezusphere_model::id::{RouteId, UserId};
 use mezusphere_model::identity::{Assurance, Identity, Method, Subject};
 use mezusphere_model::policy::{Denial, decide};
-use mezusphere_model::route::{AuthMode, PathMatch, READER, Requirement, RouteDoc, RouteTimeouts};
+use mezusphere_model::route::{AuthMode, PathMatch, READER, Requirement, RouteDoc};
 use mezusphere_model::slug::{Name, Slug};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -19,16 +19,9 @@ fn names(texts: &[&str]) -> Vec<Name> {
 }
 
 fn route(auth: AuthMode, require: Requirement) -> RouteDoc {
-    RouteDoc {
-        min_reader: 1,
-        id: RouteId::from_bits(1),
-        path: PathMatch::Prefix("/".to_owned()),
-        methods: vec![],
-        auth,
-        require,
-        upstream: Slug::parse("web").unwrap(),
-        timeouts: RouteTimeouts::default(),
-    }
+    let everything = PathMatch::Prefix("/".to_owned());
+    let route = RouteDoc::new(RouteId::from_bits(1), everything, auth, Slug::parse("web").unwrap());
+    RouteDoc { require, ..route }
 }
 
 fn caller(roles: &[&str], permissions: &[&str]) -> Identity {

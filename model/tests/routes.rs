@@ -5,23 +5,19 @@ use mezusphere_model::Host;
 use mezusphere_model::id::{DirectoryId, EnvironmentId, OrganizationId, ProjectId, RouteId};
 use mezusphere_model::path::RequestPath;
 use mezusphere_model::route::{
-    AuthMode, METHODS_MAX, NoRoute, PATTERN_LEN_MAX, PathMatch, PatternError, READER, ROUTES_MAX,
-    Requirement, RouteDoc, RouteTimeouts, Site, SiteDoc, SiteTable,
+    AuthMode, METHODS_MAX, NoRoute, PATTERN_LEN_MAX, PathMatch, PatternError, READER, ROUTES_MAX, RouteDoc,
+    Site, SiteDoc, SiteTable,
 };
+use mezusphere_model::rules::ProjectQuota;
 use mezusphere_model::slug::Slug;
 
 /// A route from `[METHOD,…] PATTERN`, known by its number.
 fn route(id: u128, text: &str) -> RouteDoc {
     let (methods, pattern) = text.split_once(' ').unwrap_or(("", text));
+    let path = PathMatch::parse(pattern).unwrap();
     RouteDoc {
-        min_reader: 1,
-        id: RouteId::from_bits(id),
-        path: PathMatch::parse(pattern).unwrap(),
         methods: methods.split(',').filter(|method| !method.is_empty()).map(str::to_owned).collect(),
-        auth: AuthMode::Required,
-        require: Requirement::default(),
-        upstream: Slug::parse("web").unwrap(),
-        timeouts: RouteTimeouts::default(),
+        ..RouteDoc::new(RouteId::from_bits(id), path, AuthMode::Required, Slug::parse("web").unwrap())
     }
 }
 
@@ -38,6 +34,7 @@ fn doc(routes: Vec<RouteDoc>) -> SiteDoc {
         hosts: vec![Host::parse("shop.example").unwrap()],
         routes,
         revision: 1,
+        quota: ProjectQuota::default(),
     }
 }
 

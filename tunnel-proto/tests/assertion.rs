@@ -12,6 +12,7 @@ use mezusphere_model::id::{
 };
 use mezusphere_model::identity::{Assurance, Identity, Method, Subject};
 use mezusphere_model::route::SiteDoc;
+use mezusphere_model::rules::ProjectQuota;
 use mezusphere_model::slug::{Name, Slug};
 use mezusphere_model::{Host, Timestamp};
 use serde_json::json;
@@ -312,6 +313,7 @@ fn bundle() -> Bundle {
             hosts: vec![Host::parse("shop.example").unwrap()],
             routes: vec![],
             revision: 7,
+            quota: ProjectQuota::default(),
         },
         issued_at: NOW,
         trust_domain: "mezu.internal".to_owned(),

@@ -19,7 +19,7 @@ use tunnel_proto::exchange::{Encoder, Event, FailureCode};
 
 fn quick(head_ms: u32, idle_ms: u32) -> Arc<Platform> {
     let platform = Platform::new();
-    let timeouts = RouteTimeouts { connect_ms: 300, head_ms, idle_ms };
+    let timeouts = RouteTimeouts { connect_ms: 300, head_ms, idle_ms, total_ms: 0 };
     platform.site.lock().unwrap().routes = vec![RouteDoc { timeouts, ..route(1, "/*", AuthMode::Public) }];
     platform
 }

@@ -8,7 +8,8 @@ use mezusphere_edge::http::Body;
 use mezusphere_model::document::{PrincipalDoc, Status};
 use mezusphere_model::id::{DirectoryId, OrganizationId, ProjectId, RouteId};
 use mezusphere_model::identity::{Assurance, Identity, Method as SignInMethod, Subject};
-use mezusphere_model::route::{AuthMode, PathMatch, Requirement, RouteDoc, RouteTimeouts, SiteDoc};
+use mezusphere_model::route::{AuthMode, PathMatch, RouteDoc, RouteTimeouts, SiteDoc};
+use mezusphere_model::rules::ProjectQuota;
 use mezusphere_model::slug::{Name, Slug};
 use mezusphere_model::{Host, Timestamp};
 
@@ -53,23 +54,15 @@ pub(crate) fn identity_of_key(now: Timestamp) -> Identity {
 }
 
 pub(crate) fn route(n: u128, path: &str, auth: AuthMode) -> RouteDoc {
-    RouteDoc {
-        min_reader: 1,
-        id: RouteId::from_bits(n),
-        path: PathMatch::parse(path).unwrap(),
-        methods: Vec::new(),
-        auth,
-        require: Requirement::default(),
-        upstream: Slug::parse("default").unwrap(),
-        timeouts: RouteTimeouts::default(),
-    }
+    let path = PathMatch::parse(path).unwrap();
+    RouteDoc::new(RouteId::from_bits(n), path, auth, Slug::parse("default").unwrap())
 }
 
 pub(crate) fn shop() -> SiteDoc {
     let mut customers = route(3, "/customer/*", AuthMode::Required);
     customers.require.any_role = vec![name("customer")];
     let mut hasty = route(4, "/hasty/*", AuthMode::Public);
-    hasty.timeouts = RouteTimeouts { connect_ms: 200, head_ms: 200, idle_ms: 200 };
+    hasty.timeouts = RouteTimeouts { connect_ms: 200, head_ms: 200, idle_ms: 200, total_ms: 0 };
     let mut elsewhere = route(5, "/elsewhere/*", AuthMode::Public);
     elsewhere.upstream = Slug::parse("other").unwrap();
     SiteDoc {
@@ -91,6 +84,7 @@ pub(crate) fn shop() -> SiteDoc {
             route(6, "/optional/*", AuthMode::Optional),
         ],
         revision: 9,
+        quota: ProjectQuota::default(),
     }
 }
 

@@ -4,6 +4,7 @@ use mezusphere_model::bundle::SignedBundle;
 use mezusphere_model::document::{Document, DocumentKey, Partition};
 use mezusphere_model::id::{EnvironmentId, ProjectId};
 use mezusphere_model::route::{RouteDoc, SiteDoc};
+use mezusphere_model::rules::ProjectQuota;
 
 use super::value::args;
 use super::{ReadTx, StoreError, Tx, WriteError, host, route};
@@ -42,6 +43,7 @@ pub async fn load(
         hosts,
         routes,
         revision: row.get("site_revision")?,
+        quota: ProjectQuota::default(),
     }))
 }
 

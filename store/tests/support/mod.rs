@@ -13,7 +13,7 @@ use mezusphere_model::id::{
     SignInId, UserId,
 };
 use mezusphere_model::identity::{Assurance, Method};
-use mezusphere_model::route::{AuthMode, PathMatch, Requirement, RouteDoc, RouteTimeouts};
+use mezusphere_model::route::{AuthMode, PathMatch, RouteDoc};
 use mezusphere_model::seal::{Seal, UnsealError};
 use mezusphere_model::session::SessionDoc;
 use mezusphere_model::slug::{Name, Slug};
@@ -292,16 +292,9 @@ impl Store {
     }
 
     pub(crate) fn route(&self, path: &str) -> RouteDoc {
-        RouteDoc {
-            min_reader: 1,
-            id: RouteId::random(&self.entropy),
-            path: PathMatch::parse(path).unwrap(),
-            methods: Vec::new(),
-            auth: AuthMode::Required,
-            require: Requirement::default(),
-            upstream: Slug::parse("default").unwrap(),
-            timeouts: RouteTimeouts::default(),
-        }
+        let path = PathMatch::parse(path).unwrap();
+        let upstream = Slug::parse("default").unwrap();
+        RouteDoc::new(RouteId::random(&self.entropy), path, AuthMode::Required, upstream)
     }
 }
 

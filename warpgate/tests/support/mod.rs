@@ -25,7 +25,8 @@ use mezusphere_model::id::{
     ApiKeyId, ControlId, DirectoryId, EnvironmentId, OrganizationId, ProjectId, RouteId, WarpgateId,
 };
 use mezusphere_model::identity::{Assurance, Identity, Method, Subject};
-use mezusphere_model::route::{AuthMode, PathMatch, Requirement, RouteDoc, RouteTimeouts, SiteDoc};
+use mezusphere_model::route::{AuthMode, PathMatch, Requirement, RouteDoc, SiteDoc};
+use mezusphere_model::rules::ProjectQuota;
 use mezusphere_model::slug::{Name, Slug};
 use mezusphere_model::token::{ApiKeyToken, Token};
 use mezusphere_model::{Clock, Entropy, Host, Timestamp};
@@ -66,16 +67,8 @@ pub struct Platform {
 }
 
 pub fn route(id: u128, path: &str, auth: AuthMode) -> RouteDoc {
-    RouteDoc {
-        min_reader: 1,
-        id: RouteId::from_bits(id),
-        path: PathMatch::parse(path).unwrap(),
-        methods: Vec::new(),
-        auth,
-        require: Requirement::default(),
-        upstream: Slug::parse("default").unwrap(),
-        timeouts: RouteTimeouts::default(),
-    }
+    let path = PathMatch::parse(path).unwrap();
+    RouteDoc::new(RouteId::from_bits(id), path, auth, Slug::parse("default").unwrap())
 }
 
 pub fn name(text: &str) -> Name {
@@ -118,6 +111,7 @@ impl Platform {
                 route(5, "/maybe/*", AuthMode::Optional),
             ],
             revision: 1,
+            quota: ProjectQuota::default(),
         };
         let control_id = ControlId::random(&entropy);
         // Control's own leaf outlives the test's clock games.

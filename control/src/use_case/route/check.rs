@@ -274,6 +274,7 @@ fn timeouts(now: RouteTimeouts, change: Timeouts) -> Result<RouteTimeouts, BadRo
         connect_ms: within("connect_ms", CONNECT_MS, change.connect_ms, now.connect_ms)?,
         head_ms: within("head_ms", HEAD_MS, change.head_ms, now.head_ms)?,
         idle_ms: within("idle_ms", IDLE_MS, change.idle_ms, now.idle_ms)?,
+        total_ms: now.total_ms,
     })
 }
 

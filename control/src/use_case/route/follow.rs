@@ -214,7 +214,7 @@ impl Following<'_> {
 mod tests {
     use mezusphere_model::Entropy;
     use mezusphere_model::id::RouteId;
-    use mezusphere_model::route::{READER, Requirement};
+    use mezusphere_model::route::Requirement;
     use mezusphere_model::slug::{Name, Slug};
 
     use super::*;
@@ -236,8 +236,7 @@ mod tests {
         }
         let id = RouteId::random(&Entropy::counting());
         let upstream = Slug::parse("default").unwrap();
-        let timeouts = mezusphere_model::route::RouteTimeouts::default();
-        RouteDoc { min_reader: READER, id, path, methods, auth, require, upstream, timeouts }
+        RouteDoc { methods, require, ..RouteDoc::new(id, path, auth, upstream) }
     }
 
     fn others(texts: &[&str]) -> Vec<RouteDoc> {

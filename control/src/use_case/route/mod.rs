@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 
 use mezusphere_model::Host;
 use mezusphere_model::id::RouteId;
-use mezusphere_model::route::{PathMatch, READER, ROUTES_MAX, RouteDoc};
+use mezusphere_model::route::{PathMatch, ROUTES_MAX, RouteDoc};
+use mezusphere_model::rules::Reader;
 use mezusphere_store::primary::environment::EnvironmentRow;
 use mezusphere_store::primary::project::ProjectRow;
 use mezusphere_store::primary::route::{self, RouteRow};
@@ -57,16 +58,11 @@ impl From<&RouteDoc> for Draft {
 
 impl Draft {
     fn into_doc(self, id: RouteId) -> RouteDoc {
-        RouteDoc {
-            min_reader: READER,
-            id,
-            path: self.path,
-            methods: self.methods,
-            auth: self.auth,
-            require: self.require,
-            upstream: self.upstream,
-            timeouts: self.timeouts,
-        }
+        let route = RouteDoc::new(id, self.path, self.auth, self.upstream);
+        let mut route =
+            RouteDoc { methods: self.methods, require: self.require, timeouts: self.timeouts, ..route };
+        route.min_reader = route.reader(Reader::Edge);
+        route
     }
 }
 
