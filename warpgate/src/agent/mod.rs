@@ -34,7 +34,7 @@ use crate::exit::Exit;
 use crate::limits::{DRAIN_GRACE, DRAIN_LATE_ARRIVALS, FORCED_FLUSH_MAX};
 use crate::output::{Event, Reporter};
 use crate::state::StateDir;
-use crate::tunnel::{self, Doubts, Network, Shared, Status};
+use crate::tunnel::{self, Doubts, Network, ProxySettings, Shared, Status};
 use crate::upstream::Upstreams;
 use start::Started;
 use upkeep::Upkeep;
@@ -55,6 +55,8 @@ pub struct Config {
     pub exit_on_failure: bool,
     /// This machine's name, for people.
     pub hostname: String,
+    /// How TCP gets out of this network.
+    pub proxy: ProxySettings,
 }
 
 /// What the parts of an agent share.
@@ -112,6 +114,7 @@ impl Agent {
             host: self.config.hostname.clone(),
         });
         Network::open()
+            .map(|network| Network { proxy: self.config.proxy.clone(), ..network })
             .map_err(|why| self.fail(Exit::Failed, "network.socket", &format!("no UDP socket: {why}"), ""))
     }
 

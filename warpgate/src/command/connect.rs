@@ -15,6 +15,7 @@ use warpgate::key::{self, Found, Sources};
 use warpgate::limits::BLOCKING_THREADS_MAX;
 use warpgate::output::{Event, Format, Reporter, Style};
 use warpgate::state::{StateDir, StateError};
+use warpgate::tunnel::ProxySettings;
 use warpgate::upstream::{DEFAULT_URL, Declared, Upstreams};
 
 const UPSTREAM_HELP: &str = "Where requests go; may be repeated [default: http://127.0.0.1:8080]";
@@ -166,6 +167,7 @@ impl Connect {
             health: self.health,
             exit_on_failure: self.exit_on_failure,
             hostname: hostname(),
+            proxy: ProxySettings::default(),
         };
         // One thread for all I/O: with more, the same work takes twice the CPU.
         let runtime = tokio::runtime::Builder::new_current_thread()

@@ -24,10 +24,9 @@ use tunnel_proto::connect::{BundleQuery, Enroll, Enrolled, Reply, Request};
 
 pub use dry::DryRun;
 pub use failure::ConnectFailure;
-pub use way::Transport;
 
 use crate::limits::CLOCK_SKEW_MAX;
-use crate::tunnel::Network;
+use crate::tunnel::{Network, Transport};
 use way::Ways;
 
 /// TLS alert 120 (RFC 7301 §3.2): whoever answered does not speak the protocol that was asked for.

@@ -18,26 +18,7 @@ use super::failure::ConnectFailure;
 use super::{quic, tcp};
 use crate::limits::{ADDRESSES_MAX, DETOURS_MAX};
 use crate::resolve::resolve;
-use crate::tunnel::Network;
-
-/// How the connect service was reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
-    /// QUIC over UDP.
-    Quic,
-    /// TLS over TCP, because UDP got no answer or leads to no connect service.
-    Tcp,
-}
-
-impl Transport {
-    /// `quic` or `tcp`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Quic => "quic",
-            Self::Tcp => "tcp",
-        }
-    }
-}
+use crate::tunnel::{Network, Transport};
 
 /// Why one way gave no answer.
 pub(super) enum Missed {

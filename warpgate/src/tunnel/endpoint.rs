@@ -10,6 +10,7 @@ use quinn::{
 use socket2::{Domain, Protocol, Socket, Type};
 use tunnel_proto::limits::EXCHANGES_FIRST;
 
+use super::proxy::ProxySettings;
 use crate::limits::{
     INITIAL_RTT, SOCKET_BUFFER_LEN, STREAM_WINDOW, TUNNEL_IDLE_MAX, TUNNEL_KEEP_ALIVE, TUNNEL_SEND_WINDOW,
     TUNNEL_WINDOW,
@@ -24,6 +25,8 @@ pub struct Network {
     pub receive_buffer: usize,
     /// Its send buffer, in octets.
     pub send_buffer: usize,
+    /// How TCP gets out of this network.
+    pub proxy: ProxySettings,
 }
 
 impl Network {
@@ -39,7 +42,7 @@ impl Network {
         let receive_buffer = granted(socket.recv_buffer_size()?);
         let send_buffer = granted(socket.send_buffer_size()?);
         let endpoint = Endpoint::new(EndpointConfig::default(), None, socket.into(), Arc::new(TokioRuntime))?;
-        Ok(Self { endpoint, receive_buffer, send_buffer })
+        Ok(Self { endpoint, receive_buffer, send_buffer, proxy: ProxySettings::default() })
     }
 
     /// What to do if the buffers are smaller than asked for.

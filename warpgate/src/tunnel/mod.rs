@@ -18,8 +18,10 @@ mod edges;
 mod endpoint;
 mod failure;
 mod live;
+mod proxy;
 mod status;
 mod supervisor;
+mod transport;
 
 use std::sync::Arc;
 
@@ -33,7 +35,9 @@ use tokio::sync::watch;
 pub use again::{Doubt, Doubts};
 pub use edges::keep_all;
 pub use endpoint::Network;
+pub use proxy::{ProxyError, ProxySettings};
 pub use status::{EdgeState, Status};
+pub use transport::Transport;
 
 use crate::bundle::{Offered, Rejected};
 use crate::exchange::Gate;

@@ -14,6 +14,7 @@ use warpgate::agent::{self, Config};
 use warpgate::exit::Exit;
 use warpgate::output::{Format, Reporter};
 use warpgate::state::StateDir;
+use warpgate::tunnel::ProxySettings;
 use warpgate::upstream::{Declared, Upstreams};
 
 use super::Platform;
@@ -98,6 +99,7 @@ impl Agent {
             health: None,
             exit_on_failure: false,
             hostname: "test".to_owned(),
+            proxy: ProxySettings::default(),
         };
         change(&mut config);
         let printed = Printed::default();
