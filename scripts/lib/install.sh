@@ -2,18 +2,22 @@
 
 # need_debian COMMAND PACKAGE: a Debian package that brings COMMAND.
 need_debian() {
-    command -v "$1" >/dev/null 2>&1 && return 0
-    echo "installing $2"
+    command -v "$1" >/dev/null 2>&1 || need_debian_package "$2"
+}
+
+# need_debian_package PACKAGE: installs it.
+need_debian_package() {
+    echo "installing $1"
     if [ "$(id -u)" != 0 ]; then
-        echo "error: $1 is missing" >&2
-        echo "  next: install it (apt-get install $2), or run this script as root" >&2
+        echo "error: the package $1 is missing" >&2
+        echo "  next: install it (apt-get install $1), or run this script as root" >&2
         exit 1
     fi
     if [ -z "${MEZU_APT_UPDATED-}" ]; then
         apt-get update -qq
         MEZU_APT_UPDATED=1
     fi
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$2" >/dev/null
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$1" >/dev/null
 }
 
 need_nextest() {
@@ -28,4 +32,23 @@ need_playwright() {
     [ -d tests/browser/node_modules/playwright-core ] && return 0
     echo "installing playwright-core"
     (cd tests/browser && npm ci --silent --no-audit --no-fund)
+}
+
+# Clients that share no code with the product (grpcio, aioquic, h2, h11, websockets), in a virtual environment beside the
+# build: tests find it there.
+need_python_clients() {
+    need_debian python3 python3
+    local venv="${CARGO_TARGET_DIR:-target}/python-clients"
+    cmp -s tests/clients/requirements.txt "$venv/installed.txt" && return 0
+    echo "installing Python clients"
+    # Debian leaves the module that makes environments out of its python3.
+    python3 -c 'import ensurepip, venv' 2>/dev/null || need_debian_package python3-venv
+    rm -rf "$venv"
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement tests/clients/requirements.txt
+    cp tests/clients/requirements.txt "$venv/installed.txt"
+}
+
+need_h2load() {
+    need_debian h2load nghttp2-client
 }

@@ -4,9 +4,11 @@
 pub mod admin;
 pub mod client;
 pub mod cluster;
+pub mod netlab;
 pub mod postgres;
 pub mod program;
 pub mod recorder;
 pub mod stats;
 pub mod system;
 pub mod upstream;
+pub mod workload;
