@@ -119,6 +119,17 @@ pub const TUNNEL_WINDOW: u32 = 256 * 1024 * 1024;
 /// download adds to this process.
 pub const TUNNEL_SEND_WINDOW: u64 = 8 * 1024 * 1024;
 
+/// Octets that one stream may have handed to HTTP/2 and TCP not taken: enough to keep TCP busy, little enough that fifty
+/// downloads on a narrow link hold 5 MiB.
+pub const HTTP2_UNSENT_LEN_MAX: usize = 64 * 1024;
+
+/// Octets sent in one go after which a stream lets others go first: larger than most pages' parts, and 2 s of a
+/// 1 Mbit/s link.
+pub const BULK_AFTER_LEN: usize = 256 * 1024;
+
+/// A stream that was quiet for this long has begun anew: its next octets are not bulk.
+pub const BULK_PAUSE_MIN: Duration = Duration::from_secs(1);
+
 /// Buffers asked of the system for the UDP socket, in octets. Below it, loss at high rates (measured: 1.2 % → 0).
 pub const SOCKET_BUFFER_LEN: usize = 4 * 1024 * 1024;
 
@@ -245,3 +256,31 @@ pub const HEALTH_CHECK_EVERY: (Duration, Duration) = (Duration::from_millis(100)
 
 /// How long the answer to a health check may take at most.
 pub const HEALTH_CHECK_MAX: Duration = Duration::from_mins(1);
+
+/// How long a connection to an upstream may be silent before the system asks whether it is still there.
+pub const UPSTREAM_KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// How often it asks in vain before the connection is dead: after a minute in all.
+pub const UPSTREAM_KEEP_ALIVE_PROBES: u32 = 3;
+
+/// How long to wait when the queue of a socket in the file system is full; the system does not tell when it no longer is.
+pub const SOCKET_BUSY_PAUSE: Duration = Duration::from_millis(5);
+
+/// Exchanges that share one HTTP/2 connection to an upstream; more make another one. What servers usually allow.
+pub const H2_STREAMS_MAX: usize = 100;
+
+/// Most HTTP/2 connections to one upstream: with [`H2_STREAMS_MAX`], what one tunnel may carry.
+pub const H2_CONNECTIONS_MAX: usize = 128;
+
+/// Receive window of one HTTP/2 exchange with an upstream, in octets: fifty stalled downloads hold 25 MiB.
+pub const H2_STREAM_WINDOW: u32 = 512 * 1024;
+
+/// Receive window of an HTTP/2 connection to an upstream, in octets: so wide that it never binds, because then one
+/// stalled exchange would stop the others.
+pub const H2_CONNECTION_WINDOW: u32 = H2_STREAM_WINDOW * 128;
+
+/// Octets of an upload that an HTTP/2 connection holds before they leave.
+pub const H2_SEND_BUFFER_LEN: usize = 128 * 1024;
+
+/// How long an upstream may take to say, once asked for an upgrade over HTTP/2, what it can.
+pub const H2_SETTINGS_MAX: Duration = Duration::from_secs(2);

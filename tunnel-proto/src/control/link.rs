@@ -121,6 +121,12 @@ impl Link {
         self.decoder.push(bytes);
     }
 
+    /// The peer is there, whatever it has to say.
+    pub(super) fn alive(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+        self.heard = self.now;
+    }
+
     /// The peer's next message. What does not decode ends the session.
     pub(super) fn next(&mut self) -> Option<Message> {
         if self.ended.is_some() {

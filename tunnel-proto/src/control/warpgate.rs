@@ -72,6 +72,12 @@ impl WarpgateSession {
         self.link.receive(now, bytes);
     }
 
+    /// Takes that the transport has just heard the peer, proven to be it. On a lossy path an answer on the control stream may
+    /// take longer than [`SILENCE_MAX`](crate::limits::SILENCE_MAX) while other packets keep coming.
+    pub fn handle_alive(&mut self, now: Instant) {
+        self.link.alive(now);
+    }
+
     /// Takes that the control stream has ended.
     pub fn handle_end_of_stream(&mut self) {
         self.link.end(SessionEnd::Left);

@@ -1,7 +1,7 @@
 //! The way of one exchange through the warpgate.
 //!
 //! ```text
-//! stream      frames in and out of one QUIC stream
+//! stream      frames in and out of one stream of a tunnel
 //! validate    head → Validated: bundle, route, policy, caller, upstream, all decided again
 //! principal   who the caller is: assertions verified once per slot
 //! forward     Validated → upstream → response, both bodies streaming, each at its own pace
@@ -40,6 +40,7 @@ pub(crate) use upstream::{Trouble, Upstream, dial};
 
 use crate::bundle::Bundles;
 use crate::limits::{DRAIN_FLUSH_MAX, HEAD_MAX};
+use crate::tunnel::{RecvHalf, SendHalf};
 use crate::upstream::Upstreams;
 use forward::Ended;
 use principal::Principals;
@@ -130,8 +131,8 @@ impl From<Refused> for Failure {
 pub(crate) async fn serve(
     gate: Arc<Gate>,
     tunnel: Arc<TunnelExchanges>,
-    send: quinn::SendStream,
-    receive: quinn::RecvStream,
+    send: SendHalf,
+    receive: RecvHalf,
 ) {
     let mut from = FromEdge::new(receive);
     let mut to = ToEdge::new(send);
@@ -158,7 +159,7 @@ pub(crate) async fn serve(
     }
     if tunnel.running.is_draining() {
         // The connection is about to be closed, which would throw away what is not acknowledged yet.
-        drop(timeout(DRAIN_FLUSH_MAX, to.stopped()).await);
+        to.delivered(DRAIN_FLUSH_MAX).await;
     }
 }
 

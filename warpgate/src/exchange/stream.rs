@@ -1,12 +1,11 @@
-//! The two halves of an exchange's stream as frames. The only place here that knows the transport; another
-//! one joins by giving these two types a second arm.
+//! The two halves of an exchange's stream as frames; what carries them is [`crate::tunnel`]'s.
 
 use bytes::Bytes;
-use quinn::{ReadError, RecvStream, SendStream, VarInt, WriteError};
+use tokio::time::Duration;
 use tunnel_proto::codes::ResetCode;
 use tunnel_proto::exchange::{DecodeError, Decoder, Encoder, Event};
 
-use crate::limits::READ_LEN;
+use crate::tunnel::{RecvEnd, RecvHalf, SendEnd, SendHalf};
 
 /// Why nothing more comes from the edge, or goes to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,21 +24,39 @@ pub(crate) enum StreamEnd {
     Truncated,
 }
 
+impl From<SendEnd> for StreamEnd {
+    fn from(end: SendEnd) -> Self {
+        match end {
+            SendEnd::Stopped(code) => Self::Stopped(code),
+            SendEnd::Lost => Self::Lost,
+        }
+    }
+}
+
+impl From<RecvEnd> for StreamEnd {
+    fn from(end: RecvEnd) -> Self {
+        match end {
+            RecvEnd::Reset(code) => Self::Stopped(code),
+            RecvEnd::Lost => Self::Lost,
+        }
+    }
+}
+
 /// What the edge sends.
 pub(crate) struct FromEdge {
-    stream: RecvStream,
+    stream: RecvHalf,
     decoder: Decoder,
 }
 
 /// What we send.
 pub(crate) struct ToEdge {
-    stream: SendStream,
+    stream: SendHalf,
     /// Frames gather here until [`ToEdge::flush`].
     pub(crate) encoder: Encoder,
 }
 
 impl FromEdge {
-    pub(crate) fn new(stream: RecvStream) -> Self {
+    pub(crate) fn new(stream: RecvHalf) -> Self {
         Self { stream, decoder: Decoder::requests() }
     }
 
@@ -49,24 +66,21 @@ impl FromEdge {
             if let Some(event) = self.decoder.poll()? {
                 return Ok(Some(event));
             }
-            match self.stream.read_chunk(READ_LEN, true).await {
-                Ok(Some(chunk)) => self.decoder.push(chunk.bytes),
-                Ok(None) => return self.decoder.finish().map(|()| None).map_err(|_| StreamEnd::Truncated),
-                Err(ReadError::Reset(code)) => return Err(StreamEnd::Stopped(reset_code(code))),
-                Err(_) => return Err(StreamEnd::Lost),
+            match self.stream.read().await? {
+                Some(bytes) => self.decoder.push(bytes),
+                None => return self.decoder.finish().map(|()| None).map_err(|_| StreamEnd::Truncated),
             }
         }
     }
 
     /// Tells the edge that the rest is not wanted.
     pub(crate) fn stop(&mut self, code: ResetCode) {
-        // It fails only if nothing more could have come anyway.
-        drop(self.stream.stop(VarInt::from_u32(code.number())));
+        self.stream.stop(code);
     }
 }
 
 impl ToEdge {
-    pub(crate) fn new(stream: SendStream) -> Self {
+    pub(crate) fn new(stream: SendHalf) -> Self {
         Self { stream, encoder: Encoder::new() }
     }
 
@@ -74,47 +88,27 @@ impl ToEdge {
     ///
     /// Not cancel safe: reset the stream if it did not complete.
     pub(crate) async fn flush(&mut self, piece: Bytes) -> Result<(), StreamEnd> {
-        self.stream
-            .write_all_chunks(&mut [self.encoder.take(), piece])
-            .await
-            .map_err(|error| write_end(&error))
+        Ok(self.stream.write_all([self.encoder.take(), piece]).await?)
     }
 
     /// Sends what the encoder holds and ends the stream.
     pub(crate) async fn finish(&mut self) -> Result<(), StreamEnd> {
-        if !self.encoder.is_empty() {
-            self.stream.write_chunk(self.encoder.take()).await.map_err(|error| write_end(&error))?;
-        }
-        self.stream.finish().map_err(|_| StreamEnd::Lost)
+        Ok(self.stream.finish(self.encoder.take()).await?)
     }
 
     /// Ends the stream so that what was sent cannot look complete.
     pub(crate) fn reset(&mut self, code: ResetCode) {
-        // It fails only if the stream has ended already.
-        drop(self.stream.reset(VarInt::from_u32(code.number())));
+        self.stream.reset(code);
     }
 
-    /// Resolves when the edge no longer wants the response, or has all of it. Owns what it needs.
+    /// Resolves when the edge no longer wants the response; it may when it has all of it. Owns what it needs.
     pub(crate) fn stopped(&self) -> impl Future<Output = StreamEnd> + Send + use<> {
         let stopped = self.stream.stopped();
-        async move {
-            match stopped.await {
-                Ok(Some(code)) => StreamEnd::Stopped(reset_code(code)),
-                Ok(None) | Err(_) => StreamEnd::Lost,
-            }
-        }
+        async move { stopped.await.into() }
     }
-}
 
-fn reset_code(code: VarInt) -> ResetCode {
-    ResetCode::from_number(code.into_inner())
-}
-
-fn write_end(error: &WriteError) -> StreamEnd {
-    match error {
-        WriteError::Stopped(code) => StreamEnd::Stopped(reset_code(*code)),
-        WriteError::ConnectionLost(_) | WriteError::ClosedStream | WriteError::ZeroRttRejected => {
-            StreamEnd::Lost
-        }
+    /// Resolves when the tunnel may be closed without throwing away what was sent, `within` this time.
+    pub(crate) async fn delivered(&self, within: Duration) {
+        self.stream.delivered(within).await;
     }
 }

@@ -16,6 +16,7 @@ use tunnel_proto::limits::{EXCHANGES_MAX, GRACE_MAX};
 use super::Shared;
 use super::dial::{Tunnel, why_ended};
 use super::failure::Failure;
+use super::stream::{QuicSend, RecvHalf, SendHalf};
 use crate::exchange::{self, Gate, TunnelExchanges};
 use crate::limits::{
     CERTIFICATE_MARGIN, CLOCK_LOOK_EVERY, CONTROL_QUEUE_MAX, DRAIN_LATE_ARRIVALS, ROUND_TRIP_MAX,
@@ -244,7 +245,12 @@ async fn drained(exchanges: &TunnelExchanges, connection: &Connection, draining:
 async fn accept(connection: Connection, gate: Arc<Gate>, exchanges: Arc<TunnelExchanges>, streams_max: u32) {
     let mut allowed = tunnel_proto::limits::EXCHANGES_FIRST;
     while let Ok((send, receive)) = connection.accept_bi().await {
-        tokio::spawn(exchange::serve(Arc::clone(&gate), Arc::clone(&exchanges), send, receive));
+        tokio::spawn(exchange::serve(
+            Arc::clone(&gate),
+            Arc::clone(&exchanges),
+            SendHalf::Quic(QuicSend::new(send)),
+            RecvHalf::Quic(receive),
+        ));
         let running = u32::try_from(exchanges.running.count()).unwrap_or(u32::MAX);
         if running > allowed / 4 * 3 && allowed < streams_max {
             allowed = allowed.saturating_mul(2).min(streams_max);

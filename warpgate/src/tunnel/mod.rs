@@ -20,6 +20,7 @@ mod failure;
 mod live;
 mod proxy;
 mod status;
+mod stream;
 mod supervisor;
 mod transport;
 
@@ -37,6 +38,7 @@ pub use edges::keep_all;
 pub use endpoint::Network;
 pub use proxy::{ProxyError, ProxySettings};
 pub use status::{EdgeState, Status};
+pub(crate) use stream::{RecvEnd, RecvHalf, SendEnd, SendHalf};
 pub use transport::Transport;
 
 use crate::bundle::{Offered, Rejected};

@@ -80,10 +80,7 @@ impl ProxySettings {
     ///
     /// # Errors
     /// [`ProxyError`] for an address that cannot be used; it is better to stop than to go past a proxy somebody asked for.
-    pub fn find(
-        flag: Option<&str>,
-        variable: impl Fn(&str) -> Option<String>,
-    ) -> Result<Self, ProxyError> {
+    pub fn find(flag: Option<&str>, variable: impl Fn(&str) -> Option<String>) -> Result<Self, ProxyError> {
         let exceptions = ["NO_PROXY", "no_proxy"].iter().find_map(|name| variable(name)).unwrap_or_default();
         let exceptions: Vec<_> =
             exceptions.split([',', ' ']).filter_map(Exception::parse).take(EXCEPTIONS_MAX).collect();
@@ -109,8 +106,8 @@ impl ProxySettings {
         let proxy = self.proxy.as_ref()?;
         let host = bare(host).trim_end_matches('.').to_ascii_lowercase();
         let address = host.parse::<IpAddr>().ok();
-        let is_loopback = address.is_some_and(|address| address.is_loopback())
-            || crate::resolve::is_local(&host);
+        let is_loopback =
+            address.is_some_and(|address| address.is_loopback()) || crate::resolve::is_local(&host);
         let spared = (self.spares_loopback && is_loopback)
             || self.exceptions.iter().any(|exception| exception.covers(&host, address, port));
         (!spared).then_some(proxy)
@@ -163,7 +160,9 @@ impl Proxy {
                 (!user.contains(&b':'))
                     .then(|| BASE64.encode([user.as_slice(), b":", password.as_slice()].concat()))
             })
-            .map(|basic| basic.ok_or_else(|| malformed("its credentials are not percent-encoded as they should be")))
+            .map(|basic| {
+                basic.ok_or_else(|| malformed("its credentials are not percent-encoded as they should be"))
+            })
             .transpose()?
             .map(|basic| Redacted::new(format!("Basic {basic}")));
         Ok(Some(Self { host: host.to_owned(), port: port.unwrap_or(PORT), authorization }))
@@ -173,7 +172,11 @@ impl Proxy {
 impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (host, port) = (&self.host, self.port);
-        if host.contains(':') { write!(f, "http://[{host}]:{port}") } else { write!(f, "http://{host}:{port}") }
+        if host.contains(':') {
+            write!(f, "http://[{host}]:{port}")
+        } else {
+            write!(f, "http://{host}:{port}")
+        }
     }
 }
 
@@ -204,7 +207,9 @@ impl Exception {
         match self {
             Self::All => true,
             Self::Host(name, only) => {
-                let below = host.strip_suffix(name.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+                let below = host
+                    .strip_suffix(name.as_str())
+                    .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
                 below && only.is_none_or(|only| only == port)
             }
             Self::Network(network, length, only) => {
@@ -225,7 +230,9 @@ fn is_within(address: IpAddr, network: IpAddr, length: u8) -> bool {
         (IpAddr::V4(address), IpAddr::V4(network)) => {
             left(address.to_bits().into(), 32) == left(network.to_bits().into(), 32)
         }
-        (IpAddr::V6(address), IpAddr::V6(network)) => left(address.to_bits(), 128) == left(network.to_bits(), 128),
+        (IpAddr::V6(address), IpAddr::V6(network)) => {
+            left(address.to_bits(), 128) == left(network.to_bits(), 128)
+        }
         _ => false,
     }
 }
@@ -286,7 +293,8 @@ mod tests {
             let settings = from_flag(text).unwrap();
             assert_eq!(settings.shown().as_deref(), Some(shown), "{text}");
             let basic = credentials.map(|plain| format!("Basic {}", BASE64.encode(plain)));
-            let kept = settings.proxy.as_ref().unwrap().authorization.as_ref().map(|kept| kept.expose().clone());
+            let kept =
+                settings.proxy.as_ref().unwrap().authorization.as_ref().map(|kept| kept.expose().clone());
             assert_eq!(kept, basic, "{text}");
         }
         assert_eq!(from_flag("").unwrap().shown(), None, "an empty flag switches the variable off");
@@ -298,7 +306,12 @@ mod tests {
         let encoded = BASE64.encode("ann:canary");
         let debug = format!("{settings:?}");
         assert!(!debug.contains("canary") && !debug.contains(&encoded), "{debug}");
-        for text in ["https://ann:canary@proxy:1", "http://ann:canary@proxy:x", "http://ann:canary@", "http://a:canary%4@h"] {
+        for text in [
+            "https://ann:canary@proxy:1",
+            "http://ann:canary@proxy:x",
+            "http://ann:canary@",
+            "http://a:canary%4@h",
+        ] {
             let why = from_flag(text).unwrap_err();
             assert!(!format!("{why:?} {why}").contains("canary"), "{text}");
         }
@@ -306,12 +319,22 @@ mod tests {
 
     #[test]
     fn what_cannot_be_used_is_refused_and_says_where_it_was_written() {
-        for text in ["http://", "http://proxy:0", "http://proxy:99999", "http://proxy/path", "http://pro xy:1", "http://a%4@h"] {
+        for text in [
+            "http://",
+            "http://proxy:0",
+            "http://proxy:99999",
+            "http://proxy/path",
+            "http://pro xy:1",
+            "http://a%4@h",
+        ] {
             assert!(matches!(from_flag(text), Err(ProxyError::Malformed { .. })), "{text}");
         }
         let variable = |name: &str| (name == "https_proxy").then(|| "socks5://proxy:1080".to_owned());
         let why = ProxySettings::find(None, variable).unwrap_err();
-        assert_eq!(why.to_string(), "https_proxy asks for a proxy of kind \"socks5\"; only http:// proxies can be used");
+        assert_eq!(
+            why.to_string(),
+            "https_proxy asks for a proxy of kind \"socks5\"; only http:// proxies can be used"
+        );
     }
 
     #[test]
