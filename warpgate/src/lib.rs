@@ -20,6 +20,7 @@ pub mod exchange;
 pub mod exit;
 pub mod key;
 pub mod limits;
+pub mod local;
 pub mod output;
 pub mod resolve;
 pub mod routes;

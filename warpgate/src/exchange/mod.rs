@@ -13,6 +13,7 @@
 //! the upstream's connection is closed. An exchange is one task: a panic in it ends this one only.
 
 mod body;
+mod counts;
 mod forward;
 mod pool;
 mod principal;
@@ -42,6 +43,7 @@ use crate::bundle::Bundles;
 use crate::limits::{DRAIN_FLUSH_MAX, HEAD_MAX};
 use crate::tunnel::{RecvHalf, SendHalf};
 use crate::upstream::Upstreams;
+use counts::Counts;
 use forward::Ended;
 use principal::Principals;
 use stream::{FromEdge, StreamEnd, ToEdge};
@@ -51,6 +53,7 @@ pub struct Gate {
     pub(crate) bundles: Arc<Bundles>,
     pub(crate) clock: Clock,
     pub(crate) running: Running,
+    pub(crate) counts: Counts,
     declared: Upstreams,
     upstreams: BTreeMap<Slug, Arc<Upstream>>,
     closed: std::sync::atomic::AtomicBool,
@@ -61,7 +64,8 @@ impl Gate {
     pub fn new(bundles: Arc<Bundles>, declared: Upstreams, clock: Clock) -> Self {
         let upstreams =
             declared.iter().map(|(name, to)| (name.clone(), Arc::new(Upstream::new(to.target().clone())))).collect();
-        Self { bundles, clock, running: Running::default(), declared, upstreams, closed: false.into() }
+        let (running, counts) = (Running::default(), Counts::default());
+        Self { bundles, clock, running, counts, declared, upstreams, closed: false.into() }
     }
 
     /// The upstreams of the command line.
@@ -172,6 +176,7 @@ async fn exchange(
     to: &mut ToEdge,
 ) {
     let id = head.request;
+    gate.counts.came();
     let validated = if gate.is_closed() {
         Err(Refused::new(FailureCode::Draining, "this warpgate is stopping".to_owned()))
     } else {
@@ -185,6 +190,7 @@ async fn exchange(
         Ok(()) => {}
         Err(Ended::Failed(failure)) => {
             debug!(request = %id, code = %failure.code, detail = failure.detail, "Exchange failed");
+            gate.counts.failed_one();
             from.stop(ResetCode::NotNeeded);
             to.encoder = Encoder::new();
             to.encoder.failure(&failure);
@@ -194,6 +200,7 @@ async fn exchange(
         }
         Err(Ended::Cut(code)) => {
             debug!(request = %id, %code, "Exchange cut");
+            gate.counts.failed_one();
             abort(from, to, code);
         }
         Err(Ended::Edge(why)) => {

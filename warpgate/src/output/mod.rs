@@ -139,6 +139,11 @@ fn write(format: Format, out: &mut dyn Write, err: &mut dyn Write, at: Timestamp
     drop(if to_err { put(err) } else { put(out) });
 }
 
+/// `event` as it is printed for people, without colours. Ends with a line end.
+pub fn plain(event: &Event) -> String {
+    text::render(event, Style::Plain)
+}
+
 fn json(at: Timestamp, event: &Event) -> String {
     #[derive(serde::Serialize)]
     struct Stamped<'a> {
