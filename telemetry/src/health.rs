@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -38,7 +38,13 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Whether the process can do its work: every condition holds. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Health(Arc<Mutex<Vec<Condition>>>);
+pub struct Health {
+    conditions: Arc<Mutex<Vec<Condition>>>,
+    details: Arc<OnceLock<Details>>,
+}
+
+/// What is shown below the answer of `/readyz`.
+struct Details(Box<dyn Fn() -> String + Send + Sync>);
 
 /// One thing that must hold before the process can do its work. Cheap to clone; setting it is one store.
 #[derive(Clone, Debug)]
@@ -56,14 +62,30 @@ impl Health {
     /// Adds a condition that does not hold yet. `name` says what must hold: `feed connected`.
     pub fn condition(&self, name: &'static str) -> Condition {
         let condition = Condition { name, holds: Arc::new(AtomicBool::new(false)) };
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(condition.clone());
+        self.conditions.lock().unwrap_or_else(PoisonError::into_inner).push(condition.clone());
         condition
     }
 
     /// The conditions that do not hold.
     pub fn missing(&self) -> Vec<&'static str> {
-        let conditions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let conditions = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
         conditions.iter().filter(|condition| !condition.holds()).map(|condition| condition.name).collect()
+    }
+
+    /// Shows what `details` says below every answer of `/readyz`: lines that each end with a line end. It must return at
+    /// once. Only the first call counts.
+    pub fn explain(&self, details: impl Fn() -> String + Send + Sync + 'static) {
+        drop(self.details.set(Details(Box::new(details))));
+    }
+
+    fn details(&self) -> String {
+        self.details.get().map(|details| (details.0)()).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Details {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Details")
     }
 }
 
@@ -165,8 +187,11 @@ fn answer<B>(request: &Request<B>, health: &Health, metrics: &Metrics) -> Respon
     match request.uri().path() {
         "/healthz" => text(StatusCode::OK, "ok\n"),
         "/readyz" => match health.missing() {
-            missing if missing.is_empty() => text(StatusCode::OK, "ready\n"),
-            missing => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", missing.join(", "))),
+            missing if missing.is_empty() => text(StatusCode::OK, format!("ready\n{}", health.details())),
+            missing => {
+                let missing = format!("not ready: {}\n{}", missing.join(", "), health.details());
+                text(StatusCode::SERVICE_UNAVAILABLE, missing)
+            }
         },
         "/metrics" => {
             let mut response = text(StatusCode::OK, metrics.encode());
@@ -242,6 +267,8 @@ mod tests {
         assert!(get(running.address, "/readyz").await.starts_with("HTTP/1.1 200"));
         feed.set(false);
         assert!(get(running.address, "/readyz").await.ends_with("not ready: feed\n"));
+        health.explain(|| "2 of 3 edges\n".to_owned());
+        assert!(get(running.address, "/readyz").await.ends_with("not ready: feed\n2 of 3 edges\n"));
     }
 
     #[tokio::test]

@@ -15,6 +15,6 @@ mod redacted;
 
 pub use health::{Condition, Health, HealthListener};
 pub use histogram::Histogram;
-pub use log::{LogConfig, LogFormat};
+pub use log::{LogConfig, LogFormat, LogLevel};
 pub use metrics::{Counter, Family, Gauge, Metrics};
 pub use redacted::Redacted;

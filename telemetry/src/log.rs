@@ -88,6 +88,35 @@ pub fn init(config: &LogConfig) -> Result<(), LogError> {
     Ok(())
 }
 
+/// As [`init`], where what is logged can be changed while the program runs.
+pub fn init_adjustable(config: &LogConfig) -> Result<LogLevel, LogError> {
+    let terminal = std::io::stderr().is_terminal();
+    let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let (subscriber, level) = adjustable(config, terminal, colours, std::io::stderr)?;
+    subscriber.try_init().map_err(|_| LogError::AlreadySet)?;
+    log_panics();
+    Ok(level)
+}
+
+/// Changes what is logged.
+pub struct LogLevel(Box<dyn Fn(EnvFilter) -> bool + Send + Sync>);
+
+impl LogLevel {
+    /// Logs what `filter` says from now on: a level, or levels by target.
+    ///
+    /// # Errors
+    /// [`LogError::Filter`]; nothing has changed then.
+    pub fn set(&self, text: &str) -> Result<(), LogError> {
+        if (self.0)(filter(text)?) { Ok(()) } else { Err(LogError::AlreadySet) }
+    }
+}
+
+impl std::fmt::Debug for LogLevel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LogLevel")
+    }
+}
+
 /// A panic ends one task, and says so in the log; the default hook would write past the log's encoding.
 fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
@@ -119,6 +148,28 @@ where
         Box::new(builder.with_ansi(colours).fmt_fields(Text).event_format(Text).finish())
     } else {
         Box::new(builder.with_ansi(false).fmt_fields(Json).event_format(Json).finish())
+    })
+}
+
+fn adjustable<W>(
+    config: &LogConfig,
+    terminal: bool,
+    colours: bool,
+    writer: W,
+) -> Result<(BoxSubscriber, LogLevel), LogError>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let builder = tracing_subscriber::fmt().with_env_filter(filter(&config.filter)?).with_writer(writer);
+    let is_text = config.format == LogFormat::Text || (config.format == LogFormat::Auto && terminal);
+    Ok(if is_text {
+        let builder = builder.with_ansi(colours).fmt_fields(Text).event_format(Text).with_filter_reloading();
+        let handle = builder.reload_handle();
+        (Box::new(builder.finish()), LogLevel(Box::new(move |filter| handle.reload(filter).is_ok())))
+    } else {
+        let builder = builder.with_ansi(false).fmt_fields(Json).event_format(Json).with_filter_reloading();
+        let handle = builder.reload_handle();
+        (Box::new(builder.finish()), LogLevel(Box::new(move |filter| handle.reload(filter).is_ok())))
     })
 }
 
@@ -179,6 +230,25 @@ mod tests {
             rest.trim_start(),
             "INFO mezusphere_telemetry::log::tests Tunnel connected warpgate=wgt_1 upstreams=2 ready=true in connection{id=7}\n"
         );
+    }
+
+    #[test]
+    fn what_is_logged_can_be_changed_and_a_bad_filter_changes_nothing() {
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let lines = Lines::default();
+            let (out, config) = (lines.clone(), LogConfig { filter: "warn".to_owned(), format });
+            let (subscriber, level) = adjustable(&config, false, false, move || out.clone()).unwrap();
+            tracing::subscriber::with_default(subscriber, || {
+                debug!("first");
+                level.set("debug").unwrap();
+                debug!("second");
+                assert!(matches!(level.set("!!=="), Err(LogError::Filter { .. })));
+                debug!("third");
+            });
+            let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+            assert_eq!(text.lines().count(), 2, "{text}");
+            assert!(!text.contains("first"), "{text}");
+        }
     }
 
     #[test]
