@@ -65,6 +65,11 @@ impl Connection {
         Ok(Self { sender })
     }
 
+    /// Whether a request can be sent on it; waits until the one before is done.
+    pub async fn is_open(&mut self) -> bool {
+        self.sender.ready().await.is_ok()
+    }
+
     /// Sends a request and gives the response's head with its body still coming.
     pub async fn send(&mut self, request: Request<Full<Bytes>>) -> anyhow::Result<Response<Incoming>> {
         self.sender.ready().await?;
