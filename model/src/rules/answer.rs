@@ -226,43 +226,35 @@ fn authority_settled(rest: &str) -> Result<(), RuleError> {
 
 /// Whether the placeholders of what follows the authority stand where their values make sense.
 fn placeholders_placed(tail: &str) -> Result<(), RuleError> {
-    let mut seen_path = false;
-    let mut seen_query = false;
-    let mut before = String::new();
+    let (mut before, mut has_path, mut has_query) = (String::new(), false, false);
     for part in parts(tail) {
-        let problem = match part? {
+        let is_fragment = before.contains('#');
+        let wrong = match part? {
+            Part::Text(text) if has_query && !is_fragment && !text.starts_with('#') => {
+                "nothing stands after {query} but a #"
+            }
             Part::Text(text) => {
                 before.push_str(text);
-                None
+                continue;
             }
-            Part::Host => Some("{host} stands right after https:// or http:// only"),
-            _ if before.contains('#') => Some("nothing is put in after a #"),
-            Part::Path if seen_path => Some("{path} stands once"),
-            Part::Path if seen_query || before.contains('?') => Some("{path} stands before the query"),
+            Part::Host => "{host} stands right after https:// or http:// only",
+            Part::Path | Part::Query if is_fragment => "nothing is put in after a #",
+            Part::Path if has_path => "{path} stands once",
+            Part::Path if has_query || before.contains('?') => "{path} stands before the query",
             Part::Path => {
-                seen_path = true;
-                None
+                has_path = true;
+                continue;
             }
-            Part::Query if seen_query => Some("{query} stands once"),
-            Part::Query if before.ends_with(['?', '&']) => Some("{query} brings its own ? or &"),
+            Part::Query if has_query => "{query} stands once",
+            Part::Query if before.ends_with(['?', '&']) => "{query} brings its own ? or &",
             Part::Query => {
-                seen_query = true;
-                None
+                has_query = true;
+                continue;
             }
         };
-        if let Some(why) = problem {
-            return Err(RuleError::Redirect(why));
-        }
-        // A path goes on in whole segments, and a query's last value ends with it.
-        if seen_query && !before.is_empty() && part_follows_query(tail) {
-            return Err(RuleError::Redirect("nothing stands after {query} but a #"));
-        }
+        return Err(RuleError::Redirect(wrong));
     }
     Ok(())
-}
-
-fn part_follows_query(tail: &str) -> bool {
-    tail.split_once("{query}").is_some_and(|(_, after)| !after.is_empty() && !after.starts_with('#'))
 }
 
 /// Appends `text` with everything escaped that no header value may hold.
