@@ -90,6 +90,7 @@ impl PlatformFront {
             challenges: Challenges::default(),
             platform,
             tls,
+            tunnels: None,
             counters: Arc::new(Counters::of_front(&metrics)),
             clock,
             handshakes: Semaphore::new(limits.handshakes),

@@ -111,7 +111,7 @@ pub fn decide<'a>(
     let host = server_name.and_then(|name| Host::parse(name).ok());
     match (speech(carrier, alpn), served.scope, carrier) {
         (None, ..)
-        | (Some(Speech::Challenge), Scope::Platform, _)
+        | (Some(Speech::Challenge | Speech::Tunnel), Scope::Platform, _)
         | (Some(Speech::Connect), Scope::Sites, Carrier::Quic) => return Refuse(Refusal::NoProtocol),
         (Some(Speech::Tunnel), ..) => return Tunnel,
         (Some(Speech::Connect), Scope::Sites, Carrier::Tcp) => return Splice,
@@ -150,7 +150,7 @@ fn speech<'a>(carrier: Carrier, alpn: impl Iterator<Item = &'a [u8]>) -> Option<
     for protocol in alpn {
         offers += 1;
         let offered = match (carrier, protocol) {
-            (Carrier::Quic, tunnel_proto::ALPN) => Some(Speech::Tunnel),
+            (_, tunnel_proto::ALPN) => Some(Speech::Tunnel),
             (_, tunnel_proto::CONNECT_ALPN) => Some(Speech::Connect),
             (Carrier::Quic, ALPN_H3) | (Carrier::Tcp, ALPN_H1 | ALPN_H2) => Some(Speech::Public),
             (Carrier::Tcp, ACME_TLS_ALPN) => {
@@ -216,8 +216,8 @@ mod tests {
                 (Carrier::Quic, None, &[b"h3", TUNNEL], Destination::Tunnel),
                 (Carrier::Quic, None, &[CONNECT], Destination::Connect),
                 (Carrier::Tcp, None, &[CONNECT, b"h2"], Destination::Connect),
-                // The tunnel over TCP is not spoken here yet.
-                (Carrier::Tcp, Some("shop.localhost"), &[TUNNEL], NO_PROTOCOL),
+                (Carrier::Tcp, Some("edge.mezu.internal"), &[TUNNEL], Destination::Tunnel),
+                (Carrier::Tcp, Some("shop.localhost"), &[b"h2", TUNNEL], Destination::Tunnel),
                 (Carrier::Quic, Some("shop.localhost"), &[], NO_PROTOCOL),
                 (Carrier::Quic, Some("shop.localhost"), &[b"h2"], NO_PROTOCOL),
                 (Carrier::Tcp, Some("shop.localhost"), &[b"h3"], NO_PROTOCOL),
@@ -238,6 +238,7 @@ mod tests {
                 (Carrier::Tcp, Some("shop.localhost"), &[b"h2"], Destination::Site),
                 (Carrier::Quic, Some("shop.localhost"), &[b"h3"], Destination::Site),
                 (Carrier::Quic, None, &[TUNNEL], Destination::Tunnel),
+                (Carrier::Tcp, None, &[TUNNEL], Destination::Tunnel),
                 // One without a certificate here, and one that a certificate here covers.
                 (Carrier::Tcp, Some("console.mezu.localhost"), &[b"h2", b"http/1.1"], Destination::Splice),
                 (Carrier::Tcp, Some("login.mezu.localhost"), &[b"h2"], Destination::Splice),

@@ -42,6 +42,8 @@ pub(crate) struct Door<H> {
     pub(crate) challenges: Challenges,
     pub(crate) platform: Platform,
     pub(crate) tls: DoorTls,
+    /// Takes tunnels; `None` where there are none.
+    pub(crate) tunnels: Option<tunnel::Acceptor>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
@@ -56,10 +58,12 @@ pub(crate) struct DoorTls {
     pub(crate) public: Arc<ServerConfig>,
     /// For warpgates that enrol; `None` where a control node ends their TLS.
     pub(crate) connect: Option<Arc<ServerConfig>>,
+    /// For tunnels; `None` where there are none.
+    pub(crate) tunnel: Option<Arc<ServerConfig>>,
 }
 
 impl DoorTls {
-    /// What shows `certificates` to clients, and `enroll`, a control node's, to warpgates that enrol.
+    /// What shows `certificates` to clients, and `enroll`, a control node's, to warpgates that enrol. No tunnels.
     pub(crate) fn new(
         certificates: &PublicCertificates,
         enroll: Option<&CurrentIdentity>,
@@ -73,7 +77,7 @@ impl DoorTls {
             .map(|identity| connect_server_config(identity, trust, clock, &[tunnel_proto::CONNECT_ALPN]))
             .transpose()
             .map_err(|error| StartError::tls("connect", &error))?;
-        Ok(Self { public: Arc::new(public), connect: connect.map(Arc::new) })
+        Ok(Self { public: Arc::new(public), connect: connect.map(Arc::new), tunnel: None })
     }
 }
 
@@ -142,8 +146,10 @@ impl<H: Handle> Door<H> {
                 Some(config) => config,
                 None => return Ok(Opened::Refused),
             },
-            // `decide` never says tunnel on TCP; a refusal is the safe answer if it did.
-            Destination::Tunnel => return Ok(Opened::Refused),
+            Destination::Tunnel => match &self.tls.tunnel {
+                Some(config) => Arc::clone(config),
+                None => return self.refuse(start.io, Refusal::NoProtocol).await,
+            },
             Destination::Refuse(refusal) => return self.refuse(start.io, refusal).await,
         };
         let Ok(_turn) = self.handshakes.acquire().await else { return Ok(Opened::Refused) };
@@ -189,6 +195,13 @@ impl<H: Handle> Door<H> {
             Some(tunnel_proto::CONNECT_ALPN) => {
                 self.counters.connect.inc();
                 self.relay(stream, client).await;
+            }
+            Some(tunnel_proto::ALPN) => {
+                self.counters.tunnel.inc();
+                if let Some(tunnels) = &self.tunnels {
+                    // Boxed, so that clients' connections need no room for it.
+                    Box::pin(tunnels.accept_tcp(stream, client)).await;
+                }
             }
             Some(ACME_TLS_ALPN) => {
                 self.counters.challenge.inc();

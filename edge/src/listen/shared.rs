@@ -67,14 +67,16 @@ struct Tls {
 impl Tls {
     fn new(parts: &EdgeParts, certificates: &PublicCertificates) -> Result<Self, StartError> {
         let (identity, trust, clock) = (&parts.identity, &parts.trust, &parts.clock);
-        let tcp = DoorTls::new(certificates, parts.enroll.as_ref(), trust, clock)?;
+        let mut tcp = DoorTls::new(certificates, parts.enroll.as_ref(), trust, clock)?;
         let public = public_server_config(Arc::new(certificates.clone()), clock, &[ALPN_H3])
             .map_err(|error| StartError::tls("public", &error))?;
         let tunnel = tunnel_server_config(identity, trust, clock, &[tunnel_proto::ALPN])
             .map_err(|error| StartError::tls("tunnel", &error))?;
+        let tunnel = Arc::new(tunnel);
+        tcp.tunnel = Some(Arc::clone(&tunnel));
         Ok(Self {
             public_quic: quic_config("public", Arc::new(public))?,
-            tunnel_quic: quic_config("tunnel", Arc::new(tunnel))?,
+            tunnel_quic: quic_config("tunnel", tunnel)?,
             connect_quic: tcp.connect.clone().map(|config| quic_config("connect", config)).transpose()?,
             tcp,
         })
@@ -183,6 +185,7 @@ impl Shared {
             challenges: self.challenges.clone(),
             platform: self.config.platform.clone(),
             tls: self.tls.tcp.clone(),
+            tunnels: Some(self.acceptor.clone()),
             counters: Arc::clone(&self.counters),
             clock: self.clock.clone(),
             limits: self.config.limits.clone(),

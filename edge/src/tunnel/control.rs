@@ -14,27 +14,18 @@ use mezusphere_model::Timestamp;
 use mezusphere_model::id::{EnvironmentId, ProjectId, WarpgateId};
 use mezusphere_model::link::TunnelReport;
 use mezusphere_pki::{Peer, Role};
-use quinn::VarInt;
 use rustls_pki_types::CertificateDer;
 use tunnel_proto::codes::CloseCode;
-use tunnel_proto::control::{EdgeEvent, EdgeSession, Hello, RefusalCode, Refused, SessionLimits};
+use tunnel_proto::control::{EdgeEvent, EdgeSession, Hello, RefusalCode, Refused, SessionEnd, SessionLimits};
 use tunnel_proto::limits::HANDSHAKE_MAX;
 
 use super::probe::probe;
 use super::registry::{Full, Tunnel};
 use super::reports::Serial;
 use super::standing::{Lost, Standing};
+use super::stream::{RecvHalf, SendEnd, SendHalf, heard_out};
+use super::transport::Transport;
 use super::{AcceptorParts, TunnelLimits};
-
-/// Octets that may be on their way to the edge on one tunnel. Never to be reached: what bounds memory is each
-/// stream's own window and the stall limit, so that one stalled reader does not hold up the others.
-const RECEIVE_WINDOW: u32 = 1024 * 1024 * 1024;
-
-/// Octets sent and not acknowledged on one tunnel.
-const SEND_WINDOW: u64 = 64 * 1024 * 1024;
-
-/// Streams a warpgate may have open towards the edge: the control stream.
-const WARPGATE_STREAMS_MAX: u32 = 1;
 
 /// Probes under way at once; one is due after each connect.
 const PROBES_MAX: usize = 4;
@@ -57,7 +48,7 @@ const LAST_WORDS_MAX: Duration = Duration::from_secs(2);
 struct Control<'a> {
     parts: &'a AcceptorParts,
     limits: TunnelLimits,
-    connection: &'a quinn::Connection,
+    transport: &'a Transport,
     session: EdgeSession,
     name: (ProjectId, EnvironmentId, WarpgateId),
     /// The peer's SPIFFE URI.
@@ -76,7 +67,7 @@ struct Control<'a> {
 pub(super) async fn serve(
     parts: &AcceptorParts,
     limits: TunnelLimits,
-    connection: &quinn::Connection,
+    transport: &Transport,
     chain: Vec<CertificateDer<'static>>,
     peer: &Peer,
 ) -> CloseCode {
@@ -84,7 +75,7 @@ pub(super) async fn serve(
     let mut control = Control {
         parts,
         limits,
-        connection,
+        transport,
         session: EdgeSession::new(Instant::now()),
         name: (project, environment, id),
         uri: peer.name.to_string(),
@@ -98,8 +89,10 @@ pub(super) async fn serve(
     let code = control.run().await;
     if let Some((tunnel, serial)) = control.tunnel.take() {
         parts.tunnels.leave(&tunnel);
-        super::close(connection, code);
-        tracing::info!(warpgate = %id, %environment, why = code.name(), "Tunnel ended");
+        transport.close(code);
+        tracing::info!(
+            warpgate = %id, %environment, transport = transport.name(), why = code.name(), "Tunnel ended"
+        );
         parts.tunnels.reports().went(serial, control.state(&tunnel, false));
         if parts.drain.is_draining() {
             // This edge is about to end, and nobody would tell it later.
@@ -109,26 +102,61 @@ pub(super) async fn serve(
     code
 }
 
+/// How a tunnel ends.
+enum Over {
+    /// The connection is gone, or nobody listens: there is nothing to be said.
+    Gone(CloseCode),
+    /// At once, with nothing but the reason.
+    Cut(CloseCode),
+    /// With what is still to be said.
+    Told(CloseCode),
+}
+
 impl Control<'_> {
+    /// Serves the tunnel from its control stream to its last word.
     async fn run(&mut self) -> CloseCode {
-        let opened = tokio::time::timeout(HANDSHAKE_MAX, self.connection.accept_bi()).await;
+        let opened = tokio::time::timeout(HANDSHAKE_MAX, self.transport.control()).await;
         let (mut send, mut recv) = match opened {
             Ok(Ok(streams)) => streams,
             Ok(Err(_)) => return CloseCode::Done,
             Err(_) => return CloseCode::HandshakeTimeout,
         };
+        let mut outgoing = VecDeque::new();
+        let over = self.converse(&mut send, &mut recv, &mut outgoing).await;
+        if let Some((tunnel, _)) = &self.tunnel {
+            // Nobody is to wait for what is said last.
+            self.parts.tunnels.leave(tunnel);
+        }
+        let (code, is_told) = match over {
+            Over::Gone(code) => return code,
+            Over::Cut(code) => (code, false),
+            Over::Told(code) => (code, true),
+        };
+        if !self.transport.tells_why() {
+            self.session.close(code);
+        }
+        if is_told || !self.transport.tells_why() {
+            self.last_words(&mut send, &mut recv, outgoing).await;
+        }
+        code
+    }
+
+    async fn converse(
+        &mut self,
+        send: &mut SendHalf,
+        recv: &mut RecvHalf,
+        outgoing: &mut VecDeque<Bytes>,
+    ) -> Over {
         let mut trust = self.parts.view.trust_changes();
         let mut bundles = self.parts.view.bundle_changes(self.name.1);
-        let mut outgoing: VecDeque<Bytes> = VecDeque::new();
         let mut probing = FuturesUnordered::new();
         // Set once a newer connection has taken this one's place. What runs here finishes, however long it takes: only
         // the end of a certificate cuts it.
         let mut is_replaced = false;
         loop {
             while let Some(event) = self.session.poll_event() {
-                if let Some(code) = self.handle(event) {
-                    self.last_words(&mut send, outgoing).await;
-                    return code;
+                if let Some(over) = self.handle(event) {
+                    return over;
                 }
             }
             if outgoing.is_empty() {
@@ -136,12 +164,12 @@ impl Control<'_> {
             }
             let now = self.parts.clock.now();
             if let Err(lost) = self.standing.judge(self.parts.view.trust(), now) {
-                return self.lose(lost, &mut send, outgoing).await;
+                return self.lose(lost);
             }
             for nonce in self.probes.drain(..) {
                 if probing.len() < PROBES_MAX {
-                    let connection = self.connection.clone();
-                    probing.push(async move { (nonce, probe(&connection, nonce).await) });
+                    let transport = self.transport.clone();
+                    probing.push(async move { (nonce, probe(&transport, nonce).await) });
                 }
             }
             let timeout = self.session.poll_timeout().map(tokio::time::Instant::from_std);
@@ -152,13 +180,18 @@ impl Control<'_> {
             }
             let tunnel = self.tunnel.as_ref().map(|(tunnel, _)| Arc::clone(tunnel));
             tokio::select! {
-                read = recv.read_chunk(usize::MAX, true) => match read {
-                    Ok(Some(chunk)) => self.session.handle_bytes(Instant::now(), chunk.bytes),
+                read = recv.read_chunk() => match read {
+                    Ok(Some(chunk)) => {
+                        self.session.handle_bytes(Instant::now(), chunk);
+                        if let Some(tunnel) = tunnel.as_deref() {
+                            tunnel.was_heard();
+                        }
+                    }
                     Ok(None) => self.session.handle_end_of_stream(),
-                    Err(_) => return CloseCode::Done,
+                    Err(_) => return Over::Gone(CloseCode::Done),
                 },
-                written = write(&mut send, &mut outgoing), if !outgoing.is_empty() => if written.is_err() {
-                    return CloseCode::Done;
+                written = write(send, outgoing), if !outgoing.is_empty() => if written.is_err() {
+                    return Over::Gone(CloseCode::Done);
                 },
                 () = sleep_until(timeout) => self.session.handle_timeout(Instant::now()),
                 () = tokio::time::sleep(LOOK_AT_CLOCK.min(self.standing.next_look(now))) => {}
@@ -170,25 +203,16 @@ impl Control<'_> {
                 () = self.parts.drain.draining(), if !draining => self.leave(self.limits.drain_grace),
                 // Not before the warpgate was told.
                 () = finished(tunnel.as_deref()), if (draining || is_replaced) && outgoing.is_empty() => {
-                    self.last_words(&mut send, outgoing).await;
-                    return if is_replaced { CloseCode::Replaced } else { CloseCode::Done };
+                    return Over::Told(if is_replaced { CloseCode::Replaced } else { CloseCode::Done });
                 }
                 () = replaced(tunnel.as_deref()), if !is_replaced => is_replaced = true,
-                () = crowded_out(tunnel.as_deref()) => return CloseCode::Replaced,
+                () = crowded_out(tunnel.as_deref()) => return Over::Cut(CloseCode::Replaced),
             }
         }
     }
 
-    /// Ends a tunnel that may not go on. No exchange begins on it from here.
-    async fn lose(
-        &mut self,
-        lost: Lost,
-        send: &mut quinn::SendStream,
-        outgoing: VecDeque<Bytes>,
-    ) -> CloseCode {
-        if let Some((tunnel, _)) = &self.tunnel {
-            self.parts.tunnels.leave(tunnel);
-        }
+    /// Ends a tunnel that may not go on.
+    fn lose(&mut self, lost: Lost) -> Over {
         let refused = |code: RefusalCode, message: &str, retry_after_ms| Refused {
             code,
             message: message.to_owned(),
@@ -197,7 +221,7 @@ impl Control<'_> {
         };
         let (refused, code) = match lost {
             // Whoever dials again has renewed by then.
-            Lost::Ended | Lost::Untrusted => return CloseCode::CertificateEnded,
+            Lost::Ended | Lost::Untrusted => return Over::Cut(CloseCode::CertificateEnded),
             Lost::Evicted => (
                 refused(RefusalCode::KeyRevoked, "the warpgate was evicted, or its key revoked", None),
                 CloseCode::Evicted,
@@ -211,12 +235,11 @@ impl Control<'_> {
             tracing::warn!(warpgate = self.uri, why = refused.message, "A tunnel was refused");
         }
         self.session.refuse(refused);
-        self.last_words(send, outgoing).await;
-        code
+        Over::Told(code)
     }
 
     /// Acts on what the warpgate said; the answer ends the tunnel.
-    fn handle(&mut self, event: EdgeEvent) -> Option<CloseCode> {
+    fn handle(&mut self, event: EdgeEvent) -> Option<Over> {
         match event {
             EdgeEvent::Hello(hello) => self.greet(hello),
             EdgeEvent::Offered(upstreams) => self.declare(|tunnel| tunnel.offer(upstreams)),
@@ -239,7 +262,11 @@ impl Control<'_> {
                 if self.tunnel.is_none() {
                     tracing::warn!(warpgate = self.uri, %why, "A tunnel was not opened");
                 }
-                return Some(why.close_code());
+                let code = why.close_code();
+                return Some(match why {
+                    SessionEnd::Silent | SessionEnd::Backlog => Over::Gone(code),
+                    _ => Over::Told(code),
+                });
             }
         }
         None
@@ -270,11 +297,8 @@ impl Control<'_> {
         }
         self.agent = hello.agent;
         self.bundle = hello.bundle_revision;
-        let tunnel = Arc::new(Tunnel::new(self.connection.clone(), self.name, hello.index, hello.upstreams));
-        self.connection.set_receive_window(VarInt::from_u32(RECEIVE_WINDOW));
-        self.connection.set_send_window(SEND_WINDOW);
-        self.connection.set_max_concurrent_bi_streams(VarInt::from_u32(WARPGATE_STREAMS_MAX));
-        self.connection.set_max_concurrent_uni_streams(VarInt::from_u32(0));
+        let tunnel = Arc::new(Tunnel::new(self.transport.clone(), self.name, hello.index, hello.upstreams));
+        self.transport.admit();
         self.parts.tunnels.enter(&tunnel).map_err(|full| match full {
             Full::Environment => {
                 let message = "this environment has as many warpgates here as it may";
@@ -289,8 +313,8 @@ impl Control<'_> {
         let serial = self.parts.tunnels.reports().came(self.state(&tunnel, true));
         let upstreams = tunnel.upstreams().len();
         tracing::info!(
-            warpgate = %self.name.2, environment = %self.name.1, remote = %self.connection.remote_address(),
-            agent = self.agent, upstreams, "Tunnel connected"
+            warpgate = %self.name.2, environment = %self.name.1, remote = %self.transport.remote_address(),
+            transport = self.transport.name(), agent = self.agent, upstreams, "Tunnel connected"
         );
         self.tunnel = Some((tunnel, serial));
         Ok(())
@@ -321,16 +345,16 @@ impl Control<'_> {
         self.session.drain(Instant::now(), grace.min(self.limits.drain_grace));
     }
 
-    async fn last_words(&mut self, send: &mut quinn::SendStream, mut outgoing: VecDeque<Bytes>) {
+    /// Says what is left, and waits a moment for the warpgate to take it: the connection's close may overtake it.
+    async fn last_words(&mut self, send: &mut SendHalf, recv: &mut RecvHalf, mut outgoing: VecDeque<Bytes>) {
         outgoing.extend(self.session.poll_transmit());
         let spoken = async {
             while !outgoing.is_empty() {
                 write(send, &mut outgoing).await?;
             }
-            drop(send.finish());
-            // The connection's close may overtake what was not acknowledged.
-            drop(send.stopped().await);
-            Ok::<(), quinn::WriteError>(())
+            send.finish();
+            heard_out(send, recv).await;
+            Ok::<(), SendEnd>(())
         };
         drop(tokio::time::timeout(LAST_WORDS_MAX, spoken).await);
     }
@@ -340,7 +364,7 @@ impl Control<'_> {
             warpgate: self.uri.clone(),
             environment: self.name.1,
             edge: self.parts.edge,
-            remote: self.connection.remote_address(),
+            remote: self.transport.remote_address(),
             agent: self.agent.clone(),
             upstreams: tunnel.upstreams().iter().map(ToString::to_string).collect(),
             connected,
@@ -350,10 +374,7 @@ impl Control<'_> {
 }
 
 /// Writes some of what waits. Cancel safe: what was written is gone from the queue, the rest stays.
-async fn write(
-    send: &mut quinn::SendStream,
-    outgoing: &mut VecDeque<Bytes>,
-) -> Result<(), quinn::WriteError> {
+async fn write(send: &mut SendHalf, outgoing: &mut VecDeque<Bytes>) -> Result<(), SendEnd> {
     let written = send.write_chunks(outgoing.make_contiguous()).await?;
     outgoing.drain(..written.chunks);
     Ok(())

@@ -11,18 +11,24 @@ mod registry;
 mod reports;
 mod standing;
 mod stream;
+mod tcp;
+mod transport;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mezusphere_model::Clock;
 use mezusphere_model::id::EdgeId;
 use mezusphere_pki::{CurrentIdentity, CurrentTrust, ExpectedRole, Peer, PeerError, verify_peer};
-use quinn::VarInt;
 use rustls_pki_types::CertificateDer;
+use tokio_rustls::server::TlsStream;
+use tokio_util::task::AbortOnDropHandle;
 use tunnel_proto::codes::CloseCode;
-use tunnel_proto::limits::DRAIN_GRACE;
+use tunnel_proto::limits::{DRAIN_GRACE, HANDSHAKE_MAX};
 
+use self::transport::Transport;
+use crate::config::Duplex;
 use crate::listen::drain::Drain;
 use crate::view::View;
 
@@ -82,41 +88,63 @@ impl Acceptor {
         Self { parts: Arc::new(parts), limits }
     }
 
-    /// Serves one warpgate's connection until it ends. The caller owns the future; dropping it closes the
+    /// Serves one warpgate's QUIC connection until it ends. The caller owns the future; dropping it closes the
     /// connection at the next chance, without a word.
     pub async fn accept(&self, connection: quinn::Connection) {
-        let (chain, peer) = match self.peer(&connection) {
-            Ok(peer) => peer,
+        let chain = connection
+            .peer_identity()
+            .and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok())
+            .map(|chain| *chain);
+        let transport = Transport::Quic(connection);
+        let code = match self.judge(chain) {
+            Ok((chain, peer)) => control::serve(&self.parts, self.limits, &transport, chain, &peer).await,
             Err(error) => {
-                tracing::warn!(remote = %connection.remote_address(), %error, "A tunnel was refused");
-                let code = if matches!(error, PeerError::Denied(_)) {
-                    CloseCode::Evicted
-                } else {
-                    CloseCode::Refused
-                };
-                return close(&connection, code);
+                tracing::warn!(remote = %transport.remote_address(), %error, "A tunnel was refused");
+                if matches!(error, PeerError::Denied(_)) { CloseCode::Evicted } else { CloseCode::Refused }
             }
         };
-        let code = control::serve(&self.parts, self.limits, &connection, chain, &peer).await;
-        close(&connection, code);
+        transport.close(code);
+    }
+
+    /// The same for a TLS connection over TCP, whose other end is `remote`. Whom the handshake let in and is not wanted
+    /// by now hears nothing: it is told when it dials again.
+    pub async fn accept_tcp<T: Duplex + 'static>(&self, stream: TlsStream<T>, remote: SocketAddr) {
+        let chain = stream.get_ref().1.peer_certificates();
+        let chain = chain.map(|chain| chain.iter().map(|one| one.clone().into_owned()).collect());
+        let (chain, peer) = match self.judge(chain) {
+            Ok(peer) => peer,
+            Err(error) => return tracing::warn!(%remote, %error, "A tunnel was refused"),
+        };
+        let begun = tokio::time::timeout(HANDSHAKE_MAX, tcp::begin(stream, remote)).await;
+        let Ok(Ok((transport, driver))) = begun else {
+            return tracing::debug!(%remote, "A tunnel over TCP did not begin");
+        };
+        let warpgate = peer.name.to_string();
+        let driver = async move {
+            if let Err(error) = driver.await
+                && tcp::is_fault(&error)
+            {
+                tracing::warn!(warpgate, %remote, %error, "A warpgate broke the protocol of its tunnel");
+            }
+        };
+        // A task of its own, so that what moves on the connection does not wake what is said about it.
+        let driver = AbortOnDropHandle::new(tokio::spawn(driver));
+        let transport = Transport::Tcp(transport);
+        let code = control::serve(&self.parts, self.limits, &transport, chain, &peer).await;
+        transport.close(code);
+        // It has been told to end; dropping it here could hide why it ended by itself.
+        drop(driver.await);
     }
 
     /// Who is at the other end. The handshake has judged the chain by the trust of its moment; this judges it by
     /// the trust of now and takes the name.
-    fn peer(
+    fn judge(
         &self,
-        connection: &quinn::Connection,
+        chain: Option<Vec<CertificateDer<'static>>>,
     ) -> Result<(Vec<CertificateDer<'static>>, Peer), PeerError> {
-        let chain =
-            connection.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
-        let chain = *chain.ok_or(PeerError::NoCertificate)?;
+        let chain = chain.ok_or(PeerError::NoCertificate)?;
         let (trust, now) = (self.parts.trust.get(), self.parts.clock.now());
         let peer = verify_peer(&chain, &trust, now, ExpectedRole::AnyWarpgate)?;
         Ok((chain, peer))
     }
-}
-
-/// Closes a connection and says why. A second call changes nothing.
-fn close(connection: &quinn::Connection, code: CloseCode) {
-    connection.close(VarInt::from_u32(code.number()), code.name().as_bytes());
 }

@@ -13,6 +13,7 @@ use tunnel_proto::principals::Sent;
 
 use super::reports::TunnelReports;
 use super::stream::{RecvHalf, SendEnd, SendHalf};
+use super::transport::Transport;
 use crate::view::Principal;
 
 /// Tunnels of one environment at once; enough for a fleet, too few to make choosing slow.
@@ -29,7 +30,7 @@ pub const FINISHING_MAX: usize = 4;
 /// A connection from a warpgate that was welcomed.
 pub(crate) struct Tunnel {
     /// What carries it; an exchange is one stream of it.
-    connection: quinn::Connection,
+    transport: Transport,
     /// Which warpgate, as its certificate says.
     pub(crate) warpgate: WarpgateId,
     project: ProjectId,
@@ -54,13 +55,13 @@ pub(crate) struct Tunnel {
 impl Tunnel {
     /// A tunnel of a warpgate with this name, ready for exchanges once it is entered.
     pub(crate) fn new(
-        connection: quinn::Connection,
+        transport: Transport,
         (project, environment, warpgate): (ProjectId, EnvironmentId, WarpgateId),
         index: u32,
         upstreams: Vec<Slug>,
     ) -> Self {
         Self {
-            connection,
+            transport,
             warpgate,
             project,
             environment,
@@ -77,14 +78,16 @@ impl Tunnel {
 
     /// Opens a stream for an exchange; waits while the tunnel is at its limit of exchanges.
     pub(crate) async fn open(&self) -> Result<(SendHalf, RecvHalf), SendEnd> {
-        let (send, recv) = self.connection.open_bi().await.map_err(|_| SendEnd::Lost)?;
-        Ok((SendHalf::Quic(send), RecvHalf::Quic(recv)))
+        self.transport.open().await
     }
 
     /// Whom the warpgate knows. Held for a look-up only, never over an await.
     pub(crate) fn principals(&self) -> MutexGuard<'_, Sent<Principal>> {
         self.principals.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Something came from the warpgate.
+    pub(crate) fn was_heard(&self) {}
 
     /// The upstreams it declared.
     pub(crate) fn upstreams(&self) -> Vec<Slug> {

@@ -4,13 +4,15 @@
 //! copied and nothing buffered on the way: pieces are handed to the transport as they are, and come out of its own
 //! buffers.
 
-use std::future::Future as _;
+use std::future::{Future as _, poll_fn};
 use std::pin::pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use quinn::{ReadError, VarInt, WriteError};
 use tunnel_proto::codes::ResetCode;
+
+use super::tcp::stream::{TcpRecv, TcpSend};
 
 /// What went into a stream at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +49,8 @@ pub(crate) enum RecvEnd {
 pub(crate) enum SendHalf {
     /// On a QUIC connection.
     Quic(quinn::SendStream),
+    /// In an HTTP/2 request's body.
+    Tcp(TcpSend),
 }
 
 impl SendHalf {
@@ -64,6 +68,7 @@ impl SendHalf {
                 }
                 Err(_) => Err(SendEnd::Lost),
             }),
+            Self::Tcp(send) => send.poll_write_chunks(cx, chunks),
         }
     }
 
@@ -71,6 +76,7 @@ impl SendHalf {
     pub(crate) fn finish(&mut self) {
         match self {
             Self::Quic(send) => drop(send.finish()),
+            Self::Tcp(send) => send.finish(),
         }
     }
 
@@ -78,7 +84,13 @@ impl SendHalf {
     pub(crate) fn reset(&mut self, code: ResetCode) {
         match self {
             Self::Quic(send) => drop(send.reset(VarInt::from_u32(code.number()))),
+            Self::Tcp(send) => send.reset(code),
         }
+    }
+
+    /// [`SendHalf::poll_write_chunks`] as a future. Cancel safe.
+    pub(super) async fn write_chunks(&mut self, chunks: &mut [Bytes]) -> Result<Written, SendEnd> {
+        poll_fn(|cx| self.poll_write_chunks(cx, chunks)).await
     }
 }
 
@@ -86,6 +98,8 @@ impl SendHalf {
 pub(crate) enum RecvHalf {
     /// On a QUIC connection.
     Quic(quinn::RecvStream),
+    /// In an HTTP/2 response's body.
+    Tcp(TcpRecv),
 }
 
 impl RecvHalf {
@@ -100,6 +114,7 @@ impl RecvHalf {
                 ReadError::Reset(code) => RecvEnd::Reset(ResetCode::from_number(code.into_inner())),
                 _ => RecvEnd::Lost,
             }),
+            Self::Tcp(recv) => recv.poll_read_chunks(cx, chunks),
         }
     }
 
@@ -107,6 +122,24 @@ impl RecvHalf {
     pub(crate) fn stop(&mut self, code: ResetCode) {
         match self {
             Self::Quic(recv) => drop(recv.stop(VarInt::from_u32(code.number()))),
+            Self::Tcp(recv) => recv.stop(code),
         }
+    }
+
+    /// One piece of what is here, or `None` at the end. Cancel safe.
+    pub(super) async fn read_chunk(&mut self) -> Result<Option<Bytes>, RecvEnd> {
+        let mut chunk = [Bytes::new()];
+        let read = poll_fn(|cx| self.poll_read_chunks(cx, &mut chunk)).await?;
+        let [chunk] = chunk;
+        Ok(read.map(|_| chunk))
+    }
+}
+
+/// Resolves when the peer has taken everything that was written before [`SendHalf::finish`], so that the connection can be
+/// closed without losing it; or when it never will. Over TCP nobody tells, so there it is when the peer is done too.
+pub(super) async fn heard_out(send: &mut SendHalf, recv: &mut RecvHalf) {
+    match send {
+        SendHalf::Quic(send) => drop(send.stopped().await),
+        SendHalf::Tcp(_) => while let Ok(Some(_)) = recv.read_chunk().await {},
     }
 }

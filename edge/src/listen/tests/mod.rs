@@ -245,6 +245,7 @@ impl Rig {
             challenges: Challenges::default(),
             platform,
             tls,
+            tunnels: None,
             counters: Arc::clone(&counters),
             clock,
             handshakes: Semaphore::new(limits.handshakes),
