@@ -7,7 +7,7 @@ use ::http::header::{
     ALLOW, ALT_SVC, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap,
     TRANSFER_ENCODING,
 };
-use ::http::{HeaderValue, Method, Request, Response, StatusCode};
+use ::http::{HeaderValue, Method, Response, StatusCode, request};
 use arc_swap::ArcSwap;
 use http_body::Body as _;
 use mezusphere_model::Clock;
@@ -50,6 +50,10 @@ pub(super) enum Breach {
     HeadTooSlow,
     /// It wants to be connected to somewhere else.
     Connect,
+    /// The application switched to a protocol nobody asked for.
+    Unasked,
+    /// The application answers a request to switch protocols as if it were an ordinary one.
+    NotSwitched,
 }
 
 impl Breach {
@@ -61,6 +65,7 @@ impl Breach {
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::HeadTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Unasked | Self::NotSwitched => StatusCode::BAD_GATEWAY,
         }
     }
 
@@ -73,6 +78,8 @@ impl Breach {
             Self::HeadTooLarge => "edge.too_large",
             Self::HeadTooSlow => "edge.head_too_slow",
             Self::Connect => "edge.method",
+            Self::Unasked => "edge.tunnel_protocol",
+            Self::NotSwitched => "edge.not_switched",
         }
     }
 
@@ -84,28 +91,33 @@ impl Breach {
             Self::HeadTooLarge => "send fewer or shorter fields; in a browser, clear this site's cookies",
             Self::HeadTooSlow => "send the request again",
             Self::Connect => "ask the application itself",
+            Self::Unasked => "ask whoever runs the application to mend it",
+            Self::NotSwitched => "check that the application speaks WebSocket under this path",
         }
     }
 }
 
 /// Refuses what no request may be on any protocol: more fields or a longer target than the limits, a tunnel to
 /// elsewhere. On h1 the limits were checked before parsing; the size of a field section is the codecs' to check.
-pub(super) fn objection<B>(request: &Request<B>) -> Option<Response<Body>> {
-    if request.headers().len() > REQUEST_FIELDS_MAX {
+pub(super) fn objection(head: &request::Parts) -> Option<Response<Body>> {
+    if head.headers.len() > REQUEST_FIELDS_MAX {
         let reason = format!("the request has more than {REQUEST_FIELDS_MAX} fields");
         return Some(refusal(Breach::HeadTooLarge, &reason));
     }
-    if request.uri().path_and_query().is_some_and(|target| target.as_str().len() > REQUEST_TARGET_LEN_MAX) {
+    if head.uri.path_and_query().is_some_and(|target| target.as_str().len() > REQUEST_TARGET_LEN_MAX) {
         let reason = format!("the request target is longer than {REQUEST_TARGET_LEN_MAX} octets");
         return Some(refusal(Breach::TargetTooLong, &reason));
     }
-    if request.method() == Method::CONNECT {
+    if head.method == Method::CONNECT {
         let mut response = refusal(Breach::Connect, "an edge connects nobody to elsewhere");
         response.headers_mut().insert(ALLOW, HeaderValue::from_static(METHODS));
         return Some(response);
     }
     None
 }
+
+/// What a client is told of a 101 that nobody asked for.
+pub(super) const UNASKED: &str = "the application switched protocols unasked";
 
 /// What `allow` says where CONNECT is refused; other methods are the routes' business.
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";

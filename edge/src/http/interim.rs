@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use ::http::header::{CONTENT_LENGTH, EXPECT, HeaderMap};
-use ::http::{Request, StatusCode, Version};
+use ::http::{StatusCode, Version, request};
 use tunnel_proto::limits::INFORMATIONAL_MAX;
 
 /// Most octets of fields in all interim heads of one response together: a page's early hints take a few KiB.
@@ -60,13 +60,14 @@ impl Interim {
         (Self { shared: Arc::clone(&shared), expects_continue }, Interims(shared))
     }
 
-    /// Both ends for a request as it came, whose body is not known to be empty unless `is_empty`. `None` for
-    /// HTTP/1.0, whose clients know no interim heads (RFC 9110 §15.2).
-    pub(super) fn of<B>(request: &Request<B>, is_empty: bool) -> Option<(Self, Interims)> {
-        if request.version() < Version::HTTP_11 {
-            return None;
+    /// Lets whoever gets the request say interim heads, and gives the connection's end. HTTP/1.0 clients know none
+    /// (RFC 9110 §15.2), so nothing comes out for them.
+    pub(super) fn attach(head: &mut request::Parts, has_body: bool) -> Interims {
+        let (interim, interims) = Self::pair(has_body && expects_continue(&head.headers));
+        if head.version >= Version::HTTP_11 {
+            head.extensions.insert(interim);
         }
-        Some(Self::pair(!is_empty && expects_continue(request.headers())))
+        interims
     }
 
     /// Whether the client waits for 100 (or a final head) before it sends its body. Pulling the body tells it to.

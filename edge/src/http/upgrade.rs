@@ -1,8 +1,8 @@
 //! A client's wish to speak another protocol on its connection: `Upgrade` on HTTP/1.1 (RFC 9110 §7.8) and the extended
 //! CONNECT of HTTP/2 (RFC 8441), in one form.
 //!
-//! A request that carries [`Upgrade`] in its extensions has as its body what the client sends *after* the switch;
-//! nothing comes out of it before the response 101 was handed to the client. The response says 101 whatever the
+//! A request that carries [`Upgrade`] in its extensions has as its body what the client sends *after* the switch: it is
+//! not to be pulled before the upstream has said 101. The response says 101 whatever the
 //! client speaks, and has as its body what the upstream sends. **An end of one direction is not the end of both**: the
 //! response's body says the end of the upstream's bytes by a frame of empty trailers, and ends when both directions
 //! have. Any other final status refuses the switch and is a response like any other.

@@ -1,23 +1,27 @@
 //! Stands between TLS and hyper on an HTTP/1.1 connection and lets only strict requests through (R7).
 //!
 //! Whole heads that pass [`super::head`] reach hyper, untouched and usually where they were read to. A refused
-//! one never does: in its place hyper reads [`PLACEHOLDER`], whose answer ([`Verdict`] tells which) is the last
+//! one never does: in its place hyper reads [`PLACEHOLDER`], whose answer ([`Wire`] tells which) is the last
 //! on the connection, and nothing behind it is read. So answers keep their order under pipelining, and a
 //! refusal is a response like any other.
 //!
-//! Also bounds how long a head may take, and how long a body may stand still.
+//! What follows a request that asks to switch protocols is kept back: it is the new protocol's if there is a 101
+//! ([`Guard::into_raw`]), and nobody's otherwise.
+//!
+//! Also bounds how long a head may take, and how long a body may stand still before it is answered; and writes
+//! interim heads, which hyper's server cannot, at moments when hyper has nothing to write.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::body::BodyScan;
 use super::head::{HeadScan, HeadStep, Violation};
+use super::wire::Wire;
 use crate::config::Limits;
 use crate::http::BodyError;
 use crate::http::stall::Stall;
@@ -39,29 +43,21 @@ const LINGER: Duration = Duration::from_secs(2);
 /// What is read at once while a head is incomplete or input is thrown away: one TLS record.
 const READ_LEN: usize = 16 * 1024;
 
-/// Why the connection's last request was refused; shared with the service that answers it.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Verdict(Arc<OnceLock<Violation>>);
-
-impl Verdict {
-    fn set(&self, violation: Violation) {
-        // Only the first counts: nothing is read after it.
-        self.0.get_or_init(|| violation);
-    }
-
-    /// Why, if one was.
-    pub(super) fn get(&self) -> Option<Violation> {
-        self.0.get().copied()
-    }
-}
+/// Most octets kept of what a client sends behind a request to switch protocols: a client that does not wait for the
+/// answer sends a first message at most.
+const HELD_LEN_MAX: usize = READ_LEN;
 
 /// The guarded connection.
 pub(super) struct Guard<T> {
     io: T,
     state: State,
-    verdict: Verdict,
-    /// A head that has not ended yet. At most one head long.
+    wire: Wire,
+    /// A head that has not ended yet, at most one head long; or what is kept back behind the last one.
     partial: Vec<u8>,
+    /// Heads that went through.
+    heads: u64,
+    /// An interim head being written.
+    saying: Bytes,
     /// Octets for hyper that could not stay where they were read to.
     ready: Bytes,
     head_timer: Stall,
@@ -76,6 +72,8 @@ pub(super) struct Guard<T> {
 enum State {
     Head(HeadScan),
     Body(BodyScan),
+    /// The last request asks to switch protocols; what follows is kept back.
+    Held,
     /// Nothing more is read for hyper.
     Ended,
     /// Nothing more is read for hyper, and the body it reads is wrong.
@@ -87,8 +85,10 @@ impl<T> Guard<T> {
         Self {
             io,
             state: State::HEAD,
-            verdict: Verdict::default(),
+            wire: Wire::default(),
             partial: Vec::new(),
+            heads: 0,
+            saying: Bytes::new(),
             ready: Bytes::new(),
             head_timer: Stall::new(limits.request_head),
             body_timer: Stall::new(limits.stall),
@@ -97,8 +97,13 @@ impl<T> Guard<T> {
         }
     }
 
-    pub(super) fn verdict(&self) -> Verdict {
-        self.verdict.clone()
+    pub(super) fn wire(&self) -> Wire {
+        self.wire.clone()
+    }
+
+    /// The connection under it, for the protocol that was switched to, and what the client sent ahead of the 101.
+    pub(super) fn into_raw(self) -> (T, Bytes) {
+        (self.io, self.partial.into())
     }
 
     /// Follows `bytes` and says how many at the front are for hyper. Behind them may be an incomplete head, which
@@ -108,11 +113,17 @@ impl<T> Guard<T> {
         while let Some(rest) = bytes.get_mut(at..).filter(|rest| !rest.is_empty()) {
             match &mut self.state {
                 State::Head(scan) => match scan.advance(rest) {
-                    Ok(HeadStep::Done { len, framing }) => {
+                    Ok(HeadStep::Done { len, framing, upgrade }) => {
                         at += len;
+                        self.heads += 1;
                         self.is_fresh = false;
                         self.head_timer.moved();
-                        self.state = BodyScan::new(framing).map_or(State::HEAD, State::Body);
+                        self.state = if upgrade {
+                            self.wire.hold(self.heads);
+                            State::Held
+                        } else {
+                            BodyScan::new(framing).map_or(State::HEAD, State::Body)
+                        };
                     }
                     Ok(HeadStep::More) => {
                         self.partial.extend_from_slice(rest);
@@ -139,6 +150,10 @@ impl<T> Guard<T> {
                         return at + in_order + 1;
                     }
                 },
+                State::Held => {
+                    self.partial.extend_from_slice(rest);
+                    break;
+                }
                 State::Ended | State::Broken => break,
             }
         }
@@ -146,7 +161,7 @@ impl<T> Guard<T> {
     }
 
     fn refuse(&mut self, violation: Violation) {
-        self.verdict.set(violation);
+        self.wire.refuse(violation);
         self.state = State::Ended;
         self.ready = Bytes::from_static(PLACEHOLDER);
     }
@@ -207,7 +222,8 @@ impl<T: AsyncRead + Unpin> Guard<T> {
     /// Nothing has come. Whether that has lasted too long depends on what is waited for.
     fn waited(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         match self.state {
-            State::Body(_) if self.body_timer.is_over(cx) => {
+            // Once it is answered, a body is half of a conversation, whose pauses are the route's to bound.
+            State::Body(_) if self.wire.answers() < self.heads && self.body_timer.is_over(cx) => {
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, BodyError::Stalled)))
             }
             State::Head(_) if !self.partial.is_empty() && self.head_timer.is_over(cx) => {
@@ -222,6 +238,19 @@ impl<T: AsyncRead + Unpin> Guard<T> {
             }
             _ => Poll::Pending,
         }
+    }
+
+    /// Keeps back what comes behind a request to switch protocols; `Ready(true)` at the end of input. A client that
+    /// sends more than is kept is not read any further, and so not noticed should it go away.
+    fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        if self.partial.len() >= HELD_LEN_MAX {
+            return Poll::Pending;
+        }
+        let mut space = [0; READ_LEN];
+        let mut buf = ReadBuf::new(&mut space);
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut buf))?;
+        self.partial.extend_from_slice(buf.filled());
+        Poll::Ready(Ok(buf.filled().is_empty()))
     }
 
     /// Throws input away until its end.
@@ -260,7 +289,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Guard<T> {
             }
             let is_done = match this.state {
                 // hyper takes the end of input for a client that went away, so it hears of the real one only.
-                State::Ended if this.verdict.get().is_some() => ready!(this.poll_discard(cx))? == 0,
+                State::Ended if this.wire.violation().is_some() => ready!(this.poll_discard(cx))? == 0,
                 State::Ended => true,
                 State::Broken => {
                     return Poll::Ready(Err(io::Error::new(
@@ -268,12 +297,33 @@ impl<T: AsyncRead + Unpin> AsyncRead for Guard<T> {
                         BodyError::Malformed,
                     )));
                 }
+                State::Held => ready!(this.poll_held(cx))?,
                 State::Head(_) if !this.partial.is_empty() => ready!(this.poll_partial(cx))?,
                 State::Head(_) | State::Body(_) => ready!(this.poll_direct(cx, buf))?,
             };
             if is_done {
                 return Poll::Ready(Ok(()));
             }
+        }
+    }
+}
+
+impl<T: AsyncWrite + Unpin> Guard<T> {
+    /// Writes the interim heads that were said.
+    fn poll_say(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            if self.saying.is_empty() {
+                let Some(said) = self.wire.take_said() else { return Poll::Ready(Ok(())) };
+                self.saying = said;
+            }
+            while !self.saying.is_empty() {
+                let written = ready!(Pin::new(&mut self.io).poll_write(cx, &self.saying))?;
+                if written == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                self.saying.advance(written);
+            }
+            self.wire.written();
         }
     }
 }
@@ -295,7 +345,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<T> {
         self.io.is_write_vectored()
     }
 
+    /// hyper asks for it only when all it had to write is written: so never between two octets of one response.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_say(cx))?;
         Pin::new(&mut self.io).poll_flush(cx)
     }
 

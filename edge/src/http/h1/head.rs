@@ -5,6 +5,7 @@
 //! into one): it only ever sees heads that passed here. Pure: bytes in, decisions out.
 
 use crate::config::{REQUEST_FIELDS_MAX, REQUEST_HEAD_LEN_MAX, REQUEST_TARGET_LEN_MAX};
+use crate::http::Upgrade;
 
 /// Why a request is refused before it is parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -78,6 +79,8 @@ pub enum HeadStep {
         len: usize,
         /// What follows.
         framing: Framing,
+        /// Whether it asks to switch protocols: what follows must then wait for the answer (RFC 9110 §7.8).
+        upgrade: bool,
     },
 }
 
@@ -93,6 +96,9 @@ pub struct HeadScan {
     fields: usize,
     content_length: Option<u64>,
     chunked: bool,
+    is_connect: bool,
+    /// Whether `Connection` lists `upgrade`, and `Upgrade` a protocol that may be had.
+    wants_upgrade: (bool, bool),
 }
 
 impl HeadScan {
@@ -105,6 +111,8 @@ impl HeadScan {
         fields: 0,
         content_length: None,
         chunked: false,
+        is_connect: false,
+        wants_upgrade: (false, false),
     };
 
     /// Looks at `head`, which begins where the head begins and holds at least what it held before.
@@ -123,7 +131,8 @@ impl HeadScan {
             self.searched = end + 1;
             if line.is_empty() && self.seen_request_line {
                 let framing = self.framing()?;
-                return Ok(HeadStep::Done { len: self.line, framing });
+                let upgrade = self.is_upgrade(framing);
+                return Ok(HeadStep::Done { len: self.line, framing, upgrade });
             }
             if self.seen_request_line {
                 self.field(line)?;
@@ -153,6 +162,7 @@ impl HeadScan {
         if target.len() > REQUEST_TARGET_LEN_MAX {
             return Err(Violation::TargetTooLong);
         }
+        self.is_connect = method == b"CONNECT";
         self.is_http_10 = match version {
             b"HTTP/1.1" => false,
             b"HTTP/1.0" => true,
@@ -178,8 +188,21 @@ impl HeadScan {
                 return Err(Violation::TransferEncoding);
             }
             self.chunked = true;
+        } else if name.eq_ignore_ascii_case(b"connection") {
+            self.wants_upgrade.0 |= members(value).any(|option| option.eq_ignore_ascii_case(b"upgrade"));
+        } else if name.eq_ignore_ascii_case(b"upgrade") {
+            let is_had = |token: &[u8]| std::str::from_utf8(token).ok().and_then(Upgrade::to).is_some();
+            self.wants_upgrade.1 |= members(value).any(is_had);
         }
         Ok(())
+    }
+
+    /// The same question [`Upgrade::of_h1`] asks of the parsed head; where the two differ, nothing is switched.
+    fn is_upgrade(&self, framing: Framing) -> bool {
+        self.wants_upgrade == (true, true)
+            && framing == Framing::Empty
+            && !self.is_http_10
+            && !self.is_connect
     }
 
     fn framing(&self) -> Result<Framing, Violation> {
@@ -216,6 +239,11 @@ fn split_field(line: &[u8]) -> Result<(&[u8], &[u8]), Violation> {
     }
 }
 
+/// The members of a list field.
+fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|byte| *byte == b',').map(trim)
+}
+
 fn trim(mut value: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
         value = rest;
@@ -239,7 +267,7 @@ fn is_token(bytes: &[u8]) -> bool {
 }
 
 /// `tchar` of RFC 9110 §5.6.2.
-pub(super) const fn is_token_byte(byte: u8) -> bool {
+pub(in crate::http) const fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
             byte,

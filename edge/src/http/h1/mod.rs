@@ -1,17 +1,22 @@
 //! HTTP/1.1 (RFC 9112) and 1.0: hyper behind a strict `guard`.
+//!
+//! What hyper's server does not do goes past it: interim heads (`wire`), and what happens after a 101 (`switch`).
 
 pub mod body;
 pub mod head;
 
 mod guard;
+mod switch;
+mod wire;
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
-use std::sync::Arc;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 
-use ::http::header::CONNECTION;
-use ::http::{HeaderValue, Request, Response};
+use ::http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, UPGRADE};
+use ::http::{HeaderValue, Request, Response, StatusCode, request};
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
@@ -19,11 +24,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::debug;
 
-use self::guard::{Guard, PLACEHOLDER_METHOD, Verdict};
+use self::guard::{Guard, PLACEHOLDER_METHOD};
 use self::head::Violation;
+use self::switch::{Lead, Switch};
+use self::wire::Wire;
 use super::answer::Breach;
 use super::body::H1Body;
-use super::{Body, ConnectionInfo, Handle, Service, answer, no_body};
+use super::{Body, ConnectionInfo, Handle, Interim, Service, Upgrade, answer, no_body};
 use crate::config::{Limits, REQUEST_HEAD_LEN_MAX};
 
 /// Largest read or write buffer of a connection, in octets: a whole head fits twice.
@@ -53,27 +60,38 @@ where
     H: Handle,
 {
     let guard = Guard::new(io, &service.limits);
-    let exchange = Arc::new(Exchange { verdict: guard.verdict(), service: Arc::clone(&service), info });
-    let connection = service.h1.serve_connection(
+    let stall = service.limits.stall;
+    let exchange = Arc::new(Exchange {
+        wire: guard.wire(),
+        service: Arc::clone(&service),
+        info,
+        switch: Mutex::default(),
+    });
+    let answerer = Arc::clone(&exchange);
+    let mut connection = service.h1.serve_connection(
         TokioIo::new(guard),
         service_fn(move |request| {
-            let exchange = Arc::clone(&exchange);
+            let exchange = Arc::clone(&answerer);
             async move { Ok::<_, Infallible>(exchange.answer(request).await) }
         }),
     );
-    let mut connection = pin!(connection);
     let mut draining = pin!(service.drain.draining());
     let mut is_told = false;
     let end = poll_fn(|cx| {
+        let mut connection = Pin::new(&mut connection);
         if !is_told && draining.as_mut().poll(cx).is_ready() {
             is_told = true;
             connection.as_mut().graceful_shutdown();
         }
-        connection.as_mut().poll(cx)
+        connection.poll(cx)
     })
     .await;
     if let Err(error) = end {
-        debug!(%error, "An HTTP/1.1 connection broke");
+        return debug!(%error, "An HTTP/1.1 connection broke");
+    }
+    if let Some(switch) = exchange.switched() {
+        let (io, ahead) = connection.into_parts().io.into_inner().into_raw();
+        switch.run(io, ahead, stall).await;
     }
 }
 
@@ -81,29 +99,89 @@ where
 struct Exchange<H> {
     service: Arc<Service<H>>,
     info: ConnectionInfo,
-    verdict: Verdict,
+    wire: Wire,
+    /// What is to happen once a 101 is written.
+    switch: Mutex<Option<Switch>>,
 }
 
 impl<H: Handle> Exchange<H> {
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
-        let mut response = match self.objection(&request) {
-            None => self.service.handler.handle(request.map(body), &self.info).await,
+        let (head, body) = request.into_parts();
+        let mut response = match self.objection(&head) {
+            None => self.handle(head, body).await,
             Some(mut refusal) => {
-                refusal.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                refusal.headers_mut().insert(CONNECTION, CLOSE);
                 refusal
             }
         };
         answer::advertise(response.headers_mut(), self.service.alt_svc.as_ref());
+        self.wire.answered();
         response
     }
 
-    fn objection(&self, request: &Request<Incoming>) -> Option<Response<Body>> {
-        if let Some(violation) = self.verdict.get().filter(|_| request.method() == PLACEHOLDER_METHOD) {
+    async fn handle(&self, mut head: request::Parts, incoming: Incoming) -> Response<Body> {
+        let has_body = !incoming.is_end_stream();
+        let mut interims = Interim::attach(&mut head, has_body);
+        let wish = if self.wire.is_held() { Upgrade::of_h1(&head, has_body) } else { None };
+        let (wish, body) = match wish {
+            Some(wish) => {
+                let (lead, body) = switch::after_switch();
+                head.extensions.insert(wish.clone());
+                (Some((wish, lead)), body)
+            }
+            None => (None, body(incoming)),
+        };
+        let mut handling = pin!(self.service.handler.handle(Request::from_parts(head, body), &self.info));
+        let response = poll_fn(|cx| {
+            let polled = handling.as_mut().poll(cx);
+            while let Poll::Ready(head) = interims.poll_next(cx) {
+                self.wire.say(&head);
+            }
+            polled
+        })
+        .await;
+        drop(interims);
+        poll_fn(|cx| self.wire.poll_written(cx)).await;
+        self.switch(response, wish)
+    }
+
+    /// Carries out a switch, or says that there is none. Behind a request that asked for one, nothing is read: it could
+    /// be either protocol's.
+    fn switch(&self, mut response: Response<Body>, wish: Option<(Upgrade, Lead)>) -> Response<Body> {
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            if self.wire.is_held() {
+                response.headers_mut().insert(CONNECTION, CLOSE);
+            }
+            return response;
+        }
+        let Some((wish, lead)) = wish else {
+            return answer::refusal(Breach::Unasked, answer::UNASKED);
+        };
+        let headers: &mut HeaderMap = response.headers_mut();
+        headers.remove(CONTENT_LENGTH);
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        if let Ok(protocol) = HeaderValue::from_str(wish.protocol()) {
+            headers.insert(UPGRADE, protocol);
+        }
+        let (head, body) = response.into_parts();
+        *self.switch.lock().unwrap_or_else(PoisonError::into_inner) = Some(lead.grant(body));
+        Response::from_parts(head, no_body())
+    }
+
+    fn switched(&self) -> Option<Switch> {
+        self.switch.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn objection(&self, head: &request::Parts) -> Option<Response<Body>> {
+        if let Some(violation) = self.wire.violation().filter(|_| head.method == PLACEHOLDER_METHOD) {
             return Some(answer::refusal(breach(violation), &violation.to_string()));
         }
-        answer::objection(request)
+        answer::objection(head)
     }
 }
+
+/// Says that nothing more is answered on the connection.
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
 fn breach(violation: Violation) -> Breach {
     match violation {

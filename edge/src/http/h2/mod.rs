@@ -68,7 +68,8 @@ where
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
         .max_local_error_reset_streams(Some(ERROR_RESETS_MAX))
         .max_send_buffer_size(SEND_BUFFER_LEN_MAX)
-        .data_frame_budget(SMALL_FRAME_BUDGET);
+        .data_frame_budget(SMALL_FRAME_BUDGET)
+        .enable_connect_protocol();
     let connection = match timeout(service.limits.handshake, builder.handshake(io)).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return debug!(%error, "An HTTP/2 connection did not begin"),

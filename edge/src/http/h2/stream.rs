@@ -1,19 +1,29 @@
 //! One request of an HTTP/2 connection: handed on, answered, its body pumped while the client reads.
 
-use std::future::poll_fn;
-use std::pin::Pin;
+use std::future::{Future as _, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use ::http::header::CONTENT_LENGTH;
-use ::http::{Method, Request};
+use ::http::header::{CONTENT_LENGTH, HeaderName};
+use ::http::{Method, Request, Response, StatusCode, request};
 use bytes::Bytes;
+use h2::ext::Protocol as ConnectProtocol;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http_body::{Body as _, Frame, SizeHint};
 
+use crate::http::answer::{Breach, Dates};
 use crate::http::body::BodyError;
 use crate::http::stall::Stall;
-use crate::http::{Body, BoxError, ConnectionInfo, Handle, Service, answer, no_body, unless};
+use crate::http::{
+    Body, BoxError, ConnectionInfo, Handle, Interim, InterimHead, Service, Upgrade, answer, no_body, unless,
+};
+
+/// What a WebSocket client on HTTP/1.1 checks, and one on HTTP/2 did not ask for (RFC 8441 §5).
+const SEC_WEBSOCKET_ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
 
 /// Answers one request. Returns early when the client resets the stream; everything for it is dropped then.
 pub(super) async fn serve<H: Handle>(
@@ -22,18 +32,36 @@ pub(super) async fn serve<H: Handle>(
     service: &Service<H>,
     info: &ConnectionInfo,
 ) {
-    let is_head = request.method() == Method::HEAD;
-    let response = match answer::objection(&request) {
+    let (mut head, stream) = request.into_parts();
+    let is_head = head.method == Method::HEAD;
+    let is_switch = wants_switch(&mut head);
+    let is_answered = Arc::new(AtomicBool::new(is_switch));
+    let response = match answer::objection(&head) {
         None => {
-            let request = received(request, service.limits.stall);
-            let answer = service.handler.handle(request, info);
-            unless(answer, |cx| respond.poll_reset(cx).is_ready()).await
+            let body = received(&head, stream, service.limits.stall, &is_answered);
+            let mut interims = Interim::attach(&mut head, !body.is_end_stream());
+            let mut answer = pin!(service.handler.handle(Request::from_parts(head, body), info));
+            poll_fn(|cx| {
+                let polled = answer.as_mut().poll(cx);
+                while let Poll::Ready(head) = interims.poll_next(cx) {
+                    // Fails for what HTTP/2 forbids in a head, and on a stream that is gone.
+                    drop(respond.send_informational(informational(head)));
+                }
+                match polled {
+                    Poll::Ready(response) => Poll::Ready(Some(response)),
+                    Poll::Pending if respond.poll_reset(cx).is_ready() => Poll::Ready(None),
+                    Poll::Pending => Poll::Pending,
+                }
+            })
+            .await
         }
         refusal => refusal,
     };
-    let Some(mut response) = response else { return };
+    let Some(response) = response else { return };
+    is_answered.store(true, Ordering::Relaxed);
+    let mut response = if is_switch { switched(response) } else { response };
     answer::advertise(response.headers_mut(), service.alt_svc.as_ref());
-    let (head, body) = answer::head_and_body(response, is_head, &service.date);
+    let (head, body) = head_and_body(response, is_head, &service.date);
     let is_end = body.is_end_stream();
     match respond.send_response(head, is_end) {
         Ok(stream) if !is_end => pump(stream, body, Stall::new(service.limits.stall)).await,
@@ -43,15 +71,66 @@ pub(super) async fn serve<H: Handle>(
     }
 }
 
-fn received(request: Request<RecvStream>, stall: std::time::Duration) -> Request<Body> {
-    let length = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    request.map(|stream| {
-        if stream.is_end_stream() {
-            no_body()
-        } else {
-            Body::new(H2Body { stream, left: length, stall: Stall::new(stall) })
+/// Whether a request asks to switch protocols (RFC 8441 §4); then it is put as everybody else asks: a GET with an
+/// [`Upgrade`]. Other protocols than WebSocket stay a CONNECT, which is refused.
+fn wants_switch(head: &mut request::Parts) -> bool {
+    let wish = match head.extensions.get::<ConnectProtocol>() {
+        Some(protocol) if head.method == Method::CONNECT => Upgrade::to(protocol.as_str()),
+        _ => None,
+    };
+    let Some(wish) = wish.filter(Upgrade::is_websocket) else { return false };
+    head.extensions.remove::<ConnectProtocol>();
+    head.extensions.insert(wish);
+    head.method = Method::GET;
+    true
+}
+
+/// The answer to a request that asks to switch, as HTTP/2 says it: 200 means that the stream is the new protocol's, so
+/// no other 2xx may say anything else.
+fn switched(mut response: Response<Body>) -> Response<Body> {
+    match response.status() {
+        StatusCode::SWITCHING_PROTOCOLS => {
+            *response.status_mut() = StatusCode::OK;
+            response.headers_mut().remove(SEC_WEBSOCKET_ACCEPT);
+            response.headers_mut().remove(CONTENT_LENGTH);
+            response
         }
-    })
+        status if status.is_success() => answer::refusal(
+            Breach::NotSwitched,
+            "the application answered a WebSocket request without switching to WebSocket",
+        ),
+        _ => response,
+    }
+}
+
+/// Readies a response. One that switches unasked is none.
+fn head_and_body(response: Response<Body>, is_head: bool, dates: &Dates) -> (Response<()>, Body) {
+    let response = if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        answer::refusal(Breach::Unasked, answer::UNASKED)
+    } else {
+        response
+    };
+    answer::head_and_body(response, is_head, dates)
+}
+
+fn informational(head: InterimHead) -> Response<()> {
+    let mut response = Response::new(());
+    *response.status_mut() = head.status;
+    *response.headers_mut() = head.headers;
+    response
+}
+
+fn received(
+    head: &request::Parts,
+    stream: RecvStream,
+    stall: Duration,
+    is_answered: &Arc<AtomicBool>,
+) -> Body {
+    if stream.is_end_stream() {
+        return no_body();
+    }
+    let left = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    Body::new(H2Body { stream, left, stall: Stall::new(stall), is_answered: Arc::clone(is_answered) })
 }
 
 /// Sends `body` as fast as the client reads and no faster.
@@ -68,6 +147,13 @@ async fn pump(mut stream: SendStream<Bytes>, mut body: Body, mut stall: Stall) {
                 return;
             }
             Some(Ok(Err(frame))) => match frame.into_trailers() {
+                // The end of one direction of two (see `http::Upgrade`); the body says when both have ended.
+                Ok(trailers) if trailers.is_empty() => {
+                    if stream.send_data(Bytes::new(), true).is_err() {
+                        return;
+                    }
+                    continue;
+                }
                 Ok(trailers) => stream.send_trailers(trailers),
                 // Neither data nor trailers: a kind of frame that HTTP/2 has no place for.
                 Err(_) => continue,
@@ -128,6 +214,9 @@ struct H2Body {
     /// Octets still to come, if the client said how many; `h2` enforces it.
     left: Option<u64>,
     stall: Stall,
+    /// Whether the response has begun. From then on a body is half of a conversation, whose pauses are the route's to
+    /// bound.
+    is_answered: Arc<AtomicBool>,
 }
 
 impl H2Body {
@@ -156,7 +245,11 @@ impl http_body::Body for H2Body {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
         let poll = this.poll(cx);
-        this.stall.watch(cx, poll).map(|frame| match frame {
+        let poll = match this.is_answered.load(Ordering::Relaxed) {
+            true => poll.map(Some),
+            false => this.stall.watch(cx, poll),
+        };
+        poll.map(|frame| match frame {
             Some(frame) => frame.map(|frame| frame.map_err(|error| body_error(&error).into())),
             None => Some(Err(BodyError::Stalled.into())),
         })

@@ -2,10 +2,12 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use ::http::header::{self, CONTENT_LENGTH, HeaderMap, HeaderName, TE};
-use ::http::{HeaderValue, Method, Request, Response};
+use ::http::{HeaderValue, Method, Request, Response, StatusCode, request};
 use bytes::Bytes;
 use h3::error::{Code, StreamError};
 use h3::server::{RequestResolver, RequestStream};
@@ -15,8 +17,9 @@ use tracing::debug;
 
 use super::body::{H3Body, Recv};
 use super::quic::{self, SendStream};
+use crate::http::answer::Breach;
 use crate::http::stall::Stall;
-use crate::http::{Body, ConnectionInfo, Handle, Service, answer, unless};
+use crate::http::{Body, ConnectionInfo, Handle, Interim, InterimHead, Service, answer, unless};
 
 type Send = RequestStream<SendStream<Bytes>, Bytes>;
 
@@ -50,16 +53,25 @@ pub(super) async fn serve<H: Handle>(
         return both.stop_stream(Code::H3_MESSAGE_ERROR);
     };
     let (mut send, body) = both.split();
-    let response = match answer::objection(&request) {
+    let is_answered = Arc::new(AtomicBool::new(false));
+    let (head, ()) = request.into_parts();
+    let response = match answer::objection(&head) {
         None => {
-            let Some(request) = received(request, body, length, service).await else {
+            let stall = Stall::new(service.limits.stall);
+            let Some(body) = received(body, length, stall, &is_answered).await else {
                 return send.stop_stream(Code::H3_MESSAGE_ERROR);
             };
-            unless(service.handler.handle(request, info), |cx| handle.poll_over(cx).is_ready()).await
+            answered(head, body, &mut send, &mut handle, service, info).await
         }
         refusal => refusal,
     };
     let Some(response) = response else { return };
+    is_answered.store(true, Ordering::Relaxed);
+    let response = if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        answer::refusal(Breach::Unasked, answer::UNASKED)
+    } else {
+        response
+    };
     let (head, body) = answer::head_and_body(response, is_head, &service.date);
     let stall = Stall::new(service.limits.stall);
     if respond(&mut send, head, body, &mut handle, stall).await.is_some() {
@@ -91,20 +103,54 @@ fn digits(value: &HeaderValue) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
-/// The request with its body; `None` if the body is known to be malformed.
-async fn received<H>(
-    request: Request<()>,
+/// The request's body; `None` if it is known to be malformed.
+async fn received(
     recv: Recv,
     length: Option<u64>,
-    service: &Service<H>,
-) -> Option<Request<Body>> {
-    let mut recv = Some((recv, Stall::new(service.limits.stall)));
-    let body = poll_fn(|cx| {
-        let begun = recv.take().map(|(recv, stall)| H3Body::begin(cx, recv, length, stall));
+    stall: Stall,
+    is_answered: &Arc<AtomicBool>,
+) -> Option<Body> {
+    let mut recv = Some((recv, stall));
+    poll_fn(|cx| {
+        let begun = recv.take().map(|(recv, stall)| H3Body::begin(cx, recv, length, stall, is_answered));
         Poll::Ready(begun.and_then(Result::ok))
     })
-    .await?;
-    Some(request.map(|()| body))
+    .await
+}
+
+/// Hands the request on and says what comes before its response; `None` if the client gave it up.
+async fn answered<H: Handle>(
+    mut head: request::Parts,
+    body: Body,
+    send: &mut Send,
+    handle: &mut quic::Handle,
+    service: &Service<H>,
+    info: &ConnectionInfo,
+) -> Option<Response<Body>> {
+    let mut interims = Interim::attach(&mut head, !body.is_end_stream());
+    let mut stall = Stall::new(service.limits.stall);
+    let mut answer = pin!(service.handler.handle(Request::from_parts(head, body), info));
+    let mut response = None;
+    loop {
+        let said = poll_fn(|cx| {
+            if response.is_none()
+                && let Poll::Ready(answered) = answer.as_mut().poll(cx)
+            {
+                response = Some(answered);
+            }
+            match interims.poll_next(cx) {
+                Poll::Ready(head) => Poll::Ready(Some(head)),
+                Poll::Pending if response.is_some() || handle.poll_over(cx).is_ready() => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await;
+        let Some(InterimHead { status, headers }) = said else { return response };
+        let mut head = Response::new(());
+        *head.status_mut() = status;
+        *head.headers_mut() = headers;
+        in_time(send.send_response(head), &mut stall).await?;
+    }
 }
 
 /// Sends a response as fast as the client reads and no faster; `None` if it could not be sent whole.
