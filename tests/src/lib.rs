@@ -3,7 +3,9 @@
 
 pub mod admin;
 pub mod client;
+pub mod clients;
 pub mod cluster;
+pub mod matrix;
 pub mod netlab;
 pub mod postgres;
 pub mod program;
