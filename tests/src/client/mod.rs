@@ -2,7 +2,9 @@
 
 pub mod browser;
 pub mod h1;
+pub mod h2;
 pub mod h3;
+pub mod ws;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;

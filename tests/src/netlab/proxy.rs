@@ -65,7 +65,8 @@ async fn lead(mut client: TcpStream, to: SocketAddr, asked: Arc<Mutex<Vec<String
     let is_known = lower.contains("proxy-authorization: Basic ");
     asked.lock().unwrap_or_else(PoisonError::into_inner).push(lower);
     if !is_known {
-        let refusal = b"HTTP/1.1 407 Proxy Authentication Required\r\nproxy-authenticate: Basic realm=\"out\"\r\n\r\n";
+        let refusal =
+            b"HTTP/1.1 407 Proxy Authentication Required\r\nproxy-authenticate: Basic realm=\"out\"\r\n\r\n";
         return client.write_all(refusal).await;
     }
     let mut server = TcpStream::connect(to).await?;

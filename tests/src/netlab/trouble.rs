@@ -63,7 +63,8 @@ impl Lab {
     pub async fn lose(&self, percent: u32) -> anyhow::Result<()> {
         self.keep_all().await?;
         self.router("nft add table inet loss").await?;
-        let chain = ["nft", "add", "chain", "inet", "loss", "forward", "{ type filter hook forward priority 0; }"];
+        let chain =
+            ["nft", "add", "chain", "inet", "loss", "forward", "{ type filter hook forward priority 0; }"];
         self.run(Place::Router, &chain).await?;
         let rule = format!("nft add rule inet loss forward numgen random mod 100 < {percent} drop");
         self.router(&rule).await?;

@@ -9,9 +9,9 @@ use http::{Request, StatusCode, header};
 use http_body_util::Full;
 use mezusphere_tests::admin::{Admin, Shop};
 use mezusphere_tests::client::{self, Target, h1};
+use mezusphere_tests::netlab::Proxy;
 use mezusphere_tests::netlab::{APPS, BASE, Lab, Place, Refusal, Wire};
 use mezusphere_tests::program::Program;
-use mezusphere_tests::netlab::Proxy;
 use mezusphere_tests::recorder::{Outcome, Recorder};
 use mezusphere_tests::upstream::Upstream;
 use std::sync::Arc;
@@ -48,7 +48,8 @@ impl World {
         let directory = data.path().display().to_string();
         let listen = SocketAddr::from(([0, 0, 0, 0], PORT)).to_string();
         let advertise = format!("edge.{BASE}:{PORT}");
-        let words = ["serve", "--json", "--data", &directory, "--listen", &listen, "--base", BASE, "--apps", APPS];
+        let words =
+            ["serve", "--json", "--data", &directory, "--listen", &listen, "--base", BASE, "--apps", APPS];
         let words: Vec<&str> = words.into_iter().chain(["--advertise", &advertise]).collect();
         let server = lab.start(Place::Edge, "mezusphere", &words, &[])?;
         server.event("ready").await?;
@@ -86,8 +87,7 @@ impl World {
 
     async fn get(&self, path: &str) -> Result<(StatusCode, usize)> {
         let mut connection = h1::Connection::open(&self.target, &self.tls).await?;
-        let request =
-            Request::get(path).header(header::HOST, &self.target.authority).body(Full::default())?;
+        let request = Request::get(path).header(header::HOST, &self.target.authority).body(Full::default())?;
         let response = connection.fetch(request).await?;
         Ok((response.status(), response.body().len()))
     }
@@ -102,8 +102,10 @@ impl World {
 
     /// Asks until an answer comes; how long that was after `since`.
     async fn answers_again(&self, since: Instant) -> Result<Duration> {
-        h1::until(&Target { path: "/up".to_owned(), ..self.target.clone() }, &self.tls, |status| status == StatusCode::OK)
-            .await?;
+        h1::until(&Target { path: "/up".to_owned(), ..self.target.clone() }, &self.tls, |status| {
+            status == StatusCode::OK
+        })
+        .await?;
         Ok(since.elapsed())
     }
 
@@ -168,7 +170,7 @@ impl Seen {
     }
 
     fn tell(&self, what: &str, tunnels: &[String]) {
-        eprintln!(
+        println!(
             "| {what} | {} answered, {} failed | longest gap {} ms | {} |",
             self.good,
             self.bad.len(),
@@ -204,7 +206,11 @@ async fn where_udp_is_blocked_requests_go_over_tcp_and_return_to_quic_later() ->
     for how in [Refusal::Drop, Refusal::Reject] {
         world.lab.block_udp(how).await?;
         let took = world.connect(&[]).await?;
-        eprintln!("| UDP blocked at the start, {how:?} | ready after {} ms | {} |", took.as_millis(), world.tunnels().join(" → "));
+        println!(
+            "| UDP blocked at the start, {how:?} | ready after {} ms | {} |",
+            took.as_millis(),
+            world.tunnels().join(" → ")
+        );
         anyhow::ensure!(took <= WITHOUT_UDP_WITHIN, "{how:?}: ready after {took:?}");
         anyhow::ensure!(world.tunnels() == ["tcp"], "{:?}", world.tunnels());
         anyhow::ensure!(world.get("/up").await?.0 == StatusCode::OK);
@@ -239,7 +245,10 @@ async fn udp_blocked_in_mid_flight_falls_back_to_tcp() -> Result<()> {
         let back = world.answers_again(blocked).await?;
         tokio::time::sleep(spell()).await;
         let outcomes = recorder.stop().await?;
-        Seen::of(&outcomes).tell(&format!("UDP blocked in mid-flight, {how:?}, back after {} ms", back.as_millis()), &world.tunnels());
+        Seen::of(&outcomes).tell(
+            &format!("UDP blocked in mid-flight, {how:?}, back after {} ms", back.as_millis()),
+            &world.tunnels(),
+        );
         world.judge(&outcomes)?;
         anyhow::ensure!(back <= WITHOUT_UDP_WITHIN + BACK_WITHIN, "{how:?}: answers again after {back:?}");
         world.lab.heal().await?;
@@ -275,9 +284,13 @@ async fn a_tunnel_is_back_soon_after_the_network_is() -> Result<()> {
     tokio::time::sleep(away.saturating_sub(cut.elapsed())).await;
     world.lab.heal().await?;
     let back = world.answers_again(Instant::now()).await?;
-    eprintln!(
+    println!(
         "| partition of {} s | {status} after {} ms, then {again} in {} ms | back {} ms after heal | {} |",
-        away.as_secs(), noticed.as_millis(), fails_fast.as_millis(), back.as_millis(), world.tunnels().join(" → ")
+        away.as_secs(),
+        noticed.as_millis(),
+        fails_fast.as_millis(),
+        back.as_millis(),
+        world.tunnels().join(" → ")
     );
     anyhow::ensure!(noticed <= BACK_WITHIN + SLACK, "noticed after {noticed:?}");
     anyhow::ensure!(status.is_server_error() && again.is_server_error());
@@ -293,7 +306,8 @@ async fn a_lossy_crooked_link_carries_every_request() -> Result<()> {
     for percent in [1, 5, 20] {
         let wire = Wire { delay_ms: 10, jitter_ms: 20, loss_percent: percent };
         let long = world.lab.lengthen(wire).await?;
-        let seen = world.live_through(&format!("{percent} % loss, 10–30 ms with reordering"), spell()).await?;
+        let seen =
+            world.live_through(&format!("{percent} % loss, 10–30 ms with reordering"), spell()).await?;
         world.lab.shorten(long).await?;
         anyhow::ensure!(seen.bad.is_empty(), "{:?}", seen.bad);
     }
@@ -306,7 +320,7 @@ async fn a_satellite_link_connects_and_carries_requests() -> Result<()> {
     let mut world = World::start().await?;
     let long = world.lab.lengthen(Wire { delay_ms: 375, jitter_ms: 5, loss_percent: 0 }).await?;
     let took = world.connect(&[]).await?;
-    eprintln!("| round trip 750 ms | ready after {} ms | {} |", took.as_millis(), world.tunnels().join(" → "));
+    println!("| round trip 750 ms | ready after {} ms | {} |", took.as_millis(), world.tunnels().join(" → "));
     let seen = world.live_through("round trip 750 ms", spell()).await?;
     anyhow::ensure!(seen.bad.is_empty(), "{:?}", seen.bad);
     anyhow::ensure!(world.tunnels().len() == 1, "{:?}", world.tunnels());
@@ -324,7 +338,7 @@ async fn a_handshake_survives_the_loss_of_a_third_of_its_packets() -> Result<()>
         longest = longest.max(world.connect(&[]).await?);
         world.leave().await?;
     }
-    eprintln!("| 30 % loss of handshakes, {rounds} times | ready after {} ms at most |", longest.as_millis());
+    println!("| 30 % loss of handshakes, {rounds} times | ready after {} ms at most |", longest.as_millis());
     anyhow::ensure!(longest <= Duration::from_secs(20), "ready after {longest:?}");
     Ok(())
 }
@@ -336,7 +350,11 @@ async fn black_outs_and_a_hole_for_large_packets_lose_nothing() -> Result<()> {
     let took = world.connect(&[]).await?;
     let (status, octets) = world.get("/bytes/3000000").await?;
     anyhow::ensure!((status, octets) == (StatusCode::OK, 3_000_000), "{status} {octets}");
-    eprintln!("| nothing of 1280 octets passes | ready after {} ms, 3 MB whole | {} |", took.as_millis(), world.tunnels().join(" → "));
+    println!(
+        "| nothing of 1280 octets passes | ready after {} ms, 3 MB whole | {} |",
+        took.as_millis(),
+        world.tunnels().join(" → ")
+    );
     world.lab.heal().await?;
     let recorder = world.recorder();
     let rounds = if is_full() { 12 } else { 3 };
@@ -365,8 +383,9 @@ async fn a_bulk_transfer_on_a_narrow_link_does_not_hold_up_small_requests() -> R
         let (target, tls) = (world.target.clone(), Arc::clone(&world.tls));
         tokio::spawn(async move {
             let mut connection = h1::Connection::open(&target, &tls).await?;
-            let request =
-                Request::get("/bytes/50000000").header(header::HOST, &target.authority).body(Full::default())?;
+            let request = Request::get("/bytes/50000000")
+                .header(header::HOST, &target.authority)
+                .body(Full::default())?;
             anyhow::Ok(connection.fetch(request).await?.status())
         })
     };
@@ -375,7 +394,11 @@ async fn a_bulk_transfer_on_a_narrow_link_does_not_hold_up_small_requests() -> R
     anyhow::ensure!(!bulk.is_finished(), "the bulk transfer ended too early to tell");
     bulk.abort();
     anyhow::ensure!(before.bad.is_empty() && during.bad.is_empty(), "{:?}", during.bad);
-    anyhow::ensure!(during.longest_gap <= Duration::from_secs(2), "a small request took {:?}", during.longest_gap);
+    anyhow::ensure!(
+        during.longest_gap <= Duration::from_secs(2),
+        "a small request took {:?}",
+        during.longest_gap
+    );
     Ok(())
 }
 
@@ -386,11 +409,18 @@ async fn where_only_a_proxy_leads_out_the_tunnel_goes_through_it() -> Result<()>
     world.lab.partition().await?;
     let url = format!("http://ada:s3cret@{}", proxy.address);
     let took = world.connect(&[("HTTPS_PROXY", &url)]).await?;
-    eprintln!("| only an HTTP proxy leads out | ready after {} ms | {} |", took.as_millis(), world.tunnels().join(" → "));
+    println!(
+        "| only an HTTP proxy leads out | ready after {} ms | {} |",
+        took.as_millis(),
+        world.tunnels().join(" → ")
+    );
     anyhow::ensure!(took <= WITHOUT_UDP_WITHIN, "{took:?}");
     anyhow::ensure!(world.get("/up").await?.0 == StatusCode::OK);
     let asked = proxy.asked();
-    anyhow::ensure!(asked.iter().all(|ask| ask.starts_with("CONNECT ") && ask.contains("proxy-authorization: Basic ")), "{asked:?}");
+    anyhow::ensure!(
+        asked.iter().all(|ask| ask.starts_with("CONNECT ") && ask.contains("proxy-authorization: Basic ")),
+        "{asked:?}"
+    );
     let said = world.gate.as_ref().context("it runs")?.output().join("\n");
     anyhow::ensure!(!said.contains("s3cret"), "the proxy's password is in the output");
     Ok(())
