@@ -1,4 +1,4 @@
-//! The load driver: requests in flight over h1, h2 or h3, or messages over WebSockets, for some seconds; throughput
+//! The load driver: requests in flight over h1, h2 or h3, or messages over a WebSocket, for some seconds; throughput
 //! and percentiles as JSON.
 //!
 //! Closed loop: each of N lanes sends its next request when the last one ended. A response that is not the
@@ -110,7 +110,7 @@ async fn open(args: &Args, target: &Target, tls: &Arc<rustls::ClientConfig>) -> 
         let shared = lanes.get(lane % connections).filter(|_| lane >= connections);
         lanes.push(match (args.protocol, shared) {
             (Protocol::H1, _) => Lane::H1(h1::Connection::open(target, tls).await?),
-            (Protocol::Ws, _) => Lane::Ws(ws::WebSocket::open(target, tls).await?),
+            (Protocol::Ws, _) => Lane::Ws(Box::new(ws::WebSocket::open(target, tls).await?)),
             (_, Some(Lane::H2(open))) => Lane::H2(open.clone()),
             (_, Some(Lane::H3(open))) => Lane::H3(open.clone()),
             (Protocol::H2, _) => Lane::H2(h2::Connection::open(target, tls).await?),
@@ -162,7 +162,7 @@ enum Lane {
     H1(h1::Connection),
     H2(h2::Connection),
     H3(h3::Connection),
-    Ws(ws::WebSocket),
+    Ws(Box<ws::WebSocket>),
 }
 
 impl Lane {
