@@ -15,6 +15,7 @@ use mezusphere_telemetry::Metrics;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower::util::BoxCloneSyncService;
 
+use crate::fair::FairLimits;
 use crate::http::Body;
 use crate::view::ViewLimits;
 
@@ -122,6 +123,8 @@ pub struct Limits {
     pub splices_per_address: usize,
     /// How old the edge's knowledge may be, and how long control may take for an answer.
     pub view: ViewLimits,
+    /// What the whole edge, one project and one address may use at once.
+    pub fair: FairLimits,
 }
 
 impl Default for Limits {
@@ -141,6 +144,7 @@ impl Default for Limits {
             splices: 4096,
             splices_per_address: 256,
             view: ViewLimits::default(),
+            fair: FairLimits::default(),
         }
     }
 }

@@ -24,6 +24,12 @@ pub enum BodyError {
     /// The body's framing or length is wrong.
     #[error("the body is malformed")]
     Malformed,
+    /// It is longer than its route takes: so many octets.
+    #[error("the body is longer than {0} octets")]
+    TooLarge(u64),
+    /// It stood still, and the edge needed its memory.
+    #[error("the body stood still and was given up for its memory")]
+    Shed,
 }
 
 /// A body without frames. Allocates nothing.

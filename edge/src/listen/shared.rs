@@ -26,6 +26,7 @@ use super::select::{QuicConfigs, SelectingServerConfig};
 use super::splice::Splicer;
 use super::tcp::TcpPort;
 use super::worker::End;
+use crate::fair::Fair;
 use crate::config::{EdgeConfig, EdgeParts, PlatformHosts, StartError};
 use crate::http::Service;
 use crate::request::{self, ServerParts};
@@ -134,6 +135,7 @@ impl Shared {
             platform,
             clock: clock.clone(),
             entropy: entropy.clone(),
+            fair: Arc::new(Fair::new(&config.limits.fair, clock.clone(), &metrics)),
             metrics,
         });
         let shared = Self {

@@ -1,6 +1,7 @@
 //! A response on its way to the client, whoever made it, with the line of the log that is written when it has ended.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use ::http::Response;
@@ -10,35 +11,39 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use super::forward::{Download, Forwarded};
 use super::record::{End, Line};
 use super::respond::Own;
+use crate::fair::memory::{Ledger, Metered, RESPONSE_HELD_MAX};
 use crate::http::{Body, BoxError};
 
 /// What answers a request.
 pub(crate) enum Answer {
     /// The upstream, through a warpgate.
-    Forwarded(Box<Forwarded>),
+    Forwarded(Box<Forwarded>, Arc<Ledger>),
     /// Control, for a host of the platform.
     Platform(Response<Body>),
     /// The edge itself.
     Own(Own),
+    /// The edge itself, whether a page of another origin may ask.
+    Preflight(Own),
 }
 
 impl Answer {
     /// The response as the connection writes it. `line` is written when its body has ended.
     pub(crate) fn into_response(self, mut line: Line) -> Response<Body> {
         let (parts, source) = match self {
-            Self::Forwarded(forwarded) => {
+            Self::Forwarded(forwarded, ledger) => {
                 let Forwarded { status, headers, body, warpgate } = *forwarded;
                 line.warpgate(warpgate);
                 let mut response = Response::new(());
                 *response.status_mut() = status;
                 *response.headers_mut() = headers;
+                let body = Metered::new(body, RESPONSE_HELD_MAX, &ledger);
                 (response.into_parts().0, Source::Upstream(Box::new(body)))
             }
             Self::Platform(response) => {
                 let (parts, body) = response.into_parts();
                 (parts, Source::Platform(body))
             }
-            Self::Own(response) => {
+            Self::Own(response) | Self::Preflight(response) => {
                 let (parts, body) = response.into_parts();
                 (parts, Source::Own(body))
             }
@@ -53,7 +58,7 @@ impl Answer {
 
 /// Where a body comes from.
 enum Source {
-    Upstream(Box<Download>),
+    Upstream(Box<Metered<Download>>),
     Platform(Body),
     Own(Bytes),
 }

@@ -12,6 +12,7 @@ use super::cookie::SessionText;
 use super::inbound::PresentedKey;
 use super::refusal::{KeyWhy, Refusal, SignInWhy};
 use super::route::Routed;
+use super::rules::Open;
 use crate::view::View;
 use crate::view::caller::{Caller, NotGood};
 use crate::view::lookup::{NoCaller, NoKey};
@@ -34,7 +35,7 @@ pub(crate) struct Authenticated {
 
 /// Finds out who sends a request. On public routes nobody looks.
 pub(crate) async fn identify<'a>(
-    routed: Routed<'a>,
+    Open(routed): Open<'a>,
     view: &View,
     clock: &Clock,
 ) -> Result<Identified<'a>, Refusal> {

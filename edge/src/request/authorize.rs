@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use ::http::header::ORIGIN;
+use mezusphere_model::link::Credential;
 use mezusphere_model::policy::{Denial, Permit, decide};
-use mezusphere_model::route::{RouteDoc, Site};
+use mezusphere_model::route::{AuthMode, RouteDoc, Site};
 use mezusphere_model::{Entropy, Platform};
 
 use super::authenticate::{Authenticated, Identified};
@@ -11,6 +13,7 @@ use super::inbound::Inbound;
 use super::refusal::{Refusal, SignInWhy};
 use super::route::Routed;
 use super::sign_in;
+use crate::http::Upgrade;
 
 /// A request that may be forwarded.
 pub(crate) struct Permitted<'a> {
@@ -36,6 +39,7 @@ pub(crate) fn permit<'a>(
     let identity = sender.as_ref().ok().map(|somebody| &somebody.caller.identity);
     match (decide(&route, identity), sender) {
         (Ok(permit), sender) => {
+            may_switch(&inbound, &route, sender.as_ref().ok())?;
             let sender = sender.ok().filter(|_| permit.forwards_identity());
             Ok(Permitted { inbound, site, route, sender, _permit: permit })
         }
@@ -45,6 +49,32 @@ pub(crate) fn permit<'a>(
         // Demands are made of identities only; a policy that makes one of nobody means: sign in.
         (Err(_), Err(why)) => Err(sign_in_first(inbound, Some(why), hosts, entropy)),
     }
+}
+
+/// Refuses a switch of protocols that a page of another site asked for (R16): browsers send cookies with a WebSocket's handshake
+/// whoever asks for it, and let any page read it. A request without an origin comes from no browser; a session, which only a
+/// browser has, does not come along with it.
+fn may_switch(
+    inbound: &Inbound<'_>,
+    route: &RouteDoc,
+    sender: Option<&Authenticated>,
+) -> Result<(), Refusal> {
+    if inbound.extensions.get::<Upgrade>().is_none() || route.auth_in_force() == AuthMode::Public {
+        return Ok(());
+    }
+    let has_session = sender.is_some_and(|sender| matches!(sender.credential, Credential::Session(_)));
+    // A rule without credentials lets pages read what anybody may read, and not act as whoever is signed in.
+    let rule = route.rules.cors.as_ref().filter(|rule| rule.credentials || !has_session);
+    let mut origins = inbound.headers.get_all(ORIGIN).iter();
+    let is_allowed = match (origins.next(), origins.next()) {
+        (None, _) => !has_session,
+        (Some(origin), None) => {
+            let named = |text| rule.is_some_and(|rule| rule.allows(text));
+            *origin == inbound.address.authority.origin() || origin.to_str().is_ok_and(named)
+        }
+        (Some(_), Some(_)) => false,
+    };
+    if is_allowed { Ok(()) } else { Err(Refusal::OriginRefused) }
 }
 
 fn sign_in_first(

@@ -120,8 +120,6 @@ pub(crate) struct Inbound<'a> {
     pub(crate) body: Option<Body>,
     /// What the connection handed along with the request: the way for interim responses, a switch of protocols.
     pub(crate) extensions: Extensions,
-    /// Whether the client waits for `100 Continue` before it sends the body (RFC 9110 §10.1.1).
-    pub(crate) waits: bool,
 }
 
 /// An API key of ours in an `Authorization` field.
@@ -145,16 +143,14 @@ pub(crate) fn strip(
     let key = take_key(&mut headers);
     tunnel_proto::headers::strip_request(&mut headers);
     headers.remove(HOST);
-    // There is one expectation only, and `forward` knows of it from us.
-    let waits = headers
-        .remove(EXPECT)
-        .is_some_and(|expected| expected.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    // There is one expectation only, and the way for interim responses knows of it.
+    headers.remove(EXPECT);
     let length = length(&headers)?;
     let body = (!body.is_end_stream()).then_some(body);
     if body.is_none() && length.is_some_and(|length| length > 0) {
         return Err(Refusal::Body);
     }
-    Ok(Inbound { ask, address, cookies, key, headers, length, body, extensions, waits })
+    Ok(Inbound { ask, address, cookies, key, headers, length, body, extensions })
 }
 
 /// Takes an API key of ours out of the request. Any other `Authorization` is the application's business.

@@ -4,27 +4,33 @@
 //! ```text
 //! inbound       Ask → Address → Inbound   canonical host and path, ours taken out, reserved fields stripped
 //! route         Inbound → Routed          the site table
-//! authenticate  Routed → Identified       cookie or key → view
+//! rules         Routed → Open             preflights and maintenance are answered; the rate of the address
+//! authenticate  Open → Identified         cookie or key → view
 //! authorize     Identified → Permitted    model::policy::decide; nothing else makes one
-//! forward       Permitted → Forwarded     a tunnel, an exchange
+//! limits        Permitted → Afforded      the body's length, the caller's rate, the project's share
+//! forward       Afforded → Forwarded      a tunnel, an exchange
 //! answer        → Response                counted and written down when its body has ended
 //! ```
 //!
-//! Aside from it: [`own`] (`/.mezu/…`), [`platform`] (console, login, connect), [`sign_in`] (where a refusal sends people).
+//! Aside from it: [`own`] (`/.mezu/…`), [`platform`] (console, login, connect), [`sign_in`] (where a refusal sends people),
+//! [`cors`] (what is said to pages of other origins, on whatever is answered).
 
 mod answer;
 mod authenticate;
 mod authority;
 mod authorize;
 mod cookie;
+mod cors;
 mod forward;
 mod inbound;
+mod limits;
 mod own;
 mod platform;
 mod record;
 mod refusal;
 mod respond;
 mod route;
+mod rules;
 mod sign_in;
 mod told;
 mod wants;
@@ -40,10 +46,13 @@ use mezusphere_telemetry::Metrics;
 
 use self::answer::Answer;
 use self::authority::AuthorityError;
+use self::cors::Grant;
 use self::inbound::Ask;
 use self::record::{Line, Names, Recorder};
 use self::refusal::Refusal;
+use self::rules::Opened;
 use crate::config::PlatformService;
+use crate::fair::Fair;
 use crate::http::{Body, ConnectionInfo};
 use crate::tunnel::Registry;
 use crate::view::View;
@@ -67,6 +76,8 @@ pub struct ServerParts {
     pub clock: Clock,
     /// Draws randomness.
     pub entropy: Entropy,
+    /// Who uses how much of the edge.
+    pub fair: Arc<Fair>,
     /// Where requests are counted.
     pub metrics: Metrics,
 }
@@ -86,13 +97,13 @@ impl Server {
         Self { parts: Arc::new(parts), recorder }
     }
 
-    /// What must run beside the requests: telling control of denials and of tunnels. Never ends by itself; the owner
+    /// What must run beside the requests: telling control of denials and of tunnels, and keeping to the memory there is. Never ends by itself; the owner
     /// runs it once, on any worker, and may drop it at any time.
     pub fn background(&self) -> impl Future<Output = ()> + Send + 'static {
         let (parts, recorder) = (Arc::clone(&self.parts), Arc::clone(&self.recorder));
         async move {
             let link = &*parts.link;
-            tokio::join!(recorder.report(link), parts.tunnels.reports().send(link));
+            tokio::join!(recorder.report(link), parts.tunnels.reports().send(link), parts.fair.run());
         }
     }
 
@@ -100,9 +111,9 @@ impl Server {
     pub async fn handle(&self, request: Request<Body>, connection: &ConnectionInfo) -> Response<Body> {
         let (head, body) = request.into_parts();
         let ask = Ask::new(&head, connection, &self.parts.entropy);
-        let mut line = Line::new(&self.recorder, &ask);
-        let answered = self.answer(&ask, head, body, connection, &mut line).await;
-        respond_to(&ask, answered, line)
+        let mut along = Along::from(Line::new(&self.recorder, &ask));
+        let answered = self.answer(&ask, head, body, connection, &mut along).await;
+        respond_to(&ask, answered, along)
     }
 
     async fn answer(
@@ -111,7 +122,7 @@ impl Server {
         head: Parts,
         body: Body,
         connection: &ConnectionInfo,
-        line: &mut Line,
+        Along { line, grant }: &mut Along,
     ) -> Result<Answer, Refusal> {
         let parts = &*self.parts;
         let address = inbound::address(ask, &head, connection)?;
@@ -132,24 +143,55 @@ impl Server {
         }
         let routed = route::find(inbound, site)?;
         line.route(&routed.site, &routed.route);
-        let identified = authenticate::identify(routed, &parts.view, &parts.clock).await?;
+        *grant = Grant::of(&routed.route, &routed.inbound.headers);
+        let open = match rules::open(routed, parts)? {
+            Opened::Open(open) => open,
+            Opened::Preflight(answer) => {
+                line.answered("preflight");
+                return Ok(Answer::Preflight(answer));
+            }
+        };
+        let identified = authenticate::identify(open, &parts.view, &parts.clock).await?;
         if let Ok(somebody) = &identified.sender {
             line.subject(somebody.caller.identity.subject);
         }
         let permitted = authorize::permit(identified, &parts.hosts, &parts.entropy)?;
-        line.permitted();
-        let forwarded = forward::send(permitted, parts).await?;
-        Ok(Answer::Forwarded(Box::new(forwarded)))
+        line.answered("permit");
+        if let Some(answer) = rules::redirect(&permitted) {
+            return Ok(Answer::Own(answer));
+        }
+        let afforded = limits::afford(permitted, parts, line)?;
+        let forwarded = forward::send(afforded, parts).await?;
+        Ok(Answer::Forwarded(Box::new(forwarded), Arc::clone(&parts.fair.ledger)))
+    }
+}
+
+/// What goes along with a request from stage to stage, and is needed again when there is an answer, whoever made it.
+struct Along {
+    line: Line,
+    /// What its route says to pages of other origins.
+    grant: Option<Grant>,
+}
+
+impl From<Line> for Along {
+    fn from(line: Line) -> Self {
+        Self { line, grant: None }
     }
 }
 
 /// What the client gets, and the line that is written when it has it.
-fn respond_to(ask: &Ask, answered: Result<Answer, Refusal>, mut line: Line) -> Response<Body> {
+fn respond_to(ask: &Ask, answered: Result<Answer, Refusal>, along: Along) -> Response<Body> {
+    let Along { mut line, grant } = along;
     let answer = answered.unwrap_or_else(|refusal| {
         line.refused(&refusal);
         Answer::Own(respond::refuse(&refusal, ask.asker(), &ask.wanted()))
     });
-    answer.into_response(line)
+    let is_preflight = matches!(answer, Answer::Preflight(_));
+    let mut response = answer.into_response(line);
+    if let Some(grant) = grant {
+        grant.put(response.headers_mut(), is_preflight);
+    }
+    response
 }
 
 /// Shows what the edge keeps anyway. Weak, so that the registry of a process does not keep an edge and its replica's

@@ -53,7 +53,7 @@ impl PlatformServer {
         let ask = Ask::new(&head, connection, &self.entropy);
         let mut line = Line::new(&self.recorder, &ask);
         let answered = self.answer(&ask, head, body, connection, &mut line).await;
-        super::respond_to(&ask, answered, line)
+        super::respond_to(&ask, answered, line.into())
     }
 
     async fn answer(

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ::http::{Method, StatusCode, Uri};
+use dashmap::DashMap;
 use mezusphere_model::clock::Timestamp;
 use mezusphere_model::id::{ProjectId, RequestId, RouteId, WarpgateId};
 use mezusphere_model::identity::Subject;
@@ -21,6 +22,8 @@ use tunnel_proto::codes::FailureCode;
 
 use super::inbound::Ask;
 use super::refusal::Refusal;
+use super::told;
+use crate::fair::share::{BusyWhy, Share};
 use crate::http::Protocol;
 use crate::view::backlog::{Backlog, Taken};
 
@@ -42,6 +45,7 @@ pub(crate) struct Names {
     requests: &'static str,
     durations: &'static str,
     refusals: &'static str,
+    limited: &'static str,
     running: &'static str,
     sent: &'static str,
 }
@@ -52,6 +56,7 @@ impl Names {
         requests: "edge_requests",
         durations: "edge_request_duration",
         refusals: "edge_refusals",
+        limited: "edge_rate_limited",
         running: "edge_requests_running",
         sent: "edge_sent_octets",
     };
@@ -61,6 +66,7 @@ impl Names {
         requests: "front_requests",
         durations: "front_request_duration",
         refusals: "front_refusals",
+        limited: "front_rate_limited",
         running: "front_requests_running",
         sent: "front_sent_octets",
     };
@@ -70,7 +76,10 @@ impl Names {
 pub(crate) struct Recorder {
     requests: [[Counter; CLASSES]; PROTOCOLS],
     durations: [Histogram; PROTOCOLS],
-    refusals: Family<Counter, 1>,
+    refusals: Family<Counter, 2>,
+    /// Its counters by code, so that a flood of refusals takes no lock of all. Codes are few and ours.
+    refused: DashMap<&'static str, Counter>,
+    limited: LimitedBy,
     running: Gauge,
     sent: Counter,
     denials: Backlog<Denied, Denials>,
@@ -116,12 +125,27 @@ impl Recorder {
             refusals: metrics.counters(
                 names.refusals,
                 "Requests that were answered here with an error",
-                ["code"],
+                ["code", "hop"],
             ),
+            refused: DashMap::new(),
+            limited: LimitedBy::new(metrics, names),
             running: metrics.gauge(names.running, "Requests whose response has not ended"),
             sent: metrics.counter(names.sent, "Octets of response bodies given to clients"),
             denials: Backlog::new(DENIALS_MAX),
             clock,
+        }
+    }
+
+    fn count(&self, refusal: &Refusal, code: &'static str, hop: &'static str) {
+        if let Some(counter) = self.refused.get(code) {
+            counter.inc();
+        } else {
+            self.refused.entry(code).or_insert_with(|| self.refusals.with([code, hop])).inc();
+        }
+        match refusal {
+            Refusal::RateLimited { by, .. } => self.limited.count(by),
+            Refusal::ProjectBusy(BusyWhy::Rate, _) => self.limited.count("project"),
+            _ => {}
         }
     }
 
@@ -164,6 +188,22 @@ impl Recorder {
     }
 }
 
+/// Requests refused because a rate was used up, by what it counts.
+struct LimitedBy([(&'static str, Counter); 4]);
+
+impl LimitedBy {
+    fn new(metrics: &Metrics, names: &Names) -> Self {
+        let limited = metrics.counters(names.limited, "Requests refused because a rate was used up", ["by"]);
+        Self(["address", "caller", "route", "project"].map(|by| (by, limited.with([by]))))
+    }
+
+    fn count(&self, by: &str) {
+        if let Some((_, counter)) = self.0.iter().find(|(known, _)| *known == by) {
+            counter.inc();
+        }
+    }
+}
+
 impl Denials {
     /// Counts two stretches as one.
     fn and(&mut self, other: Self) {
@@ -197,6 +237,7 @@ pub(crate) struct Line {
     request: RequestId,
     place: Option<(Arc<Site>, Arc<RouteDoc>)>,
     subject: Option<Subject>,
+    share: Option<Share>,
     /// What only the log needs; `None` if nobody reads it.
     told: Option<Box<Told>>,
 }
@@ -219,6 +260,7 @@ struct Told {
     uri: Option<Uri>,
     host: Option<Host>,
     decision: &'static str,
+    hop: &'static str,
     why: Option<String>,
     warpgate: Option<WarpgateId>,
 }
@@ -234,6 +276,7 @@ impl Line {
                 uri: Some(ask.uri.clone()),
                 host: None,
                 decision: "none",
+                hop: "",
                 why: None,
                 warpgate: None,
             })
@@ -248,6 +291,7 @@ impl Line {
             request: ask.id,
             place: None,
             subject: None,
+            share: None,
             told,
         }
     }
@@ -277,11 +321,16 @@ impl Line {
         self.subject = Some(subject);
     }
 
-    /// The policy let it through.
-    pub(crate) fn permitted(&mut self) {
+    /// What was decided about it: the policy let it through, or it was answered before.
+    pub(crate) fn answered(&mut self, decision: &'static str) {
         if let Some(told) = &mut self.told {
-            told.decision = "permit";
+            told.decision = decision;
         }
+    }
+
+    /// It has a place among its project's requests, until its response has ended.
+    pub(crate) fn hold(&mut self, share: Share) {
+        self.share = Some(share);
     }
 
     /// The answer came through this warpgate.
@@ -293,7 +342,8 @@ impl Line {
 
     /// The request was refused.
     pub(crate) fn refused(&mut self, refusal: &Refusal) {
-        self.recorder.refusals.with([refusal.code()]).inc();
+        let (code, hop) = (refusal.code(), told::tell(refusal).hop.as_str());
+        self.recorder.count(refusal, code, hop);
         let reason = match refusal {
             Refusal::Denied(denial, _) => Some(denial.code()),
             Refusal::Warpgate(code @ FailureCode::Denied) => Some(code.name()),
@@ -305,7 +355,8 @@ impl Line {
             self.recorder.deny(denied, self.request);
         }
         if let Some(told) = &mut self.told {
-            told.decision = refusal.code();
+            told.decision = code;
+            told.hop = hop;
             told.why = Some(refusal.to_string());
         }
     }
@@ -367,6 +418,7 @@ impl Line {
             project = shown(self.place.as_ref().map(|(site, _)| site.doc.project.to_string())),
             route = shown(self.place.as_ref().map(|(_, route)| route.id.to_string())),
             decision = told.decision,
+            hop = told.hop,
             why = told.why.as_deref().unwrap_or_default(),
             subject = shown(self.subject.map(|subject| subject.to_string())),
             warpgate = shown(told.warpgate.map(|warpgate| warpgate.to_string())),

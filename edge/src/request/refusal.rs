@@ -10,6 +10,7 @@ use mezusphere_model::policy::Denial;
 use tunnel_proto::codes::FailureCode;
 
 use super::authority::AuthorityError;
+use crate::fair::share::BusyWhy;
 
 /// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -198,20 +199,6 @@ pub(crate) enum KeyWhy {
     /// Its service account is suspended or gone.
     #[error("of an account that is not active")]
     Inactive,
-}
-
-/// What a project has used up. For the log only.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum BusyWhy {
-    /// Its requests per second.
-    #[error("requests per second")]
-    Rate,
-    /// Its requests at once.
-    #[error("requests at once")]
-    Quota,
-    /// More than its part of an edge that is nearly full.
-    #[error("the edge is nearly full")]
-    FairShare,
 }
 
 /// Why a sign-in that came back cannot be finished.

@@ -78,7 +78,9 @@ pub(crate) fn refuse(refusal: &Refusal, asker: Asker<'_>, wanted: &Wanted<'_>) -
             set(headers, header::WWW_AUTHENTICATE, if *why == KeyWhy::Scope { scope } else { token });
         }
         Refusal::OwnMethod(allow) => set(headers, header::ALLOW, allow),
-        Refusal::TooMany(wait) | Refusal::RateLimited { wait, .. } | Refusal::ProjectBusy(_, wait) => set(headers, header::RETRY_AFTER, &seconds_up(*wait).to_string()),
+        Refusal::TooMany(wait) | Refusal::RateLimited { wait, .. } | Refusal::ProjectBusy(_, wait) => {
+            set(headers, header::RETRY_AFTER, &seconds_up(*wait).to_string())
+        }
         // Nobody knows when it ends, unless its owner said so.
         Refusal::Maintenance(_, None) => {}
         Refusal::Maintenance(_, Some(seconds)) => set(headers, header::RETRY_AFTER, &seconds.to_string()),
@@ -92,8 +94,23 @@ pub(crate) fn refuse(refusal: &Refusal, asker: Asker<'_>, wanted: &Wanted<'_>) -
 
 /// Sends the client elsewhere (302).
 pub(crate) fn redirect(to: &str, asker: Asker<'_>) -> Own {
-    let mut response = own(StatusCode::FOUND, "text/plain; charset=utf-8", String::new(), asker);
+    redirect_with(StatusCode::FOUND, to, asker)
+}
+
+/// Sends the client elsewhere.
+pub(crate) fn redirect_with(status: StatusCode, to: &str, asker: Asker<'_>) -> Own {
+    let mut response = own(status, "text/plain; charset=utf-8", String::new(), asker);
     set(response.headers_mut(), header::LOCATION, to);
+    response
+}
+
+/// An answer of which only the head counts.
+pub(crate) fn empty(status: StatusCode, asker: Asker<'_>) -> Own {
+    let mut response = own(status, "text/plain; charset=utf-8", String::new(), asker);
+    if status == StatusCode::NO_CONTENT {
+        // RFC 9110 §8.6.
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+    }
     response
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use mezusphere_model::route::{NoRoute, RouteDoc, Site};
 
+use super::cors;
 use super::inbound::{Address, Inbound};
 use super::refusal::Refusal;
 use crate::view::View;
@@ -24,8 +25,16 @@ pub(crate) fn site(address: &Address, view: &View) -> Result<Arc<Site>, Refusal>
     sites.find(address.authority.host.as_str()).cloned().ok_or(Refusal::UnknownHost)
 }
 
-/// Finds the route of a request.
+/// Finds the route of a request. A preflight is for the route of the request that it asks about, if that has a CORS rule:
+/// such a one is answered by [`super::rules`] and goes no further.
 pub(crate) fn find(inbound: Inbound<'_>, site: Arc<Site>) -> Result<Routed<'_>, Refusal> {
+    if let Some(method) = cors::asks_about(&inbound.ask.method, &inbound.headers)
+        && let Ok(route) = site.find(&inbound.address.path, method)
+        && route.rules.cors.is_some()
+    {
+        let route = Arc::clone(route);
+        return Ok(Routed { inbound, site, route });
+    }
     let found = site.find(&inbound.address.path, inbound.ask.method.as_str());
     let route = Arc::clone(found.map_err(|why| match why {
         NoRoute::NotFound => Refusal::NoRoute,

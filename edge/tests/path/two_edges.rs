@@ -8,6 +8,7 @@ use std::time::Duration;
 use ::http::header::SET_COOKIE;
 use ::http::{Method, Request, Response};
 use http_body_util::BodyExt as _;
+use mezusphere_edge::{Fair, FairLimits};
 use mezusphere_edge::http::{Body, Protocol};
 use mezusphere_edge::request::{Server, ServerParts};
 use mezusphere_edge::view::{View, ViewLimits};
@@ -43,15 +44,17 @@ impl OtherEdge {
         let (link, clock) = (Arc::clone(&world.link), world.hand.clock());
         let limits = ViewLimits::default();
         let view = View::open(Arc::clone(&documents) as _, Arc::clone(&link) as _, clock.clone(), limits);
+        let metrics = Metrics::new("other");
         let server = Server::new(ServerParts {
             hosts: Platform::development(8443).unwrap(),
             view: Arc::clone(&view),
             tunnels: Arc::clone(&world.tunnels),
             link,
             platform: None,
+            fair: Arc::new(Fair::new(&FairLimits::default(), clock.clone(), &metrics)),
             clock,
             entropy: world.entropy.clone(),
-            metrics: Metrics::new("other"),
+            metrics,
         });
         tokio::spawn(view.follow());
         Self { documents, server }

@@ -13,6 +13,7 @@ use mezusphere_edge::request::{Server, ServerParts};
 use mezusphere_edge::tls::CertificateNames;
 use mezusphere_edge::tunnel::{Acceptor, AcceptorParts, Registry, TunnelLimits};
 use mezusphere_edge::view::{View, ViewLimits};
+use mezusphere_edge::{Fair, FairLimits};
 use mezusphere_model::clock::ManualClock;
 use mezusphere_model::document::{ApiKeyDoc, Document, Partition, PlatformDoc, PrincipalDoc, TrustDoc};
 use mezusphere_model::id::{
@@ -78,8 +79,17 @@ impl World {
         Self::limited(ViewLimits::default(), TunnelLimits::default())
     }
 
+    /// A world whose edge takes less at once than one that runs.
+    pub(crate) fn fair(fair_limits: FairLimits) -> Self {
+        Self::bounded(ViewLimits::default(), TunnelLimits::default(), fair_limits)
+    }
+
     /// A world with other bounds than those that run.
     pub(crate) fn limited(view_limits: ViewLimits, tunnel_limits: TunnelLimits) -> Self {
+        Self::bounded(view_limits, tunnel_limits, FairLimits::default())
+    }
+
+    fn bounded(view_limits: ViewLimits, tunnel_limits: TunnelLimits, fair_limits: FairLimits) -> Self {
         let entropy = Entropy::counting();
         let hand = ManualClock::at(BEGIN);
         let clock = hand.clock();
@@ -132,6 +142,7 @@ impl World {
             platform: Some(tower::util::BoxCloneSyncService::new(tower::service_fn(platform_answer))),
             clock: clock.clone(),
             entropy: entropy.clone(),
+            fair: Arc::new(Fair::new(&fair_limits, clock.clone(), &metrics)),
             metrics: metrics.clone(),
         });
         tokio::spawn(view.follow());

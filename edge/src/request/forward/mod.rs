@@ -30,6 +30,7 @@ use super::authenticate::Authenticated;
 use super::authorize::Permitted;
 use super::cookie;
 use super::inbound::{self, Inbound};
+use super::limits::Afforded;
 use super::refusal::Refusal;
 use crate::tunnel::{Chosen, NoTunnel, Tunnel};
 use crate::view::assertion::NoAssertion;
@@ -54,7 +55,10 @@ pub(crate) struct Forwarded {
 /// Sends a permitted request to a warpgate of its environment.
 ///
 /// Cancel safe: dropping the future, or the body it returns, resets the stream, and the upstream's request is cancelled.
-pub(crate) async fn send(permitted: Permitted<'_>, parts: &ServerParts) -> Result<Forwarded, Refusal> {
+pub(crate) async fn send(
+    Afforded(permitted): Afforded<'_>,
+    parts: &ServerParts,
+) -> Result<Forwarded, Refusal> {
     let Permitted { inbound, site, route, sender, .. } = permitted;
     let Inbound { ask, address, headers, length, body, .. } = inbound;
     let mut guard = sender.as_ref().map(|somebody| {
