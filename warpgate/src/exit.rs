@@ -21,8 +21,14 @@ pub enum Exit {
     NoTransport,
     /// This machine's clock is too far off.
     ClockSkew,
+    /// An upstream that is needed does not answer (`--require-origin`, or `check`).
+    Origin,
     /// The platform no longer serves a warpgate this old.
     TooOld,
+    /// No running warpgate was found on this machine (`status`, `routes`, `logs`).
+    NotRunning,
+    /// A warpgate runs, and is not ready (`status`).
+    NotReady,
     /// A second signal stopped it before it had drained.
     Interrupted,
 }
@@ -33,11 +39,14 @@ Exit codes:
     0  stopped by a signal, and drained
     1  an unexpected failure
     2  wrong usage, no key, or a file that cannot be used
+    3  no running warpgate was found                (status, routes, logs)
+    4  a warpgate runs, and is not ready            (status)
    10  the key is malformed, unknown, or not allowed to connect
    11  the key was revoked or has expired, or an operator evicted this warpgate
-   12  the control plane cannot be reached          (with --exit-on-failure)
-   13  no edge can be reached, or none accepts us   (with --exit-on-failure)
+   12  the control plane cannot be reached          (check; connect --exit-on-failure)
+   13  no edge can be reached, or none accepts us   (check; connect --exit-on-failure)
    14  this machine's clock is too far off
+   15  an upstream does not answer                  (check; connect --require-origin)
    16  this warpgate is too old for the platform
   130  stopped by a second signal before it had drained";
 
@@ -53,7 +62,10 @@ impl Exit {
             Self::ControlUnreachable => 12,
             Self::NoTransport => 13,
             Self::ClockSkew => 14,
+            Self::Origin => 15,
             Self::TooOld => 16,
+            Self::NotRunning => 3,
+            Self::NotReady => 4,
             Self::Interrupted => 130,
         }
     }
@@ -73,7 +85,7 @@ mod tests {
     fn every_exit_code_is_in_the_help() {
         use Exit::{
             ClockSkew, ControlUnreachable, Done, Failed, Interrupted, KeyInvalid, KeyRevoked, NoTransport,
-            TooOld, Usage,
+            NotReady, NotRunning, Origin, TooOld, Usage,
         };
         for exit in [
             Done,
@@ -84,7 +96,10 @@ mod tests {
             ControlUnreachable,
             NoTransport,
             ClockSkew,
+            Origin,
             TooOld,
+            NotRunning,
+            NotReady,
             Interrupted,
         ] {
             let line = format!("\n{:>5}  ", exit.code());

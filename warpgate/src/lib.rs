@@ -21,6 +21,7 @@ pub mod exit;
 pub mod key;
 pub mod limits;
 pub mod local;
+pub mod notify;
 pub mod output;
 pub mod resolve;
 pub mod routes;

@@ -5,14 +5,18 @@
 //! upkeep    renewal of the certificate, polling for bundles, closing of idle connections
 //! ready     when "Ready" may be said, and what is said with it
 //! upstreams when requests no longer reach an upstream
+//! reload    settings read again, on SIGHUP        gauges    what /metrics and /readyz show
 //! ```
 
+mod gauges;
 mod ready;
+mod reload;
 mod start;
 mod upkeep;
 mod upstreams;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -28,14 +32,20 @@ use tokio_util::task::AbortOnDropHandle;
 use tunnel_proto::codes::CloseCode;
 
 use crate::bundle::Bundles;
+use crate::config::Shown;
 use crate::enroll::{ConnectFailure, ConnectService};
 use crate::exchange::Gate;
 use crate::exit::Exit;
 use crate::limits::{DRAIN_GRACE, DRAIN_LATE_ARRIVALS, FORCED_FLUSH_MAX};
-use crate::output::{Event, Reporter};
+use crate::local::{Facts, Socket, View};
+use crate::notify::Notify;
+use crate::output::{Event, Reporter, RouteLine, UpstreamState};
+use crate::routes;
 use crate::state::StateDir;
 use crate::tunnel::{self, Doubts, Network, ProxySettings, Shared, Status};
 use crate::upstream::Upstreams;
+use reload::Reloading;
+pub use reload::{NO_LOG, Reload, Unusable};
 use start::Started;
 use upkeep::Upkeep;
 
@@ -57,11 +67,46 @@ pub struct Config {
     pub hostname: String,
     /// How TCP gets out of this network.
     pub proxy: ProxySettings,
+    /// End if an upstream that a route leads to does not answer at the start.
+    pub require_origin: bool,
+    /// Where the key was found, for people.
+    pub key_source: String,
+    /// The settings as they are shown.
+    pub settings: Vec<Shown>,
+    /// Where the control socket is; `None`: there is none.
+    pub socket: Option<PathBuf>,
+    /// The service manager.
+    pub notify: Notify,
+    /// How settings are read again; `None`: they are not.
+    pub reload: Option<Reload>,
+}
+
+impl Config {
+    /// To serve these upstreams with this key, and nothing else asked for.
+    pub fn new(key: ConnectionKey, key_hint: String, upstreams: Upstreams, hostname: String) -> Self {
+        Self {
+            key,
+            key_hint,
+            upstreams,
+            hostname,
+            state: None,
+            health: None,
+            exit_on_failure: false,
+            proxy: ProxySettings::default(),
+            require_origin: false,
+            key_source: String::new(),
+            settings: Vec::new(),
+            socket: None,
+            notify: Notify::default(),
+            reload: None,
+        }
+    }
 }
 
 /// What the parts of an agent share.
 struct Agent {
     config: Config,
+    view: Arc<View>,
     clock: Clock,
     entropy: Entropy,
     reporter: Reporter,
@@ -82,7 +127,8 @@ pub async fn run(
     let mut counted = signals.clone();
     // Not the guard that it answers with: that would keep the count locked while the last word leaves.
     let at_once = async { counted.wait_for(|count| *count >= 2).await.is_ok() };
-    let agent = Agent { config, clock, entropy, reporter: reporter.clone(), signals };
+    let view = Arc::new(view_of(&config, &clock, &reporter));
+    let agent = Agent { config, view, clock, entropy, reporter: reporter.clone(), signals };
     let network = match agent.introduce() {
         Ok(network) => network,
         Err(exit) => return exit,
@@ -97,6 +143,17 @@ pub async fn run(
         }
         exit = agent.run(network) => exit,
     }
+}
+
+fn view_of(config: &Config, clock: &Clock, reporter: &Reporter) -> View {
+    let facts = Facts {
+        hostname: config.hostname.clone(),
+        control: format!("{}:{}", config.key.host, config.key.port),
+        key_hint: config.key_hint.clone(),
+        key_source: config.key_source.clone(),
+        state_dir: config.state.as_ref().map(|state| state.path().to_owned()),
+    };
+    View::new(facts, config.settings.clone(), clock.clone(), reporter.journal().clone())
 }
 
 /// Closes every connection with a word, so that the edges end what runs at once; they would notice by silence otherwise.
@@ -120,7 +177,12 @@ impl Agent {
 
     async fn run(mut self, network: Network) -> Exit {
         let health = Health::new();
-        let connected = health.condition("a tunnel to an edge");
+        let connected = health.condition("a tunnel to an edge that a probe came through");
+        gauges::explain(&health, &self.view);
+        // Each of these ends with this function.
+        let _manager =
+            AbortOnDropHandle::new(tokio::spawn(self.config.notify.clone().keep(Arc::clone(&self.view))));
+        let _local = self.answer_locally();
         let metrics = Metrics::new("warpgate");
         let _health = match self.listen(health, metrics.clone()).await {
             Ok(listening) => listening,
@@ -142,7 +204,7 @@ impl Agent {
 
     /// From the first bundle to the end.
     async fn serve(
-        self,
+        mut self,
         started: Started,
         network: Network,
         service: ConnectService,
@@ -151,7 +213,13 @@ impl Agent {
     ) -> Exit {
         let Started { identity, bundles, enrolled } = started;
         let shared = self.share(identity, bundles, network);
-        watch_gauges(metrics, &shared);
+        self.view.serving(Arc::clone(&shared));
+        gauges::register(metrics, &shared);
+        if self.config.require_origin
+            && let Err(exit) = self.require_origin(&shared).await
+        {
+            return exit;
+        }
         let (stop, stopped) = watch::channel(None);
         // Each of these ends with this function.
         let tunnels = tokio::spawn(tunnel::keep_all(Arc::clone(&shared), stopped));
@@ -165,19 +233,33 @@ impl Agent {
             ready::tell_edge_count(&shared, told).await
         });
         let mut troubles = std::pin::pin!(upstreams::tell_troubles(&shared));
+        let view = Arc::clone(&self.view);
+        let mut gauges = std::pin::pin!(gauges::Each::new(metrics).follow(&shared, &view));
+        let (notify, reporter) = (self.config.notify.clone(), self.reporter.clone());
+        let reloading = Reloading {
+            reload: self.config.reload.take(),
+            shown: self.config.settings.clone(),
+            shared: &shared,
+            view: &view,
+            notify: &notify,
+            reporter: &reporter,
+        };
+        let mut reloading = std::pin::pin!(reloading.follow());
         let mut signals = self.signals.clone();
         let (mut status, mut doubts) = (shared.status.subscribe(), shared.doubts.changes());
         loop {
             tokio::select! {
                 never = &mut telling => match never {},
                 never = &mut troubles => match never {},
+                never = &mut gauges => match never {},
+                never = &mut reloading => match never {},
                 failure = &mut upkeep => return self.fail_with(&failure),
                 Ok(()) = status.changed() => {}
                 Ok(()) = doubts.changed() => {}
                 _ = signals.wait_for(|count| *count >= 1) => break,
             }
             let now = status.borrow_and_update().clone();
-            connected.set(now.connected() > 0);
+            connected.set(now.round_trip().is_some());
             // Where an edge doubts our key, control's answer says more than "none accepts us".
             let is_hopeless = now.all_failed() && !shared.doubts.is_unheard();
             if self.config.exit_on_failure && !announced.load(Ordering::Relaxed) && is_hopeless {
@@ -217,6 +299,7 @@ impl Agent {
         tunnels: &mut AbortOnDropHandle<()>,
     ) -> Exit {
         let running = &shared.gate.running;
+        self.view.draining();
         self.reporter.tell(Event::Draining { exchanges: running.count(), grace_s: DRAIN_GRACE.as_secs() });
         running.start_draining();
         stop.send_replace(Some(DRAIN_GRACE));
@@ -248,6 +331,39 @@ impl Agent {
         }
     }
 
+    /// Answers `warpgate status` and its like. Without, the warpgate works all the same.
+    fn answer_locally(&self) -> Option<AbortOnDropHandle<()>> {
+        let path = self.config.socket.as_deref()?;
+        match Socket::bind(path) {
+            Ok(socket) => Some(AbortOnDropHandle::new(tokio::spawn(socket.serve(Arc::clone(&self.view))))),
+            Err(why) => {
+                self.reporter.tell(Event::Note { text: why.to_string() });
+                None
+            }
+        }
+    }
+
+    /// Asks every upstream that a route leads to, before the first edge is dialled.
+    async fn require_origin(&self, shared: &Shared) -> Result<(), Exit> {
+        let trusted = Arc::clone(&shared.gate.bundles.current());
+        let lines = routes::probed(trusted, shared.gate.declared()).await;
+        let down = |line: &&RouteLine| {
+            line.target.is_some() && matches!(line.state, Some(UpstreamState::Down { .. }))
+        };
+        let Some(line) = lines.iter().find(down) else { return Ok(()) };
+        let target = line.target.as_deref().unwrap_or_default();
+        let why = match &line.state {
+            Some(UpstreamState::Down { why }) => why.as_str(),
+            _ => "it does not answer",
+        };
+        Err(self.fail(
+            Exit::Origin,
+            "upstream.required",
+            &format!("the upstream {} at {target} does not answer: {why}", line.upstream),
+            "start what listens there first, or leave --require-origin out",
+        ))
+    }
+
     fn tell_network(&self, network: &Network) {
         self.reporter.tell(Event::Network {
             receive_buffer: network.receive_buffer,
@@ -269,14 +385,4 @@ impl Agent {
         });
         exit
     }
-}
-
-fn watch_gauges(metrics: &Metrics, shared: &Arc<Shared>) {
-    let (for_tunnels, for_exchanges) = (Arc::clone(shared), Arc::clone(shared));
-    let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-    metrics
-        .gauge_from("tunnels", "Edges with a tunnel", move || count(for_tunnels.status.borrow().connected()));
-    metrics.gauge_from("exchanges", "Exchanges that are running", move || {
-        count(for_exchanges.gate.running.count())
-    });
 }

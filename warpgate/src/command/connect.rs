@@ -160,14 +160,10 @@ impl Connect {
             reporter.tell(Event::Note { text: format!("no --upstream given: requests go to {DEFAULT_URL}") });
         }
         let config = Config {
-            key,
-            key_hint: hint,
-            upstreams,
             state,
             health: self.health,
             exit_on_failure: self.exit_on_failure,
-            hostname: hostname(),
-            proxy: ProxySettings::default(),
+            ..Config::new(key, hint, upstreams, hostname())
         };
         // One thread for all I/O: with more, the same work takes twice the CPU.
         let runtime = tokio::runtime::Builder::new_current_thread()

@@ -14,7 +14,6 @@ use warpgate::agent::{self, Config};
 use warpgate::exit::Exit;
 use warpgate::output::{Format, Reporter};
 use warpgate::state::StateDir;
-use warpgate::tunnel::ProxySettings;
 use warpgate::upstream::{Declared, Upstreams};
 
 use super::Platform;
@@ -91,16 +90,8 @@ impl Agent {
         let connect = platform.connect_service();
         let key = platform.key(connect.local_addr().unwrap());
         let declared: Vec<Declared> = upstreams.iter().map(|text| text.parse().unwrap()).collect();
-        let mut config = Config {
-            key,
-            key_hint: "a91c".to_owned(),
-            upstreams: Upstreams::new(declared).unwrap(),
-            state: None,
-            health: None,
-            exit_on_failure: false,
-            hostname: "test".to_owned(),
-            proxy: ProxySettings::default(),
-        };
+        let upstreams = Upstreams::new(declared).unwrap();
+        let mut config = Config::new(key, "a91c".to_owned(), upstreams, "test".to_owned());
         change(&mut config);
         let printed = Printed::default();
         let (reporter, _console) =
