@@ -54,7 +54,25 @@ pub struct Program {
 impl Program {
     /// Starts `name` with `arguments`; `environment` is added to the test's own.
     pub fn start(name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> anyhow::Result<Self> {
-        let mut command = Command::new(path(name)?);
+        Self::start_through(&[], name, arguments, environment)
+    }
+
+    /// Starts `name` as the last word of `way`, a command that runs another in its own place.
+    pub fn start_through(
+        way: &[&str],
+        name: &str,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
+        let program = path(name)?;
+        let mut command = match way {
+            [] => Command::new(program),
+            [first, rest @ ..] => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(program);
+                command
+            }
+        };
         command.args(arguments).envs(environment.iter().copied());
         Self::spawn(name, command)
     }

@@ -69,6 +69,11 @@ impl Upstream {
         log.iter().filter(|seen| !looks(seen)).cloned().collect()
     }
 
+    /// Forgets every request so far.
+    pub fn forget(&self) {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// The requests for a path, whatever their query.
     pub fn seen_at(&self, path: &str) -> Vec<Seen> {
         let at = |seen: &Seen| seen.target.split('?').next() == Some(path);
