@@ -15,6 +15,7 @@ import time
 import load
 import nginx
 import ours
+import scale
 from process import Group
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -25,7 +26,7 @@ def parse():
     parser.add_argument("--programs", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--pairs", type=int, default=10, help="adjacent pairs per figure (default 10)")
     parser.add_argument("--seconds", type=float, default=3, help="length of one measurement (default 3)")
-    parser.add_argument("--only", default="h1,h2,h3,bulk", help="which of h1, h2, h3, bulk")
+    parser.add_argument("--only", default="h1,h2,h3,bulk,scale", help="which of h1, h2, h3, bulk, scale")
     parser.add_argument("--out", default="bench-results/bench.json", help="where the figures go as JSON")
     return parser.parse_args()
 
@@ -77,7 +78,7 @@ def table(results):
 def main():
     args = parse()
     only = args.only.split(",")
-    results, bulk = {}, {}
+    results, bulk, many = {}, {}, {}
     with tempfile.TemporaryDirectory(prefix="mezu-bench-") as folder:
         os.chmod(folder, 0o755)
         origin = nginx.origin(folder, args.programs)
@@ -107,14 +108,17 @@ def main():
             system.stop()
             peer.stop()
             origin.stop()
+        if "scale" in only:
+            many = scale.run(args, folder, lambda where, port: nginx.Pair(where, port, upgrades=True), compare)
+            results["echo"] = many.pop("ws")
     table(results)
     print(f"\nidle RSS: server {idle['ours']['server'] / 1024:.0f} MiB, warpgate {idle['ours']['warpgate'] / 1024:.0f} MiB")
-    for row in bulk.values():
+    for row in [*bulk.values(), *many.values()]:
         print(row["text"])
     os.makedirs(os.path.dirname(os.path.abspath(args.out)), exist_ok=True)
     with open(args.out, "w") as out:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        json.dump({"at": stamp, "args": vars(args), "results": results, "bulk": bulk, "idle_rss_kib": idle}, out, indent=1)
+        json.dump({"at": stamp, "args": vars(args), "results": results, "bulk": bulk, "scale": many, "idle_rss_kib": idle}, out, indent=1)
     print(f"\nwritten to {args.out}")
 
 

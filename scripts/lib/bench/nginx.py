@@ -81,13 +81,15 @@ class Pair:
 
     host = "peer.localhost"
 
-    def __init__(self, folder, origin_port):
+    def __init__(self, folder, origin_port, upgrades=False):
         certificates(folder)
         self.roots = f"{folder}/peer-ca.pem"
         inner, plain, with_auth, auth = free_port(), free_port(), free_port(), free_port()
         keepalive = "keepalive 128; keepalive_requests 100000000;"
         forward = 'proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $host;'
         forward += " proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_request_buffering off;"
+        if upgrades:  # every connection is one that switches; what keeps connections to the origin would keep it from it
+            forward = forward.replace('Connection ""', "Connection upgrade") + " proxy_set_header Upgrade $http_upgrade;"
         server_tls = f"ssl_certificate {folder}/server.crt; ssl_certificate_key {folder}/server.key;"
         self.inner = Nginx(
             folder,

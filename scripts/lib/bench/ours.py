@@ -13,12 +13,14 @@ class System:
 
     host = "bench.localhost"
 
-    def __init__(self, programs, folder, origin_port):
+    def __init__(self, programs, folder, origin_port, flags=()):
+        os.makedirs(folder, exist_ok=True)
         self.programs, self.folder = programs, folder
         self.data = f"{folder}/data"
         self.port = free_port()
         serve = [f"{programs}/mezusphere", "serve", "--data", self.data, "--listen", f"127.0.0.1:{self.port}"]
-        self.server = Process(serve, f"{folder}/server.log")
+        self.serve = [*serve, *flags]
+        self.server = Process(self.serve, f"{folder}/server.log")
         wait_tcp(self.port)
         self.wait_log("server.log", "ready")
         self.admin("project", "create", "bench")
@@ -27,7 +29,8 @@ class System:
         self.admin("route", "add", "bench", "/account/*", "--auth", "required", "--role", "member")
         user = self.admin("user", "create", "bench", "ada@example.com", "--name", "Ada", "--role", "member")
         key = self.admin("api-key", "create", "bench")["secret"]
-        connect = [f"{programs}/warpgate", "connect", "--upstream", f"http://127.0.0.1:{origin_port}"]
+        self.key, self.upstream = key, f"http://127.0.0.1:{origin_port}"
+        connect = [f"{programs}/warpgate", "connect", "--upstream", self.upstream]
         self.gate = Process(connect, f"{folder}/warpgate.log", env={"WARPGATE_KEY": key})
         self.wait_log("warpgate.log", "ready")
         cookie = self.sign_in("ada@example.com", user["password"])
