@@ -138,6 +138,8 @@ codes! {
     UpstreamUnresolved = 0x06, "warpgate.upstream_unresolved";
     /// The upstream's TLS certificate was not accepted, or it does not speak TLS.
     UpstreamTls = 0x07, "warpgate.upstream_tls";
+    /// The upstream's version of HTTP does not let the request switch to another protocol.
+    UpstreamUpgradeRefused = 0x08, "warpgate.upstream_upgrade_refused";
     /// The route's upstream is not one this warpgate declared.
     UnknownUpstream = 0x10, "warpgate.unknown_upstream";
     /// The route is not in the bundle, or does not match the request.
@@ -201,6 +203,25 @@ impl RefusalCode {
 }
 
 impl FailureCode {
+    /// Whether it says that this warpgate, or its way to the upstream, is not well; the others say something of the
+    /// request, or that it is about to leave.
+    pub const fn speaks_against_the_warpgate(self) -> bool {
+        matches!(
+            self,
+            Self::Internal
+                | Self::UpstreamRefused
+                | Self::UpstreamConnectTimeout
+                | Self::UpstreamTimeout
+                | Self::UpstreamClosed
+                | Self::UpstreamMalformed
+                | Self::UpstreamUnresolved
+                | Self::UpstreamTls
+                | Self::UnknownUpstream
+                | Self::UnknownRevision
+                | Self::Overloaded
+        )
+    }
+
     /// Whether another warpgate of the environment may well do better, provided that nothing was started.
     pub const fn may_try_elsewhere(self) -> bool {
         matches!(

@@ -19,8 +19,9 @@ use tunnel_proto::codes::CloseCode;
 use tunnel_proto::control::{EdgeEvent, EdgeSession, Hello, RefusalCode, Refused, SessionEnd, SessionLimits};
 use tunnel_proto::limits::HANDSHAKE_MAX;
 
+use super::held::Tunnel;
 use super::probe::probe;
-use super::registry::{Full, Tunnel};
+use super::registry::Full;
 use super::reports::Serial;
 use super::standing::{Lost, Standing};
 use super::stream::{RecvHalf, SendEnd, SendHalf, heard_out};

@@ -6,6 +6,8 @@
 
 pub mod connect;
 mod control;
+mod fitness;
+mod held;
 mod probe;
 mod registry;
 mod reports;
@@ -32,7 +34,8 @@ use crate::config::Duplex;
 use crate::listen::drain::Drain;
 use crate::view::View;
 
-pub(crate) use self::registry::{Chosen, NoTunnel, Tunnel};
+pub(crate) use self::held::{Chosen, Tunnel};
+pub(crate) use self::registry::{Affinity, NoTunnel, Wanted};
 pub use self::registry::{FINISHING_MAX, Registry, TUNNELS_MAX, TUNNELS_PER_ENVIRONMENT_MAX};
 pub(crate) use self::stream::{RecvEnd, RecvHalf, SendEnd, SendHalf};
 

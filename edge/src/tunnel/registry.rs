@@ -1,20 +1,17 @@
 //! The tunnels an edge holds, by environment, and choosing one for an exchange.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::cmp::Reverse;
+use std::hash::{DefaultHasher, Hash, Hasher as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use mezusphere_model::id::{EnvironmentId, ProjectId, WarpgateId};
 use mezusphere_model::slug::Slug;
-use tokio::sync::Notify;
-use tunnel_proto::control::{HealthState, UpstreamHealth};
-use tunnel_proto::principals::Sent;
+use tokio::time::Instant;
 
+use super::held::{Candidate, Chosen, Rank, Tunnel, Unfit};
 use super::reports::TunnelReports;
-use super::stream::{RecvHalf, SendEnd, SendHalf};
-use super::transport::Transport;
-use crate::view::Principal;
 
 /// Tunnels of one environment at once; enough for a fleet, too few to make choosing slow.
 pub const TUNNELS_PER_ENVIRONMENT_MAX: usize = 256;
@@ -27,186 +24,6 @@ pub const TUNNELS_MAX: usize = mezusphere_model::link::TUNNELS_HELD_MAX;
 /// warpgate that dials on and on must not pile them up.
 pub const FINISHING_MAX: usize = 4;
 
-/// A connection from a warpgate that was welcomed.
-pub(crate) struct Tunnel {
-    /// What carries it; an exchange is one stream of it.
-    transport: Transport,
-    /// Which warpgate, as its certificate says.
-    pub(crate) warpgate: WarpgateId,
-    project: ProjectId,
-    environment: EnvironmentId,
-    /// Which of the warpgate's connections to this edge.
-    index: u32,
-    upstreams: ArcSwap<Vec<Declared>>,
-    /// Whom the warpgate knows by number.
-    principals: Mutex<Sent<Principal>>,
-    /// Exchanges under way.
-    outstanding: AtomicU32,
-    /// Takes new exchanges.
-    open: AtomicBool,
-    /// Told when the last exchange of a tunnel that is not open any more has ended.
-    idle: Notify,
-    /// Told when a newer connection has taken its place.
-    replaced: Notify,
-    /// Told when so many have that it must end now.
-    crowded_out: Notify,
-}
-
-impl Tunnel {
-    /// A tunnel of a warpgate with this name, ready for exchanges once it is entered.
-    pub(crate) fn new(
-        transport: Transport,
-        (project, environment, warpgate): (ProjectId, EnvironmentId, WarpgateId),
-        index: u32,
-        upstreams: Vec<Slug>,
-    ) -> Self {
-        Self {
-            transport,
-            warpgate,
-            project,
-            environment,
-            index,
-            upstreams: ArcSwap::from_pointee(upstreams.into_iter().map(Declared::new).collect()),
-            principals: Mutex::default(),
-            outstanding: AtomicU32::new(0),
-            open: AtomicBool::new(true),
-            idle: Notify::new(),
-            replaced: Notify::new(),
-            crowded_out: Notify::new(),
-        }
-    }
-
-    /// Opens a stream for an exchange; waits while the tunnel is at its limit of exchanges.
-    pub(crate) async fn open(&self) -> Result<(SendHalf, RecvHalf), SendEnd> {
-        self.transport.open().await
-    }
-
-    /// Whom the warpgate knows. Held for a look-up only, never over an await.
-    pub(crate) fn principals(&self) -> MutexGuard<'_, Sent<Principal>> {
-        self.principals.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Something came from the warpgate.
-    pub(crate) fn was_heard(&self) {}
-
-    /// The upstreams it declared.
-    pub(crate) fn upstreams(&self) -> Vec<Slug> {
-        self.upstreams.load().iter().map(|declared| declared.upstream.clone()).collect()
-    }
-
-    /// The warpgate says how one of them does. What it says of others is no concern of ours.
-    pub(crate) fn tell_health(&self, health: UpstreamHealth) {
-        let mut upstreams = self.upstreams.load().to_vec();
-        if let Some(declared) = upstreams.iter_mut().find(|declared| declared.upstream == health.upstream) {
-            declared.state = health.state;
-            self.upstreams.store(Arc::new(upstreams));
-        }
-    }
-
-    /// The warpgate declares more.
-    pub(crate) fn offer(&self, more: Vec<Slug>) {
-        let mut upstreams = self.upstreams.load().to_vec();
-        for upstream in more {
-            if upstreams.iter().all(|declared| declared.upstream != upstream) {
-                upstreams.push(Declared::new(upstream));
-            }
-        }
-        // A flood of names would make choosing slow for everybody.
-        upstreams.truncate(tunnel_proto::limits::UPSTREAMS_MAX);
-        self.upstreams.store(Arc::new(upstreams));
-    }
-
-    /// The warpgate takes some back.
-    pub(crate) fn withdraw(&self, gone: &[Slug]) {
-        let mut upstreams = self.upstreams.load().to_vec();
-        upstreams.retain(|declared| !gone.contains(&declared.upstream));
-        self.upstreams.store(Arc::new(upstreams));
-    }
-
-    /// Takes no new exchanges from now on.
-    pub(crate) fn close_to_new(&self) {
-        self.open.store(false, Ordering::SeqCst);
-        self.idle.notify_waiters();
-    }
-
-    /// Resolves when no exchange is under way and none can begin.
-    pub(crate) async fn finished(&self) {
-        loop {
-            let idle = self.idle.notified();
-            if !self.open.load(Ordering::SeqCst) && self.outstanding.load(Ordering::SeqCst) == 0 {
-                return;
-            }
-            idle.await;
-        }
-    }
-
-    /// Resolves when a newer connection has taken its place.
-    pub(crate) async fn replaced(&self) {
-        self.replaced.notified().await;
-    }
-
-    /// Resolves when there is no room for it any more beside the newer ones.
-    pub(crate) async fn crowded_out(&self) {
-        self.crowded_out.notified().await;
-    }
-
-    fn takes(&self, project: ProjectId, upstream: &Slug) -> Fit {
-        if self.project != project || !self.open.load(Ordering::Relaxed) {
-            Fit::No
-        } else if self.upstreams.load().iter().any(|declared| declared.upstream == *upstream) {
-            Fit::Yes
-        } else {
-            Fit::OtherUpstreams
-        }
-    }
-}
-
-/// An upstream that a warpgate can reach, and how it does.
-#[derive(Clone, Debug)]
-struct Declared {
-    upstream: Slug,
-    state: HealthState,
-}
-
-impl Declared {
-    fn new(upstream: Slug) -> Self {
-        Self { upstream, state: HealthState::Unknown }
-    }
-}
-
-#[derive(PartialEq, Eq)]
-enum Fit {
-    Yes,
-    OtherUpstreams,
-    No,
-}
-
-/// A tunnel chosen for one exchange; counts as outstanding until dropped.
-pub(crate) struct Chosen(Arc<Tunnel>);
-
-impl Chosen {
-    fn new(tunnel: &Arc<Tunnel>) -> Self {
-        tunnel.outstanding.fetch_add(1, Ordering::SeqCst);
-        Self(Arc::clone(tunnel))
-    }
-}
-
-impl std::ops::Deref for Chosen {
-    type Target = Arc<Tunnel>;
-
-    fn deref(&self) -> &Arc<Tunnel> {
-        &self.0
-    }
-}
-
-impl Drop for Chosen {
-    fn drop(&mut self) {
-        if self.0.outstanding.fetch_sub(1, Ordering::SeqCst) == 1 && !self.0.open.load(Ordering::SeqCst) {
-            self.0.idle.notify_waiters();
-        }
-    }
-}
-
 /// Why there is no tunnel for an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoTunnel {
@@ -214,6 +31,37 @@ pub(crate) enum NoTunnel {
     None,
     /// Some are, and none reaches the upstream.
     OtherUpstreams,
+}
+
+/// What an exchange needs of a tunnel.
+pub(crate) struct Wanted<'a> {
+    pub(crate) project: ProjectId,
+    pub(crate) environment: EnvironmentId,
+    pub(crate) upstream: &'a Slug,
+    /// Random, drawn by the caller.
+    pub(crate) dice: u64,
+    /// Whose exchanges are to go to the same warpgate, if the route asks for it.
+    pub(crate) affinity: Option<Affinity>,
+}
+
+/// Exchanges with the same one go to the same warpgate as long as it is well, at every edge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Affinity(u64);
+
+impl Affinity {
+    /// The affinity of whoever `somebody` names.
+    pub(crate) fn of(somebody: &impl Hash) -> Self {
+        // Without a seed, so that all edges agree.
+        let mut hasher = DefaultHasher::new();
+        somebody.hash(&mut hasher);
+        Self(hasher.finish())
+    }
+
+    /// How much it wants to be at a warpgate. Each goes where it wants to be most, so one that comes or goes
+    /// moves only its own share (highest random weight).
+    fn weight(self, warpgate: WarpgateId) -> u64 {
+        Self::of(&(self.0, warpgate)).0
+    }
 }
 
 /// Why a tunnel is not entered.
@@ -313,39 +161,46 @@ impl Registry {
         self.finishing.remove_if(&tunnel.warpgate, |_, finishing| finishing.is_empty());
     }
 
-    /// Chooses the tunnel for an exchange: of two drawn at random, the one with fewer outstanding; never one
-    /// in `tried`, never one of another project (R22). `dice` is drawn by the caller.
-    pub(crate) fn choose(
-        &self,
-        project: ProjectId,
-        environment: EnvironmentId,
-        upstream: &Slug,
-        dice: u64,
-        tried: &[Arc<Tunnel>],
-    ) -> Result<Chosen, NoTunnel> {
-        let tunnels = self.by_environment.get(&environment).map(|tunnels| Arc::clone(&tunnels));
+    /// Chooses the tunnel for an exchange: of two drawn at random, the one where it costs less; with an affinity, the one
+    /// it wants most. One that is doubtful or whose upstream is bad only if no better one is left, never one in `tried`,
+    /// never one of another project (R22).
+    pub(crate) fn choose(&self, wanted: &Wanted<'_>, tried: &[Arc<Tunnel>]) -> Result<Chosen, NoTunnel> {
+        let tunnels = self.by_environment.get(&wanted.environment).map(|tunnels| Arc::clone(&tunnels));
         let tunnels = tunnels.ok_or(NoTunnel::None)?;
-        let fit = |tunnel: &Arc<Tunnel>| {
+        let now = Instant::now();
+        let suits = |tunnel: &Arc<Tunnel>| {
             if tried.iter().any(|other| Arc::ptr_eq(other, tunnel)) {
-                Fit::No
-            } else {
-                tunnel.takes(project, upstream)
+                return Err(Unfit::Closed);
             }
+            tunnel.suits(wanted.project, wanted.upstream, now)
         };
         let draw = |dice: u64| {
             let place = usize::try_from(dice % u64::try_from(tunnels.len().max(1)).unwrap_or(1)).unwrap_or(0);
-            tunnels.get(place).filter(|tunnel| fit(tunnel) == Fit::Yes)
+            let tunnel = tunnels.get(place)?;
+            suits(tunnel).ok().filter(|candidate| candidate.rank == Rank::Well).map(|fit| (tunnel, fit))
         };
-        let load = |tunnel: &&Arc<Tunnel>| tunnel.outstanding.load(Ordering::Relaxed);
-        if let Some(better) = [draw(dice), draw(dice >> 32)].into_iter().flatten().min_by_key(load) {
-            return Ok(Chosen::new(better));
+        let chosen = |(tunnel, candidate): (&Arc<Tunnel>, Candidate)| Chosen::new(tunnel, candidate, now);
+        if wanted.affinity.is_none() {
+            let drawn = [draw(wanted.dice), draw(wanted.dice >> 32)].into_iter().flatten();
+            if let Some(better) = drawn.min_by_key(|(_, candidate)| candidate.cost) {
+                return Ok(chosen(better));
+            }
         }
-        // Neither of the two can take it; somebody else may.
-        if let Some(best) = tunnels.iter().filter(|tunnel| fit(tunnel) == Fit::Yes).min_by_key(load) {
-            return Ok(Chosen::new(best));
-        }
-        let other = tunnels.iter().any(|tunnel| fit(tunnel) == Fit::OtherUpstreams);
-        Err(if other && tried.is_empty() { NoTunnel::OtherUpstreams } else { NoTunnel::None })
+        // The best of all, also where neither of the two drawn will do.
+        let mut other = false;
+        let fit = tunnels.iter().filter_map(|tunnel| match suits(tunnel) {
+            Ok(candidate) => Some((tunnel, candidate)),
+            Err(why) => {
+                other |= why == Unfit::OtherUpstreams;
+                None
+            }
+        });
+        let best = fit.min_by_key(|(tunnel, candidate)| {
+            let weight = wanted.affinity.map(|affinity| Reverse(affinity.weight(tunnel.warpgate)));
+            (candidate.rank, weight, candidate.cost)
+        });
+        let none = if other && tried.is_empty() { NoTunnel::OtherUpstreams } else { NoTunnel::None };
+        best.map(chosen).ok_or(none)
     }
 }
 

@@ -1,7 +1,8 @@
 //! One attempt at one exchange: opens a stream, writes the request, waits for the response's head.
 //!
-//! Request and response are driven by the same future, so a request without a body costs no task. What failed says
-//! whether sending it again is safe; whether to do so is [`super`]'s to decide.
+//! Request and response are driven by the same future, so a request without a body costs no task. Heads that come
+//! before the final one are said to the client as they come. What failed says whether sending it again is safe;
+//! whether to do so is [`super`]'s to decide.
 
 use std::future::{Future as _, poll_fn};
 use std::pin::{Pin, pin};
@@ -14,15 +15,40 @@ use tokio::time::{Instant, Sleep};
 use tunnel_proto::codes::{FailureCode, ResetCode};
 use tunnel_proto::exchange::{Event, Failure, ResponseHead};
 
+use ::http::StatusCode;
+use mezusphere_model::Platform;
+
 use super::guard::{Guard, LOOK_EVERY};
 use super::reader::{Reader, ReaderError};
 use super::source::Source;
+use super::source::SourceError;
 use super::upload::{Upload, UploadError};
+use crate::http::Interim;
 use crate::request::refusal::Refusal;
 use crate::tunnel::Tunnel;
 
 /// How long to wait for a stream while the tunnel is at its limit of exchanges.
 const OPEN_MAX: Duration = Duration::from_secs(2);
+
+/// How long a client that waits for 100 waits at most: an upstream that knows no 100 says nothing until it has the body
+/// (RFC 9110 §10.1.1). Clients themselves wait about as long.
+const CONTINUE_WAIT: Duration = Duration::from_secs(1);
+
+/// What holds for each attempt at one request.
+pub(super) struct Terms<'a> {
+    /// The route's time-outs.
+    pub(super) timeouts: &'a RouteTimeouts,
+    /// When the whole exchange must have ended.
+    pub(super) until: Option<Instant>,
+    /// Says whether the caller may still have it.
+    pub(super) guard: Option<&'a mut Guard>,
+    /// Where to say 1xx heads.
+    pub(super) interim: Option<&'a Interim>,
+    /// Whether the head asks to switch protocols.
+    pub(super) upgrade: bool,
+    /// The installation's hosts, for whom no workload may speak.
+    pub(super) hosts: &'a Platform,
+}
 
 /// A response whose head has come.
 pub(super) struct Answered {
@@ -49,13 +75,30 @@ pub(super) enum Failed {
     Final(Refusal),
 }
 
+impl Failed {
+    /// Whether it speaks against tunnel, warpgate or upstream, so that the next exchange is better sent elsewhere.
+    pub(super) fn blames_the_way(&self) -> bool {
+        let (Self::NotStarted(refusal) | Self::Unknown(refusal) | Self::Final(refusal)) = self else {
+            return false;
+        };
+        match refusal {
+            Refusal::NoTunnel
+            | Refusal::TunnelBusy
+            | Refusal::TunnelLost
+            | Refusal::TunnelProtocol
+            | Refusal::HeadTimeout => true,
+            Refusal::Warpgate(code) => code.speaks_against_the_warpgate(),
+            _ => false,
+        }
+    }
+}
+
 /// Tries once. On failure the body comes back, so far as it was not let go of.
 pub(super) async fn attempt(
     tunnel: &Tunnel,
     head: Bytes,
     source: Option<Box<Source>>,
-    timeouts: &RouteTimeouts,
-    guard: Option<&mut Guard>,
+    terms: Terms<'_>,
 ) -> Result<Answered, (Failed, Option<Box<Source>>)> {
     let (send, recv) = match tokio::time::timeout(OPEN_MAX, tunnel.open()).await {
         Ok(Ok(streams)) => streams,
@@ -65,9 +108,12 @@ pub(super) async fn attempt(
     let has_body = source.is_some();
     // Boxed, because they travel on: into the response's body, and perhaps into a task.
     let mut upload = Box::new(Upload::new(send, head, source));
+    if terms.upgrade {
+        upload.hold();
+    }
     let mut reader = Box::new(Reader::new(recv));
     let waited = {
-        let mut wait = Wait::new(timeouts, has_body, guard);
+        let mut wait = Wait::new(terms, has_body);
         let timer = pin!(tokio::time::sleep_until(wait.next_look()));
         let mut race = Race { upload: &mut upload, reader: &mut reader, timer, wait: &mut wait };
         poll_fn(|cx| race.poll(cx)).await
@@ -80,23 +126,29 @@ pub(super) async fn attempt(
 
 /// How long an attempt may take, and what it is looked at for meanwhile.
 struct Wait<'a> {
+    terms: Terms<'a>,
     idle: Duration,
     head: Duration,
     /// When it has taken too long.
     deadline: Instant,
     uploading: bool,
-    guard: Option<&'a mut Guard>,
+    /// When a client that waits for 100 has waited long enough.
+    go_on: Option<Instant>,
 }
 
 impl<'a> Wait<'a> {
-    fn new(timeouts: &RouteTimeouts, uploading: bool, guard: Option<&'a mut Guard>) -> Self {
-        let idle = Duration::from_millis(timeouts.idle_ms.into());
-        let head = Duration::from_millis(timeouts.head_ms.into());
-        Self { idle, head, deadline: Instant::now() + if uploading { idle } else { head }, uploading, guard }
+    fn new(terms: Terms<'a>, uploading: bool) -> Self {
+        let idle = Duration::from_millis(terms.timeouts.idle_ms.into());
+        let head = Duration::from_millis(terms.timeouts.head_ms.into());
+        let now = Instant::now();
+        let waits = uploading && terms.interim.is_some_and(Interim::expects_continue);
+        let go_on = waits.then(|| now + CONTINUE_WAIT);
+        Self { terms, idle, head, deadline: now + if uploading { idle } else { head }, uploading, go_on }
     }
 
     fn next_look(&self) -> Instant {
-        if self.guard.is_some() { self.deadline.min(Instant::now() + LOOK_EVERY) } else { self.deadline }
+        let look = self.terms.guard.is_some().then(|| Instant::now() + LOOK_EVERY);
+        [self.terms.until, self.go_on, look].into_iter().flatten().fold(self.deadline, Instant::min)
     }
 }
 
@@ -117,9 +169,17 @@ impl Race<'_, '_> {
         }
         loop {
             match self.reader.poll_event(cx) {
-                // Neither hyper nor h3 lets a 1xx through to the client, so it ends here.
-                Poll::Ready(Ok(Event::Informational(_))) => {}
-                Poll::Ready(Ok(Event::Response { head, end })) if !head.status.is_informational() => {
+                Poll::Ready(Ok(Event::Informational(head))) => {
+                    if head.status == StatusCode::CONTINUE {
+                        self.go_on(cx)?;
+                    }
+                    self.say(head);
+                }
+                Poll::Ready(Ok(Event::Response { head, end })) if self.may_be(head.status, end) => {
+                    if head.status.is_success() {
+                        // An upstream that needs no 100 to begin may still want the body.
+                        self.upload.open();
+                    }
                     return Poll::Ready(Ok((head, end)));
                 }
                 Poll::Ready(Ok(Event::Failure(failure))) => {
@@ -137,6 +197,27 @@ impl Race<'_, '_> {
         self.poll_timer(cx)
     }
 
+    /// Whether a final head may have this status: 101 only where a switch was asked for, and something follows.
+    fn may_be(&self, status: StatusCode, end: bool) -> bool {
+        !status.is_informational()
+            || (status == StatusCode::SWITCHING_PROTOCOLS && self.wait.terms.upgrade && !end)
+    }
+
+    /// Says a 1xx head to the client, stripped like any other.
+    fn say(&self, mut head: ResponseHead) {
+        if let Some(interim) = self.wait.terms.interim {
+            super::strip(&mut head.headers, self.wait.terms.hosts);
+            interim.send(head.status, head.headers);
+        }
+    }
+
+    /// Tells a client that waits for 100 to send its body.
+    fn go_on(&mut self, cx: &mut Context<'_>) -> Result<(), Failed> {
+        self.wait.go_on = None;
+        self.upload.open();
+        if self.upload.is_finished() { Ok(()) } else { self.poll_upload(cx) }
+    }
+
     fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<(), Failed> {
         let mut moved = false;
         let wait = &mut *self.wait;
@@ -150,9 +231,14 @@ impl Race<'_, '_> {
                 Ok(())
             }
             Poll::Ready(Err(UploadError::Lost)) => Err(self.broken(ReaderError::Lost)),
-            Poll::Ready(Err(UploadError::Source(_))) => {
+            Poll::Ready(Err(UploadError::Source(why))) => {
                 self.reader.stop(ResetCode::ClientCut);
-                Err(Failed::Final(Refusal::Body))
+                Err(Failed::Final(match why {
+                    SourceError::Cut | SourceError::Length => Refusal::Body,
+                    SourceError::Stalled => Refusal::BodyTimeout,
+                    SourceError::TooLarge(max) => Refusal::BodyTooLarge(max),
+                    SourceError::Shed => Refusal::Overloaded,
+                }))
             }
             Poll::Pending if moved => {
                 wait.deadline = Instant::now() + wait.idle;
@@ -165,7 +251,14 @@ impl Race<'_, '_> {
 
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Head, Failed>> {
         while self.timer.as_mut().poll(cx).is_ready() {
-            if Instant::now() >= self.wait.deadline {
+            let now = Instant::now();
+            if self.wait.terms.until.is_some_and(|until| now >= until) {
+                return self.give_up(Failed::Final(Refusal::TotalTimeout), ResetCode::Timeout);
+            }
+            if self.wait.go_on.is_some_and(|at| now >= at) {
+                self.go_on(cx)?;
+            }
+            if now >= self.wait.deadline {
                 let refusal = if self.wait.uploading && !self.upload.is_blocked() {
                     Refusal::BodyTimeout
                 } else {
@@ -173,7 +266,7 @@ impl Race<'_, '_> {
                 };
                 return self.give_up(Failed::Final(refusal), ResetCode::Timeout);
             }
-            if let Some(guard) = &mut self.wait.guard
+            if let Some(guard) = &mut self.wait.terms.guard
                 && !guard.holds_now()
             {
                 return self.give_up(Failed::Final(Refusal::ControlRefused), ResetCode::Denied);
@@ -191,7 +284,7 @@ impl Race<'_, '_> {
 
     fn broken(&mut self, error: ReaderError) -> Failed {
         let refusal = match error {
-            ReaderError::Protocol => return Failed::Final(Refusal::TunnelProtocol),
+            ReaderError::Protocol | ReaderError::End => return Failed::Final(Refusal::TunnelProtocol),
             ReaderError::Reset(ResetCode::Rejected) => return Failed::NotStarted(Refusal::TunnelBusy),
             ReaderError::Reset(ResetCode::UpstreamCut) => Refusal::Warpgate(FailureCode::UpstreamClosed),
             ReaderError::Reset(ResetCode::Timeout) => Refusal::Warpgate(FailureCode::UpstreamTimeout),

@@ -32,7 +32,7 @@ use super::cookie;
 use super::inbound::{self, Inbound};
 use super::limits::Afforded;
 use super::refusal::Refusal;
-use crate::tunnel::{Chosen, NoTunnel, Tunnel};
+use crate::tunnel::{Affinity, Chosen, NoTunnel, Tunnel, Wanted};
 use crate::view::assertion::NoAssertion;
 
 pub(crate) use self::download::Download;
@@ -81,15 +81,25 @@ pub(crate) async fn send(
     let mut source = body.map(|body| Box::new(Source::new(body, length)));
     let idle = Duration::from_millis(route.timeouts.idle_ms.into());
     let mut again = Again::new(ask.method.is_idempotent());
+    let affinity = route.affinity.then(|| match &sender {
+        Some(somebody) => Affinity::of(&somebody.caller.key()),
+        None => Affinity::of(&ask.client),
+    });
     loop {
-        let chosen = again.choose(parts, &site.doc, &route.upstream, ask.id.bits())?;
+        let chosen = again.choose(parts, &site.doc, &route.upstream, affinity, ask.id.bits())?;
         // An upload cannot be sent again once it has gone by, so it does not rely on what the warpgate remembers.
         let in_full = again.in_full || source.as_ref().is_some_and(|source| !source.is_small());
         head.identity = identity(sender.as_ref(), &chosen, &site.doc, in_full, parts).await?;
         let encoded = encode(&head, !has_body)?;
         match exchange::attempt(&chosen, encoded, source, &route.timeouts, guard.as_mut()).await {
-            Ok(answered) => return receive(answered, &ask.method, idle, guard, chosen, &parts.hosts),
+            Ok(answered) => {
+                chosen.answered(!has_body);
+                return receive(answered, &ask.method, idle, guard, chosen, &parts.hosts);
+            }
             Err((failed, rest)) => {
+                if failed.blames_the_way() {
+                    chosen.failed();
+                }
                 source = rest;
                 let replayable = source.as_mut().map_or(!has_body, |source| source.rewind());
                 again.judge(failed, replayable, &chosen, sender.as_ref())?;
@@ -119,12 +129,14 @@ impl Again {
         parts: &ServerParts,
         site: &mezusphere_model::route::SiteDoc,
         upstream: &mezusphere_model::slug::Slug,
+        affinity: Option<Affinity>,
         dice: u128,
     ) -> Result<Chosen, Refusal> {
         // The request's id is random already.
         let dice = u64::try_from(dice & u128::from(u64::MAX)).unwrap_or(0);
-        let chosen = parts.tunnels.choose(site.project, site.environment, upstream, dice, &self.tried);
-        chosen.map_err(|none| {
+        let (project, environment) = (site.project, site.environment);
+        let wanted = Wanted { project, environment, upstream, dice, affinity };
+        parts.tunnels.choose(&wanted, &self.tried).map_err(|none| {
             self.last.take().unwrap_or(match none {
                 NoTunnel::None => Refusal::NoTunnel,
                 NoTunnel::OtherUpstreams => Refusal::NoUpstream,
