@@ -25,12 +25,17 @@ pub(super) struct Migration {
 }
 
 /// Every migration in order; its place in the list, from 1, is the schema version it leads to.
-pub(super) const MIGRATIONS: [Migration; 2] = [
+pub(super) const MIGRATIONS: [Migration; 3] = [
     Migration { name: "first", sql: include_str!("../../migrations/0001_first.sql"), postgres: "" },
     Migration {
         name: "cluster",
         sql: include_str!("../../migrations/0002_cluster.sql"),
         postgres: include_str!("../../migrations/0002_cluster.postgres.sql"),
+    },
+    Migration {
+        name: "quotas",
+        sql: include_str!("../../migrations/0003_quotas.sql"),
+        postgres: include_str!("../../migrations/0003_quotas.postgres.sql"),
     },
 ];
 

@@ -41,6 +41,7 @@ mod postgres;
 pub mod principal;
 pub mod project;
 pub mod prune;
+pub mod quota;
 pub mod role;
 pub mod route;
 pub mod secret;

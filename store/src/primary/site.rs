@@ -4,10 +4,9 @@ use mezusphere_model::bundle::SignedBundle;
 use mezusphere_model::document::{Document, DocumentKey, Partition};
 use mezusphere_model::id::{EnvironmentId, ProjectId};
 use mezusphere_model::route::{RouteDoc, SiteDoc};
-use mezusphere_model::rules::ProjectQuota;
 
 use super::value::args;
-use super::{ReadTx, StoreError, Tx, WriteError, host, route};
+use super::{ReadTx, StoreError, Tx, WriteError, host, quota, route};
 
 /// The oldest reader of a site as a whole. A route's own demand closes that route alone.
 const SITE_READER: u32 = 1;
@@ -43,7 +42,7 @@ pub async fn load(
         hosts,
         routes,
         revision: row.get("site_revision")?,
-        quota: ProjectQuota::default(),
+        quota: quota::get(tx, project).await?,
     }))
 }
 

@@ -3,6 +3,7 @@
 use mezusphere_model::document::Status;
 use mezusphere_model::id::{DirectoryId, EnvironmentId, OrganizationId, ProjectId, RouteId, UserId};
 use mezusphere_model::identity::Subject;
+use mezusphere_model::rules::ProjectQuota;
 use mezusphere_model::slug::Slug;
 use mezusphere_model::{Host, Timestamp};
 use mezusphere_store::WriteError;
@@ -13,7 +14,7 @@ use mezusphere_store::primary::role::RoleRow;
 use mezusphere_store::primary::user::UserChange;
 use mezusphere_store::primary::{
     PageRequest, StoreError, Taken, api_key, directory, environment, hand_off, host, organization, password,
-    project, role, route, service_account, session, sign_in, site, user,
+    project, quota, role, route, service_account, session, sign_in, site, user,
 };
 
 use crate::on_each;
@@ -456,6 +457,34 @@ async fn a_directory_must_name_a_project_that_exists_at_commit() {
         let row = directory::DirectoryRow { organization: missing, project: None, ..row };
         let result = write(&db.primary, async |tx| directory::insert(tx, &row).await).await;
         assert_eq!(result, Err(WriteError::NotFound { what: "organization" }));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_quota_is_published_with_every_site_of_its_project_and_ends_with_it() {
+    on_each(async |db: Store| {
+        let (a, b) = (db.tenant("shop").await, db.tenant("blog").await);
+        let of = async |project| db.primary.read(async |tx| quota::get(tx, project).await).await.unwrap();
+        assert_eq!(of(a.project).await, ProjectQuota::default());
+        for per_second in [100, 50] {
+            let wanted = ProjectQuota { requests_per_second: Some(per_second), exchanges: None };
+            let site = write(&db.primary, async |tx| {
+                tx.confine(a.organization, Some(a.project)).await?;
+                quota::set(tx, a.project, &wanted).await?;
+                site::publish(tx, a.project, a.environment).await
+            })
+            .await
+            .unwrap();
+            assert_eq!((site.quota, of(a.project).await), (wanted, wanted));
+        }
+        assert_eq!(of(b.project).await, ProjectQuota::default());
+        let unknown = ProjectId::random(&db.entropy);
+        let none = ProjectQuota::default();
+        let why = write(&db.primary, async |tx| quota::set(tx, unknown, &none).await).await.unwrap_err();
+        assert_eq!(why, WriteError::NotFound { what: "project" });
+        write(&db.primary, async |tx| project::delete(tx, a.organization, a.project).await).await.unwrap();
+        assert_eq!(of(a.project).await, ProjectQuota::default());
     })
     .await;
 }
