@@ -87,9 +87,42 @@ pub const REPLACED_CALM_AFTER: Duration = Duration::from_hours(1);
 /// once: ten edges within a second. A thousand warpgates that start together must not meet every edge in step.
 pub const START_STAGGER: Duration = Duration::from_millis(100);
 
-/// How long an address may be silent when it is dialled: a little more than the last repeat of the first packet
-/// ([`INITIAL_RTT`]) needs, so that with the longest back-off a healed path is found within the 6 s of design §10.
-pub const DIAL_SILENCE_MAX: Duration = Duration::from_millis(2_400);
+/// How long an address may be silent when it is dialled over QUIC: a little more than the last repeat of the first packet
+/// ([`INITIAL_RTT`]) needs, so that with the longest back-off a healed path is found within the 6 s of design §10. Four
+/// of them can be answered over 750 ms.
+pub const DIAL_SILENCE_MAX: Duration = Duration::from_millis(4_700);
+
+/// The same over TCP, whose first packet is sent again after 1 and 3 s.
+pub const TCP_SILENCE_MAX: Duration = Duration::from_millis(3_500);
+
+/// How long QUIC is tried alone before TCP is dialled too: with what TCP needs after it, a start takes less than half of the
+/// ten seconds of design §10.
+pub const QUIC_HEAD_START: Duration = Duration::from_secs(3);
+
+/// The same where UDP was silent lately.
+pub const QUIC_DOUBTED_HEAD_START: Duration = Duration::from_millis(500);
+
+/// Shortest and longest wait before QUIC is tried again beside a tunnel over TCP; each is at least half of its bound, which
+/// doubles.
+pub const QUIC_RETURN_BACKOFF: (Duration, Duration) = (Duration::from_secs(15), Duration::from_mins(5));
+
+/// How long HTTP/2 may take to begin on a connection whose TLS is up.
+pub const HTTP2_HANDSHAKE_MAX: Duration = Duration::from_secs(5);
+
+/// How long what was written on a tunnel over TCP may take to leave before it is closed.
+pub const HTTP2_LAST_WORDS_MAX: Duration = Duration::from_secs(2);
+
+/// Streams of a tunnel over TCP that were reset before they were looked at: an edge whose clients leave in a crowd.
+pub const HTTP2_RESETS_MAX: usize = 1024;
+
+/// Octets that the system may hold of a tunnel over TCP before it sends them.
+pub const TCP_NOT_SENT_LEN_MAX: u32 = 32 * 1024;
+
+/// How long a proxy may take to answer CONNECT: it resolves a name and connects.
+pub const PROXY_ANSWER_MAX: Duration = Duration::from_secs(5);
+
+/// Longest head of a proxy's answer, in octets.
+pub const PROXY_HEAD_LEN_MAX: usize = 8 * 1024;
 
 /// How long the rest of the handshake may take once an address has answered.
 pub const DIAL_MAX: Duration = Duration::from_secs(5);
@@ -97,8 +130,8 @@ pub const DIAL_MAX: Duration = Duration::from_secs(5);
 /// How much later the next address of the same edge is dialled.
 pub const DIAL_STAGGER: Duration = Duration::from_millis(250);
 
-/// The round-trip time assumed before one was measured: lost first packets are sent again after 0.3, 0.9
-/// and 2.1 s.
+/// The round-trip time assumed before one was measured: lost first packets are sent again after 0.3, 0.9, 2.1
+/// and 4.5 s.
 pub const INITIAL_RTT: Duration = Duration::from_millis(100);
 
 /// A tunnel without a packet from its edge for this long is dead (design §10).
@@ -182,8 +215,30 @@ pub const PROBE_MAX: Duration = Duration::from_secs(2);
 /// How long the number of connected edges must stay as it is before it is told.
 pub const EDGE_COUNT_SETTLES: Duration = Duration::from_secs(1);
 
-/// How long the probe through an edge may take before it is sent again.
+/// How long the first probe through an edge may take before another is asked for.
 pub const ROUND_TRIP_MAX: Duration = Duration::from_secs(3);
+
+/// How long after Welcome the first probe must be back.
+pub const PROOF_MAX: Duration = Duration::from_secs(10);
+
+/// How long after a probe came back the next is asked for.
+pub const PROBE_EVERY: Duration = Duration::from_secs(15);
+
+/// A later probe that is not back after this long is overdue: three repeats of a lost packet fit at 750 ms.
+pub const PROBE_OVERDUE_AFTER: Duration = Duration::from_secs(6);
+
+/// Overdue probes in a row after which an edge is dialled anew.
+pub const PROBE_FAILURES_MAX: usize = 2;
+
+/// How often a tunnel over QUIC looks whether packets still come.
+pub const LISTEN_EVERY: Duration = Duration::from_millis(500);
+
+/// When no tunnel has heard anything over UDP for this long, all go on from a fresh socket. One keep-alive may be lost
+/// before, and a round trip of 750 ms fits between it and [`TUNNEL_IDLE_MAX`] several times.
+pub const REBIND_AFTER: Duration = Duration::from_millis(2_500);
+
+/// Two fresh sockets are at least this far apart: each costs every connection its measured speed.
+pub const REBIND_PAUSE: Duration = Duration::from_secs(10);
 
 /// How long exchanges may run after a signal to stop (design §5).
 pub const DRAIN_GRACE: Duration = tunnel_proto::limits::DRAIN_GRACE;
@@ -284,3 +339,16 @@ pub const H2_SEND_BUFFER_LEN: usize = 128 * 1024;
 
 /// How long an upstream may take to say, once asked for an upgrade over HTTP/2, what it can.
 pub const H2_SETTINGS_MAX: Duration = Duration::from_secs(2);
+
+/// Octets read at once of a protocol that was switched to; what an idle WebSocket holds.
+pub const RAW_READ_LEN: usize = 8 * 1024;
+
+/// How long a WebSocket lives on without a byte when one side has ended its half: it has no half-closed state.
+pub const RAW_LINGER: Duration = Duration::from_millis(900);
+
+/// First and longest wait before an upstream that could not be reached is dialled from here, so that it is known when
+/// it is back even if edges send their requests elsewhere meanwhile.
+pub const REACH_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+
+/// How long such a dial may take.
+pub const REACH_MAX: Duration = Duration::from_secs(5);

@@ -2,22 +2,17 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future::join_all;
 use mezusphere_model::route::{AuthMode, RouteDoc};
 use mezusphere_model::slug::{Name, Slug};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::time::{Instant, timeout};
+use tunnel_proto::exchange::FailureCode;
 
 use crate::bundle::Trusted;
-use crate::exchange::dial;
+use crate::exchange::{Probed, probe};
 use crate::limits::PROBE_MAX;
 use crate::output::{Event, RouteLine, UpstreamState};
-use crate::upstream::{Target, Upstreams};
-
-/// Octets of an upstream's answer that tell its status: `HTTP/1.1 200`.
-const STATUS_LINE_LEN: usize = 12;
+use crate::upstream::{Declaration, Upstreams};
 
 /// All routes of the bundle, in the order they were written, without asking their upstreams.
 pub fn lines(trusted: &Trusted, declared: &Upstreams) -> Vec<RouteLine> {
@@ -30,7 +25,7 @@ pub async fn probed(trusted: Arc<Trusted>, declared: &Upstreams) -> Vec<RouteLin
     let asking = declared
         .iter()
         .filter(|(name, _)| used(name))
-        .map(|(name, declared)| async move { (name, probe(declared.target()).await) });
+        .map(|(name, declared)| async move { (name, ask(declared).await) });
     let states: HashMap<&Slug, UpstreamState> = join_all(asking).await.into_iter().collect();
     let routes = trusted.routes().iter();
     let with_state = |route: &RouteDoc| RouteLine {
@@ -93,51 +88,20 @@ fn access(route: &RouteDoc) -> String {
     parts.join(" · ")
 }
 
-/// Asks an upstream for `HEAD /`: a safe request that any HTTP server answers somehow.
-async fn probe(target: &Target) -> UpstreamState {
-    let start = Instant::now();
-    let took_ms = || u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let mut stream = match timeout(PROBE_MAX, dial(target)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(why)) => {
-            let why = why.to_string();
-            return UpstreamState::Down {
-                why: why.split(" (os error").next().unwrap_or(&why).to_lowercase(),
-            };
+/// What an upstream says right now.
+async fn ask(declared: &Declaration) -> UpstreamState {
+    match probe(declared, PROBE_MAX).await {
+        Ok(Probed { status, took }) => {
+            UpstreamState::Up { status, took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX) }
         }
-        Err(_) => return UpstreamState::Down { why: "it does not take the connection".to_owned() },
-    };
-    let left = PROBE_MAX.saturating_sub(start.elapsed()).max(Duration::from_millis(100));
-    let answer = timeout(left, async {
-        let host = target.authority();
-        let request = format!(
-            "HEAD / HTTP/1.1\r\nhost: {host}\r\nuser-agent: {}\r\nconnection: close\r\n\r\n",
-            crate::AGENT
-        );
-        stream.write_all(request.as_bytes()).await.ok()?;
-        let mut answer = [0; STATUS_LINE_LEN];
-        stream.read_exact(&mut answer).await.ok()?;
-        status(&answer)
-    });
-    UpstreamState::Up { status: answer.await.ok().flatten(), took_ms: took_ms() }
-}
-
-/// The status of an HTTP/1 status line.
-fn status(answer: &[u8]) -> Option<u16> {
-    let text = answer.strip_prefix(b"HTTP/1.")?.get(2..5)?;
-    std::str::from_utf8(text).ok()?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_status_line_is_read_and_nothing_else() {
-        assert_eq!(status(b"HTTP/1.1 404 Not Found\r\n"), Some(404));
-        assert_eq!(status(b"HTTP/1.0 200"), Some(200));
-        for other in [&b"SSH-2.0-OpenSSH"[..], b"HTTP/1.1 ", b"HTTP/2 200", b""] {
-            assert_eq!(status(other), None);
+        Err(failure) if failure.code == FailureCode::UpstreamConnectTimeout => {
+            UpstreamState::Down { why: "it does not take the connection".to_owned() }
+        }
+        Err(failure) => {
+            // Where it is stands beside it.
+            let why =
+                failure.detail.strip_prefix(&format!("{}: ", declared.target())).unwrap_or(&failure.detail);
+            UpstreamState::Down { why: why.split(" (os error").next().unwrap_or(why).to_lowercase() }
         }
     }
 }

@@ -280,6 +280,13 @@ fn tell_failure(code: FailureCode) -> Told<'static> {
             "The request may have been carried out. Check before you send it again.",
             Hop::Upstream,
         ),
+        FailureCode::UpstreamUpgradeRefused => (
+            StatusCode::BAD_GATEWAY,
+            "Cannot switch protocols",
+            "The application does not take connections that switch to another protocol.",
+            TELL_OWNER,
+            Hop::Upstream,
+        ),
         FailureCode::UpstreamClosed | FailureCode::UpstreamMalformed | FailureCode::UpstreamTls => (
             StatusCode::BAD_GATEWAY,
             "Bad answer",

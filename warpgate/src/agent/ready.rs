@@ -32,7 +32,7 @@ pub(super) async fn announce(shared: &Shared) -> EdgeCount {
     drop(status.wait_for(|status| status.round_trip().is_some()).await);
     let trusted = Arc::clone(&shared.gate.bundles.current());
     let revision = trusted.revision();
-    let lines = routes::probed(trusted, shared.gate.declared()).await;
+    let lines = routes::probed(trusted, &shared.gate.declared()).await;
     let is_silent = |line: &&RouteLine| matches!(line.state, Some(UpstreamState::Down { .. }));
     let is_down = |line: &&RouteLine| line.target.is_none() || is_silent(line);
     let upstreams: BTreeSet<&str> = lines.iter().map(|line| line.upstream.as_str()).collect();

@@ -12,6 +12,7 @@ use super::respond::respond;
 use super::stream::{FromEdge, StreamEnd, ToEdge};
 use super::upload::{Activity, upload};
 use super::validate::{BodyLength, Validated};
+use mezusphere_model::route::RouteTimeouts;
 
 /// How an exchange ended that did not end well.
 #[derive(Debug)]
@@ -57,7 +58,7 @@ pub(super) async fn forward(
         biased;
         ended = respond(&mut validated, body, to, &activity) => ended?,
         why = upload(from, parts, length, &activity) => return Err(Ended::Edge(why)),
-        () = activity.timed_out(head_max, idle_max) => return Err(timed_out(&activity, head_max)),
+        () = activity.timed_out(head_max, idle_max, total(timeouts)) => return Err(timed_out(&activity, timeouts)),
         why = stopped => return Err(Ended::Edge(why)),
     };
     if length != BodyLength::None {
@@ -68,10 +69,19 @@ pub(super) async fn forward(
     Ok(())
 }
 
-fn timed_out(activity: &Activity, head_max: Duration) -> Ended {
+/// How long the whole exchange may take; a protocol that it switches to is not counted.
+pub(super) fn total(timeouts: RouteTimeouts) -> Option<Duration> {
+    (timeouts.total_ms > 0).then(|| Duration::from_millis(timeouts.total_ms.into()))
+}
+
+/// The end of an exchange whose time is up.
+pub(super) fn timed_out(activity: &Activity, timeouts: RouteTimeouts) -> Ended {
     if activity.is_answered() {
         return Ended::Cut(ResetCode::Timeout);
     }
-    let detail = format!("no response head within {} ms", head_max.as_millis());
+    let detail = match total(timeouts) {
+        Some(total) if activity.elapsed() >= total => format!("not complete within {} ms", total.as_millis()),
+        _ => format!("no response head within {} ms", timeouts.head_ms),
+    };
     Ended::Failed(Failure { code: FailureCode::UpstreamTimeout, detail, started: true })
 }

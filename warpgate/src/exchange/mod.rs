@@ -4,100 +4,61 @@
 //! stream      frames in and out of one stream of a tunnel
 //! validate    head → Validated: bundle, route, policy, caller, upstream, all decided again
 //! principal   who the caller is: assertions verified once per slot
+//! rules       what the route's rules change
 //! forward     Validated → upstream → response, both bodies streaming, each at its own pace
 //! upload      the request body's way        respond   the response's way
-//! upstream    HTTP/1.1 to one upstream      pool      its idle connections
+//! upgrade     exchanges that switch to another protocol
+//! upstream    one upstream                  dial      connections to it
+//! h1, h2      what is spoken on them        pool      idle ones of HTTP/1.1
+//! gate        all upstreams                 health    which of them are well
 //! ```
 //!
 //! Nothing is buffered beyond named windows; nothing that was cut looks complete; when the client goes,
 //! the upstream's connection is closed. An exchange is one task: a panic in it ends this one only.
 
+mod answer;
 mod body;
 mod counts;
+mod dial;
 mod forward;
+mod gate;
+mod h1;
+mod h2;
+mod health;
+mod informational;
 mod pool;
 mod principal;
+mod probe;
 mod respond;
+mod rules;
 mod running;
 mod stream;
+mod upgrade;
 mod upload;
 mod upstream;
 mod validate;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mezusphere_model::Clock;
-use mezusphere_model::slug::Slug;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tracing::debug;
 use tunnel_proto::codes::ResetCode;
 use tunnel_proto::exchange::{Encoder, Event, Failure, FailureCode, RequestHead};
 
+pub use gate::{Gate, HealthTable, Redeclared};
+pub(crate) use health::keep_checking;
+pub(crate) use probe::probe;
+pub use probe::{Probed, Reached, reach_all};
 pub(crate) use running::Running;
-pub(crate) use upstream::{Trouble, Upstream, dial};
+pub(crate) use upstream::{Trouble, Upstream};
 
-use crate::bundle::Bundles;
 use crate::limits::{DRAIN_FLUSH_MAX, HEAD_MAX};
 use crate::tunnel::{RecvHalf, SendHalf};
-use crate::upstream::Upstreams;
-use counts::Counts;
 use forward::Ended;
 use principal::Principals;
 use stream::{FromEdge, StreamEnd, ToEdge};
-
-/// What every exchange of this process shares.
-pub struct Gate {
-    pub(crate) bundles: Arc<Bundles>,
-    pub(crate) clock: Clock,
-    pub(crate) running: Running,
-    pub(crate) counts: Counts,
-    declared: Upstreams,
-    upstreams: BTreeMap<Slug, Arc<Upstream>>,
-    closed: std::sync::atomic::AtomicBool,
-}
-
-impl Gate {
-    /// A gate to these upstreams and no others.
-    pub fn new(bundles: Arc<Bundles>, declared: Upstreams, clock: Clock) -> Self {
-        let upstreams =
-            declared.iter().map(|(name, to)| (name.clone(), Arc::new(Upstream::new(to.target().clone())))).collect();
-        let (running, counts) = (Running::default(), Counts::default());
-        Self { bundles, clock, running, counts, declared, upstreams, closed: false.into() }
-    }
-
-    /// The upstreams of the command line.
-    pub fn declared(&self) -> &Upstreams {
-        &self.declared
-    }
-
-    /// Refuses new exchanges from now on.
-    pub(crate) fn close(&self) {
-        self.closed.store(true, std::sync::atomic::Ordering::Relaxed);
-    }
-
-    /// Closes upstream connections that were idle for too long. To be called now and then.
-    pub(crate) fn sweep(&self) {
-        for upstream in self.upstreams.values() {
-            upstream.sweep();
-        }
-    }
-
-    /// Each upstream with its name.
-    pub(crate) fn upstreams(&self) -> impl Iterator<Item = (&Slug, &Arc<Upstream>)> {
-        self.upstreams.iter()
-    }
-
-    fn upstream(&self, name: &Slug) -> Option<&Arc<Upstream>> {
-        self.upstreams.get(name)
-    }
-
-    fn is_closed(&self) -> bool {
-        self.closed.load(std::sync::atomic::Ordering::Relaxed)
-    }
-}
 
 /// What the exchanges of one tunnel share. Dies with it.
 pub(crate) struct TunnelExchanges {
@@ -132,12 +93,7 @@ impl From<Refused> for Failure {
 }
 
 /// Serves one stream that an edge opened, from its first frame to its end.
-pub(crate) async fn serve(
-    gate: Arc<Gate>,
-    tunnel: Arc<TunnelExchanges>,
-    send: SendHalf,
-    receive: RecvHalf,
-) {
+pub(crate) async fn serve(gate: Arc<Gate>, tunnel: Arc<TunnelExchanges>, send: SendHalf, receive: RecvHalf) {
     let mut from = FromEdge::new(receive);
     let mut to = ToEdge::new(send);
     let _counted = (gate.running.enter(), tunnel.running.enter());
@@ -183,7 +139,23 @@ async fn exchange(
         validate::validate(head, end, gate, principals).await
     };
     let ended = match validated {
-        Ok(validated) => forward::forward(validated, from, to).await,
+        Ok(validated) => {
+            let upstream = Arc::clone(validated.upstream());
+            let ended = match validated.upgrade() {
+                None => forward::forward(validated, from, to).await,
+                Some(protocol) => {
+                    let protocol = protocol.to_owned();
+                    // Apart, so that an ordinary exchange's task is no larger for it.
+                    Box::pin(upgrade::forward(validated, &protocol, &gate.entropy, from, to)).await
+                }
+            };
+            if let Err(Ended::Failed(failure)) = &ended
+                && failure.code == FailureCode::UpstreamMalformed
+            {
+                upstream.complain(failure);
+            }
+            ended
+        }
         Err(refused) => Err(Ended::Failed(refused.into())),
     };
     match ended {

@@ -4,24 +4,23 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, StatusCode};
+use http::{Method, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use mezusphere_model::Host;
 use tunnel_proto::codes::ResetCode;
-use tunnel_proto::exchange::{Failure, FailureCode, ResponseHead};
+use tunnel_proto::exchange::{Failure, ResponseHead};
 use tunnel_proto::headers;
-use tunnel_proto::limits::INFORMATIONAL_MAX;
 
-use super::NOTHING;
+use super::answer::{AnswerBody, BodyError};
 use super::body::RequestBody;
 use super::forward::Ended;
-use super::pool::Lease;
+use super::informational::{Flood, Informational};
 use super::stream::ToEdge;
 use super::upload::Activity;
-use super::upstream::Informational;
+use super::upstream::{Lease, flooded, h2_failure, malformed};
 use super::validate::{PLATFORM_COOKIE, Validated};
+use super::{NOTHING, h1, rules};
 use crate::bundle::Trusted;
 
 /// Pieces up to this many octets are copied behind the frame before them, so that a small response is one write.
@@ -36,25 +35,44 @@ pub(super) async fn respond(
 ) -> Result<Lease, Ended> {
     let upstream = Arc::clone(validated.upstream());
     let informational = Arc::new(Informational::default());
-    let (response, lease) = {
-        let mut sending = std::pin::pin!(upstream.send(validated, body, &informational));
-        let mut passed = 0;
-        loop {
-            tokio::select! {
-                biased;
-                heads = informational.next() => {
-                    activity.touch();
-                    pass_informational(heads, &mut passed, to).await?;
-                }
-                sent = &mut sending => {
-                    // They may have come in one piece with the final head.
-                    pass_informational(informational.take(), &mut passed, to).await?;
-                    break sent?;
-                }
+    let sending = upstream.send(validated, body, &informational);
+    let (response, lease) = interim_until(sending, &informational, to, activity).await?;
+    activity.has_head();
+    pass_response(response, validated, to, activity).await?;
+    Ok(lease)
+}
+
+/// Passes 1xx heads on as they come, until what is `sending` has the final one.
+pub(super) async fn interim_until<T>(
+    sending: impl Future<Output = Result<T, Failure>>,
+    informational: &Informational,
+    to: &mut ToEdge,
+    activity: &Activity,
+) -> Result<T, Ended> {
+    let mut sending = std::pin::pin!(sending);
+    loop {
+        tokio::select! {
+            biased;
+            heads = informational.next() => {
+                activity.touch();
+                pass_informational(heads.map_err(|Flood| flooded())?, to).await?;
+            }
+            sent = &mut sending => {
+                // They may have come in one piece with the final head.
+                pass_informational(informational.take().map_err(|Flood| flooded())?, to).await?;
+                return Ok(sent?);
             }
         }
-    };
-    activity.has_head();
+    }
+}
+
+/// Passes a final response on, to its end.
+pub(super) async fn pass_response(
+    response: Response<AnswerBody>,
+    validated: &Validated,
+    to: &mut ToEdge,
+    activity: &Activity,
+) -> Result<(), Ended> {
     let (parts, mut body) = response.into_parts();
     let head = response_head(parts, &body, validated)?;
     let whole = body.is_end_stream();
@@ -62,21 +80,14 @@ pub(super) async fn respond(
     if !whole {
         pass_body(&mut body, to, activity).await?;
     }
-    to.finish().await.map_err(Ended::Edge)?;
-    Ok(lease)
+    to.finish().await.map_err(Ended::Edge)
 }
 
-async fn pass_informational(
-    heads: Vec<ResponseHead>,
-    passed: &mut u32,
-    to: &mut ToEdge,
-) -> Result<(), Ended> {
+async fn pass_informational(heads: Vec<ResponseHead>, to: &mut ToEdge) -> Result<(), Ended> {
     for mut head in heads {
-        // More than the wire allows help nobody; the final head is what counts.
-        if *passed >= INFORMATIONAL_MAX || head.status == StatusCode::SWITCHING_PROTOCOLS {
-            continue;
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            continue; // HTTP/2 has no such thing (RFC 9113 §8.6)
         }
-        *passed += 1;
         headers::strip_response(&mut head.headers);
         head.headers.remove(header::CONTENT_LENGTH);
         to.encoder.informational(&head).map_err(|why| malformed(why.to_string()))?;
@@ -85,7 +96,7 @@ async fn pass_informational(
 }
 
 /// Passes data and trailers on as they come; what is there at once goes out in one write with the head.
-async fn pass_body(body: &mut Incoming, to: &mut ToEdge, activity: &Activity) -> Result<(), Ended> {
+async fn pass_body(body: &mut AnswerBody, to: &mut ToEdge, activity: &Activity) -> Result<(), Ended> {
     let mut head_sent = false;
     loop {
         let frame = if let Some(frame) = body.frame().now_or_never() {
@@ -107,12 +118,12 @@ async fn pass_body(body: &mut Incoming, to: &mut ToEdge, activity: &Activity) ->
             Some(Err(_)) if head_sent => return Err(Ended::Cut(ResetCode::UpstreamCut)),
             // Nothing of the response has left yet, so the client can still be told properly.
             Some(Err(why)) => {
-                let detail = format!("the response broke off: {why}");
-                return Err(Ended::Failed(Failure {
-                    code: FailureCode::UpstreamClosed,
-                    detail,
-                    started: true,
-                }));
+                let Failure { code, detail, started } = match &why {
+                    BodyError::H1(why) => h1::failure(why, true),
+                    BodyError::H2(why) => h2_failure(why, true),
+                };
+                let detail = format!("the response broke off: {detail}");
+                return Err(Ended::Failed(Failure { code, detail, started }));
             }
         };
         match frame.into_data() {
@@ -141,17 +152,31 @@ async fn pass_body(body: &mut Incoming, to: &mut ToEdge, activity: &Activity) ->
 /// The head as the edge gets it: stripped, its length true, no cookies for hosts that are not the upstream's.
 fn response_head(
     parts: http::response::Parts,
-    body: &Incoming,
+    body: &AnswerBody,
     validated: &Validated,
 ) -> Result<ResponseHead, Ended> {
-    let http::response::Parts { status, mut headers, .. } = parts;
-    if status.is_informational() {
-        return Err(malformed(format!("status {} was not asked for", status.as_u16())));
+    if parts.status.is_informational() {
+        return Err(malformed(format!("status {} was not asked for", parts.status.as_u16())).into());
     }
+    let mut head = cleared(parts, validated);
+    set_length(&mut head.headers, head.status, validated.method(), body)?;
+    Ok(head)
+}
+
+/// The head of a switch to another protocol, as the edge gets it. Which one it is the edge knows.
+pub(super) fn switched_head(parts: http::response::Parts, validated: &Validated) -> ResponseHead {
+    let mut head = cleared(parts, validated);
+    head.headers.remove(header::CONTENT_LENGTH);
+    head
+}
+
+/// Without what must not reach a client, and with what the route's rules make of it.
+fn cleared(parts: http::response::Parts, validated: &Validated) -> ResponseHead {
+    let http::response::Parts { status, mut headers, .. } = parts;
     headers::strip_response(&mut headers);
-    set_length(&mut headers, status, validated.method(), body)?;
     keep_own_cookies(&mut headers, validated.trusted());
-    Ok(ResponseHead { status, headers })
+    rules::response(validated.rules(), &mut headers);
+    ResponseHead { status, headers }
 }
 
 /// Leaves the `content-length` that is true, or none. Where there is no body it may tell what GET would bring.
@@ -159,14 +184,14 @@ fn set_length(
     headers: &mut HeaderMap,
     status: StatusCode,
     method: &Method,
-    body: &Incoming,
+    body: &AnswerBody,
 ) -> Result<(), Ended> {
     if *method == Method::HEAD || status == StatusCode::NOT_MODIFIED {
         let one = headers.get_all(header::CONTENT_LENGTH).iter().count() <= 1;
         let number =
             |value: &HeaderValue| !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_digit);
         if !one || !headers.get(header::CONTENT_LENGTH).is_none_or(number) {
-            return Err(malformed("content-length is malformed".to_owned()));
+            return Err(malformed("content-length is malformed").into());
         }
         return Ok(());
     }
@@ -224,10 +249,6 @@ fn cookie_is_allowed(value: &HeaderValue, login: &Host, origin: Option<&Host>) -
         let reaches_siblings = origin.is_some_and(|origin| origin.is_below(&domain));
         !reaches_login && !reaches_siblings
     })
-}
-
-fn malformed(detail: String) -> Ended {
-    Ended::Failed(Failure { code: FailureCode::UpstreamMalformed, detail, started: true })
 }
 
 #[cfg(test)]

@@ -62,9 +62,25 @@ impl Activity {
         self.has_head.load(Ordering::Relaxed)
     }
 
+    /// Since the exchange began.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// Resolves when no byte has moved for this long.
+    pub(super) async fn idle_for(&self, idle: Duration) {
+        loop {
+            let last = self.start + Duration::from_micros(self.last_us.load(Ordering::Relaxed));
+            if last.elapsed() >= idle {
+                return;
+            }
+            sleep_until(last + idle).await;
+        }
+    }
+
     /// Resolves when `head` has passed since the last byte of the request without a response head, or `idle`
-    /// without a byte in either direction.
-    pub(super) async fn timed_out(&self, head: Duration, idle: Duration) {
+    /// without a byte in either direction, or `total` since the beginning.
+    pub(super) async fn timed_out(&self, head: Duration, idle: Duration, total: Option<Duration>) {
         // Looks at most `head` ahead, so that a time-out that begins meanwhile is never noticed late.
         loop {
             let uploaded = self.uploaded_us.load(Ordering::Relaxed);
@@ -74,6 +90,7 @@ impl Activity {
             } else {
                 last + idle
             };
+            let deadline = total.map_or(deadline, |total| deadline.min(self.start + total));
             let now = Instant::now();
             if now >= deadline {
                 return;

@@ -1,126 +1,169 @@
-//! HTTP/1.1 to one upstream: connections, one request on one of them, and what went wrong in stable codes.
+//! One upstream: a connection for an exchange, one request on it, and what went wrong in stable codes.
 //!
-//! What may be sent twice is decided here and nowhere else: a request of which nothing was sent; and, once, one
-//! without a body whose method is idempotent, when a kept connection closed before the response's head, because
-//! the upstream may have been closing it at that very moment.
+//! What may be sent twice is decided here and nowhere else: a request of which nothing was sent, or of which the
+//! upstream says that it did nothing with it, while its body is still untouched; and, once, one without a body whose
+//! method is idempotent, when a kept HTTP/1.1 connection closed before the response's head, because the upstream may
+//! have been closing it at that very moment.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use http::Response;
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
-use tokio::sync::{Notify, watch};
-use tokio::time::timeout;
-use tunnel_proto::exchange::{Failure, FailureCode, ResponseHead};
-use tunnel_proto::limits::INFORMATIONAL_MAX;
+use http::header::{HOST, TE, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+use tunnel_proto::exchange::{Failure, FailureCode};
 
+use super::answer::{AnswerBody, H2Body};
 use super::body::RequestBody;
-use super::pool::{Lease, Pool};
+use super::dial::{Dialled, Offer, dial};
+use super::h1;
+use super::h2::{self, SendError, Shared};
+use super::informational::Informational;
+use super::pool::{self, Pool};
 use super::validate::Validated;
-use crate::limits::{POOL_FRESH_FOR, POOL_IDLE_FOR, UPSTREAM_BUFFER_LEN_MAX, UPSTREAM_HEAD_LEN_MAX};
-use crate::resolve::{ResolveError, resolve};
-use crate::upstream::{Place, Target};
+use crate::limits::{POOL_FRESH_FOR, POOL_IDLE_FOR};
+use crate::upstream::{Declaration, Protocol, Scheme, Target};
 
 /// One declared upstream.
 #[derive(Debug)]
 pub(crate) struct Upstream {
-    target: Target,
+    declaration: Declaration,
     pool: Pool,
+    shared: Shared,
+    /// Which of the two an https upstream chose last.
+    spoken: AtomicU8,
     /// Why it cannot be reached just now, if it cannot.
     trouble: watch::Sender<Option<Trouble>>,
+    /// The last answer that no client may see, and how many there were.
+    complaint: watch::Sender<(u64, Option<Trouble>)>,
 }
 
-/// Why an upstream cannot be reached.
+/// What is wrong with an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Trouble {
     pub(crate) code: FailureCode,
     pub(crate) detail: String,
 }
 
-/// Informational heads that came and were not passed on yet.
-#[derive(Default)]
-pub(super) struct Informational {
-    heads: Mutex<Vec<ResponseHead>>,
-    more: Notify,
+/// What serves one exchange. Dropped, its request is cancelled at once: the connection is closed, or the stream reset.
+pub(super) enum Lease {
+    H1(pool::Lease),
+    H2(h2::Lease),
 }
 
-impl Informational {
-    /// Resolves with what came since the last call, at least one. Cancel safe.
-    pub(super) async fn next(&self) -> Vec<ResponseHead> {
-        loop {
-            let heads = self.take();
-            if !heads.is_empty() {
-                return heads;
-            }
-            self.more.notified().await;
-        }
-    }
-
-    /// What came since the last call.
-    pub(super) fn take(&self) -> Vec<ResponseHead> {
-        std::mem::take(&mut *self.heads.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn push(&self, head: ResponseHead) {
-        let mut heads = self.heads.lock().unwrap_or_else(PoisonError::into_inner);
-        if heads.len() < usize::try_from(INFORMATIONAL_MAX).unwrap_or(usize::MAX) {
-            heads.push(head);
-            self.more.notify_one();
-        }
-    }
-}
+/// Values of [`Upstream::spoken`].
+const UNKNOWN: u8 = 0;
+const H1: u8 = 1;
+const H2: u8 = 2;
 
 impl Upstream {
-    pub(crate) fn new(target: Target) -> Self {
-        Self { target, pool: Pool::default(), trouble: watch::Sender::new(None) }
+    pub(crate) fn new(declaration: Declaration) -> Self {
+        let spoken = match (declaration.target().scheme(), declaration.settings().protocol) {
+            (Scheme::H2c, _) | (Scheme::Https, Some(Protocol::H2)) => H2,
+            (Scheme::Http | Scheme::Unix, _) | (Scheme::Https, Some(Protocol::H1)) => H1,
+            (Scheme::Https, _) => UNKNOWN,
+        };
+        Self {
+            declaration,
+            pool: Pool::default(),
+            shared: Shared::default(),
+            spoken: AtomicU8::new(spoken),
+            trouble: watch::Sender::new(None),
+            complaint: watch::Sender::new((0, None)),
+        }
+    }
+
+    /// Where it is, and what was said of it.
+    pub(crate) fn declaration(&self) -> &Declaration {
+        &self.declaration
+    }
+
+    /// Where it is.
+    pub(crate) fn target(&self) -> &Target {
+        self.declaration.target()
+    }
+
+    /// Wakes when it can no longer be reached, and when it can again.
+    pub(crate) fn trouble(&self) -> watch::Receiver<Option<Trouble>> {
+        self.trouble.subscribe()
+    }
+
+    /// Wakes when it gave an answer that no client may see.
+    pub(crate) fn complaints(&self) -> watch::Receiver<(u64, Option<Trouble>)> {
+        self.complaint.subscribe()
+    }
+
+    /// Notes an answer that could not be passed on.
+    pub(super) fn complain(&self, failure: &Failure) {
+        let trouble = Trouble { code: failure.code, detail: failure.detail.clone() };
+        self.complaint.send_modify(|(count, last)| {
+            *count += 1;
+            *last = Some(trouble);
+        });
     }
 
     /// Sends the request and waits for the head of the final response.
     ///
-    /// Cancel safe in the sense that the connection is closed: the upstream sees that nobody waits.
+    /// Cancel safe in the sense that the upstream sees that nobody waits.
     pub(super) async fn send(
         &self,
         validated: &mut Validated,
         mut body: RequestBody,
         informational: &Arc<Informational>,
-    ) -> Result<(Response<Incoming>, Lease), Failure> {
+    ) -> Result<(Response<AnswerBody>, Lease), Failure> {
         let may_repeat = validated.method().is_idempotent() && body.is_empty();
         let mut fresh = if may_repeat { POOL_IDLE_FOR } else { POOL_FRESH_FOR };
         let connect_max = Duration::from_millis(validated.timeouts().connect_ms.into());
         let mut headers = validated.take_headers();
+        let mut refusals = 0;
         loop {
-            let mut lease = match self.pool.take(fresh) {
+            let lease = match self.kept(fresh) {
                 Some(lease) => lease,
                 None => self.connect(connect_max).await?,
             };
-            let repeatable = (lease.reused && may_repeat).then(|| headers.clone());
-            let mut request = validated.request(headers, body);
-            let sink = Arc::clone(informational);
-            hyper::ext::on_informational(&mut request, move |head| {
-                sink.push(ResponseHead { status: head.status(), headers: head.headers().clone() });
-            });
-            match lease.sender.try_send_request(request).await {
-                Ok(response) => return Ok((response, lease)),
-                Err(mut error) => {
-                    if let Some(unsent) = error.take_message() {
+            match lease {
+                Lease::H1(mut lease) => {
+                    let repeatable = (lease.reused && may_repeat).then(|| headers.clone());
+                    let request = validated.request(headers, body);
+                    match h1::send(&mut lease, request, informational).await {
+                        Ok(response) => return Ok((response.map(AnswerBody::H1), Lease::H1(lease))),
                         // A new connection that takes nothing is no stale one: do not dial for ever.
-                        if !lease.reused {
-                            return Err(failure(&error.into_error(), false));
+                        Err(h1::SendError::Unsent(why, _)) if !lease.reused => {
+                            return Err(h1::failure(&why, false));
                         }
-                        let (parts, unsent_body) = unsent.into_parts();
-                        (headers, body) = (parts.headers, unsent_body);
-                        continue;
+                        Err(h1::SendError::Unsent(_, unsent)) => {
+                            let (parts, unsent_body) = unsent.into_parts();
+                            (headers, body) = (parts.headers, unsent_body);
+                        }
+                        Err(h1::SendError::Failed(why)) => match repeatable {
+                            Some(again) if h1::is_close(&why) => {
+                                (headers, body) = (again, RequestBody::Empty);
+                                fresh = Duration::ZERO; // on a new connection
+                            }
+                            _ => return Err(h1::failure(&why, true)),
+                        },
                     }
-                    let error = error.into_error();
-                    match repeatable {
-                        Some(again) if is_close(&error) => {
-                            (headers, body) = (again, RequestBody::Empty);
-                            fresh = Duration::ZERO; // on a new connection
+                }
+                Lease::H2(mut lease) => {
+                    let repeatable = body.is_empty().then(|| headers.clone());
+                    let had_upload = !body.is_empty();
+                    let request = self.h2_request(validated, headers)?;
+                    match lease.send(request, body, informational).await {
+                        Ok(response) => {
+                            let (parts, stream) = response.into_parts();
+                            let body = AnswerBody::H2(H2Body::new(stream, &parts.headers, had_upload));
+                            return Ok((Response::from_parts(parts, body), Lease::H2(lease)));
                         }
-                        _ => return Err(failure(&error, true)),
+                        Err(SendError::Unprocessed(why)) => match repeatable {
+                            Some(again) if refusals < REFUSALS_MAX => {
+                                refusals += 1;
+                                (headers, body) = (again, RequestBody::Empty);
+                            }
+                            _ => return Err(h2_failure(&why, false)),
+                        },
+                        Err(SendError::Failed(why)) => return Err(h2_failure(&why, true)),
                     }
                 }
             }
@@ -129,37 +172,122 @@ impl Upstream {
 
     /// Takes back a connection whose response is complete.
     pub(super) async fn give_back(&self, lease: Lease) {
-        self.pool.give_back(lease).await;
+        match lease {
+            Lease::H1(lease) => self.pool.give_back(lease).await,
+            Lease::H2(lease) => drop(lease),
+        }
     }
 
     pub(super) fn sweep(&self) {
         self.pool.sweep();
+        self.shared.sweep();
     }
 
-    /// Where it is.
-    pub(crate) fn target(&self) -> &Target {
-        &self.target
+    /// A place on a connection that is open already.
+    fn kept(&self, fresh: Duration) -> Option<Lease> {
+        match self.spoken.load(Ordering::Relaxed) {
+            H1 => self.pool.take(fresh).map(Lease::H1),
+            H2 => self.shared.take().map(Lease::H2),
+            _ => None,
+        }
     }
 
-    /// Wakes when it can no longer be reached, and when it can again.
-    pub(crate) fn trouble(&self) -> watch::Receiver<Option<Trouble>> {
-        self.trouble.subscribe()
-    }
-
+    /// A place on a new connection, or on one that another exchange has made meanwhile.
     async fn connect(&self, within: Duration) -> Result<Lease, Failure> {
-        let opened = self.open(within).await;
-        let trouble = match &opened {
+        if self.spoken.load(Ordering::Relaxed) == H1 {
+            return self.open(Offer::Usual, within).await;
+        }
+        let deadline = Instant::now() + within;
+        let Ok(_making) = timeout_at(deadline, self.shared.making.lock()).await else {
+            let detail = format!("{}: no connection within {} ms", self.target(), within.as_millis());
+            return Err(Failure { code: FailureCode::UpstreamConnectTimeout, detail, started: false });
+        };
+        if let Some(lease) = self.shared.take() {
+            return Ok(Lease::H2(lease));
+        }
+        self.open(Offer::Usual, deadline.saturating_duration_since(Instant::now())).await
+    }
+
+    /// A connection that can be upgraded: a new one that speaks HTTP/1.1, or a place on one that speaks HTTP/2 where
+    /// that is all the upstream speaks.
+    pub(super) async fn connect_to_upgrade(&self, within: Duration) -> Result<Lease, Failure> {
+        if self.spoken.load(Ordering::Relaxed) == H2 {
+            // Where the two are on one port, a shared connection that allows it saves a handshake.
+            if let Some(lease) = self.shared.take()
+                && (self.speaks_only_h2() || lease.allows_upgrades().await)
+            {
+                return Ok(Lease::H2(lease));
+            }
+            if self.speaks_only_h2() {
+                return self.connect(within).await;
+            }
+        }
+        self.open(Offer::H1, within).await
+    }
+
+    fn speaks_only_h2(&self) -> bool {
+        match self.declaration.tls() {
+            Some(tls) => tls.h1.is_none(),
+            None => self.target().scheme() == Scheme::H2c,
+        }
+    }
+
+    async fn open(&self, offer: Offer, within: Duration) -> Result<Lease, Failure> {
+        let dialled = self.note(dial(&self.declaration, offer, within).await)?;
+        let speaks_h2 = match offer {
+            Offer::H1 => dialled.agreed_on_h2() || self.speaks_only_h2(),
+            Offer::Usual if self.speaks_only_h2() => true,
+            Offer::Usual => {
+                let agreed = dialled.agreed_on_h2();
+                if self.declaration.tls().is_some() {
+                    self.spoken.store(if agreed { H2 } else { H1 }, Ordering::Relaxed);
+                }
+                agreed
+            }
+        };
+        if speaks_h2 {
+            let connection = match dialled {
+                Dialled::Tcp(stream) => h2::Connection::start(stream).await,
+                Dialled::Unix(stream) => h2::Connection::start(stream).await,
+                Dialled::Tls(stream) => h2::Connection::start(stream).await,
+            };
+            return self.shared.add(&connection?).map(Lease::H2);
+        }
+        let for_upgrade = offer == Offer::H1;
+        let lease = match dialled {
+            Dialled::Tcp(stream) => h1::start(stream, for_upgrade).await,
+            Dialled::Unix(stream) => h1::start(stream, for_upgrade).await,
+            Dialled::Tls(stream) => h1::start(stream, for_upgrade).await,
+        };
+        lease.map(Lease::H1)
+    }
+
+    /// Dials once and lets go again: whether it can be reached.
+    pub(super) async fn reach(&self, within: Duration) -> Result<(), Failure> {
+        self.note(dial(&self.declaration, Offer::Usual, within).await).map(drop)
+    }
+
+    /// A connection of its own, which no exchange shares.
+    pub(super) async fn connect_apart(&self, within: Duration) -> Result<Lease, Failure> {
+        let apart = Self::new(self.declaration.clone());
+        let opened = apart.open(Offer::Usual, within).await;
+        self.note(opened)
+    }
+
+    /// Notes whether it could be reached; the same trouble in other words is no news.
+    fn note<T>(&self, dialled: Result<T, Failure>) -> Result<T, Failure> {
+        let trouble = match &dialled {
             Ok(_) => None,
             Err(failure) => match failure.code {
                 FailureCode::UpstreamRefused
                 | FailureCode::UpstreamUnresolved
+                | FailureCode::UpstreamTls
                 | FailureCode::UpstreamConnectTimeout => {
                     Some(Trouble { code: failure.code, detail: failure.detail.clone() })
                 }
-                _ => return opened,
+                _ => return dialled,
             },
         };
-        // The same trouble in other words is no news.
         self.trouble.send_if_modified(|known| {
             let is_news = known.is_some() != trouble.is_some();
             if is_news {
@@ -167,114 +295,48 @@ impl Upstream {
             }
             is_news
         });
-        opened
+        dialled
     }
 
-    async fn open(&self, within: Duration) -> Result<Lease, Failure> {
-        let unreached = |code, detail: String| Failure { code, detail, started: false };
-        let stream = match timeout(within, dial(&self.target)).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(DialError::Resolve(why))) => {
-                return Err(unreached(FailureCode::UpstreamUnresolved, why.to_string()));
-            }
-            // This process has as many connections as the system gives it.
-            Ok(Err(DialError::Connect(why))) if matches!(why.raw_os_error(), Some(ENFILE | EMFILE)) => {
-                return Err(unreached(FailureCode::Overloaded, why.to_string()));
-            }
-            Ok(Err(DialError::Connect(why))) => {
-                return Err(unreached(FailureCode::UpstreamRefused, format!("{}: {why}", self.target)));
-            }
-            Err(_) => {
-                let detail = format!("{}: no connection within {} ms", self.target, within.as_millis());
-                return Err(unreached(FailureCode::UpstreamConnectTimeout, detail));
-            }
-        };
-        let mut builder = http1::Builder::new();
-        builder.max_buf_size(UPSTREAM_BUFFER_LEN_MAX).max_header_size(UPSTREAM_HEAD_LEN_MAX);
-        let (sender, connection) = builder
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|why| unreached(FailureCode::UpstreamClosed, why.to_string()))?;
-        // Ended by the lease, or by itself when the upstream closes. What ended it is told to the exchange.
-        let task = tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::trace!(%error, "Upstream connection ended");
-            }
-        });
-        Ok(Lease::new(sender, task.abort_handle()))
+    /// The request as HTTP/2 has it: with scheme and authority, without what frames or routes in HTTP/1.1.
+    fn h2_request(&self, validated: &Validated, mut headers: HeaderMap) -> Result<Request<()>, Failure> {
+        headers.remove(TRANSFER_ENCODING);
+        // True of this hop, and what gRPC servers ask for.
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        let authority = headers.remove(HOST);
+        let mut request = validated.request(headers, ());
+        *request.uri_mut() = self.absolute(authority.as_ref(), validated.uri())?;
+        Ok(request)
+    }
+
+    /// The target of an HTTP/2 request.
+    pub(super) fn absolute(&self, authority: Option<&HeaderValue>, uri: &Uri) -> Result<Uri, Failure> {
+        let scheme = if self.declaration.tls().is_some() { "https" } else { "http" };
+        let authority = authority.map(HeaderValue::as_bytes).unwrap_or_default();
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        Uri::builder().scheme(scheme).authority(authority).path_and_query(path).build().map_err(|why| {
+            Failure { code: FailureCode::RequestMalformed, detail: why.to_string(), started: false }
+        })
     }
 }
 
-/// The system, or this process, has no file descriptor left (errno(3)).
-const ENFILE: i32 = 23;
-const EMFILE: i32 = 24;
+/// How often a request may be sent again that the upstream says it did nothing with.
+const REFUSALS_MAX: u32 = 2;
 
-/// Why there is no connection.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum DialError {
-    #[error(transparent)]
-    Resolve(#[from] ResolveError),
-    #[error("{0}")]
-    Connect(std::io::Error),
+/// What became of an HTTP/2 request, in a stable code.
+pub(super) fn h2_failure(error: &::h2::Error, started: bool) -> Failure {
+    // What the upstream's own bytes broke; the rest is an end that it, or the network, chose.
+    let broke_the_protocol = error.is_library() && !error.is_io();
+    let code = if broke_the_protocol { FailureCode::UpstreamMalformed } else { FailureCode::UpstreamClosed };
+    Failure { code, detail: error.to_string(), started }
 }
 
-/// Connects to the first of the target's addresses that answers. The caller limits the time.
-pub(crate) async fn dial(target: &Target) -> Result<TcpStream, DialError> {
-    let mut last = None;
-    let Place::Tcp { host, port } = target.place() else {
-        return Err(DialError::Connect(std::io::ErrorKind::Unsupported.into()));
-    };
-    for address in resolve(host, *port).await? {
-        match TcpStream::connect(address).await {
-            Ok(stream) => {
-                // Heads and small bodies go out at once; bulk fills segments anyway.
-                if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%error, "The upstream's socket keeps its delay");
-                }
-                return Ok(stream);
-            }
-            Err(why) => last = last.or(Some(why)),
-        }
-    }
-    Err(DialError::Connect(last.unwrap_or_else(|| std::io::ErrorKind::AddrNotAvailable.into())))
+/// An answer that no client may see.
+pub(super) fn malformed(detail: impl Into<String>) -> Failure {
+    Failure { code: FailureCode::UpstreamMalformed, detail: detail.into(), started: true }
 }
 
-/// Whether the upstream closed the connection before a byte of the response.
-fn is_close(error: &hyper::Error) -> bool {
-    error.is_incomplete_message() || error.is_canceled() || error.is_closed() || is_reset(error)
-}
-
-fn is_reset(error: &hyper::Error) -> bool {
-    use std::error::Error as _;
-    let io = error.source().and_then(|source| source.downcast_ref::<std::io::Error>());
-    io.is_some_and(|io| {
-        matches!(
-            io.kind(),
-            std::io::ErrorKind::ConnectionReset
-                | std::io::ErrorKind::BrokenPipe
-                | std::io::ErrorKind::ConnectionAborted
-        )
-    })
-}
-
-fn failure(error: &hyper::Error, started: bool) -> Failure {
-    let code = if error.is_parse() || error.is_parse_too_large() || error.is_parse_status() {
-        FailureCode::UpstreamMalformed
-    } else {
-        FailureCode::UpstreamClosed
-    };
-    Failure { code, detail: describe(error), started }
-}
-
-/// An error with its causes: hyper's own words name only the outermost.
-fn describe(error: &hyper::Error) -> String {
-    use std::error::Error as _;
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(why) = source {
-        text.push_str(": ");
-        text.push_str(&why.to_string());
-        source = why.source();
-    }
-    text
+/// An informational head, or any other, that nobody asked for.
+pub(super) fn flooded() -> Failure {
+    malformed("more 1xx heads came than anybody needs, and no response")
 }

@@ -14,23 +14,26 @@ use http::{HeaderMap, Method, Uri};
 use mezusphere_model::path::RequestPath;
 use mezusphere_model::policy;
 use mezusphere_model::route::{AuthMode, RouteDoc, RouteTimeouts};
+use mezusphere_model::rules::RouteRules;
 use tunnel_proto::exchange::{FailureCode, RequestHead, Scheme};
 use tunnel_proto::headers;
 
 use super::principal::{Principals, Verified};
 use super::upstream::Upstream;
-use super::{Gate, Refused};
+use super::{Gate, Refused, rules};
 use crate::bundle::Trusted;
 
 /// A request that may go to its upstream, exactly as it goes there.
 #[derive(Debug)]
 pub(crate) struct Validated {
     upstream: Arc<Upstream>,
+    route: Arc<RouteDoc>,
     method: Method,
     uri: Uri,
     headers: HeaderMap,
     length: BodyLength,
-    timeouts: RouteTimeouts,
+    /// The protocol to switch to, if the client asked for one.
+    upgrade: Option<String>,
     trusted: Arc<Trusted>,
 }
 
@@ -59,7 +62,22 @@ impl Validated {
     }
 
     pub(crate) fn timeouts(&self) -> RouteTimeouts {
-        self.timeouts
+        self.route.timeouts
+    }
+
+    /// What the route does to requests and responses.
+    pub(crate) fn rules(&self) -> &RouteRules {
+        &self.route.rules
+    }
+
+    /// The target: path and query, as the upstream gets them.
+    pub(crate) fn uri(&self) -> &Uri {
+        &self.uri
+    }
+
+    /// The protocol to switch to, if the client asked for one.
+    pub(crate) fn upgrade(&self) -> Option<&str> {
+        self.upgrade.as_deref()
     }
 
     /// The bundle it was decided on.
@@ -99,8 +117,8 @@ pub(crate) async fn validate(
             return Err(Refused::new(FailureCode::UnknownRevision, detail));
         }
     }
-    if head.upgrade.is_some() || head.method == Method::CONNECT {
-        return Err(malformed("this version forwards no upgrades"));
+    if head.method == Method::CONNECT {
+        return Err(malformed("a CONNECT is not forwarded"));
     }
     let route = find_route(&head, &trusted)?;
     let caller = match route.auth {
@@ -120,21 +138,38 @@ pub(crate) async fn validate(
         )
     })?;
 
-    let RequestHead { client, scheme, authority, method, target, mut headers, .. } = head;
+    let RequestHead { client, scheme, authority, method, target, mut headers, upgrade, .. } = head;
+    let upgrade = upgrade_of(upgrade, &method)?;
     headers::strip_request(&mut headers);
     strip_platform_cookies(&mut headers);
-    let length = body_length(&mut headers, &method, end)?;
+    // Nothing is sent before a switch but the head.
+    let length = body_length(&mut headers, &method, end || upgrade.is_some())?;
     set_forwarding(&mut headers, client, scheme, &authority)?;
     set_identity(&mut headers, caller.as_deref());
-    Ok(Validated {
-        upstream: Arc::clone(upstream),
-        uri: uri(target)?,
-        method,
-        headers,
-        length,
-        timeouts: route.timeouts,
-        trusted,
-    })
+    rules::request(&route.rules, &mut headers);
+    let target = match &route.rules.path {
+        Some(rule) => rules::target(rule, &target).map_err(|why| malformed(&why.to_string()))?,
+        None => target,
+    };
+    Ok(Validated { upstream, uri: uri(target)?, method, headers, length, upgrade, route, trusted })
+}
+
+/// The protocol to switch to. One that is HTTP again is passed over, as a server may (RFC 9110 §7.8): requests inside
+/// it would be decided on by nobody.
+fn upgrade_of(asked: Option<String>, method: &Method) -> Result<Option<String>, Refused> {
+    let Some(protocol) = asked else { return Ok(None) };
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-./^_`|~".contains(&byte);
+    if protocol.is_empty() || !protocol.bytes().all(is_token) {
+        return Err(malformed("the protocol to switch to is no token"));
+    }
+    let name = protocol.split('/').next().unwrap_or_default();
+    if ["h2c", "h2", "http", "tls"].iter().any(|carrier| name.eq_ignore_ascii_case(carrier)) {
+        return Ok(None);
+    }
+    if name.eq_ignore_ascii_case("websocket") && *method != Method::GET {
+        return Err(malformed("a WebSocket begins with GET"));
+    }
+    Ok(Some(protocol))
 }
 
 /// The route of our own bundle for this request, if it is the one the edge chose.

@@ -1,5 +1,6 @@
 //! What the running process shows of itself: put together when somebody asks, from what it keeps anyway.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -122,7 +123,7 @@ impl View {
         let trusted = Arc::clone(&shared.gate.bundles.current());
         let revision = Some(trusted.revision());
         let declared = shared.gate.declared();
-        RoutesReport { revision, routes: routes::probed(trusted, declared).await }
+        RoutesReport { revision, routes: routes::probed(trusted, &declared).await }
     }
 
     fn phase(&self, shared: Option<&Shared>) -> Phase {
@@ -171,7 +172,7 @@ impl View {
         let status = shared.status.borrow().clone();
         let report = |edge: &EdgeAddress| {
             let told = self.journal.latest(&format!("edge {}", edge.id));
-            edge_report(edge, status.edges.get(&edge.id).copied(), told.as_ref(), now)
+            edge_report(edge, status.edges.get(&edge.id), told.as_ref(), now)
         };
         known.iter().map(report).collect()
     }
@@ -203,7 +204,7 @@ fn exchanges(shared: &Shared) -> ExchangesReport {
 
 fn edge_report(
     edge: &EdgeAddress,
-    state: Option<EdgeState>,
+    state: Option<&EdgeState>,
     told: Option<&Entry>,
     now: Timestamp,
 ) -> EdgeReport {
@@ -218,19 +219,21 @@ fn edge_report(
         for_s: None,
         failure: None,
     };
-    if let Some(EdgeState::Connected { round_trip, .. }) = state {
-        report.state = if round_trip.is_some() { "proven" } else { "connected" }.to_owned();
-        report.round_trip_us = round_trip.map(|trip| u64::try_from(trip.as_micros()).unwrap_or(u64::MAX));
-    } else if let Some(EdgeState::Failed) = state {
-        report.state = "failed".to_owned();
-    }
-    let is_up = matches!(state, Some(EdgeState::Connected { .. }));
-    match told.map(|entry| (&*entry.event, entry.at)) {
-        Some((Event::EdgeConnected { transport, remote, .. }, at)) if is_up => {
-            report.transport = Some((*transport).to_owned());
-            report.remote = Some(remote.clone());
-            (report.since, report.for_s) = (Some(at.to_string()), Some(now.since(at).as_secs()));
+    match state {
+        Some(EdgeState::Connected(tunnel)) => {
+            report.state = if tunnel.doubtful { "connected" } else { "proven" }.to_owned();
+            report.round_trip_us = Some(u64::try_from(tunnel.round_trip.as_micros()).unwrap_or(u64::MAX));
+            report.transport = Some(tunnel.transport.as_str().to_owned());
+            let remote = SocketAddr::new(tunnel.remote.ip().to_canonical(), tunnel.remote.port());
+            report.remote = Some(remote.to_string());
+            (report.since, report.for_s) =
+                (Some(tunnel.since.to_string()), Some(now.since(tunnel.since).as_secs()));
         }
+        Some(EdgeState::Failed { .. }) => report.state = "failed".to_owned(),
+        Some(EdgeState::Dialling) | None => {}
+    }
+    let is_up = matches!(state, Some(EdgeState::Connected(_)));
+    match told.map(|entry| (&*entry.event, entry.at)) {
         Some((Event::EdgeFailed { message, code, .. }, at)) if !is_up => {
             report.failure = Some(format!("{message} ({code})"));
             (report.since, report.for_s) = (Some(at.to_string()), Some(now.since(at).as_secs()));

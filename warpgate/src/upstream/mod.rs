@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! target     where one is: `[NAME=]URL`          settings   what else may be said of one
+//! tls        how an https upstream proves who it is
 //! ```
 //!
 //! Nothing else is ever dialled for an exchange: a route names an upstream, never an address (R6). How they are
@@ -9,14 +10,18 @@
 
 mod settings;
 mod target;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use bytes::Bytes;
 use mezusphere_model::slug::{Slug, SlugError};
 
 pub use settings::{HealthCheck, Named, Pin, Protocol, Setting, Settings};
 pub use target::{Declared, Place, Scheme, Target};
+use tls::TlsError;
+pub(crate) use tls::{ALPN_H2, Tls};
 
 use crate::limits::{UPSTREAM_CA_LEN_MAX, UPSTREAMS_MAX};
 
@@ -130,13 +135,23 @@ pub enum UpstreamError {
 pub struct Upstreams(BTreeMap<Slug, Declaration>);
 
 /// One upstream, ready to be spoken to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Declaration {
     target: Target,
     settings: Settings,
     /// What the CA file holds, PEM.
-    ca_pem: Option<Vec<u8>>,
+    ca_pem: Option<Bytes>,
+    /// Made of the above.
+    tls: Option<Tls>,
 }
+
+impl PartialEq for Declaration {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.target, &self.settings, &self.ca_pem) == (&other.target, &other.settings, &other.ca_pem)
+    }
+}
+
+impl Eq for Declaration {}
 
 impl Declaration {
     /// Where it is.
@@ -149,9 +164,9 @@ impl Declaration {
         &self.settings
     }
 
-    /// The certificate authorities it is judged by, PEM; `None`: the system's, or its pin.
-    pub fn ca_pem(&self) -> Option<&[u8]> {
-        self.ca_pem.as_deref()
+    /// What a connection to it begins with; `None` without TLS.
+    pub(crate) fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
     }
 }
 
@@ -170,7 +185,16 @@ impl Upstreams {
                 Some(path) => Some(read_ca(&name, path)?),
                 None => None,
             };
-            if by_name.insert(name.clone(), Declaration { target, settings, ca_pem }).is_some() {
+            let tls = match tls::configure(&target, &settings, ca_pem.as_deref()) {
+                Ok(tls) => tls,
+                Err(TlsError::Ca(why)) => {
+                    let path = settings.ca.unwrap_or_default();
+                    return Err(UpstreamError::CaFile { name, path, why });
+                }
+                Err(TlsError::NoRoots) => return Err(UpstreamError::NoRoots(target)),
+                Err(TlsError::Name) => return Err(UpstreamError::Host(target.authority())),
+            };
+            if by_name.insert(name.clone(), Declaration { target, settings, ca_pem, tls }).is_some() {
                 return Err(UpstreamError::Twice(name));
             }
         }
@@ -193,13 +217,13 @@ impl Upstreams {
     }
 }
 
-fn read_ca(name: &Slug, path: &std::path::Path) -> Result<Vec<u8>, UpstreamError> {
+fn read_ca(name: &Slug, path: &std::path::Path) -> Result<Bytes, UpstreamError> {
     let unusable = |why: String| UpstreamError::CaFile { name: name.clone(), path: path.to_owned(), why };
     let pem = std::fs::read(path).map_err(|why| unusable(why.to_string()))?;
     if pem.len() > UPSTREAM_CA_LEN_MAX {
         return Err(unusable(format!("it is longer than {UPSTREAM_CA_LEN_MAX} octets")));
     }
-    Ok(pem)
+    Ok(pem.into())
 }
 
 #[cfg(test)]

@@ -57,6 +57,11 @@ impl Pin {
     pub fn digest(&self) -> &[u8; 32] {
         &self.0
     }
+
+    /// Of this digest; what is no SHA-256 gives the pin of nothing.
+    pub(super) fn from_digest(digest: &[u8]) -> Self {
+        Self(digest.try_into().unwrap_or_default())
+    }
 }
 
 impl FromStr for Pin {
