@@ -234,7 +234,7 @@ async fn drive(
                     }
                     return;
                 }
-                EdgeEvent::Offered(_) | EdgeEvent::Withdrawn(_) => {}
+                EdgeEvent::Offered(_) | EdgeEvent::Withdrawn(_) | EdgeEvent::UpstreamHealth(_) => {}
             }
         }
         while let Some(bytes) = session.poll_transmit() {
