@@ -2,9 +2,12 @@
 //!
 //! Reads straight from the connection's buffers when it is polled: no task and no queue stand between, so a client
 //! that reads slowly slows its upstream. A body that breaks off ends with an error, never with a clean end.
+//!
+//! After a switch of protocols the same body carries raw octets, and the client's direction has a life of its own
+//! (see [`crate::http::Upgrade`] for how the end of one of the two is told).
 
-use std::future::{Future as _, poll_fn};
-use std::pin::{Pin, pin};
+use std::future::Future as _;
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -12,12 +15,12 @@ use ::http::HeaderMap;
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
-use tokio_util::task::AbortOnDropHandle;
 use tunnel_proto::codes::ResetCode;
 use tunnel_proto::exchange::Event;
 
 use super::guard::{Guard, LOOK_EVERY};
 use super::reader::{Reader, ReaderError};
+use super::traffic::{Traffic, UploadEnd};
 use super::upload::Upload;
 use crate::http::BoxError;
 use crate::tunnel::Chosen;
@@ -27,6 +30,10 @@ const JOIN_LEN_MAX: usize = 16 * 1024;
 
 /// A piece of this many octets is handed on as it is: copying it would cost more than it saves.
 const ALONE_LEN_MIN: usize = 8 * 1024;
+
+/// How long nothing may move once one direction of two has ended, if the route does not say less. A peer that has ended
+/// its own seldom has much to hear any more, and one that is gone looks the same.
+const HALF_CLOSED_IDLE_MAX: Duration = Duration::from_secs(30);
 
 /// Why a body broke off. For logs; the client only sees the cut.
 #[derive(Debug, thiserror::Error)]
@@ -40,9 +47,25 @@ enum Broken {
     /// Nothing came for too long.
     #[error("no octet came for {} s", .0.as_secs())]
     Idle(Duration),
+    /// The whole exchange took too long.
+    #[error("it took longer than the route allows")]
+    Total,
     /// The caller may not have it any more.
     #[error("the session was ended")]
     Denied,
+    /// The other direction of a switched protocol was cut.
+    #[error("the client's octets broke off")]
+    ClientCut,
+}
+
+/// How long a body may take, and for whom it is.
+pub(super) struct Terms {
+    /// How long nothing may move in either direction.
+    pub(super) idle: Duration,
+    /// When it must have ended.
+    pub(super) until: Option<Instant>,
+    /// Says whether the caller may still have it.
+    pub(super) guard: Option<Guard>,
 }
 
 /// The body of a response.
@@ -55,14 +78,15 @@ pub(crate) struct Download {
     /// …or several, joined.
     joined: BytesMut,
     next: Next,
-    idle: Duration,
+    terms: Terms,
     /// When the last octet was handed out.
     moved: Instant,
     /// Armed while the body stands still.
     timer: Option<Pin<Box<Sleep>>>,
-    guard: Option<Guard>,
-    /// Writes what is left of the request.
-    upload: Option<AbortOnDropHandle<()>>,
+    /// What is left of the request, or the client's direction of two.
+    traffic: Option<Traffic>,
+    /// Whether it carries raw octets, whose client may go on after their end.
+    raw: bool,
     /// Counts as outstanding until the body has ended.
     chosen: Option<Chosen>,
 }
@@ -73,6 +97,8 @@ enum Next {
     More,
     /// These trailers.
     Trailers(HeaderMap),
+    /// Nothing until the client's direction has ended too.
+    Client,
     /// Nothing: it is whole.
     End,
     /// An error, and then nothing.
@@ -85,46 +111,48 @@ impl Download {
         reader: Box<Reader>,
         upload: Box<Upload>,
         length: Option<u64>,
-        idle: Duration,
-        guard: Option<Guard>,
+        terms: Terms,
         chosen: Chosen,
     ) -> Self {
-        let mut download = Self {
-            reader,
-            left: length,
-            piece: Bytes::new(),
-            joined: BytesMut::new(),
-            next: Next::More,
-            idle,
-            moved: Instant::now(),
-            timer: None,
-            guard,
-            upload: detach(upload, idle),
-            chosen: Some(chosen),
-        };
+        let traffic = Traffic::begin(upload, terms.guard.clone());
+        let mut download = Self::begin(reader, traffic, Next::More, terms);
+        download.left = length;
+        download.chosen = Some(chosen);
         // A small body came with its head; its end is then known before anybody asks.
         download.gather();
         download
     }
 
+    /// Raw octets, after a switch of protocols that was granted to `upload` too.
+    pub(super) fn raw(reader: Box<Reader>, upload: Box<Upload>, terms: Terms, chosen: Chosen) -> Self {
+        Self { raw: true, ..Self::new(reader, upload, None, terms, chosen) }
+    }
+
     /// A response without a body, whatever its head says of one (RFC 9110 §6.4.1). `end`: nothing follows the head.
-    pub(super) fn none(mut reader: Box<Reader>, upload: Box<Upload>, end: bool, idle: Duration) -> Self {
+    pub(super) fn none(mut reader: Box<Reader>, upload: Box<Upload>, end: bool, terms: Terms) -> Self {
         if end {
             reader.end();
         } else {
             reader.stop(ResetCode::NotNeeded);
         }
+        let traffic = Traffic::begin(upload, terms.guard.clone());
+        let mut download = Self::begin(reader, traffic, Next::End, terms);
+        download.left = Some(0);
+        download
+    }
+
+    fn begin(reader: Box<Reader>, traffic: Option<Traffic>, next: Next, terms: Terms) -> Self {
         Self {
             reader,
-            left: Some(0),
+            left: None,
             piece: Bytes::new(),
             joined: BytesMut::new(),
-            next: Next::End,
-            idle,
+            next,
+            terms,
             moved: Instant::now(),
             timer: None,
-            guard: None,
-            upload: detach(upload, idle),
+            traffic,
+            raw: false,
             chosen: None,
         }
     }
@@ -139,6 +167,8 @@ impl Download {
                 Ok(Some(Event::Data(data))) => self.add(data),
                 Ok(Some(Event::End)) => self.end(None),
                 Ok(Some(Event::Trailers(trailers))) => self.end(Some(trailers)),
+                // The decoder takes it only after a 101.
+                Ok(Some(Event::Raw)) => {}
                 Ok(Some(_)) => {
                     let error = self.reader.broken();
                     self.fail(error.into());
@@ -181,6 +211,11 @@ impl Download {
         self.release();
     }
 
+    /// The upstream has said its last raw octet.
+    fn end_raw(&mut self) {
+        self.next = Next::Trailers(HeaderMap::new());
+    }
+
     fn fail(&mut self, why: Broken) {
         self.next = Next::Broken(why);
         self.release();
@@ -188,10 +223,16 @@ impl Download {
 
     /// Lets go of everything that was held for the exchange.
     fn release(&mut self) {
-        self.guard = None;
+        self.terms.guard = None;
         self.timer = None;
-        self.upload = None;
+        self.traffic = None;
         self.chosen = None;
+    }
+
+    /// Breaks off, and tells the warpgate why.
+    fn cut(&mut self, code: ResetCode, why: Broken) {
+        self.reader.stop(code);
+        self.fail(why);
     }
 
     fn at_hand(&self) -> usize {
@@ -202,31 +243,71 @@ impl Download {
         if self.joined.is_empty() { std::mem::take(&mut self.piece) } else { self.joined.split().freeze() }
     }
 
+    /// How long nothing may move, and since when nothing has.
+    fn idle(&self) -> (Duration, Instant) {
+        let moved = self.traffic.as_ref().map_or(self.moved, |traffic| self.moved.max(traffic.moved()));
+        let half_closed = self.raw && (matches!(self.next, Next::Client) || self.traffic.is_none());
+        (if half_closed { self.terms.idle.min(HALF_CLOSED_IDLE_MAX) } else { self.terms.idle }, moved)
+    }
+
+    /// When to look at the clock and the guard again.
+    fn next_look(&self) -> Instant {
+        let (idle, moved) = self.idle();
+        let at = self.terms.until.map_or(moved + idle, |until| until.min(moved + idle));
+        if self.terms.guard.is_some() { at.min(Instant::now() + LOOK_EVERY) } else { at }
+    }
+
     /// Waits with a clock running.
     fn poll_still(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let look = |moved: Instant, idle, guarded: bool| {
-            let deadline = moved + idle;
-            if guarded { deadline.min(Instant::now() + LOOK_EVERY) } else { deadline }
-        };
-        let (idle, guarded) = (self.idle, self.guard.is_some());
-        let at = look(self.moved, idle, guarded);
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+        let mut timer =
+            self.timer.take().unwrap_or_else(|| Box::pin(tokio::time::sleep_until(self.next_look())));
         while timer.as_mut().poll(cx).is_ready() {
-            if self.moved.elapsed() >= idle {
-                self.reader.stop(ResetCode::Timeout);
-                self.fail(Broken::Idle(idle));
+            let (idle, moved) = self.idle();
+            if moved.elapsed() >= idle {
+                self.cut(ResetCode::Timeout, Broken::Idle(idle));
                 return Poll::Ready(());
             }
-            if let Some(guard) = &mut self.guard
-                && !guard.holds_now()
-            {
-                self.reader.stop(ResetCode::Denied);
-                self.fail(Broken::Denied);
+            if self.is_late() {
                 return Poll::Ready(());
             }
-            timer.as_mut().reset(look(self.moved, idle, guarded));
+            if self.terms.guard.as_mut().is_some_and(|guard| !guard.holds_now()) {
+                self.cut(ResetCode::Denied, Broken::Denied);
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(self.next_look());
         }
+        self.timer = Some(timer);
         Poll::Pending
+    }
+
+    /// Whether the exchange has taken too long; then it is cut.
+    fn is_late(&mut self) -> bool {
+        let is_late = self.terms.until.is_some_and(|until| Instant::now() >= until);
+        if is_late {
+            self.cut(ResetCode::Timeout, Broken::Total);
+        }
+        is_late
+    }
+
+    /// Follows the client's direction of two: cut, it cuts this one; ended, it leaves this one to itself.
+    fn poll_client(&mut self, cx: &mut Context<'_>) {
+        let Some(traffic) = &self.traffic else { return };
+        match traffic.poll_end(cx) {
+            Poll::Pending => {}
+            Poll::Ready(UploadEnd::Done) => {
+                // The wait that runs may now be too long.
+                self.timer = None;
+                self.moved = self.moved.max(traffic.moved());
+                self.traffic = None;
+            }
+            Poll::Ready(UploadEnd::Cut) => self.cut(ResetCode::ClientGone, Broken::ClientCut),
+            Poll::Ready(UploadEnd::Denied) => self.cut(ResetCode::Denied, Broken::Denied),
+        }
+    }
+
+    /// Whether there is still something that may end: the reader's part, or the client's.
+    fn is_running(&self) -> bool {
+        matches!(self.next, Next::More | Next::Client)
     }
 }
 
@@ -239,11 +320,12 @@ impl Body for Download {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
-        if let Some(guard) = &mut this.guard
-            && !guard.holds()
-        {
-            this.reader.stop(ResetCode::Denied);
-            this.fail(Broken::Denied);
+        if this.is_running() && !this.is_late() {
+            if this.terms.guard.as_mut().is_some_and(|guard| !guard.holds()) {
+                this.cut(ResetCode::Denied, Broken::Denied);
+            } else if this.raw {
+                this.poll_client(cx);
+            }
         }
         loop {
             this.gather();
@@ -252,22 +334,35 @@ impl Body for Download {
                 return Poll::Ready(Some(Ok(Frame::data(this.take_data()))));
             }
             match &mut this.next {
-                Next::More => {}
+                Next::More => match this.reader.poll_more(cx) {
+                    Poll::Ready(Ok(())) => continue,
+                    Poll::Ready(Err(ReaderError::End)) => {
+                        this.end_raw();
+                        continue;
+                    }
+                    Poll::Ready(Err(error)) => {
+                        this.fail(error.into());
+                        continue;
+                    }
+                    Poll::Pending => {}
+                },
                 Next::Trailers(trailers) => {
                     let trailers = std::mem::take(trailers);
-                    this.next = Next::End;
+                    this.next = if this.raw { Next::Client } else { Next::End };
+                    this.timer = None;
                     return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
                 }
+                Next::Client if this.traffic.is_none() => {
+                    this.next = Next::End;
+                    this.release();
+                    continue;
+                }
+                Next::Client => {}
                 Next::End => return Poll::Ready(None),
                 Next::Broken(why) => return Poll::Ready(Some(Err(why.to_string().into()))),
             }
-            match this.reader.poll_more(cx) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => this.fail(error.into()),
-                Poll::Pending => match this.poll_still(cx) {
-                    Poll::Ready(()) => {}
-                    Poll::Pending => return Poll::Pending,
-                },
+            if this.poll_still(cx).is_pending() {
+                return Poll::Pending;
             }
         }
     }
@@ -284,32 +379,4 @@ impl Body for Download {
             (_, None) => SizeHint::default(),
         }
     }
-}
-
-/// Lets the rest of a request be written while its response is read. Ends with the response.
-///
-/// A task of its own, because a client may well send all of its request before it reads.
-fn detach(mut upload: Box<Upload>, idle: Duration) -> Option<AbortOnDropHandle<()>> {
-    if upload.is_finished() {
-        return None;
-    }
-    upload.reset_with(ResetCode::NotNeeded);
-    Some(AbortOnDropHandle::new(tokio::spawn(async move {
-        let mut timer = pin!(tokio::time::sleep(idle));
-        poll_fn(|cx| {
-            let mut moved = false;
-            if upload.poll(cx, &mut moved).is_ready() {
-                return Poll::Ready(());
-            }
-            if moved {
-                timer.as_mut().reset(Instant::now() + idle);
-            }
-            if timer.as_mut().poll(cx).is_ready() {
-                upload.reset_with(ResetCode::Timeout);
-                return Poll::Ready(());
-            }
-            Poll::Pending
-        })
-        .await;
-    })))
 }

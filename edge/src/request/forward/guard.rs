@@ -15,7 +15,8 @@ use crate::view::caller::Caller;
 /// How often an exchange that stands still is looked at; sign-out is to act within 2 s (design §10).
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// What an exchange's permission rests on.
+/// What an exchange's permission rests on. Each direction that runs by itself holds one.
+#[derive(Clone)]
 pub(crate) struct Guard {
     view: Arc<View>,
     clock: Clock,

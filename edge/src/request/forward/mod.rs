@@ -2,27 +2,31 @@
 //!
 //! Here is what is decided about it: which tunnel, with which identity, and whether a failed attempt may be made again.
 //! [`exchange`] makes one attempt; [`source`] and [`upload`] carry the request's body, [`reader`] and [`download`] the
-//! response's; [`guard`] ends an exchange whose caller may not have it any more.
+//! response's, and [`traffic`] lets both go on at once; [`guard`] ends an exchange whose caller may not have it any more.
+//! A switch of protocols is an exchange whose bodies begin with the 101.
 
 mod download;
 mod exchange;
 mod guard;
 mod reader;
 mod source;
+mod traffic;
 mod upload;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::http::header::{ALT_SVC, CONTENT_LENGTH, SET_COOKIE};
-use ::http::{HeaderMap, Method, StatusCode};
+use ::http::header::{ALT_SVC, CONTENT_LENGTH, EXPECT, SET_COOKIE};
+use ::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use bytes::Bytes;
 use mezusphere_model::Platform;
 use mezusphere_model::id::WarpgateId;
+use mezusphere_model::route::RouteTimeouts;
+use tokio::time::Instant;
 use tunnel_proto::codes::FailureCode;
 use tunnel_proto::exchange::{Encoder, IdentityRef, RequestHead, ResponseHead, Scheme};
 
-use self::exchange::{Answered, Failed};
+use self::exchange::{Answered, Failed, Terms};
 use self::guard::Guard;
 use self::source::Source;
 use super::ServerParts;
@@ -32,6 +36,7 @@ use super::cookie;
 use super::inbound::{self, Inbound};
 use super::limits::Afforded;
 use super::refusal::Refusal;
+use crate::http::{Interim, Upgrade};
 use crate::tunnel::{Affinity, Chosen, NoTunnel, Tunnel, Wanted};
 use crate::view::assertion::NoAssertion;
 
@@ -60,10 +65,22 @@ pub(crate) async fn send(
     parts: &ServerParts,
 ) -> Result<Forwarded, Refusal> {
     let Permitted { inbound, site, route, sender, .. } = permitted;
-    let Inbound { ask, address, headers, length, body, .. } = inbound;
+    let Inbound { ask, address, mut headers, length, body, extensions, .. } = inbound;
+    let (interim, upgrade) = (extensions.get::<Interim>(), extensions.get::<Upgrade>());
     let mut guard = sender.as_ref().map(|somebody| {
         Guard::new(&parts.view, &parts.clock, &somebody.caller, (&site, &route), &address.authority.host)
     });
+    // What a client sends after a switch of protocols is no body: nothing of it leaves before the switch.
+    let (mut source, mut switched) = match (body, upgrade) {
+        (Some(body), Some(_)) => (None, Some(Box::new(Source::raw(body)))),
+        (Some(body), None) => (Some(Box::new(Source::new(body, length))), None),
+        (None, _) => (None, None),
+    };
+    if let Some(interim) = interim.filter(|interim| interim.expects_continue()) {
+        source = source.map(|source| Box::new(source.waiting(interim.clone())));
+        headers.insert(EXPECT, HeaderValue::from_static("100-continue"));
+    }
+    let has_body = source.is_some();
     let mut head = RequestHead {
         request: ask.id,
         route: route.id,
@@ -75,11 +92,9 @@ pub(crate) async fn send(
         target: ask.target().to_owned(),
         headers,
         identity: IdentityRef::None,
-        upgrade: None,
+        upgrade: upgrade.map(|upgrade| upgrade.protocol().to_owned()),
     };
-    let has_body = body.is_some();
-    let mut source = body.map(|body| Box::new(Source::new(body, length)));
-    let idle = Duration::from_millis(route.timeouts.idle_ms.into());
+    let until = until(&route.timeouts);
     let mut again = Again::new(ask.method.is_idempotent());
     let affinity = route.affinity.then(|| match &sender {
         Some(somebody) => Affinity::of(&somebody.caller.key()),
@@ -90,11 +105,21 @@ pub(crate) async fn send(
         // An upload cannot be sent again once it has gone by, so it does not rely on what the warpgate remembers.
         let in_full = again.in_full || source.as_ref().is_some_and(|source| !source.is_small());
         head.identity = identity(sender.as_ref(), &chosen, &site.doc, in_full, parts).await?;
-        let encoded = encode(&head, !has_body)?;
-        match exchange::attempt(&chosen, encoded, source, &route.timeouts, guard.as_mut()).await {
+        let encoded = encode(&head, !has_body && upgrade.is_none())?;
+        let terms = Terms {
+            timeouts: &route.timeouts,
+            until,
+            guard: guard.as_mut(),
+            interim,
+            upgrade: upgrade.is_some(),
+            hosts: &parts.hosts,
+        };
+        match exchange::attempt(&chosen, encoded, source, terms).await {
             Ok(answered) => {
                 chosen.answered(!has_body);
-                return receive(answered, &ask.method, idle, guard, chosen, &parts.hosts);
+                let idle = Duration::from_millis(route.timeouts.idle_ms.into());
+                let terms = download::Terms { idle, until, guard };
+                return receive(answered, &ask.method, terms, chosen, switched.take(), &parts.hosts);
             }
             Err((failed, rest)) => {
                 if failed.blames_the_way() {
@@ -106,6 +131,11 @@ pub(crate) async fn send(
             }
         }
     }
+}
+
+/// When an exchange that begins now must have ended, if its route says so.
+fn until(timeouts: &RouteTimeouts) -> Option<Instant> {
+    (timeouts.total_ms > 0).then(|| Instant::now() + Duration::from_millis(timeouts.total_ms.into()))
 }
 
 /// What is known of the attempts so far.
@@ -209,17 +239,32 @@ fn encode(head: &RequestHead, end: bool) -> Result<Bytes, Refusal> {
     Ok(encoder.take())
 }
 
-/// Makes a response of what the warpgate sent: strips it, and decides whether it has a body.
+/// Makes a response of what the warpgate sent: strips it, and decides whether it has a body. After a 101, that is what
+/// the upstream says from then on, and `switched` what the client does.
 fn receive(
     answered: Answered,
     method: &Method,
-    idle: Duration,
-    guard: Option<Guard>,
+    terms: download::Terms,
     chosen: Chosen,
+    switched: Option<Box<Source>>,
     hosts: &Platform,
 ) -> Result<Forwarded, Refusal> {
-    let Answered { head: ResponseHead { status, mut headers }, end, reader, upload } = answered;
+    let Answered { head: ResponseHead { status, mut headers }, end, reader, mut upload } = answered;
     strip(&mut headers, hosts);
+    let warpgate = chosen.warpgate;
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        headers.remove(CONTENT_LENGTH);
+        upload.grant(switched);
+        // What is switched to may take as long as it likes, so long as something moves.
+        let terms = download::Terms { until: None, ..terms };
+        return Ok(Forwarded {
+            status,
+            headers,
+            body: Download::raw(reader, upload, terms, chosen),
+            warpgate,
+        });
+    }
+    upload.decline();
     let length = inbound::length(&headers).map_err(|_| Refusal::TunnelProtocol)?;
     let bodyless = *method == Method::HEAD || matches!(status.as_u16(), 204 | 205 | 304);
     if status == StatusCode::NO_CONTENT {
@@ -229,11 +274,10 @@ fn receive(
     if end && !bodyless && length.is_some_and(|length| length > 0) {
         return Err(Refusal::TunnelProtocol);
     }
-    let warpgate = chosen.warpgate;
     let body = if end || bodyless {
-        Download::none(reader, upload, end, idle)
+        Download::none(reader, upload, end, terms)
     } else {
-        Download::new(reader, upload, length, idle, guard, chosen)
+        Download::new(reader, upload, length, terms, chosen)
     };
     Ok(Forwarded { status, headers, body, warpgate })
 }

@@ -20,6 +20,9 @@ pub(crate) enum ReaderError {
     /// The tunnel is gone.
     #[error("the tunnel was lost")]
     Lost,
+    /// The stream ended where it may: after raw octets, which have no other end.
+    #[error("the upstream ended")]
+    End,
     /// The stream ended before the message did, or does not decode.
     #[error("the warpgate broke the protocol")]
     Protocol,
@@ -123,9 +126,9 @@ impl Reader {
                 Ok(())
             }
             Ok(None) => {
-                // Whoever asks for more has not seen the message's end, so the stream ended before it.
+                // Whoever asks for more has not seen the message's end, so the stream ended before it; unless it is raw.
                 self.ended = true;
-                Err(ReaderError::Protocol)
+                Err(self.decoder.finish().map_or(ReaderError::Protocol, |()| ReaderError::End))
             }
             Err(end) => {
                 self.ended = true;

@@ -1,7 +1,8 @@
 //! A request's body on its way into the tunnel: pulled a piece at a time, counted, and replayable while it is small.
 //!
 //! Nothing is buffered ahead. What was sent is only *kept* (shared, not copied) up to [`REPLAY_LEN_MAX`], so that a small
-//! request can be sent once more when a warpgate provably did nothing with it.
+//! request can be sent once more when a warpgate provably did nothing with it. The body of a client that waits for
+//! 100 is not asked for before [`Source::open`].
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -10,7 +11,7 @@ use ::http::HeaderMap;
 use bytes::Bytes;
 use http_body::Body as _;
 
-use crate::http::Body;
+use crate::http::{Body, BodyError, BoxError, Interim};
 
 /// Octets kept of a body for sending it again. Forms and API calls fit; uploads are sent once.
 pub(super) const REPLAY_LEN_MAX: usize = 64 * 1024;
@@ -35,6 +36,15 @@ pub(super) enum SourceError {
     /// The client went away, or broke the framing.
     #[error("the client's body broke off")]
     Cut,
+    /// The client stopped sending.
+    #[error("the client stopped sending")]
+    Stalled,
+    /// The body is longer than its route takes: so many octets.
+    #[error("the client's body is longer than {0} octets")]
+    TooLarge(u64),
+    /// It was given up for its memory.
+    #[error("the client's body was given up for its memory")]
+    Shed,
     /// The body is not as long as its head said.
     #[error("the client's body has another length than its head said")]
     Length,
@@ -51,12 +61,39 @@ pub(super) struct Source {
     /// How many of the kept pieces this attempt has sent.
     replayed: usize,
     done: bool,
+    /// The client waits for this before it sends.
+    waits: Option<Interim>,
 }
 
 impl Source {
     /// The body of a request whose head announced `length`.
     pub(super) fn new(body: Body, length: Option<u64>) -> Self {
-        Self { body, left: length, kept: Some(Vec::new()), kept_len: 0, replayed: 0, done: false }
+        Self {
+            body,
+            left: length,
+            kept: Some(Vec::new()),
+            kept_len: 0,
+            replayed: 0,
+            done: false,
+            waits: None,
+        }
+    }
+
+    /// The same from a client that waits for a 100 on `interim` before it sends.
+    pub(super) fn waiting(self, interim: Interim) -> Self {
+        Self { waits: Some(interim), ..self }
+    }
+
+    /// What a client sends once it has switched protocols: octets without a known end, which are never sent again.
+    pub(super) fn raw(body: Body) -> Self {
+        Self { kept: None, ..Self::new(body, None) }
+    }
+
+    /// Tells a client that waits to send.
+    pub(super) fn open(&mut self) {
+        if let Some(interim) = self.waits.take() {
+            interim.go_on();
+        }
     }
 
     /// Whether all of it is sure to be small enough to be sent again.
@@ -70,8 +107,11 @@ impl Source {
         self.kept.is_some()
     }
 
-    /// The next piece; not to be called after the last.
+    /// The next piece; not to be called after the last. Pending, without a wake-up, until a client that waits was told.
     pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, SourceError>> {
+        if self.waits.is_some() {
+            return Poll::Pending;
+        }
         if let Some(piece) = self.kept.as_ref().and_then(|kept| kept.get(self.replayed)) {
             let piece = piece.clone();
             self.replayed += 1;
@@ -93,7 +133,7 @@ impl Source {
                 self.done = true;
                 return Poll::Ready(self.whole().map(|()| Piece::End));
             };
-            let frame = match frame.map_err(|_| SourceError::Cut)?.into_data() {
+            let frame = match frame.map_err(|error| broken(&error))?.into_data() {
                 Ok(data) if data.is_empty() => continue,
                 Ok(data) => return Poll::Ready(self.count(&data).map(|()| Piece::Data(data))),
                 Err(frame) => frame,
@@ -131,6 +171,15 @@ impl Source {
             kept.push(piece.clone());
             self.replayed += 1;
         }
+    }
+}
+
+fn broken(error: &BoxError) -> SourceError {
+    match error.downcast_ref() {
+        Some(BodyError::Stalled) => SourceError::Stalled,
+        Some(BodyError::TooLarge(max)) => SourceError::TooLarge(*max),
+        Some(BodyError::Shed) => SourceError::Shed,
+        _ => SourceError::Cut,
     }
 }
 
@@ -174,6 +223,19 @@ mod tests {
         assert!(!source.is_small());
         assert_eq!(drain(&mut source).unwrap().len(), REPLAY_LEN_MAX + 1);
         assert!(!source.rewind());
+    }
+
+    #[test]
+    fn a_client_that_waits_is_told_once_and_before_its_body_is_asked_for() {
+        let (interim, mut interims) = Interim::pair(true);
+        let mut source = source("hello", Some(5)).waiting(interim);
+        assert!(poll_fn(|cx| source.poll_piece(cx)).now_or_never().is_none());
+        assert!(poll_fn(|cx| interims.poll_next(cx)).now_or_never().is_none(), "nobody has said so yet");
+        source.open();
+        source.open();
+        assert_eq!(poll_fn(|cx| interims.poll_next(cx)).now_or_never().unwrap().status, 100);
+        assert!(poll_fn(|cx| interims.poll_next(cx)).now_or_never().is_none());
+        assert_eq!(drain(&mut source).unwrap(), b"hello");
     }
 
     #[test]

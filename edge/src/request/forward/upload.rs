@@ -35,9 +35,22 @@ pub(super) struct Upload {
     began: bool,
     /// Nothing more is to be gathered.
     gathered: bool,
+    /// Whether a switch of protocols was asked for, and how it ended.
+    switch: Switch,
     finished: bool,
     /// What the stream is reset with if it is dropped unfinished.
     reset: ResetCode,
+}
+
+/// How far a switch of protocols has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Switch {
+    /// There is none: a body follows the head.
+    None,
+    /// It was asked for: nothing may follow the head (R7).
+    Asked,
+    /// It was granted: octets without frames follow, and end where the stream does.
+    Granted,
 }
 
 impl Upload {
@@ -52,6 +65,7 @@ impl Upload {
             pending_len,
             began: false,
             gathered,
+            switch: Switch::None,
             finished: false,
             reset: ResetCode::ClientGone,
         }
@@ -81,6 +95,38 @@ impl Upload {
             *moved = true;
             self.pending.drain(..written.chunks);
             self.pending_len = self.pending_len.saturating_sub(written.bytes);
+        }
+    }
+
+    /// Lets nothing follow the head until the switch it asks for is granted or refused.
+    pub(super) fn hold(&mut self) {
+        self.switch = Switch::Asked;
+        self.gathered = false;
+    }
+
+    /// The switch was granted: `source` follows, as it is.
+    pub(super) fn grant(&mut self, source: Option<Box<Source>>) {
+        self.switch = Switch::Granted;
+        self.encoder.raw();
+        self.push_encoded();
+        self.gathered = source.is_none();
+        self.source = source;
+    }
+
+    /// The switch was refused: there is nothing more to say. Nothing happens if none was asked for.
+    pub(super) fn decline(&mut self) {
+        if self.switch == Switch::Asked {
+            self.switch = Switch::None;
+            self.encoder.end();
+            self.push_encoded();
+            self.gathered = true;
+        }
+    }
+
+    /// Tells a client that waits to send its body.
+    pub(super) fn open(&mut self) {
+        if let Some(source) = &mut self.source {
+            source.open();
         }
     }
 
@@ -119,6 +165,9 @@ impl Upload {
 
     /// Gathers pieces while they are at hand. Whether more are to come.
     fn gather(&mut self, cx: &mut Context<'_>) -> Result<bool, UploadError> {
+        if self.switch == Switch::Asked {
+            return Ok(true);
+        }
         while !self.gathered && self.pending_len < GATHER_LEN_MAX {
             let Some(source) = &mut self.source else { break };
             let piece = match source.poll_piece(cx) {
@@ -131,11 +180,14 @@ impl Upload {
             };
             match piece {
                 Piece::Data(data) => {
-                    self.encoder.data_header(data.len());
-                    self.push_encoded();
+                    if self.switch == Switch::None {
+                        self.encoder.data_header(data.len());
+                        self.push_encoded();
+                    }
                     self.pending_len += data.len();
                     self.pending.push_back(data);
                 }
+                Piece::End | Piece::Trailers(_) if self.switch == Switch::Granted => self.gathered = true,
                 Piece::Trailers(trailers) => {
                     // Trailers that pass a limit of the tunnel are worth less than the body before them.
                     if self.encoder.trailers(&trailers).is_err() {
