@@ -19,7 +19,9 @@ use mezusphere_store::primary::project::{self, ProjectRow};
 use mezusphere_store::primary::warpgate::{self, WarpgateRow};
 use mezusphere_store::primary::{ReadTx, Tx, api_key, site};
 use mezusphere_store::{StoreError, WriteError};
-use tunnel_proto::connect::{BundleQuery, Check, Checked, Enroll, Enrolled, Refusal, Reply, Request, refusal};
+use tunnel_proto::connect::{
+    BundleQuery, Check, Checked, Enroll, Enrolled, Refusal, Reply, Request, refusal,
+};
 
 use crate::Shared;
 use crate::config::LEAF_TTL_MIN;

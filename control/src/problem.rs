@@ -76,6 +76,10 @@ codes! {
         "use auth required (or optional) with requirements, or drop the requirements";
     ROUTE_INVALID = "route.invalid", 422, "The route cannot be used",
         "correct the value that is named and try again";
+    ROUTE_RULE = "route.rule", 422, "A rule of the route cannot be carried out",
+        "correct the value that is named and try again; docs/operations/routes.md shows each rule";
+    QUOTA_INVALID = "quota.invalid", 422, "The quota cannot be used",
+        "give whole numbers from 1, or none to take a limit away";
     ROLE_UNKNOWN = "role.unknown", 422, "A role does not exist",
         "define it first with: mezusphere role set";
     EMAIL_INVALID = "email.invalid", 422, "This is not an e-mail address",

@@ -11,6 +11,7 @@ mod enroll;
 mod feed;
 mod objects;
 mod opening;
+mod rules;
 mod session;
 
 use std::sync::Arc;

@@ -2,15 +2,16 @@
 
 use mezusphere_model::id::{DirectoryId, ProjectId};
 use mezusphere_model::platform::PRODUCTION;
+use mezusphere_model::rules::ProjectQuota;
 use mezusphere_model::slug::Slug;
 use mezusphere_store::primary::directory::{self, DirectoryRow};
 use mezusphere_store::primary::project::{self, ProjectRow};
 use mezusphere_store::primary::{
-    PageRequest, Paged, ReadTx, Taken, WriteError, environment as environments, organization, user,
+    PageRequest, Paged, ReadTx, Taken, WriteError, environment as environments, organization, quota, user,
 };
 
 use super::{Paging, environment, scope};
-use crate::api::types::{CreateProject, Directory, Page, Project, UpdateProject};
+use crate::api::types::{CreateProject, Directory, Page, Project, Quota, QuotaChanges, UpdateProject};
 use crate::caller::{Caller, Permission, Reach};
 use crate::problem::{self, Refusal};
 use crate::{Shared, eviction};
@@ -28,6 +29,7 @@ async fn view(tx: &mut ReadTx, shared: &Shared, row: ProjectRow) -> Result<Proje
         name: row.name,
         organization: row.organization,
         directory: row.directory,
+        quota: quota_view(quota::get(tx, row.id).await?),
         created_at: row.created_at.to_string(),
         environments: list,
     })
@@ -148,6 +150,41 @@ pub(crate) async fn update(
             view(tx, shared, row).await
         })
         .await
+}
+
+/// Changes what one edge gives to it. Only who sees the whole installation can: a quota guards tenants from each other.
+pub(crate) async fn set_quota(
+    shared: &Shared,
+    caller: &Caller,
+    name: &str,
+    request: QuotaChanges,
+) -> Result<Project, Refusal> {
+    let grant = caller.allow(Permission::InstallationWrite)?;
+    shared
+        .primary
+        .write(async |tx| {
+            let row = scope::project(tx, &grant, name).await?;
+            let before = quota::get(tx, row.id).await?;
+            let after = ProjectQuota {
+                requests_per_second: request.requests_per_second.applied(before.requests_per_second),
+                exchanges: request.exchanges.applied(before.exchanges),
+            };
+            after.check().map_err(|why| Refusal::new(&problem::QUOTA_INVALID, why.to_string()))?;
+            quota::set(tx, row.id, &after).await?;
+            for environment in environments::list(tx, row.id).await? {
+                shared.publish_site(tx, row.id, environment.id).await?;
+            }
+            let detail = serde_json::json!({
+                "slug": row.slug, "before": quota_view(before), "after": quota_view(after),
+            });
+            scope::audit(tx, &grant, &row, "project.quota", &row.id, detail);
+            view(tx, shared, row).await
+        })
+        .await
+}
+
+fn quota_view(quota: ProjectQuota) -> Quota {
+    Quota { requests_per_second: quota.requests_per_second, exchanges: quota.exchanges }
 }
 
 /// Removes it with all it owns. Tunnels of its warpgates end.

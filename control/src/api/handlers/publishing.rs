@@ -50,6 +50,15 @@ pub(in crate::api) async fn update_project(
     project::update(&s, &c, &name, request).await.map(ok)
 }
 
+pub(in crate::api) async fn set_quota(
+    State(s): Control,
+    Extension(c): Asking,
+    Path(name): One,
+    Body(request): Body<t::QuotaChanges>,
+) -> Done<t::Project> {
+    project::set_quota(&s, &c, &name, request).await.map(ok)
+}
+
 pub(in crate::api) async fn delete_project(State(s): Control, Extension(c): Asking, Path(name): One) -> Gone {
     project::delete(&s, &c, &name).await.map(|()| GONE)
 }
@@ -136,6 +145,15 @@ pub(in crate::api) async fn order_routes(
     Body(request): Body<t::OrderRoutes>,
 ) -> Done<t::Page<t::Route>> {
     route::order(&s, &c, &project, &environment, &request).await.map(ok)
+}
+
+pub(in crate::api) async fn explain_route(
+    State(s): Control,
+    Extension(c): Asking,
+    Path((project, environment)): Two,
+    Body(request): Body<t::ExplainRequest>,
+) -> Done<t::Explained> {
+    route::explain(&s, &c, &project, &environment, &request).await.map(ok)
 }
 
 pub(in crate::api) async fn show_route(

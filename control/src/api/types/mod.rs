@@ -6,10 +6,12 @@
 
 mod account;
 mod audit;
+mod change;
 mod installation;
 mod node;
 mod project;
 mod route;
+mod rule;
 mod user;
 mod warpgate;
 
@@ -19,6 +21,7 @@ pub use account::{
     ApiKey, ApiKeyState, CreateApiKey, CreateServiceAccount, CreatedApiKey, RotateApiKey, ServiceAccount,
 };
 pub use audit::AuditEntry;
+pub use change::Change;
 pub use installation::{
     CreateOperatorKey, CreateOrganization, Installation, Operator, Organization, SignInLink, WhoAmI,
 };
@@ -27,7 +30,12 @@ pub use project::{
     AddHost, CreateEnvironment, CreateProject, Directory, Environment, Host, Project, UpdateProject,
 };
 pub use route::{
-    AddRoute, FollowingRoute, OrderRoutes, Route, RouteAdded, RouteRemoved, Timeouts, UpdateRoute,
+    AddRoute, ExplainRequest, Explained, FollowingRoute, OrderRoutes, Place, Route, RouteAdded, RouteRemoved,
+    Step, Timeouts, UpdateRoute,
+};
+pub use rule::{
+    Cors, CorsChanges, HeaderChanges, HeaderRule, LimitChanges, Limits, Maintenance, Quota, QuotaChanges,
+    RateLimit, Redirect, Rewrite, RuleChanges, Rules,
 };
 pub use user::{CreateUser, PutRole, Role, SetPassword, SetRoles, User, UserStatus};
 pub use warpgate::{Tunnel, Warpgate};

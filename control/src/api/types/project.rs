@@ -4,6 +4,8 @@ use mezusphere_model::id::{DirectoryId, EnvironmentId, OrganizationId, ProjectId
 use mezusphere_model::slug::Slug;
 use serde::{Deserialize, Serialize};
 
+use super::Quota;
+
 /// A project.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Project {
@@ -17,6 +19,9 @@ pub struct Project {
     pub organization: OrganizationId,
     /// Where its users live.
     pub directory: DirectoryId,
+    /// What one edge gives to it; only who sees the whole installation changes it.
+    #[serde(default)]
+    pub quota: Quota,
     /// Since when.
     pub created_at: String,
     /// Its environments, each with its endpoint.

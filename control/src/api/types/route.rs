@@ -5,6 +5,8 @@ use mezusphere_model::route::{AuthMode, Requirement};
 use mezusphere_model::slug::Slug;
 use serde::{Deserialize, Serialize};
 
+use super::{LimitChanges, Limits, RuleChanges, Rules};
+
 /// Time-outs, in milliseconds; a field left out keeps its default (or, on update, its value).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -18,6 +20,9 @@ pub struct Timeouts {
     /// Without a byte in either direction.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_ms: Option<u32>,
+    /// From the request's first byte to the response's last; 0: as long as it takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total_ms: Option<u32>,
 }
 
 /// A route.
@@ -39,6 +44,15 @@ pub struct Route {
     pub upstream: Slug,
     /// Its time-outs.
     pub timeouts: Timeouts,
+    /// What it does beyond leading somewhere.
+    #[serde(default)]
+    pub rules: Rules,
+    /// How much it may be asked.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Whether requests of one session go to one warpgate.
+    #[serde(default)]
+    pub affinity: bool,
     /// Since when.
     pub created_at: String,
 }
@@ -63,6 +77,15 @@ pub struct AddRoute {
     /// Its time-outs.
     #[serde(default)]
     pub timeouts: Timeouts,
+    /// What it does beyond leading somewhere; `null` is as good as left out.
+    #[serde(default, skip_serializing_if = "RuleChanges::is_keep")]
+    pub rules: RuleChanges,
+    /// How much it may be asked.
+    #[serde(default, skip_serializing_if = "LimitChanges::is_keep")]
+    pub limits: LimitChanges,
+    /// Whether requests of one session go to one warpgate.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub affinity: bool,
     /// Place among the routes, from 0; at the end if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<u32>,
@@ -90,6 +113,15 @@ pub struct UpdateRoute {
     /// Its time-outs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<Timeouts>,
+    /// What it does beyond leading somewhere.
+    #[serde(skip_serializing_if = "RuleChanges::is_keep")]
+    pub rules: RuleChanges,
+    /// How much it may be asked.
+    #[serde(skip_serializing_if = "LimitChanges::is_keep")]
+    pub limits: LimitChanges,
+    /// Whether requests of one session go to one warpgate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<bool>,
 }
 
 /// `PUT …/route-order`.
@@ -139,4 +171,45 @@ pub struct FollowingRoute {
     pub methods: Vec<String>,
     /// A regular expression, which may match some of the paths and not others.
     pub partly: bool,
+}
+
+/// `POST …/explain`: what would become of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainRequest {
+    /// Its path, with or without a query, as it would be sent.
+    pub path: String,
+    /// Its method; `GET` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+}
+
+/// What would become of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explained {
+    /// The route that takes it; `null` if it is refused.
+    pub route: Option<Route>,
+    /// Why it is refused, as a sentence for people.
+    pub refused: Option<String>,
+    /// What happens to it, in order.
+    pub steps: Vec<Step>,
+}
+
+/// One thing that happens to a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Where.
+    pub at: Place,
+    /// What, as a few words for people.
+    pub what: String,
+}
+
+/// Where something happens to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    /// Before it goes into a tunnel.
+    Edge,
+    /// Between the tunnel and the upstream.
+    Warpgate,
 }

@@ -5,9 +5,12 @@
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
+use mezusphere_model::id::RouteId;
 use mezusphere_model::route::{AuthMode, PathMatch, PatternError, Requirement, RouteTimeouts};
+use mezusphere_model::rules::{RouteLimits, RouteRules};
 use mezusphere_model::slug::{Name, Slug};
 
+use super::rule::{self, BadRule};
 use crate::api::types::{AddRoute, Timeouts, UpdateRoute};
 use crate::problem::{self, Refusal};
 
@@ -29,6 +32,9 @@ const HEAD_MS: RangeInclusive<u32> = 1_000..=1_800_000;
 /// Time without a byte, in milliseconds: up to a day for quiet event streams.
 const IDLE_MS: RangeInclusive<u32> = 1_000..=86_400_000;
 
+/// Time to a response's last byte, in milliseconds: up to a day. 0 is no limit.
+const TOTAL_MS: RangeInclusive<u32> = 1_000..=86_400_000;
+
 /// Upstream of a route that names none, and of a warpgate's `--upstream` without a name.
 pub(crate) const DEFAULT_UPSTREAM: &str = "default";
 
@@ -41,6 +47,9 @@ pub(crate) struct Draft {
     pub(crate) require: Requirement,
     pub(crate) upstream: Slug,
     pub(crate) timeouts: RouteTimeouts,
+    pub(crate) rules: RouteRules,
+    pub(crate) limits: RouteLimits,
+    pub(crate) affinity: bool,
 }
 
 /// Why a route cannot be used.
@@ -74,6 +83,9 @@ pub(crate) enum BadRoute {
         /// Longest.
         high: u32,
     },
+    /// A rule, a limit, or time-outs that contradict each other.
+    #[error(transparent)]
+    Rule(#[from] BadRule),
     /// The upstream's name.
     #[error("upstream: {0}")]
     Upstream(#[from] mezusphere_model::slug::SlugError),
@@ -81,6 +93,10 @@ pub(crate) enum BadRoute {
 
 impl From<BadRoute> for Refusal {
     fn from(bad: BadRoute) -> Self {
+        let bad = match bad {
+            BadRoute::Rule(why) => return why.into(),
+            other => other,
+        };
         let code = match &bad {
             BadRoute::Pattern(_) | BadRoute::Wildcard => &problem::ROUTE_PATTERN,
             BadRoute::Contradiction(_) => &problem::ROUTE_CONTRADICTION,
@@ -88,11 +104,14 @@ impl From<BadRoute> for Refusal {
             | BadRoute::TooManyMethods
             | BadRoute::TooManyNames
             | BadRoute::Timeout { .. }
+            | BadRoute::Rule(_)
             | BadRoute::Upstream(_) => &problem::ROUTE_INVALID,
         };
         let refusal = Self::new(code, bad.to_string());
         match &bad {
-            BadRoute::Pattern(_) | BadRoute::Wildcard | BadRoute::Contradiction(_) => refusal,
+            BadRoute::Pattern(_) | BadRoute::Wildcard | BadRoute::Contradiction(_) | BadRoute::Rule(_) => {
+                refusal
+            }
             BadRoute::Method(_) => {
                 refusal.with_next("give names such as GET with --method; leave it out for all")
             }
@@ -100,10 +119,10 @@ impl From<BadRoute> for Refusal {
             BadRoute::TooManyNames => {
                 refusal.with_next("give fewer of --role, --all-role, --permission or --all-permission")
             }
-            BadRoute::Timeout { field, low, high } => refusal.with_next(match *field {
-                "head_ms" => format!("give --head-timeout {low} to {high}, in milliseconds"),
-                field => format!("give timeouts.{field} {low} to {high}, in milliseconds"),
-            }),
+            BadRoute::Timeout { field, low, high } => {
+                let name = field.trim_end_matches("_ms");
+                refusal.with_next(format!("give --{name}-timeout {low}ms to {high}ms"))
+            }
             BadRoute::Upstream(_) => {
                 refusal.with_next("give --upstream a name, as in warpgate's --upstream NAME=URL")
             }
@@ -134,6 +153,9 @@ impl Draft {
             require: requirement(&request.require)?,
             upstream,
             timeouts: timeouts(RouteTimeouts::default(), request.timeouts)?,
+            rules: rule::changed(RouteRules::default(), &request.rules)?,
+            limits: rule::limits_changed(RouteLimits::default(), &request.limits),
+            affinity: request.affinity,
         }
         .consistent()
     }
@@ -147,18 +169,21 @@ impl Draft {
             require: request.require.as_ref().map_or(Ok(self.require), requirement)?,
             upstream: request.upstream.clone().unwrap_or(self.upstream),
             timeouts: timeouts(self.timeouts, request.timeouts.unwrap_or_default())?,
+            rules: rule::changed(self.rules, &request.rules)?,
+            limits: rule::limits_changed(self.limits, &request.limits),
+            affinity: request.affinity.unwrap_or(self.affinity),
         }
         .consistent()
     }
 
     fn consistent(self) -> Result<Self, BadRoute> {
-        match self.auth {
-            // Anybody passes such a route without showing who they are, so a demand on it protects nothing.
-            AuthMode::Public | AuthMode::Optional if !self.require.is_empty() => {
-                Err(BadRoute::Contradiction(self.auth))
-            }
-            AuthMode::Public | AuthMode::Optional | AuthMode::Required => Ok(self),
+        // Anybody passes such a route without showing who they are, so a demand on it protects nothing.
+        if self.auth != AuthMode::Required && !self.require.is_empty() {
+            return Err(BadRoute::Contradiction(self.auth));
         }
+        // Readers ask the same again, and close a route that does not hold.
+        self.clone().into_doc(RouteId::from_bits(0)).check().map_err(BadRule::Rule)?;
+        Ok(self)
     }
 
     /// Sentences about what is allowed but probably not meant.
@@ -168,7 +193,7 @@ impl Draft {
         permissions: &BTreeSet<Name>,
         beside: &[Draft],
     ) -> Vec<String> {
-        let mut warnings = Vec::new();
+        let mut warnings = rule::warnings(&self.rules);
         let require = &self.require;
         for role in require.any_role.iter().chain(&require.all_roles) {
             if !roles.contains(role) {
@@ -274,13 +299,17 @@ fn timeouts(now: RouteTimeouts, change: Timeouts) -> Result<RouteTimeouts, BadRo
         connect_ms: within("connect_ms", CONNECT_MS, change.connect_ms, now.connect_ms)?,
         head_ms: within("head_ms", HEAD_MS, change.head_ms, now.head_ms)?,
         idle_ms: within("idle_ms", IDLE_MS, change.idle_ms, now.idle_ms)?,
-        total_ms: now.total_ms,
+        total_ms: match change.total_ms {
+            Some(0) => 0,
+            given => within("total_ms", TOTAL_MS, given, now.total_ms)?,
+        },
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::types::{LimitChanges, RuleChanges};
 
     fn request(path: &str) -> AddRoute {
         AddRoute {
@@ -290,6 +319,9 @@ mod tests {
             require: Requirement::default(),
             upstream: None,
             timeouts: Timeouts::default(),
+            rules: RuleChanges::default(),
+            limits: LimitChanges::default(),
+            affinity: false,
             position: None,
         }
     }

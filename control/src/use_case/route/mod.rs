@@ -1,7 +1,10 @@
 //! Routes: what is published, and for whom. Every change publishes the environment's site and bundle anew.
 
+mod audit;
 mod check;
+mod explain;
 mod follow;
+mod rule;
 
 use std::collections::BTreeSet;
 
@@ -16,6 +19,7 @@ use mezusphere_store::primary::{ReadTx, Tx, host, role};
 
 use self::check::Draft;
 pub(crate) use self::check::mode_text;
+pub(crate) use self::explain::explain;
 use super::scope;
 use crate::Shared;
 use crate::api::types::{
@@ -38,7 +42,11 @@ fn view(row: RouteRow) -> Route {
             connect_ms: Some(timeouts.connect_ms),
             head_ms: Some(timeouts.head_ms),
             idle_ms: Some(timeouts.idle_ms),
+            total_ms: Some(timeouts.total_ms).filter(|total| *total != 0),
         },
+        rules: rule::view(row.doc.rules),
+        limits: rule::limits_view(row.doc.limits),
+        affinity: row.doc.affinity,
         created_at: row.created_at.to_string(),
     }
 }
@@ -52,6 +60,9 @@ impl From<&RouteDoc> for Draft {
             require: doc.require.clone(),
             upstream: doc.upstream.clone(),
             timeouts: doc.timeouts,
+            rules: doc.rules.clone(),
+            limits: doc.limits,
+            affinity: doc.affinity,
         }
     }
 }
@@ -59,8 +70,15 @@ impl From<&RouteDoc> for Draft {
 impl Draft {
     fn into_doc(self, id: RouteId) -> RouteDoc {
         let route = RouteDoc::new(id, self.path, self.auth, self.upstream);
-        let mut route =
-            RouteDoc { methods: self.methods, require: self.require, timeouts: self.timeouts, ..route };
+        let mut route = RouteDoc {
+            methods: self.methods,
+            require: self.require,
+            timeouts: self.timeouts,
+            rules: self.rules,
+            limits: self.limits,
+            affinity: self.affinity,
+            ..route
+        };
         route.min_reader = route.reader(Reader::Edge);
         route
     }
@@ -152,7 +170,7 @@ pub(crate) async fn add(
                 row.position = put_at(tx, &project, &environment, &beside, doc.id, position).await?;
             }
             shared.publish_site(tx, project.id, environment.id).await?;
-            let detail = summary(&doc);
+            let detail = audit::summary(&doc);
             scope::audit(tx, &grant, &project, "route.add", &doc.id, detail);
             answer(tx, shared, &beside, row).await
         })
@@ -194,7 +212,7 @@ pub(crate) async fn update(
             let doc = Draft::from(&row.doc).updated(request)?.into_doc(row.doc.id);
             route::update(tx, project.id, &doc).await?;
             shared.publish_site(tx, project.id, environment.id).await?;
-            let detail = serde_json::json!({ "before": summary(&row.doc), "after": summary(&doc) });
+            let detail = audit::change(&row.doc, &doc);
             scope::audit(tx, &grant, &project, "route.update", &doc.id, detail);
             row.doc = doc;
             let routes = route::list(tx, project.id, environment.id).await?;
@@ -252,7 +270,7 @@ pub(crate) async fn remove(
             let row = find(tx, &project, &environment, name).await?;
             route::delete(tx, project.id, row.doc.id).await?;
             shared.publish_site(tx, project.id, environment.id).await?;
-            scope::audit(tx, &grant, &project, "route.remove", &row.doc.id, summary(&row.doc));
+            scope::audit(tx, &grant, &project, "route.remove", &row.doc.id, audit::summary(&row.doc));
             let rows = route::list(tx, project.id, environment.id).await?;
             let others: Vec<(u32, &RouteDoc)> = rows.iter().map(|row| (row.position, &row.doc)).collect();
             let after = follow::after_removal(row.position, &row.doc, &others);
@@ -260,16 +278,6 @@ pub(crate) async fn remove(
             Ok(RouteRemoved { route: view(row), follows, not_found, now })
         })
         .await
-}
-
-fn summary(doc: &RouteDoc) -> serde_json::Value {
-    serde_json::json!({
-        "path": doc.path.to_string(),
-        "methods": doc.methods,
-        "auth": mode_text(doc.auth),
-        "require": doc.require,
-        "upstream": doc.upstream,
-    })
 }
 
 /// The route with its URL and what looks wrong about it among `routes`, the environment's.

@@ -1,0 +1,171 @@
+//! What would become of a request: which route takes it, and what happens to it on its way, in order.
+//!
+//! The route is found by the model's own [`Site`], and what rules come to is asked of the rules themselves, so that nothing is
+//! told here that edges and warpgates do not do.
+
+use mezusphere_model::path::RequestPath;
+use mezusphere_model::route::{AuthMode, NoRoute, RouteDoc, Site, SiteDoc};
+use mezusphere_model::rules::{CorsRule, EdgeAnswer, HeaderRules, RateKey};
+use mezusphere_store::primary::{route, site};
+
+use super::{scope, view};
+use crate::Shared;
+use crate::api::types::{ExplainRequest, Explained, Place, Step};
+use crate::caller::{Caller, Permission};
+use crate::problem::{self, Refusal};
+
+/// Tells what would become of a request to the environment's own host.
+pub(crate) async fn explain(
+    shared: &Shared,
+    caller: &Caller,
+    project: &str,
+    environment: &str,
+    request: &ExplainRequest,
+) -> Result<Explained, Refusal> {
+    let grant = caller.allow(Permission::RoutesRead)?;
+    shared
+        .primary
+        .read(async |tx| {
+            let project = scope::project(tx, &grant, project).await?;
+            let environment = scope::environment(tx, &project, environment).await?;
+            let doc = site::load(tx, project.id, environment.id).await?;
+            let doc = doc.ok_or_else(|| scope::not_found("environment", ""))?;
+            let found = match taken(doc, request)? {
+                Ok(found) => found,
+                Err(why) => {
+                    return Ok(Explained { route: None, refused: Some(why), steps: Vec::new() });
+                }
+            };
+            let row = route::get(tx, project.id, found.route.id).await?;
+            Ok(Explained { route: row.map(view), refused: None, steps: found.steps() })
+        })
+        .await
+}
+
+/// A request and the route that takes it.
+struct Taken<'r> {
+    path: &'r str,
+    query: Option<&'r str>,
+    host: String,
+    route: RouteDoc,
+}
+
+/// The route that takes a request, or why none does, as a sentence.
+fn taken(doc: SiteDoc, request: &ExplainRequest) -> Result<Result<Taken<'_>, String>, Refusal> {
+    let (path, query) = match request.path.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (request.path.as_str(), None),
+    };
+    let read = match RequestPath::parse(path) {
+        Ok(read) => read,
+        Err(why) => return Ok(Err(format!("400 Bad Request: {why}"))),
+    };
+    let host = doc.hosts.first().map(ToString::to_string).unwrap_or_default();
+    let site = Site::build(doc)
+        .map_err(|why| Refusal::new(&problem::ROUTE_PATTERN, format!("the site is closed: {why}")))?;
+    let method = request.method.as_deref().unwrap_or("GET").to_ascii_uppercase();
+    Ok(match site.find(&read, &method) {
+        Ok(route) => Ok(Taken { path, query, host, route: RouteDoc::clone(route) }),
+        Err(NoRoute::NotFound) => Err("404 Not Found: no route matches this path and method".to_owned()),
+        Err(NoRoute::Ambiguous) => {
+            Err("400 Bad Request: another route would decide if a server read this path in another way"
+                .to_owned())
+        }
+        Err(NoRoute::TooNew) => Err("503: a rule of the route cannot be carried out".to_owned()),
+    })
+}
+
+impl Taken<'_> {
+    /// What happens to the request, in the order of ADR 15.
+    fn steps(&self) -> Vec<Step> {
+        let mut told = Vec::new();
+        let mut at_edge = |what: String| told.push(Step { at: Place::Edge, what });
+        let route = &self.route;
+        if let Some(EdgeAnswer::Maintenance(maintenance)) = &route.rules.answer {
+            let retry = maintenance.retry_after_s.map(|s| format!(", retry after {s} s")).unwrap_or_default();
+            at_edge(format!("answer 503 to everybody: {:?}{retry}", maintenance.message));
+            return told;
+        }
+        if let Some(cors) = &route.rules.cors {
+            at_edge(cors_words(cors));
+        }
+        let rate = route.limits.rate;
+        if let Some(rate) = rate.filter(|rate| rate.by == RateKey::Address) {
+            at_edge(format!("count by address: {rate}"));
+        }
+        at_edge(access(route));
+        if let Some(EdgeAnswer::Redirect(redirect)) = &route.rules.answer {
+            at_edge(format!(
+                "redirect ({}) to {}",
+                redirect.status,
+                redirect.target(self.path, self.query, &self.host)
+            ));
+            return told;
+        }
+        if let Some(rate) = rate.filter(|rate| rate.by != RateKey::Address) {
+            at_edge(format!("count by {}: {rate}", rate.by.as_str()));
+        }
+        if let Some(octets) = route.limits.body_max {
+            at_edge(format!("refuse a body of more than {octets} bytes"));
+        }
+        let same = if route.affinity { ", the same one for the same session" } else { "" };
+        at_edge(format!("forward to a warpgate of the environment{same}"));
+        let forwarded = Step { at: Place::Warpgate, what: self.forwarded() };
+        told.extend([forwarded]);
+        told.extend(headers("request", &route.rules.request_headers).map(at_warpgate));
+        if route.timeouts.total_ms != 0 {
+            told.push(at_warpgate(format!("cut it off after {} ms in total", route.timeouts.total_ms)));
+        }
+        told.extend(headers("response", &route.rules.response_headers).map(at_warpgate));
+        told
+    }
+
+    fn forwarded(&self) -> String {
+        let path = match &self.route.rules.path {
+            Some(rule) => rule.apply(self.path),
+            None => Some(self.path.into()),
+        };
+        let Some(path) = path else {
+            return "refuse it: the path holds .., and a prefix is stripped or replaced".to_owned();
+        };
+        let query = self.query.map(|query| format!("?{query}")).unwrap_or_default();
+        let host = self
+            .route
+            .rules
+            .upstream_host
+            .as_ref()
+            .map(|host| format!(" as host {host}"))
+            .unwrap_or_default();
+        format!("ask upstream {} for {path}{query}{host}", self.route.upstream)
+    }
+}
+
+fn at_warpgate(what: String) -> Step {
+    Step { at: Place::Warpgate, what }
+}
+
+fn access(route: &RouteDoc) -> String {
+    let needs = route.require.to_string();
+    match route.auth_in_force() {
+        AuthMode::Public => "let everybody in".to_owned(),
+        AuthMode::Optional => "let everybody in; tell the upstream who is signed in".to_owned(),
+        AuthMode::Required if needs.is_empty() => "ask for a sign-in or an API key".to_owned(),
+        AuthMode::Required => format!("ask for a sign-in or an API key with {needs}"),
+    }
+}
+
+fn cors_words(cors: &CorsRule) -> String {
+    let origins: Vec<&str> = cors.origins.iter().map(mezusphere_model::rules::Origin::as_str).collect();
+    let cookies = if cors.credentials { ", with cookies" } else { "" };
+    format!("let pages of {} read it{cookies}, and answer their preflights", origins.join(", "))
+}
+
+/// One line for the fields that are set, and one for those that are removed; names alone.
+fn headers(side: &'static str, rules: &HeaderRules) -> impl Iterator<Item = String> {
+    let set: Vec<&str> = rules.set.iter().map(|rule| rule.name.as_str()).collect();
+    let lines = [("set", set.join(", ")), ("remove", rules.remove.join(", "))];
+    lines
+        .into_iter()
+        .filter(|(_, names)| !names.is_empty())
+        .map(move |(verb, names)| format!("{verb} {side} headers {names}"))
+}
