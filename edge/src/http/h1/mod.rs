@@ -14,6 +14,7 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
+use std::time::Duration;
 
 use ::http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, UPGRADE};
 use ::http::{HeaderValue, Request, Response, StatusCode, request};
@@ -22,6 +23,7 @@ use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::sleep;
 use tracing::debug;
 
 use self::guard::{Guard, PLACEHOLDER_METHOD};
@@ -53,7 +55,12 @@ pub(super) fn builder(limits: &Limits) -> Builder {
     builder
 }
 
-/// Serves one connection until it ends; on drain, until the request under way is answered.
+/// How long a connection without a request stays open once the edge drains: the next request on it is answered, and told that
+/// it was the last. A close that crosses a request on the wire would lose it, because HTTP/1.1 has no way to say that the
+/// connection ends *before* the client decides to send (RFC 9112 §9.5).
+const LINGER: Duration = Duration::from_secs(3);
+
+/// Serves one connection until it ends; on drain, until the request under way or, for a while, the next one is answered.
 pub async fn serve<T, H>(io: T, service: Arc<Service<H>>, info: ConnectionInfo)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -75,7 +82,10 @@ where
             async move { Ok::<_, Infallible>(exchange.answer(request).await) }
         }),
     );
-    let mut draining = pin!(service.drain.draining());
+    let mut draining = pin!(async {
+        service.drain.draining().await;
+        sleep(LINGER).await;
+    });
     let mut is_told = false;
     let end = poll_fn(|cx| {
         let mut connection = Pin::new(&mut connection);
@@ -115,6 +125,9 @@ impl<H: Handle> Exchange<H> {
             }
         };
         answer::advertise(response.headers_mut(), self.service.alt_svc.as_ref());
+        if self.service.drain.is_draining() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            response.headers_mut().insert(CONNECTION, CLOSE);
+        }
         self.wire.answered();
         response
     }

@@ -289,19 +289,24 @@ async fn r24_a_panicking_request_ends_its_connection_only() {
 }
 
 #[tokio::test]
-async fn drain_finishes_the_request_under_way_and_takes_no_other() {
+async fn drain_finishes_the_request_under_way_and_answers_one_that_crosses_it() {
     let rig = Rig::start();
     let mut stream = connect(&rig).await;
-    let mut idle = connect(&rig).await;
+    let (mut idle, mut silent) = (connect(&rig).await, connect(&rig).await);
     stream.write_all(format!("GET /wait HTTP/1.1\r\nHost: a\r\n\r\n{CANARY}").as_bytes()).await.unwrap();
     stream.flush().await.unwrap();
     rig.upstream.until(|upstream| upstream.requests() == 1).await;
     rig.drain.begin();
-    assert_eq!(read_all(&mut idle).await, "", "an idle connection is closed at once");
+    // Sent before the client can know.
+    idle.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    let answer = read_all(&mut idle).await;
+    assert_eq!(statuses(&answer), [200]);
+    assert!(answer.to_lowercase().contains("connection: close"), "{answer}");
     rig.upstream.release.notify_one();
     let answers = read_all(&mut stream).await;
     assert!(answers.to_lowercase().contains("connection: close") && answers.ends_with("waited"), "{answers}");
-    assert_eq!(rig.upstream.requests(), 1);
+    assert_eq!(rig.upstream.requests(), 2, "nothing behind a last request runs");
+    assert_eq!(read_all(&mut silent).await, "", "a connection that stays silent is closed in the end");
     timeout(SOON, rig.drain.finished()).await.expect("the drain did not finish");
     assert!(TcpStream::connect(rig.address).await.is_err(), "nothing listens any more");
 }
