@@ -232,7 +232,7 @@ impl Agent {
             announced.store(true, Ordering::Relaxed);
             ready::tell_edge_count(&shared, told).await
         });
-        let mut troubles = std::pin::pin!(upstreams::tell_troubles(&shared));
+        let mut troubles = std::pin::pin!(upstreams::keep_watch(&shared));
         let view = Arc::clone(&self.view);
         let mut gauges = std::pin::pin!(gauges::Each::new(metrics).follow(&shared, &view));
         let (notify, reporter) = (self.config.notify.clone(), self.reporter.clone());
@@ -276,12 +276,12 @@ impl Agent {
     }
 
     fn share(&self, identity: CurrentIdentity, bundles: Arc<Bundles>, network: Network) -> Arc<Shared> {
-        let gate = Gate::new(bundles, self.config.upstreams.clone(), self.clock.clone());
+        let gate =
+            Gate::new(bundles, self.config.upstreams.clone(), self.clock.clone(), self.entropy.clone());
         Arc::new(Shared {
             gate: Arc::new(gate),
             network,
             identity,
-            upstream_names: self.config.upstreams.iter().map(|(name, _)| name.clone()).collect(),
             renewals: watch::Sender::new(0),
             clock: self.clock.clone(),
             entropy: self.entropy.clone(),
@@ -346,7 +346,7 @@ impl Agent {
     /// Asks every upstream that a route leads to, before the first edge is dialled.
     async fn require_origin(&self, shared: &Shared) -> Result<(), Exit> {
         let trusted = Arc::clone(&shared.gate.bundles.current());
-        let lines = routes::probed(trusted, shared.gate.declared()).await;
+        let lines = routes::probed(trusted, &shared.gate.declared()).await;
         let down = |line: &&RouteLine| {
             line.target.is_some() && matches!(line.state, Some(UpstreamState::Down { .. }))
         };

@@ -101,7 +101,7 @@ impl Reloading<'_> {
         let restart: Vec<String> =
             changed.iter().filter(|name| !LIVE.contains(&name.as_str())).cloned().collect();
         if is_other {
-            // REDECLARE
+            self.shared.gate.redeclare(settings.upstreams);
         }
         // What needs a restart is shown as it is in force.
         for row in settings.shown {

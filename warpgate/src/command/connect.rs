@@ -1,41 +1,48 @@
 //! `warpgate connect`: the whole job.
 
 use std::io::{IsTerminal as _, Write as _};
-use std::net::SocketAddr;
-use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::{ArgMatches, Args};
 use mezusphere_model::{Clock, Entropy};
 use mezusphere_telemetry::{LogConfig, LogFormat};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use warpgate::agent::{self, Config};
+use warpgate::agent::{self, Config, NO_LOG, Reload};
+use warpgate::config::{Settings, Shown, Source};
 use warpgate::exit::{EXIT_CODES_HELP, Exit};
-use warpgate::key::{self, Found, Sources};
+use warpgate::key::{self, Found, Source as KeySource};
 use warpgate::limits::BLOCKING_THREADS_MAX;
-use warpgate::output::{Event, Format, Reporter, Style};
+use warpgate::local::place::Places;
+use warpgate::notify::Notify;
+use warpgate::output::{Event, Reporter};
 use warpgate::state::{StateDir, StateError};
 use warpgate::tunnel::ProxySettings;
-use warpgate::upstream::{DEFAULT_URL, Declared, Upstreams};
+use warpgate::upstream::DEFAULT_URL;
 
-const UPSTREAM_HELP: &str = "Where requests go; may be repeated [default: http://127.0.0.1:8080]";
-
-const UPSTREAM_LONG_HELP: &str = "Where requests go; may be repeated [default: http://127.0.0.1:8080]
-
-Routes name an upstream; the one without a name is `default`. Examples: 3000, 127.0.0.1:3000,
-docs=http://docs.internal:8081.";
+use super::flags::{Flags, Read, RunFlags, format};
+use super::{clock, entropy, hostname};
 
 /// What `warpgate connect --help` says after the options.
 fn after_help() -> String {
     format!(
         "\
+Examples:
+  warpgate connect --key-file key --upstream 3000
+  warpgate connect --config /etc/warpgate/warpgate.toml
+  warpgate connect --key-file key --upstream https://10.0.0.5 --upstream-ca ca.pem --health-check /healthz
+
 Where the key comes from, first match wins:
   --key-file FILE, WARPGATE_KEY, WARPGATE_KEY_FILE, standard input (--key -),
-  $CREDENTIALS_DIRECTORY/warpgate-key (systemd LoadCredential=warpgate-key:FILE), --key KEY
+  $CREDENTIALS_DIRECTORY/warpgate-key (systemd LoadCredential=warpgate-key:FILE), --key KEY,
+  key-file in the file of settings
+
+Every other option may also be an environment variable (--state-dir: WARPGATE_STATE_DIR) or a line of the
+file of settings (state-dir = \"...\"). Option wins over variable, variable over file.
 
 Signals:
   Ctrl-C or SIGTERM stops taking requests, lets running ones finish for 30 s, and exits with 0.
   A second one stops at once.
+  SIGHUP reads the file of settings again: upstreams, health checks and log change without a lost request.
 
 {EXIT_CODES_HELP}"
     )
@@ -47,101 +54,74 @@ Signals:
 #[derive(Debug, Args)]
 #[command(after_help = after_help())]
 pub(super) struct Connect {
-    /// The connection key, or - to read it from standard input
-    ///
-    /// A key on the command line can be read by other users of this machine for a moment, until warpgate has
-    /// started itself over without it. For services use --key-file or `WARPGATE_KEY`.
-    #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
-    key: Option<String>,
+    #[command(flatten)]
+    flags: Flags,
 
-    /// A file that holds the connection key
-    #[arg(long, value_name = "FILE")]
-    key_file: Option<PathBuf>,
-
-    #[arg(long = "upstream", value_name = "[NAME=]URL", help = UPSTREAM_HELP, long_help = UPSTREAM_LONG_HELP)]
-    upstreams: Vec<Declared>,
-
-    /// Keep certificate and key here, so that a restart needs no control plane [default: in memory only]
-    #[arg(long, value_name = "DIR")]
-    state_dir: Option<PathBuf>,
-
-    /// How to print [default: text on a terminal, json otherwise]
-    #[arg(long, value_enum)]
-    output: Option<Output>,
-
-    /// Answer /healthz, /readyz and /metrics on this loopback address
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    health: Option<SocketAddr>,
-
-    /// End when the platform cannot be reached, instead of trying for ever
-    #[arg(long)]
-    exit_on_failure: bool,
-
-    /// Write a log to standard error: a level, or directives as `warpgate=debug`
-    #[arg(long, value_name = "FILTER", env = "WARPGATE_LOG")]
-    log: Option<String>,
+    #[command(flatten)]
+    run: RunFlags,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// Lines for people.
-    Text,
-    /// One JSON object per line.
-    Json,
+/// How a start fails, before there is anything to run.
+struct Failed {
+    exit: Exit,
+    code: &'static str,
+    message: String,
+    next: String,
+}
+
+impl Failed {
+    fn new(exit: Exit, code: &'static str, message: impl ToString, next: impl ToString) -> Self {
+        Self { exit, code, message: message.to_string(), next: next.to_string() }
+    }
 }
 
 impl Connect {
-    pub(super) fn run(self) -> Exit {
+    pub(super) fn run(&self, matches: &ArgMatches) -> Exit {
         // Before anything else, so that the key is on the command line as briefly as possible.
         key::hide(std::env::args_os());
         let (clock, entropy) = (clock(), entropy());
-        let started = Reporter::start(self.format(), clock.clone(), std::io::stdout(), std::io::stderr());
+        let given = self.flags.given(&self.run, matches);
+        let asked = given.output;
+        let read = self.flags.reader(given);
+        let settings = read();
+        let format = format(settings.as_ref().map_or(asked, |settings| settings.output));
+        let started = Reporter::start(format, clock.clone(), std::io::stdout(), std::io::stderr());
         let (reporter, console) = match started {
             Ok(started) => started,
-            Err(why) => return last_words(&format!("no thread for the output: {why}")),
+            Err(why) => return super::last_words(&format!("no thread for the output: {why}"), Exit::Failed),
         };
-        let exit = self.run_with(&clock, entropy, &reporter);
+        let settings =
+            settings.map_err(|why| Failed::new(Exit::Usage, "usage.settings", why.message, why.next));
+        let exit = settings
+            .and_then(|settings| self.prepare(settings, read, &reporter))
+            .and_then(|prepared| prepared.run(clock, entropy, &reporter));
+        let exit = exit.unwrap_or_else(|Failed { exit, code, message, next }| {
+            reporter.tell(Event::Error { code: code.to_owned(), message, next, exit: exit.code() });
+            exit
+        });
         drop(reporter);
         console.finish();
         exit
     }
 
-    fn run_with(self, clock: &Clock, entropy: Entropy, reporter: &Reporter) -> Exit {
-        let fail = |exit: Exit, code: &str, message: String, next: String| {
-            reporter.tell(Event::Error { code: code.to_owned(), message, next, exit: exit.code() });
-            exit
+    fn prepare(&self, mut settings: Settings, read: Read, reporter: &Reporter) -> Result<Prepared, Failed> {
+        let log = LogConfig {
+            filter: settings.log.clone().unwrap_or_else(|| NO_LOG.to_owned()),
+            format: LogFormat::Text,
         };
-        if let Some(filter) = &self.log {
-            let config = LogConfig { filter: filter.clone(), format: LogFormat::Text };
-            if let Err(why) = mezusphere_telemetry::log::init(&config) {
-                return fail(
-                    Exit::Usage,
-                    "usage.log",
-                    why.to_string(),
-                    "use a level: --log debug".to_owned(),
-                );
-            }
+        let log = mezusphere_telemetry::log::init_adjustable(&log)
+            .map_err(|why| Failed::new(Exit::Usage, "usage.log", why, "use a level: --log debug"))?;
+        let variable = |name: &str| std::env::var(name).ok();
+        let proxy = ProxySettings::find(settings.proxy.as_deref(), variable)
+            .map_err(|why| Failed::new(Exit::Usage, "usage.proxy", &why, why.next()))?;
+        if self.flags.key.as_deref() == Some("-") && std::io::stdin().is_terminal() {
+            writeln!(std::io::stderr(), "Paste the connection key, then press Enter:")
+                .map_err(|why| Failed::new(Exit::Failed, "key.prompt", why, ""))?;
         }
-        let is_default = self.upstreams.is_empty();
-        let upstreams = match Upstreams::new(self.upstreams) {
-            Ok(upstreams) => upstreams,
-            Err(why) => {
-                let next = "see: warpgate connect --help".to_owned();
-                return fail(Exit::Usage, "usage.upstream", why.to_string(), next);
-            }
-        };
-        let from_terminal = self.key.as_deref() == Some("-") && std::io::stdin().is_terminal();
-        if from_terminal
-            && let Err(why) = writeln!(std::io::stderr(), "Paste the connection key, then press Enter:")
-        {
-            return fail(Exit::Failed, "key.prompt", why.to_string(), String::new());
-        }
-        let found = Sources::from_environment(self.key_file, self.key).find(std::io::stdin());
-        let Found { key, hint, mut notes, .. } = match found {
-            Ok(found) => found,
-            Err(why) => return fail(why.exit(), "key.unusable", why.to_string(), why.next()),
-        };
-        let state = match self.state_dir.as_deref().map(StateDir::open).transpose() {
+        let found = self.flags.find_key(&settings);
+        let found = found.map_err(|why| Failed::new(why.exit(), "key.unusable", &why, why.next()))?;
+        let mut notes = found.notes.clone();
+        let state = match settings.state_dir.as_deref().map(StateDir::open).transpose() {
             Ok(state) => state,
             // A start must not fail because the process before still drains, and both can work.
             Err(why @ StateError::InUse(_)) => {
@@ -149,92 +129,113 @@ impl Connect {
                 None
             }
             Err(why) => {
-                let next = "give a directory that this user owns, or leave --state-dir out".to_owned();
-                return fail(Exit::Usage, "state.unusable", why.to_string(), next);
+                let next = "give a directory that this user owns, or leave --state-dir out";
+                return Err(Failed::new(Exit::Usage, "state.unusable", why, next));
             }
         };
+        let places = Places::find(|name| std::env::var_os(name));
+        let socket = match places.socket(state.as_ref().map(StateDir::path)) {
+            Ok(path) => Some(path),
+            Err(why) => {
+                notes.push(format!(
+                    "no place for a control socket ({why}), so `warpgate status` will not find this one; set {}",
+                    warpgate::local::place::VARIABLE
+                ));
+                None
+            }
+        };
+        if settings.is_default_upstream {
+            notes.push(format!("no --upstream given: requests go to {DEFAULT_URL}"));
+        }
         for text in notes {
             reporter.tell(Event::Note { text });
         }
-        if is_default {
-            reporter.tell(Event::Note { text: format!("no --upstream given: requests go to {DEFAULT_URL}") });
-        }
+        show_the_rest(&mut settings.shown, &found, &proxy);
+        let Found { key, hint, source, .. } = found;
         let config = Config {
             state,
-            health: self.health,
-            exit_on_failure: self.exit_on_failure,
-            ..Config::new(key, hint, upstreams, hostname())
+            health: settings.health,
+            exit_on_failure: settings.exit_on_failure,
+            require_origin: settings.require_origin,
+            proxy,
+            key_source: source.to_string(),
+            settings: settings.shown,
+            socket,
+            notify: Notify::from_environment(|name| std::env::var_os(name)),
+            ..Config::new(key, hint, settings.upstreams, hostname())
         };
+        Ok(Prepared { config, read, log })
+    }
+}
+
+/// What the settings do not know: the key, and a proxy of the environment. Neither shows a secret.
+fn show_the_rest(shown: &mut Vec<Shown>, found: &Found, proxy: &ProxySettings) {
+    let source = match found.source {
+        KeySource::Argument | KeySource::Stdin => Source::Flag,
+        KeySource::Variable | KeySource::Credential(_) => Source::Environment,
+        KeySource::File(_) => Source::File,
+    };
+    let value = format!("…{} (from {})", found.hint, found.source);
+    shown.insert(0, Shown { name: "key".to_owned(), value, source });
+    if let Some(row) = shown.iter_mut().find(|row| row.name == warpgate::config::name::PROXY)
+        && row.source == Source::Default
+        && let Some(by_environment) = proxy.shown()
+    {
+        (row.value, row.source) = (by_environment, Source::Environment);
+    }
+}
+
+/// Everything a start needs.
+struct Prepared {
+    config: Config,
+    read: Read,
+    log: mezusphere_telemetry::LogLevel,
+}
+
+impl Prepared {
+    fn run(self, clock: Clock, entropy: Entropy, reporter: &Reporter) -> Result<Exit, Failed> {
+        let Self { mut config, read, log } = self;
         // One thread for all I/O: with more, the same work takes twice the CPU.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(BLOCKING_THREADS_MAX)
-            .build();
-        let runtime = match runtime {
-            Ok(runtime) => runtime,
-            Err(why) => return fail(Exit::Failed, "runtime", why.to_string(), String::new()),
-        };
+            .build()
+            .map_err(|why| Failed::new(Exit::Failed, "runtime", why, ""))?;
         let exit = runtime.block_on(async {
-            match signals() {
-                Ok(signals) => agent::run(config, clock.clone(), entropy, reporter.clone(), signals).await,
-                Err(why) => fail(Exit::Failed, "signals", why.to_string(), String::new()),
-            }
+            let signals = signals().map_err(|why| Failed::new(Exit::Failed, "signals", why, ""))?;
+            config.reload = Some(Reload { asked: signals.reload, again: read, log: Some(log) });
+            Ok(agent::run(config, clock, entropy, reporter.clone(), signals.stop).await)
         });
         // A name that is still being looked up must not hold the end.
         runtime.shutdown_background();
         exit
     }
-
-    fn format(&self) -> Format {
-        let terminal = std::io::stdout().is_terminal();
-        match self.output {
-            Some(Output::Json) => Format::Json,
-            None if !terminal => Format::Json,
-            _ if terminal && std::env::var_os("NO_COLOR").is_none() => Format::Text(Style::Coloured),
-            _ => Format::Text(Style::Plain),
-        }
-    }
 }
 
-/// Counts the signals to stop. The task ends with the runtime.
-fn signals() -> std::io::Result<watch::Receiver<u32>> {
+/// How many signals of each kind have come.
+struct Signals {
+    stop: watch::Receiver<u32>,
+    reload: watch::Receiver<u32>,
+}
+
+/// Counts signals. The task ends with the runtime.
+fn signals() -> std::io::Result<Signals> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let (count, counted) = watch::channel(0);
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let has_terminal = || std::fs::File::open("/dev/tty").is_ok();
+    let had_terminal = has_terminal();
+    let (stop, stop_counted) = watch::channel(0);
+    let (reload, reload_counted) = watch::channel(0);
     tokio::spawn(async move {
         loop {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-            count.send_modify(|count| *count += 1);
+            let counter = tokio::select! {
+                _ = interrupt.recv() => &stop,
+                _ = terminate.recv() => &stop,
+                // The same signal says that the terminal was closed; then nobody is left to stop us otherwise.
+                _ = hang_up.recv() => if had_terminal && !has_terminal() { &stop } else { &reload },
+            };
+            counter.send_modify(|count| *count += 1);
         }
     });
-    Ok(counted)
-}
-
-#[expect(clippy::disallowed_methods, reason = "main is where the wall clock comes in")]
-fn clock() -> Clock {
-    Clock::new(std::time::SystemTime::now)
-}
-
-#[expect(clippy::disallowed_methods, reason = "main is where randomness comes in")]
-fn entropy() -> Entropy {
-    Entropy::new(|buffer| {
-        // A buffer that was not filled must never be used.
-        if aws_lc_rs::rand::fill(buffer).is_err() {
-            std::process::abort();
-        }
-    })
-}
-
-fn hostname() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name = name.trim();
-    if name.is_empty() { "unknown".to_owned() } else { name.chars().take(64).collect() }
-}
-
-fn last_words(why: &str) -> Exit {
-    // Nothing is left to do if this cannot be written either.
-    drop(writeln!(std::io::stderr(), "error: {why}"));
-    Exit::Failed
+    Ok(Signals { stop: stop_counted, reload: reload_counted })
 }

@@ -1,9 +1,13 @@
 //! The command line: one file for each command.
 
 mod connect;
+mod flags;
 mod version;
 
-use clap::{Parser, Subcommand};
+use std::io::Write as _;
+
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use mezusphere_model::{Clock, Entropy};
 use warpgate::exit::{EXIT_CODES_HELP, Exit};
 
 /// Publish a private HTTP workload through Mezusphere, without opening a port.
@@ -22,16 +26,45 @@ enum Command {
 
 /// Runs the command of this process's command line. Wrong usage ends the process here with code 2.
 pub(crate) fn run() -> Exit {
-    match Cli::parse().command {
-        Command::Connect(command) => command.run(),
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|why| why.exit());
+    // A command without arguments of its own has matches too.
+    let of_command = matches.subcommand().map_or(&matches, |(_, of_command)| of_command);
+    match cli.command {
+        Command::Connect(command) => command.run(of_command),
         Command::Version(command) => command.run(),
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "here is where the wall clock comes in")]
+fn clock() -> Clock {
+    Clock::new(std::time::SystemTime::now)
+}
+
+#[expect(clippy::disallowed_methods, reason = "here is where randomness comes in")]
+fn entropy() -> Entropy {
+    Entropy::new(|buffer| {
+        // A buffer that was not filled must never be used.
+        if aws_lc_rs::rand::fill(buffer).is_err() {
+            std::process::abort();
+        }
+    })
+}
+
+fn hostname() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "unknown".to_owned() } else { name.chars().take(64).collect() }
+}
+
+fn last_words(why: &str, exit: Exit) -> Exit {
+    // Nothing is left to do if this cannot be written either.
+    drop(writeln!(std::io::stderr(), "error: {why}"));
+    exit
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
@@ -50,5 +83,18 @@ mod tests {
         {
             assert!(connect.contains(word), "{word} is missing: {connect}");
         }
+    }
+
+    #[test]
+    fn every_flag_of_connect_has_a_name_in_the_file_of_settings() {
+        let mut command = Cli::command();
+        let connect = command.find_subcommand_mut("connect").unwrap();
+        let mut flags: Vec<&str> = connect.get_arguments().filter_map(clap::Arg::get_long).collect();
+        // The key itself never is in the file, and a file does not name another.
+        flags.retain(|flag| !["key", "config", "help"].contains(flag));
+        let mut names = warpgate::config::NAMES.to_vec();
+        flags.sort_unstable();
+        names.sort_unstable();
+        assert_eq!(flags, names);
     }
 }
