@@ -10,6 +10,7 @@ pub mod netlab;
 pub mod postgres;
 pub mod program;
 pub mod recorder;
+pub mod rogue;
 pub mod stats;
 pub mod system;
 pub mod upstream;

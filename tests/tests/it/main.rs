@@ -18,6 +18,7 @@ mod matrix;
 mod moving;
 mod networks;
 mod protocols;
+mod rogues;
 mod rolling;
 mod split_edge;
 mod trust_boundary;
