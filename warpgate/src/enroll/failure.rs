@@ -9,6 +9,7 @@ use tunnel_proto::connect::{Refusal, refusal};
 use crate::bundle::Rejected;
 use crate::exit::Exit;
 use crate::limits::ENROLL_EXCHANGE_MAX;
+use crate::tunnel::proxied::ProxyFailure;
 
 /// Why control did not give what was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -89,6 +90,10 @@ impl ConnectFailure {
             why,
             "check that this machine reaches that host and port, over UDP or TCP, and that the platform runs",
         )
+    }
+
+    pub(super) fn of_proxy(why: ProxyFailure) -> Self {
+        Self::new(why.code, why.message, why.next)
     }
 
     pub(super) fn slow() -> Self {

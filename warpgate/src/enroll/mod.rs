@@ -163,7 +163,9 @@ impl ConnectService {
         match self.ask(&request, edges).await?.0 {
             Reply::Bundle { bundle } => Ok(bundle),
             Reply::Refused(refusal) => Err(ConnectFailure::refused(&refusal)),
-            Reply::Enrolled(_) | Reply::Checked(_) => Err(ConnectFailure::bad_answer("it answered another question")),
+            Reply::Enrolled(_) | Reply::Checked(_) => {
+                Err(ConnectFailure::bad_answer("it answered another question"))
+            }
         }
     }
 

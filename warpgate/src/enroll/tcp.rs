@@ -17,22 +17,34 @@ use tunnel_proto::connect::{ConnectError, Decoder};
 
 use super::NO_APPLICATION_PROTOCOL;
 use super::failure::ConnectFailure;
-use super::way::{Missed, Question};
+use super::way::{Missed, Places, Question};
 use crate::limits::{DIAL_STAGGER, ENROLL_EXCHANGE_MAX, READ_LEN};
+use crate::tunnel::{Proxy, proxied};
 
-/// Connects to all of `addresses`, each a little after the one before, and asks the first that is ready; the
+/// Where TCP leads to the service.
+enum Place<'a> {
+    Direct(SocketAddr),
+    /// Through this proxy, to this `host:port`.
+    Proxied(&'a Proxy, &'a str),
+}
+
+/// Connects to all places, each a little after the one before, and asks the first that is ready; the
 /// next only if that one breaks off, because an edge may have lost its way to control.
-pub(super) async fn ask(question: &Question<'_>, addresses: &[SocketAddr]) -> Result<Vec<u8>, Missed> {
+pub(super) async fn ask(question: &Question<'_>, at: &Places) -> Result<Vec<u8>, Missed> {
     let name = ServerName::try_from(question.host.to_owned())
         .map_err(|why| Missed::Failed(ConnectFailure::fault(why.to_string())))?;
     let connector = TlsConnector::from(Arc::new(question.tls.clone()));
+    let places: Vec<Place<'_>> = match question.proxy {
+        Some(proxy) => at.authorities.iter().map(|authority| Place::Proxied(proxy, authority)).collect(),
+        None => at.addresses.iter().copied().map(Place::Direct).collect(),
+    };
     let mut attempts: FuturesUnordered<_> = (0_u32..)
-        .zip(addresses)
-        .map(|(nth, address)| {
+        .zip(places)
+        .map(|(nth, place)| {
             let (connector, name) = (&connector, name.clone());
             async move {
                 sleep(DIAL_STAGGER.saturating_mul(nth)).await;
-                connect(connector, name, *address, question.clock).await
+                connect(connector, name, place, question.clock).await
             }
         })
         .collect();
@@ -61,12 +73,18 @@ pub(super) async fn ask(question: &Question<'_>, addresses: &[SocketAddr]) -> Re
 async fn connect(
     connector: &TlsConnector,
     name: ServerName<'static>,
-    address: SocketAddr,
+    place: Place<'_>,
     clock: &Clock,
 ) -> Result<TlsStream<TcpStream>, Missed> {
-    let stream = TcpStream::connect(address)
-        .await
-        .map_err(|why| Missed::Silent(crate::key::reason(&why).to_lowercase()))?;
+    let stream = match place {
+        Place::Direct(address) => TcpStream::connect(address)
+            .await
+            .map_err(|why| Missed::Silent(crate::key::reason(&why).to_lowercase()))?,
+        Place::Proxied(proxy, authority) => {
+            let connected = proxied::connect(proxy, authority).await;
+            connected.map_err(|why| Missed::Failed(ConnectFailure::of_proxy(why)))?.0
+        }
+    };
     let stream = connector.connect(name, stream).await.map_err(|why| missed(&why, clock))?;
     if stream.get_ref().1.alpn_protocol() == Some(tunnel_proto::CONNECT_ALPN) {
         Ok(stream)

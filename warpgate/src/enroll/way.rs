@@ -13,12 +13,13 @@ use mezusphere_model::bundle::EdgeAddress;
 use mezusphere_model::connection_key::ConnectionKey;
 use mezusphere_pki::tls::connect_client_config;
 use rustls::ClientConfig;
+use tokio::time::Instant;
 
 use super::failure::ConnectFailure;
 use super::{quic, tcp};
 use crate::limits::{ADDRESSES_MAX, DETOURS_MAX};
 use crate::resolve::resolve;
-use crate::tunnel::{Network, Transport};
+use crate::tunnel::{Network, Proxy, Transport};
 
 /// Why one way gave no answer.
 pub(super) enum Missed {
@@ -55,9 +56,19 @@ pub(super) struct Question<'a> {
     pub(super) clock: &'a Clock,
     /// What the server name says: an edge chooses by it whom the bytes are for.
     pub(super) host: &'a str,
+    /// The proxy to use for TCP.
+    pub(super) proxy: Option<&'a Proxy>,
     pub(super) tls: ClientConfig,
     /// The framed message.
     pub(super) message: &'a [u8],
+}
+
+/// Where the service may be.
+pub(super) struct Places {
+    /// Addresses, in the order to try them.
+    pub(super) addresses: Vec<SocketAddr>,
+    /// The same as `host:port`, as a proxy is to be told them.
+    pub(super) authorities: Vec<String>,
 }
 
 /// The ways, and which transport worked last.
@@ -85,31 +96,35 @@ impl Ways {
         let tls = connect_client_config(key.root, &self.clock, &[tunnel_proto::CONNECT_ALPN])
             .map_err(|why| ConnectFailure::fault(why.to_string()))?;
         let host = key.host.as_str();
-        let question = Question { network: &self.network, clock: &self.clock, host, tls, message };
+        let proxy = self.network.proxy.for_host(host, key.port);
+        let question = Question { network: &self.network, clock: &self.clock, host, proxy, tls, message };
+        let authority = format!("{host}:{}", key.port);
         let failure = match resolve(host, key.port).await {
-            Ok(addresses) => match self.ask_at(&question, &addresses).await {
-                Ok(answer) => return Ok(answer),
-                Err(unanswered) => unanswered.failure(&format!("{host}:{}", key.port)),
-            },
-            Err(why) => ConnectFailure::unreachable(why.to_string()),
+            // The proxy may know the name.
+            Err(why) if proxy.is_none() => ConnectFailure::unreachable(why.to_string()),
+            resolved => {
+                let at =
+                    Places { addresses: resolved.unwrap_or_default(), authorities: vec![authority.clone()] };
+                match self.ask_at(&question, &at).await {
+                    Ok(answer) => return Ok(answer),
+                    Err(unanswered) => unanswered.failure(&authority),
+                }
+            }
         };
-        let detours = addresses_of(edges).await;
-        if detours.is_empty() {
+        let authorities = edges.iter().take(DETOURS_MAX).map(|edge| format!("{}:{}", edge.host, edge.port));
+        let detours = Places { addresses: addresses_of(edges).await, authorities: authorities.collect() };
+        if detours.addresses.is_empty() && (proxy.is_none() || detours.authorities.is_empty()) {
             return Err(failure);
         }
         self.ask_at(&question, &detours).await.map_err(|_| failure.after_detours(edges.len()))
     }
 
     /// Tries both transports at these addresses, the one that worked last first.
-    async fn ask_at(
-        &self,
-        question: &Question<'_>,
-        addresses: &[SocketAddr],
-    ) -> Result<(Vec<u8>, Transport), Unanswered> {
+    async fn ask_at(&self, question: &Question<'_>, at: &Places) -> Result<(Vec<u8>, Transport), Unanswered> {
         if self.tcp_first.load(Ordering::Relaxed) {
-            return match tcp::ask(question, addresses).await {
+            return match tcp::ask(question, at).await {
                 Ok(answer) => Ok((answer, Transport::Tcp)),
-                Err(over_tcp) => match quic::ask(question, addresses).await {
+                Err(over_tcp) => match self.ask_over_quic(question, &at.addresses).await {
                     Ok(answer) => {
                         self.tcp_first.store(false, Ordering::Relaxed);
                         Ok((answer, Transport::Quic))
@@ -118,10 +133,10 @@ impl Ways {
                 },
             };
         }
-        match quic::ask(question, addresses).await {
+        match self.ask_over_quic(question, &at.addresses).await {
             Ok(answer) => Ok((answer, Transport::Quic)),
             Err(over_udp @ Missed::Failed(_)) => Err(Unanswered { over_udp, over_tcp: None }),
-            Err(over_udp) => match tcp::ask(question, addresses).await {
+            Err(over_udp) => match tcp::ask(question, at).await {
                 Ok(answer) => {
                     self.tcp_first.store(true, Ordering::Relaxed);
                     Ok((answer, Transport::Tcp))
@@ -129,6 +144,25 @@ impl Ways {
                 Err(over_tcp) => Err(Unanswered { over_udp, over_tcp: Some(over_tcp) }),
             },
         }
+    }
+}
+
+impl Ways {
+    /// What is learnt of UDP here shortens the first dial of an edge.
+    async fn ask_over_quic(
+        &self,
+        question: &Question<'_>,
+        addresses: &[SocketAddr],
+    ) -> Result<Vec<u8>, Missed> {
+        if addresses.is_empty() {
+            return Err(Missed::Silent("its name does not resolve here".to_owned()));
+        }
+        let answer = quic::ask(question, addresses).await;
+        match &answer {
+            Err(Missed::Silent(_)) => self.network.unheard(),
+            Ok(_) | Err(_) => self.network.heard(Instant::now()),
+        }
+        answer
     }
 }
 

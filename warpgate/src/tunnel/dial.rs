@@ -1,39 +1,61 @@
-//! Makes a tunnel: address, QUIC handshake, Hello, Welcome. Only Welcome means connected, because with TLS 1.3 the
-//! dialling side is done before the other has judged its certificate.
+//! Makes a tunnel of a connection: Hello, Welcome, and the proof that an exchange gets through.
+//!
+//! Only Welcome means connected, because with TLS 1.3 the dialling side is done before the other has judged its
+//! certificate; and only a probe that came back means that it works.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
 use mezusphere_model::Timestamp;
 use mezusphere_model::bundle::EdgeAddress;
 use mezusphere_model::id::WarpgateId;
-use mezusphere_pki::tls::tunnel_client_config;
-use mezusphere_pki::{EDGE_DNS_NAME, ExpectedRole, Peer, PeerError, Trust, verify_peer};
-use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Connection, VarInt};
+use mezusphere_model::slug::Slug;
+use mezusphere_pki::{ExpectedRole, Peer, PeerError, Trust, verify_peer};
 use rustls_pki_types::CertificateDer;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tunnel_proto::codes::CloseCode;
 use tunnel_proto::control::{Hello, SessionEnd, VERSIONS, WarpgateEvent, Welcome};
 
 use super::Shared;
+use super::connection::Connection;
 use super::control::Control;
-use super::endpoint::transport;
 use super::failure::Failure;
-use crate::limits::{CLOSE_REASON_WAIT_MAX, DIAL_MAX, DIAL_SILENCE_MAX, DIAL_STAGGER};
-use crate::resolve::resolve;
+use super::live::{Live, Notice};
+use crate::limits::{CLOSE_REASON_WAIT_MAX, INITIAL_RTT, PROOF_MAX};
 
 /// A tunnel that an edge has welcomed.
 pub(super) struct Tunnel {
     pub(super) connection: Connection,
     pub(super) control: Control,
     pub(super) welcome: Welcome,
+    /// The upstreams that the Hello named.
+    pub(super) declared: Arc<[Slug]>,
     /// The earlier end of both sides' certificates: the tunnel does not outlive it.
     pub(super) ends_at: Timestamp,
     chain: Vec<CertificateDer<'static>>,
     edge: EdgeAddress,
+}
+
+/// A tunnel through which a probe went.
+pub(super) struct Proven {
+    pub(super) live: Live,
+    pub(super) round_trip: Duration,
+}
+
+/// Who dials, as it was before the first handshake: a renewal in between only makes the tunnel end early.
+#[derive(Clone, Copy)]
+pub(super) struct Caller {
+    own_end: Timestamp,
+    instance: WarpgateId,
+}
+
+impl Caller {
+    pub(super) fn now(shared: &Shared) -> Result<Self, Failure> {
+        let own_end = shared.identity.get().not_after();
+        let instance =
+            shared.instance().ok_or_else(|| Failure::setup(&"our certificate is no warpgate's"))?;
+        Ok(Self { own_end, instance })
+    }
 }
 
 impl Tunnel {
@@ -41,93 +63,81 @@ impl Tunnel {
     pub(super) fn judge(&self, trust: &Trust, now: Timestamp) -> Result<Peer, PeerError> {
         verify_peer(&self.chain, trust, now, ExpectedRole::Edge(self.edge.id))
     }
-}
 
-/// Dials `edge` at all of its addresses, each a little after the one before, and takes the first that answers.
-pub(super) async fn dial(shared: &Shared, edge: &EdgeAddress) -> Result<Tunnel, Failure> {
-    let config = client_config(shared, edge)?;
-    // Read before the handshake, so that a renewal in between only makes the tunnel end early.
-    let own_end = shared.identity.get().not_after();
-    let instance = shared.instance().ok_or_else(|| Failure::setup(&"our certificate is no warpgate's"))?;
-    let addresses = resolve(&edge.host, edge.port).await?;
-    let mut attempts: FuturesUnordered<_> = (0_u32..)
-        .zip(addresses)
-        .map(|(nth, address)| {
-            let config = &config;
-            async move {
-                sleep(DIAL_STAGGER.saturating_mul(nth)).await;
-                connect(shared, config, address).await
-            }
-        })
-        .collect();
-    let mut told = None;
-    while let Some(attempt) = attempts.next().await {
-        match attempt {
-            // The other attempts are dropped with this, and their connections closed.
-            Ok(connection) => return greet(shared, edge, connection, (own_end, instance)).await,
-            // An answer tells more than silence.
-            Err(failure) => told = told.or(failure),
-        }
+    /// Round-trip time, as far as it is known.
+    pub(super) fn rtt(&self) -> Duration {
+        self.connection.rtt().or_else(|| self.control.session.rtt()).unwrap_or(INITIAL_RTT)
     }
-    Err(told.unwrap_or_else(|| Failure::no_answer(edge)))
-}
 
-fn client_config(shared: &Shared, edge: &EdgeAddress) -> Result<ClientConfig, Failure> {
-    let trust = shared.gate.bundles.trust();
-    let tls = tunnel_client_config(&shared.identity, trust, edge.id, &shared.clock, &[tunnel_proto::ALPN])
-        .map_err(|why| Failure::setup(&why))?;
-    let tls = QuicClientConfig::try_from(tls).map_err(|why| Failure::setup(&why))?;
-    let mut config = ClientConfig::new(Arc::new(tls));
-    config.transport_config(transport());
-    Ok(config)
-}
-
-/// The handshake; `None` if nobody answers.
-async fn connect(
-    shared: &Shared,
-    config: &ClientConfig,
-    address: SocketAddr,
-) -> Result<Connection, Option<Failure>> {
-    let mut connecting = shared
-        .network
-        .endpoint
-        .connect_with(config.clone(), address, EDGE_DNS_NAME)
-        .map_err(|why| Some(Failure::not_dialled(&why)))?;
-    // Silence ends the attempt soon; whoever answers gets the time that a slow link needs.
-    let answered = timeout(DIAL_SILENCE_MAX, connecting.handshake_data()).await.map(|data| data.map(drop));
-    answered.map_err(|_| None)?.map_err(|why| Failure::of_dial(&why))?;
-    let connected = timeout(DIAL_MAX, connecting).await.map_err(|_| None)?;
-    connected.map_err(|why| Failure::of_dial(&why))
+    /// Ends it and says why.
+    pub(super) async fn close(&mut self, code: CloseCode) {
+        if self.connection.close_reason().is_none() && self.connection.packets_heard().is_none() {
+            self.control.say_close(code, CLOSE_REASON_WAIT_MAX).await;
+        }
+        self.connection.close(code).await;
+    }
 }
 
 /// Opens the control stream and waits for Welcome; the session limits the time.
-async fn greet(
+pub(super) async fn greet(
     shared: &Shared,
     edge: &EdgeAddress,
+    caller: Caller,
     connection: Connection,
-    (own_end, instance): (Timestamp, WarpgateId),
 ) -> Result<Tunnel, Failure> {
-    let chain = peer_chain(&connection);
+    let chain = connection.chain();
     let peer = Peer::read(&chain).map_err(|why| Failure::setup(&why))?;
-    let (send, receive) = connection.open_bi().await.map_err(|why| Failure::from(&why))?;
-    let mut control = Control::new(hello(shared, instance), send, receive);
-    let welcome = loop {
-        match control.next().await {
-            WarpgateEvent::Welcomed(welcome) => break welcome,
-            WarpgateEvent::Ended(end) => {
-                let failure = why_ended(&connection, &end).await;
-                connection.close(VarInt::from_u32(end.close_code().number()), b"");
-                return Err(failure);
-            }
-            WarpgateEvent::Bundle(_) | WarpgateEvent::ProbeDone { .. } | WarpgateEvent::Draining { .. } => {}
+    let Some((send, receive)) = connection.control().await else {
+        return Err(Failure::of_session(&SessionEnd::Left, connection.close_reason().as_ref()));
+    };
+    let declared = Arc::clone(&shared.gate.offered().borrow());
+    let control = Control::new(hello(shared, caller.instance, &declared), send, receive);
+    let ends_at = caller.own_end.min(peer.not_after);
+    let (welcome, mut control) = match welcomed(control).await {
+        Ok(welcomed) => welcomed,
+        Err(end) => {
+            let failure = why_ended(&connection, &end).await;
+            connection.close(end.close_code()).await;
+            return Err(failure);
         }
     };
     if welcome.edge != edge.id {
-        connection.close(VarInt::from_u32(CloseCode::Protocol.number()), b"");
+        control.say_close(CloseCode::Protocol, Duration::ZERO).await;
+        connection.close(CloseCode::Protocol).await;
         return Err(Failure::other_edge());
     }
-    let ends_at = own_end.min(peer.not_after);
-    Ok(Tunnel { connection, control, welcome, ends_at, chain, edge: edge.clone() })
+    Ok(Tunnel { connection, control, welcome, declared, ends_at, chain, edge: edge.clone() })
+}
+
+async fn welcomed(mut control: Control) -> Result<(Welcome, Control), SessionEnd> {
+    loop {
+        match control.next().await {
+            WarpgateEvent::Welcomed(welcome) => return Ok((welcome, control)),
+            WarpgateEvent::Ended(end) => return Err(end),
+            WarpgateEvent::Bundle(_) | WarpgateEvent::ProbeDone { .. } | WarpgateEvent::Draining { .. } => {}
+        }
+    }
+}
+
+/// Serves exchanges on the tunnel and waits for the first probe to come back through it.
+pub(super) async fn prove(tunnel: Tunnel, shared: &Arc<Shared>) -> Result<Proven, Failure> {
+    let mut live = Live::start(tunnel, Arc::clone(shared));
+    let proving = async {
+        loop {
+            match live.next().await {
+                Notice::Proven(round_trip) => return Ok(round_trip),
+                Notice::Doubtful => {}
+                Notice::EdgeDrains => return Err(Failure::edge_stops()),
+                Notice::Unproven => return Err(Failure::unproven()),
+                Notice::Ended(failure) => return Err(failure),
+            }
+        }
+    };
+    match timeout(PROOF_MAX, proving).await {
+        Ok(Ok(round_trip)) => Ok(Proven { live, round_trip }),
+        Ok(Err(failure)) => Err(failure),
+        Err(_) => Err(Failure::unproven()),
+    }
 }
 
 /// Why a control session ended. An edge that has nothing more to say ends the stream first, and says why when it
@@ -140,23 +150,15 @@ pub(super) async fn why_ended(connection: &Connection, end: &SessionEnd) -> Fail
     Failure::of_session(end, connection.close_reason().as_ref())
 }
 
-fn hello(shared: &Shared, instance: WarpgateId) -> Hello {
+fn hello(shared: &Shared, instance: WarpgateId, declared: &[Slug]) -> Hello {
     Hello {
         versions: VERSIONS,
         agent: crate::AGENT.to_owned(),
         instance,
         index: 0,
         count: 1,
-        upstreams: shared.upstream_names.clone(),
+        upstreams: declared.to_vec(),
         bundle_revision: shared.gate.bundles.current().revision(),
         features: 0,
     }
-}
-
-fn peer_chain(connection: &Connection) -> Vec<CertificateDer<'static>> {
-    let identity = connection.peer_identity();
-    identity
-        .and_then(|chain| chain.downcast::<Vec<CertificateDer<'static>>>().ok())
-        .map(|chain| *chain)
-        .unwrap_or_default()
 }

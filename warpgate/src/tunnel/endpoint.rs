@@ -2,18 +2,20 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quinn::{
     Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TokioRuntime, TransportConfig, VarInt,
 };
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::time::Instant;
+use tracing::info;
 use tunnel_proto::limits::EXCHANGES_FIRST;
 
 use super::proxy::ProxySettings;
 use crate::limits::{
-    INITIAL_RTT, SOCKET_BUFFER_LEN, STREAM_WINDOW, TUNNEL_IDLE_MAX, TUNNEL_KEEP_ALIVE, TUNNEL_SEND_WINDOW,
-    TUNNEL_WINDOW,
+    INITIAL_RTT, REBIND_AFTER, REBIND_PAUSE, SOCKET_BUFFER_LEN, STREAM_WINDOW, TUNNEL_IDLE_MAX,
+    TUNNEL_KEEP_ALIVE, TUNNEL_SEND_WINDOW, TUNNEL_WINDOW,
 };
 
 /// The socket, and what the system granted it.
@@ -27,6 +29,18 @@ pub struct Network {
     pub send_buffer: usize,
     /// How TCP gets out of this network.
     pub proxy: ProxySettings,
+    pub(crate) air: Arc<Mutex<Air>>,
+}
+
+/// What is known of UDP on this machine, from all that is done over it.
+#[derive(Debug, Default)]
+pub(crate) struct Air {
+    /// When any tunnel last got a packet.
+    heard: Option<Instant>,
+    /// When the socket was last replaced.
+    rebound: Option<Instant>,
+    /// Somebody dialled and got no answer, and nobody has since.
+    is_silent: bool,
 }
 
 impl Network {
@@ -35,14 +49,51 @@ impl Network {
     /// # Errors
     /// What the system says; there is nothing to fall back to.
     pub fn open() -> io::Result<Self> {
-        let socket = bind(Domain::IPV6, (Ipv6Addr::UNSPECIFIED, 0).into())
-            .or_else(|_| bind(Domain::IPV4, (Ipv4Addr::UNSPECIFIED, 0).into()))?;
+        let socket = socket()?;
         // Linux counts its own bookkeeping too and reports twice what it granted (socket(7)).
         let granted = |reported: usize| if cfg!(target_os = "linux") { reported / 2 } else { reported };
         let receive_buffer = granted(socket.recv_buffer_size()?);
         let send_buffer = granted(socket.send_buffer_size()?);
         let endpoint = Endpoint::new(EndpointConfig::default(), None, socket.into(), Arc::new(TokioRuntime))?;
-        Ok(Self { endpoint, receive_buffer, send_buffer, proxy: ProxySettings::default() })
+        let (proxy, air) = (ProxySettings::default(), Arc::default());
+        Ok(Self { endpoint, receive_buffer, send_buffer, proxy, air })
+    }
+
+    /// A packet came over UDP just now.
+    pub(crate) fn heard(&self, now: Instant) {
+        let mut air = self.air();
+        air.heard = Some(now);
+        air.is_silent = false;
+    }
+
+    /// Nobody answered over UDP.
+    pub(crate) fn unheard(&self) {
+        self.air().is_silent = true;
+    }
+
+    /// Whether the last dial over UDP got no answer, so that the next one should not wait long for one.
+    pub(super) fn is_udp_silent(&self) -> bool {
+        self.air().is_silent
+    }
+
+    /// Moves all connections to a fresh socket, if no tunnel at all hears anything: a NAT that forgot this socket's port, or
+    /// a network that was left, answers nothing there ever again, and QUIC's connections outlive a change of address.
+    /// Where others are heard it is their edge that is silent, and they are left in peace.
+    pub(super) fn rebind_if_silent(&self, now: Instant) {
+        let mut air = self.air();
+        let lately = |time: Option<Instant>, pause| time.is_some_and(|time| now.duration_since(time) < pause);
+        if lately(air.heard, REBIND_AFTER) || lately(air.rebound, REBIND_PAUSE) {
+            return;
+        }
+        air.rebound = Some(now);
+        match socket().and_then(|socket| self.endpoint.rebind(socket.into())) {
+            Ok(()) => info!("Nothing is heard over UDP; going on from a fresh socket"),
+            Err(error) => info!(%error, "Nothing is heard over UDP, and there is no fresh socket"),
+        }
+    }
+
+    fn air(&self) -> MutexGuard<'_, Air> {
+        self.air.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What to do if the buffers are smaller than asked for.
@@ -54,6 +105,12 @@ impl Network {
             )
         })
     }
+}
+
+/// A UDP socket of any port, for both IPv6 and IPv4 where the system has both.
+fn socket() -> io::Result<Socket> {
+    bind(Domain::IPV6, (Ipv6Addr::UNSPECIFIED, 0).into())
+        .or_else(|_| bind(Domain::IPV4, (Ipv4Addr::UNSPECIFIED, 0).into()))
 }
 
 fn bind(domain: Domain, address: SocketAddr) -> io::Result<Socket> {

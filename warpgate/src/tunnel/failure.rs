@@ -1,16 +1,20 @@
 //! Why there is no tunnel, in sentences with a code and a next step.
 
+use std::io;
 use std::time::Duration;
 
 use mezusphere_model::bundle::EdgeAddress;
 use mezusphere_pki::PeerError;
 use mezusphere_pki::alert::{Sentence, alert_of_quic_error, own_error_sentence, peer_error_sentence};
 use quinn::{ConnectError, ConnectionError};
+use rustls::AlertDescription;
 use tunnel_proto::codes::{CloseCode, RefusalCode};
 use tunnel_proto::control::{Refused, SessionEnd};
 
 use super::again::{Again, Doubt};
-use crate::limits::DIAL_SILENCE_MAX;
+use super::proxied::ProxyFailure;
+use crate::key::reason;
+use crate::limits::{DIAL_SILENCE_MAX, TCP_SILENCE_MAX};
 use crate::resolve::ResolveError;
 
 /// Why a tunnel could not be made, or ended.
@@ -26,6 +30,8 @@ pub(crate) struct Failure {
     pub(super) again: Again,
     /// What control should be asked because of it.
     pub(super) doubt: Option<Doubt>,
+    /// Whether the edge said so: then another way to it leads to the same answer.
+    is_said_by_edge: bool,
 }
 
 impl Failure {
@@ -36,12 +42,30 @@ impl Failure {
             next: next.to_owned(),
             again: Again::Soon,
             doubt: None,
+            is_said_by_edge: false,
         }
     }
 
     /// The edge does not take this warpgate for what it says it is; `doubt` is what control should settle.
     fn doubting(self, doubt: Doubt) -> Self {
         Self { again: Again::NotUntilChange, doubt: Some(doubt), ..self }
+    }
+
+    fn by_edge(self) -> Self {
+        Self { is_said_by_edge: true, ..self }
+    }
+
+    /// Whether it is the edge's own word, as opposed to what went wrong on the way to it.
+    pub(super) const fn is_said_by_edge(&self) -> bool {
+        self.is_said_by_edge
+    }
+
+    /// Whether packets stopped to come: a fault of the way, perhaps of UDP alone.
+    pub(super) fn is_of_the_way(&self) -> bool {
+        matches!(
+            self.code.as_str(),
+            "tunnel.silent" | "tunnel.no_answer" | "tunnel.unproven" | "tunnel.handshake_timeout"
+        )
     }
 
     /// Whether another warpgate with our identity took its place.
@@ -78,12 +102,82 @@ impl Failure {
         Self::new("tunnel.no_answer", message, "check that the edge runs, and that UDP to it is allowed here")
     }
 
+    /// No TCP connection; QUIC may tell more.
+    pub(super) fn no_tcp(edge: &EdgeAddress, why: &io::Error) -> Self {
+        let why = match why.kind() {
+            io::ErrorKind::TimedOut => format!("no answer within {} s", TCP_SILENCE_MAX.as_secs()),
+            _ => reason(why).to_lowercase(),
+        };
+        let message = format!("{}:{} over TCP: {why}", edge.host, edge.port);
+        Self::new("tunnel.no_answer", message, "check that the edge runs, and that TCP to it is allowed here")
+    }
+
+    pub(super) fn tls_timeout() -> Self {
+        Self::new("tunnel.handshake_timeout", "TLS over TCP was not up in time", "")
+    }
+
+    /// TLS over TCP ended with an error.
+    pub(super) fn of_tls(error: &io::Error) -> Self {
+        let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        match tls {
+            Some(rustls::Error::AlertReceived(alert)) => sentence(peer_error_sentence(u8::from(*alert))),
+            Some(rustls::Error::InvalidCertificate(why)) => {
+                sentence(own_error_sentence(u8::from(AlertDescription::from(why.clone()))))
+            }
+            _ => Self::new("tunnel.closed", format!("the connection over TCP broke: {}", reason(error)), ""),
+        }
+    }
+
+    /// Whoever answers over TCP speaks TLS, and no tunnel.
+    pub(super) fn no_tunnel_there() -> Self {
+        let next = "check the edge's host and port; if they are right, upgrade the edge";
+        Self::new("tunnel.wrong_protocol", "whoever answered over TCP speaks no tunnel", next)
+    }
+
+    pub(super) fn of_http2(error: &h2::Error) -> Self {
+        Self::new("tunnel.protocol", format!("the edge broke HTTP/2: {error}"), "")
+    }
+
+    /// Welcomed, but no probe came back.
+    pub(super) fn unproven() -> Self {
+        Self::new(
+            "tunnel.unproven",
+            "the edge answers, but no exchange gets through",
+            "if it persists, look for something on the way that drops large or long-lived UDP flows",
+        )
+    }
+
+    pub(super) fn edge_stops() -> Self {
+        Self::new("tunnel.draining", "the edge is about to stop", "").by_edge()
+    }
+
+    /// Neither transport led to the edge: what tells most.
+    pub(super) fn of_both(edge: &EdgeAddress, over_quic: &Self, over_tcp: &Self) -> Self {
+        if over_tcp.is_said_by_edge || over_tcp.code.starts_with("proxy.") {
+            return over_tcp.clone();
+        }
+        if over_quic.code != "tunnel.no_answer" || over_tcp.code != "tunnel.no_answer" {
+            let more = if over_quic.code == "tunnel.no_answer" { over_tcp } else { over_quic };
+            return more.clone();
+        }
+        let (host, port) = (&edge.host, edge.port);
+        let over_tcp = over_tcp.message.rsplit_once("over TCP: ").map_or("no answer", |(_, why)| why);
+        let message =
+            format!("no answer from {host}:{port}; over UDP: nothing came back; over TCP: {over_tcp}");
+        Self::new(
+            "tunnel.no_answer",
+            message,
+            "check that the edge runs, and that UDP or TCP to it is allowed here",
+        )
+    }
+
     pub(super) fn other_edge() -> Self {
         Self::new(
             "tunnel.wrong_edge",
             "another edge answered than its certificate names",
             "check that the edge's address leads to that very edge, not to a load balancer before several",
         )
+        .by_edge()
     }
 
     /// The newest bundle does not trust the edge any more.
@@ -120,6 +214,12 @@ impl Failure {
     }
 }
 
+impl From<ProxyFailure> for Failure {
+    fn from(why: ProxyFailure) -> Self {
+        Self::new(why.code, why.message, why.next)
+    }
+}
+
 impl From<ResolveError> for Failure {
     fn from(why: ResolveError) -> Self {
         Self::new("tunnel.unresolved", why.to_string(), "check the name, and this machine's DNS")
@@ -129,7 +229,7 @@ impl From<ResolveError> for Failure {
 impl From<&SessionEnd> for Failure {
     fn from(end: &SessionEnd) -> Self {
         match end {
-            SessionEnd::Refused(refused) => Self::refused(refused),
+            SessionEnd::Refused(refused) => Self::refused(refused).by_edge(),
             SessionEnd::HandshakeTimeout => {
                 Self::new("tunnel.handshake_timeout", "the edge did not greet in time", "")
             }
@@ -195,6 +295,7 @@ fn closed(code: CloseCode, reason: &[u8]) -> Failure {
     let code_alone = reason.is_empty() || reason == code.name();
     let message = if code_alone { message.to_owned() } else { format!("{message}: {reason}") };
     let failure = Failure::new(&format!("tunnel.{}", code.name()), message, next);
+    let failure = failure.by_edge();
     match code {
         CloseCode::Evicted => failure.doubting(Doubt::Identity),
         CloseCode::Replaced => Failure { again: Again::Replaced, ..failure },
@@ -206,7 +307,7 @@ const REPLACED_NEXT: &str = "if two run with a copy of one state directory, stop
                              directory of one and start it again";
 
 fn sentence(sentence: Sentence) -> Failure {
-    let failure = Failure::new(sentence.code, sentence.what.trim_end_matches('.'), sentence.next);
+    let failure = Failure::new(sentence.code, sentence.what.trim_end_matches('.'), sentence.next).by_edge();
     if sentence.code == "trust.evicted" { failure.doubting(Doubt::Identity) } else { failure }
 }
 

@@ -1,10 +1,10 @@
 //! A tunnel that is up: takes streams from its edge, keeps the control stream going, and ends in order.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mezusphere_model::Timestamp;
-use quinn::{Connection, VarInt};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::task::AbortOnDropHandle;
@@ -14,12 +14,15 @@ use tunnel_proto::control::{SessionEnd, WarpgateEvent};
 use tunnel_proto::limits::{EXCHANGES_MAX, GRACE_MAX};
 
 use super::Shared;
+use super::connection::Connection;
 use super::dial::{Tunnel, why_ended};
 use super::failure::Failure;
-use super::stream::{QuicSend, RecvHalf, SendHalf};
+use super::probe::{Probe, Verdict};
+use super::transport::Transport;
+use super::upstreams::Told;
 use crate::exchange::{self, Gate, TunnelExchanges};
 use crate::limits::{
-    CERTIFICATE_MARGIN, CLOCK_LOOK_EVERY, CONTROL_QUEUE_MAX, DRAIN_LATE_ARRIVALS, ROUND_TRIP_MAX,
+    CERTIFICATE_MARGIN, CLOCK_LOOK_EVERY, CONTROL_QUEUE_MAX, DRAIN_LATE_ARRIVALS, LISTEN_EVERY, REBIND_AFTER,
 };
 
 /// Commands to one tunnel, at most a few in its life.
@@ -30,6 +33,10 @@ pub(super) struct Live {
     /// When a replacement should be dialled, because a certificate is about to end.
     pub(super) replace_at: Timestamp,
     pub(super) since: Instant,
+    pub(super) transport: Transport,
+    pub(super) remote: SocketAddr,
+    /// Round-trip time when it was made.
+    pub(super) rtt: Duration,
     commands: mpsc::Sender<Command>,
     notices: mpsc::Receiver<Notice>,
     _task: AbortOnDropHandle<()>,
@@ -40,6 +47,10 @@ pub(super) struct Live {
 pub(super) enum Notice {
     /// A probe went through.
     Proven(Duration),
+    /// A probe is overdue; another is on its way.
+    Doubtful,
+    /// Probes no longer come back: connect anew.
+    Unproven,
     /// The edge takes no new exchanges here: connect anew.
     EdgeDrains,
     /// It is over.
@@ -58,8 +69,19 @@ impl Live {
         // A quarter of what is left, at most ten minutes, is enough to dial again several times.
         let ahead = (tunnel.ends_at.since(now) / 4).min(Duration::from_mins(10));
         let replace_at = tunnel.ends_at.before(ahead);
+        let (transport, remote) = (tunnel.connection.transport(), tunnel.connection.remote());
+        let rtt = tunnel.rtt();
         let task = tokio::spawn(run(tunnel, shared, commands_in, notices_out));
-        Self { replace_at, since: Instant::now(), commands, notices, _task: AbortOnDropHandle::new(task) }
+        Self {
+            replace_at,
+            since: Instant::now(),
+            transport,
+            remote,
+            rtt,
+            commands,
+            notices,
+            _task: AbortOnDropHandle::new(task),
+        }
     }
 
     /// What it tells next. Cancel safe.
@@ -97,6 +119,8 @@ async fn run(
     let _accepting = AbortOnDropHandle::new(tokio::spawn(accepting));
     let mut state = State {
         probe: Probe::default(),
+        heard: Heard::new(),
+        told: Told::in_hello(&shared.gate, Arc::clone(&tunnel.declared)),
         bundles: shared.gate.bundles.changes(),
         exchanges,
         shared,
@@ -105,7 +129,7 @@ async fn run(
         alone: false,
     };
     let (code, failure) = state.drive(&mut commands, &mut acknowledged, &notices).await;
-    state.tunnel.connection.close(VarInt::from_u32(code.number()), b"");
+    state.tunnel.close(code).await;
     drop(notices.send(Notice::Ended(failure)).await);
 }
 
@@ -115,6 +139,8 @@ struct State {
     exchanges: Arc<TunnelExchanges>,
     bundles: watch::Receiver<u64>,
     probe: Probe,
+    heard: Heard,
+    told: Told,
     draining: Option<Draining>,
     /// The control stream is over, but what runs may go on.
     alone: bool,
@@ -127,14 +153,6 @@ struct Draining {
     until: Instant,
 }
 
-/// The probe that proves the whole way from the edge and back, once per tunnel.
-#[derive(Default)]
-struct Probe {
-    nonce: u64,
-    asked: Option<Instant>,
-    done: bool,
-}
-
 impl State {
     /// Runs until the tunnel is over; says how to close it, and why.
     async fn drive(
@@ -143,10 +161,12 @@ impl State {
         acknowledged: &mut mpsc::Receiver<u64>,
         notices: &mpsc::Sender<Notice>,
     ) -> (CloseCode, Failure) {
-        self.ask_for_probe();
+        self.told.tell(&mut self.tunnel.control.session);
         loop {
+            self.look_at_probe(notices);
+            self.listen();
             let wake = self.next_look();
-            let drained = drained(&self.exchanges, &self.tunnel.connection, self.draining);
+            let drained = drained(&self.exchanges, self.tunnel.rtt(), self.draining);
             let connection = self.tunnel.connection.clone();
             tokio::select! {
                 event = self.tunnel.control.next(), if !self.alone => {
@@ -165,16 +185,17 @@ impl State {
                         return (CloseCode::Evicted, Failure::untrusted(&why));
                     }
                 }
+                () = self.told.changed() => self.told.tell(&mut self.tunnel.control.session),
                 () = drained => {
                     return (CloseCode::Done, Failure::from(&SessionEnd::GraceOver));
                 }
-                why = connection.closed(), if self.alone => return (CloseCode::Done, Failure::from(&why)),
+                () = connection.closed(), if self.alone => {
+                    let failure = Failure::of_session(&SessionEnd::Left, connection.close_reason().as_ref());
+                    return (CloseCode::Done, failure);
+                }
                 () = sleep(wake) => {
                     if self.shared.clock.now() >= self.tunnel.ends_at {
                         return (CloseCode::CertificateEnded, Failure::certificate_ended());
-                    }
-                    if !self.probe.done && self.probe.asked.is_some_and(|asked| asked.elapsed() >= ROUND_TRIP_MAX) {
-                        self.ask_for_probe();
                     }
                 }
             }
@@ -184,9 +205,10 @@ impl State {
     fn on_event(&mut self, event: WarpgateEvent, notices: &mpsc::Sender<Notice>) -> Option<SessionEnd> {
         match event {
             WarpgateEvent::Bundle(signed) => self.shared.take_bundle(signed),
-            WarpgateEvent::ProbeDone { nonce, rtt } if nonce == self.probe.nonce && !self.probe.done => {
-                self.probe.done = true;
-                drop(notices.try_send(Notice::Proven(rtt)));
+            WarpgateEvent::ProbeDone { nonce, rtt } => {
+                if self.probe.done(nonce, Instant::now()) {
+                    drop(notices.try_send(Notice::Proven(rtt)));
+                }
             }
             WarpgateEvent::Draining { until } => {
                 debug!(grace = ?until.saturating_duration_since(Instant::now().into_std()), "Edge drains");
@@ -194,20 +216,43 @@ impl State {
             }
             // An edge that has another tunnel to us may say nothing more on this one, while exchanges still run.
             WarpgateEvent::Ended(SessionEnd::Silent | SessionEnd::Left)
-                if self.draining.is_some() && self.tunnel.connection.close_reason().is_none() =>
+                if self.draining.is_some() && !self.tunnel.connection.is_over() =>
             {
                 self.alone = true;
             }
             WarpgateEvent::Ended(end) => return Some(end),
-            WarpgateEvent::Welcomed(_) | WarpgateEvent::ProbeDone { .. } => {}
+            WarpgateEvent::Welcomed(_) => {}
         }
         None
     }
 
-    fn ask_for_probe(&mut self) {
-        self.probe.nonce = u64::from_be_bytes(self.shared.entropy.bytes());
-        self.probe.asked = Some(Instant::now());
-        self.tunnel.control.session.request_probe(self.probe.nonce);
+    /// Asks for a probe when one is due, and tells when they stop to come back.
+    fn look_at_probe(&mut self, notices: &mpsc::Sender<Notice>) {
+        if self.draining.is_some() {
+            return;
+        }
+        let verdict = self.probe.look(Instant::now(), self.tunnel.rtt());
+        match verdict {
+            Verdict::Wait => return,
+            Verdict::Ask => {}
+            Verdict::AskAgain => drop(notices.try_send(Notice::Doubtful)),
+            Verdict::GiveUp => return drop(notices.try_send(Notice::Unproven)),
+        }
+        let nonce = u64::from_be_bytes(self.shared.entropy.bytes());
+        self.probe.asked(nonce, Instant::now());
+        self.tunnel.control.session.request_probe(nonce);
+    }
+
+    /// Takes note of packets; where none come, the way from here may have changed.
+    fn listen(&mut self) {
+        let Some(packets) = self.tunnel.connection.packets_heard() else { return };
+        let now = Instant::now();
+        if self.heard.note(packets, now) {
+            self.tunnel.control.session.handle_alive(now.into_std());
+            self.shared.network.heard(now);
+        } else if now.duration_since(self.heard.at) >= REBIND_AFTER {
+            self.shared.network.rebind_if_silent(now);
+        }
     }
 
     fn drain(&mut self, grace: Duration) {
@@ -221,19 +266,41 @@ impl State {
 
     fn next_look(&self) -> Duration {
         let certificate = self.tunnel.ends_at.since(self.shared.clock.now()).min(CLOCK_LOOK_EVERY);
-        let probe = if self.probe.done { CLOCK_LOOK_EVERY } else { ROUND_TRIP_MAX };
-        certificate.min(probe).max(Duration::from_millis(1))
+        let probe = self.probe.next_look(Instant::now(), self.tunnel.rtt());
+        let packets = self.tunnel.connection.packets_heard().map_or(CLOCK_LOOK_EVERY, |_| LISTEN_EVERY);
+        certificate.min(probe).min(packets).max(Duration::from_millis(1))
+    }
+}
+
+/// When packets last came from the edge.
+struct Heard {
+    packets: u64,
+    at: Instant,
+}
+
+impl Heard {
+    fn new() -> Self {
+        Self { packets: 0, at: Instant::now() }
+    }
+
+    /// Whether there are new ones.
+    fn note(&mut self, packets: u64, now: Instant) -> bool {
+        let more = packets != self.packets;
+        if more {
+            *self = Self { packets, at: now };
+        }
+        more
     }
 }
 
 /// Resolves when a tunnel that drains has nothing left to do; never for another.
-async fn drained(exchanges: &TunnelExchanges, connection: &Connection, draining: Option<Draining>) {
+async fn drained(exchanges: &TunnelExchanges, rtt: Duration, draining: Option<Draining>) {
     let Some(Draining { since, until }) = draining else {
         return std::future::pending().await;
     };
     // An exchange that crossed Drain on the wire is on its way for a round trip at most.
     let (shortest, longest) = DRAIN_LATE_ARRIVALS;
-    let settle = connection.rtt().saturating_mul(3).clamp(shortest, longest);
+    let settle = rtt.saturating_mul(3).clamp(shortest, longest);
     sleep_until(since + settle).await;
     tokio::select! {
         () = exchanges.running.idle() => {}
@@ -244,17 +311,12 @@ async fn drained(exchanges: &TunnelExchanges, connection: &Connection, draining:
 /// Takes the streams the edge opens, each as a task of its own that ends with its stream.
 async fn accept(connection: Connection, gate: Arc<Gate>, exchanges: Arc<TunnelExchanges>, streams_max: u32) {
     let mut allowed = tunnel_proto::limits::EXCHANGES_FIRST;
-    while let Ok((send, receive)) = connection.accept_bi().await {
-        tokio::spawn(exchange::serve(
-            Arc::clone(&gate),
-            Arc::clone(&exchanges),
-            SendHalf::Quic(QuicSend::new(send)),
-            RecvHalf::Quic(receive),
-        ));
+    while let Some((send, receive)) = connection.accept().await {
+        tokio::spawn(exchange::serve(Arc::clone(&gate), Arc::clone(&exchanges), send, receive));
         let running = u32::try_from(exchanges.running.count()).unwrap_or(u32::MAX);
         if running > allowed / 4 * 3 && allowed < streams_max {
             allowed = allowed.saturating_mul(2).min(streams_max);
-            connection.set_max_concurrent_bi_streams(VarInt::from_u32(allowed));
+            connection.allow(allowed);
         }
     }
 }

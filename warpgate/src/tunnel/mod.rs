@@ -1,34 +1,47 @@
-//! Tunnels: one QUIC connection to each edge of the bundle, dialled from here and kept for ever.
+//! Tunnels: one connection to each edge of the bundle, dialled from here and kept for ever; over QUIC where that works, over
+//! TCP where it does not.
 //!
 //! ```text
-//! endpoint     the one UDP socket and its transport settings
 //! edges        follows the bundle's list: starts and dismisses supervisors
 //! supervisor   dial, stay, replace, dial again; one for each edge
-//! dial         address → QUIC → Hello → Welcome          control   the control stream's I/O
-//! live         a tunnel that is up                       failure   why one is not, in sentences
-//! again        when an edge is dialled again             status    how many edges have a tunnel
+//! race         QUIC or TCP, and what was learnt for the next time
+//! quic, tcp    the way to an edge over each       proxy, proxied   which HTTP proxy, and how it is spoken to
+//! dial         Hello → Welcome → proof            control          the control stream's I/O
+//! live         a tunnel that is up                probe            when it is to be proven again
+//! connection   QUIC or HTTP/2                     stream, http2    their streams, alike for exchanges
+//! upstreams    which there are and how they do, as each edge is told
+//! failure      why there is no tunnel, in sentences
+//! again        when an edge is dialled again      status           how the edges are doing
+//! endpoint     the one UDP socket and its transport settings
 //! ```
 //!
 //! Which edges there are is the bundle's word, and who is trusted is too.
 
 mod again;
+mod connection;
 mod control;
 mod dial;
 mod edges;
 mod endpoint;
 mod failure;
+mod http2;
 mod live;
+mod probe;
+pub(crate) mod proxied;
 mod proxy;
+mod quic;
+mod race;
 mod status;
 mod stream;
 mod supervisor;
+mod tcp;
 mod transport;
+mod upstreams;
 
 use std::sync::Arc;
 
 use mezusphere_model::bundle::SignedBundle;
 use mezusphere_model::id::{EdgeId, WarpgateId};
-use mezusphere_model::slug::Slug;
 use mezusphere_model::{Clock, Entropy};
 use mezusphere_pki::{CurrentIdentity, NodeIdentity, Role};
 use tokio::sync::watch;
@@ -36,8 +49,9 @@ use tokio::sync::watch;
 pub use again::{Doubt, Doubts};
 pub use edges::keep_all;
 pub use endpoint::Network;
+pub(crate) use proxy::Proxy;
 pub use proxy::{ProxyError, ProxySettings};
-pub use status::{EdgeState, Status};
+pub use status::{Connected, EdgeState, Status};
 pub(crate) use stream::{RecvEnd, RecvHalf, SendEnd, SendHalf};
 pub use transport::Transport;
 
@@ -54,8 +68,6 @@ pub struct Shared {
     pub network: Network,
     /// Our certificate; tunnels dialled after a renewal use the new one.
     pub identity: CurrentIdentity,
-    /// What Hello declares.
-    pub upstream_names: Vec<Slug>,
     /// Grows with each renewal of the certificate.
     pub renewals: watch::Sender<u64>,
     /// Tells the time.
@@ -92,6 +104,16 @@ impl Shared {
         });
     }
 
+    fn note(&self, edge: EdgeId, change: impl FnOnce(&mut Connected)) {
+        self.status.send_if_modified(|status| match status.edges.get_mut(&edge) {
+            Some(EdgeState::Connected(tunnel)) => {
+                change(tunnel);
+                true
+            }
+            _ => false,
+        });
+    }
+
     fn forget_state(&self, edge: EdgeId) {
         self.status.send_modify(|status| {
             status.edges.remove(&edge);
@@ -107,7 +129,7 @@ impl Shared {
         match self.gate.bundles.offer(signed) {
             Ok(Offered::Taken { before }) => {
                 let now = Arc::clone(&self.gate.bundles.current());
-                if let Some(event) = routes::changes(&before, &now, self.gate.declared()) {
+                if let Some(event) = routes::changes(&before, &now, &self.gate.declared()) {
                     self.tell(event);
                 }
             }

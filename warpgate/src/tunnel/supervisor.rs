@@ -8,17 +8,21 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use mezusphere_model::bundle::EdgeAddress;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
+use tracing::debug;
 
 use super::again::{Again, Pause, Waits};
-use super::dial::{Tunnel, dial};
+use super::dial::Proven;
 use super::edges::Order;
 use super::failure::Failure;
 use super::live::{Live, Notice};
-use super::{EdgeState, Shared};
+use super::race::{HeadStart, NotReturned, Path, over_quic, race};
+use super::status::Connected;
+use super::{EdgeState, Shared, Transport};
 use crate::limits::{CLOCK_LOOK_EVERY, RENEWAL_PAUSE_MIN};
 use crate::output::Event;
 
@@ -33,7 +37,13 @@ pub(super) struct Supervisor {
     /// Tunnels that finish what they began.
     retiring: JoinSet<()>,
     waits: Waits,
+    path: Path,
+    /// The way back to QUIC, while it is tried beside a tunnel over TCP.
+    returning: Option<Returning>,
 }
+
+/// A dial over QUIC beside a tunnel over TCP.
+type Returning = BoxFuture<'static, Result<Proven, NotReturned>>;
 
 /// Why the supervisor stops waiting.
 enum Turn {
@@ -43,7 +53,7 @@ enum Turn {
 
 /// What became of a dial.
 enum Attempt {
-    Up(Box<Tunnel>),
+    Up(Box<Proven>),
     Failed(Failure),
     /// The edge is elsewhere now.
     Moved,
@@ -61,7 +71,9 @@ impl Supervisor {
     pub(super) fn new(shared: Arc<Shared>, edge: EdgeAddress, orders: watch::Receiver<Order>) -> Self {
         let waits = Waits::new(&shared.entropy);
         let renewals = shared.renewals.subscribe();
-        Self { shared, edge, orders, renewals, current: None, retiring: JoinSet::new(), waits }
+        let path = Path::new(&shared.entropy);
+        let retiring = JoinSet::new();
+        Self { shared, edge, orders, renewals, current: None, retiring, waits, path, returning: None }
     }
 
     /// Dials for the first time `after` this, and runs until it is ordered to leave and its tunnels are done.
@@ -69,12 +81,15 @@ impl Supervisor {
         let mut turn = self.pause(Pause::of(after)).await;
         while matches!(turn, Turn::Dial) {
             turn = match self.attempt().await {
-                Attempt::Up(tunnel) => {
-                    self.adopt(*tunnel);
+                Attempt::Up(proven) => {
+                    self.adopt(*proven);
                     self.stay().await
                 }
                 Attempt::Failed(failure) => self.after_failure(&failure).await,
-                Attempt::Moved => Turn::Dial,
+                Attempt::Moved => {
+                    self.path.forget();
+                    Turn::Dial
+                }
                 Attempt::Dismissed => Turn::Leave,
             };
         }
@@ -85,11 +100,13 @@ impl Supervisor {
         self.renewals.mark_unchanged();
         let shared = Arc::clone(&self.shared);
         let edge = self.edge.clone();
-        let mut dialling = std::pin::pin!(dial(&shared, &edge));
+        self.returning = None;
+        let head_start = HeadStart::of(&self.path, &shared);
+        let mut dialling = std::pin::pin!(race(&shared, &edge, head_start));
         loop {
             tokio::select! {
                 dialled = &mut dialling => return match dialled {
-                    Ok(tunnel) => Attempt::Up(Box::new(tunnel)),
+                    Ok(proven) => Attempt::Up(Box::new(proven)),
                     Err(failure) => Attempt::Failed(failure),
                 },
                 ordered = next_order(&mut self.orders, &mut self.edge) => return match ordered {
@@ -106,22 +123,31 @@ impl Supervisor {
     }
 
     /// Puts a new tunnel in the place of the old one, which may finish what it began.
-    fn adopt(&mut self, tunnel: Tunnel) {
+    fn adopt(&mut self, proven: Proven) {
+        let Proven { live, round_trip } = proven;
         let replaced = self.current.is_some();
         self.shared.reporter.works(&self.kind());
+        self.path.works(live.transport);
         self.shared.tell(Event::EdgeConnected {
             edge: self.edge.id.to_string(),
             name: self.edge.name.clone(),
-            transport: "quic",
-            remote: shown(tunnel.connection.remote_address()),
-            rtt_us: u64::try_from(tunnel.connection.rtt().as_micros()).unwrap_or(u64::MAX),
+            transport: live.transport.as_str(),
+            remote: shown(live.remote),
+            rtt_us: u64::try_from(live.rtt.as_micros()).unwrap_or(u64::MAX),
             replaced,
         });
-        let live = Live::start(tunnel, Arc::clone(&self.shared));
+        let now = self.shared.clock.now();
+        self.set_state(EdgeState::Connected(Connected {
+            transport: live.transport,
+            remote: live.remote,
+            since: now,
+            round_trip,
+            proven_at: now,
+            doubtful: false,
+        }));
         if let Some(old) = self.current.replace(live) {
             self.retiring.spawn(old.retire());
         }
-        self.set_state(EdgeState::Connected { round_trip: None });
     }
 
     /// Waits while the tunnel is good; says what to do next.
@@ -130,22 +156,41 @@ impl Supervisor {
             let replace_in = self.current.as_ref().map_or(Duration::ZERO, |live| {
                 live.replace_at.since(self.shared.clock.now()).clamp(RENEWAL_PAUSE_MIN, CLOCK_LOOK_EVERY)
             });
+            let return_at = self.path.return_at().filter(|_| self.returning.is_none());
             tokio::select! {
                 notice = next_notice(self.current.as_mut()) => match notice {
-                    Notice::Proven(round_trip) => {
-                        self.set_state(EdgeState::Connected { round_trip: Some(round_trip) });
-                    }
+                    Notice::Proven(round_trip) => self.proven(round_trip),
+                    Notice::Doubtful => self.doubtful(),
                     Notice::EdgeDrains => {
                         let text = "the edge is stopping; requests that run may finish".to_owned();
                         self.shared.tell(self.left(text));
                         self.set_aside();
-                        self.set_state(EdgeState::Failed);
+                        self.set_failed(&Failure::edge_stops());
                         let pause = self.waits.after(Again::Soon);
+                        return self.pause(pause).await;
+                    }
+                    Notice::Unproven => {
+                        let pause = self.unproven();
                         return self.pause(pause).await;
                     }
                     Notice::Ended(failure) => {
                         let pause = self.lost(&failure);
                         return self.pause(pause).await;
+                    }
+                },
+                () = at(return_at) => {
+                    let (shared, edge) = (Arc::clone(&self.shared), self.edge.clone());
+                    self.returning = Some(Box::pin(async move { over_quic(&shared, &edge).await }));
+                }
+                returned = next_return(&mut self.returning) => match returned {
+                    Ok(proven) => self.adopt(proven),
+                    Err(NotReturned { failure, greeted }) => {
+                        debug!(edge = %self.edge.id, code = failure.code, why = failure.message, "No way back to QUIC");
+                        self.path.plan_return();
+                        if greeted {
+                            // The edge took it for the newest tunnel, and sends nothing new on the one that works.
+                            return Turn::Dial;
+                        }
                     }
                 },
                 // The old tunnel stays until the new one is up.
@@ -157,18 +202,43 @@ impl Supervisor {
                 }
                 Some(_) = self.retiring.join_next() => {}
                 ordered = next_order(&mut self.orders, &mut self.edge) => return match ordered {
-                    Ordered::Move => Turn::Dial,
+                    Ordered::Move => {
+                        self.path.forget();
+                        Turn::Dial
+                    }
                     Ordered::Leave => Turn::Leave,
                 },
             }
         }
     }
 
+    /// A probe came back.
+    fn proven(&self, round_trip: Duration) {
+        let now = self.shared.clock.now();
+        self.note(|tunnel| (tunnel.round_trip, tunnel.proven_at, tunnel.doubtful) = (round_trip, now, false));
+    }
+
+    /// A probe is overdue.
+    fn doubtful(&self) {
+        self.note(|tunnel| tunnel.doubtful = true);
+    }
+
+    /// No exchange gets through: what runs may finish, if it can, and the edge is dialled anew.
+    fn unproven(&mut self) -> Pause {
+        self.path.doubt_udp();
+        self.set_aside();
+        let failure = Failure::unproven();
+        let pause = self.waits.after(failure.again);
+        self.tell_failure(&failure, pause);
+        self.set_failed(&failure);
+        pause
+    }
+
     async fn after_failure(&mut self, failure: &Failure) -> Turn {
         let pause = self.waits.after(failure.again);
         self.tell_failure(failure, pause);
         if self.current.is_none() {
-            self.set_state(EdgeState::Failed);
+            self.set_failed(failure);
         }
         self.pause(pause).await
     }
@@ -177,10 +247,13 @@ impl Supervisor {
     fn lost(&mut self, failure: &Failure) -> Pause {
         if let Some(live) = self.current.take() {
             self.waits.lasted(live.since.elapsed());
+            if live.transport == Transport::Quic && failure.is_of_the_way() {
+                self.path.doubt_udp();
+            }
         }
         let pause = self.waits.after(failure.again);
         self.tell_failure(failure, pause);
-        self.set_state(EdgeState::Failed);
+        self.set_failed(failure);
         pause
     }
 
@@ -206,17 +279,17 @@ impl Supervisor {
     /// The old tunnel speaks while its replacement is not there yet.
     fn on_notice_without_one(&mut self, notice: &Notice) {
         match notice {
-            Notice::Proven(round_trip) => {
-                self.set_state(EdgeState::Connected { round_trip: Some(*round_trip) });
-            }
+            Notice::Proven(round_trip) => self.proven(*round_trip),
+            Notice::Doubtful => self.doubtful(),
             Notice::EdgeDrains => {
                 self.set_aside();
-                self.set_state(EdgeState::Failed);
+                self.set_failed(&Failure::edge_stops());
             }
+            Notice::Unproven => drop(self.unproven()),
             Notice::Ended(failure) => {
                 self.current = None;
                 self.tell_failure(failure, Pause::of(Duration::ZERO));
-                self.set_state(EdgeState::Failed);
+                self.set_failed(failure);
             }
         }
     }
@@ -242,6 +315,18 @@ impl Supervisor {
     fn set_state(&self, state: EdgeState) {
         if matches!(*self.orders.borrow(), Order::Keep(_)) {
             self.shared.set_state(self.edge.id, state);
+        }
+    }
+
+    fn set_failed(&self, failure: &Failure) {
+        let (code, message) = (failure.code.clone(), failure.message.clone());
+        self.set_state(EdgeState::Failed { code, message });
+    }
+
+    /// Changes what is told of the tunnel, if there is one.
+    fn note(&self, change: impl FnOnce(&mut Connected)) {
+        if matches!(*self.orders.borrow(), Order::Keep(_)) {
+            self.shared.note(self.edge.id, change);
         }
     }
 
@@ -281,6 +366,22 @@ fn shown(address: SocketAddr) -> String {
 async fn next_notice(live: Option<&mut Live>) -> Notice {
     match live {
         Some(live) => live.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What the way back to QUIC comes to; never, while none is tried.
+async fn next_return(returning: &mut Option<Returning>) -> Result<Proven, NotReturned> {
+    let Some(dialling) = returning else { return std::future::pending().await };
+    let returned = dialling.await;
+    *returning = None;
+    returned
+}
+
+/// Resolves then; never, without a time.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
         None => std::future::pending().await,
     }
 }

@@ -1,0 +1,192 @@
+//! Which transport leads to an edge: QUIC if it can, TCP if QUIC is not proven to work in time.
+//!
+//! QUIC has a head start. It is shorter where UDP was silent lately, and ends at once where the network refuses UDP aloud.
+//! The first that is proven wins. TCP is committed to when its TLS is up: from then on only it says Hello, since an edge
+//! keeps the newest tunnel of a warpgate, and two that greet in turn would push one another off. What was learnt is kept
+//! for the next race ([`Path`]), and on TCP the way back to QUIC is tried now and then.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use mezusphere_model::Entropy;
+use mezusphere_model::bundle::EdgeAddress;
+use tokio::time::{Instant, sleep_until};
+
+use super::connection::Connection;
+use super::dial::{Caller, Proven, greet, prove};
+use super::failure::Failure;
+use super::http2::Http2;
+use super::transport::Transport;
+use super::{Shared, quic, tcp};
+use crate::backoff::Backoff;
+use crate::limits::{QUIC_DOUBTED_HEAD_START, QUIC_HEAD_START, QUIC_RETURN_BACKOFF};
+use crate::resolve::resolve;
+
+/// What was learnt of the ways to one edge.
+pub(super) struct Path {
+    udp: Udp,
+    returns: Backoff,
+    /// When QUIC is tried again beside a tunnel over TCP.
+    return_at: Option<Instant>,
+}
+
+/// How UDP to an edge does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Udp {
+    Untried,
+    Works,
+    /// It worked, and went silent.
+    Doubted,
+    /// TCP was needed.
+    Dead,
+}
+
+impl Path {
+    pub(super) fn new(entropy: &Entropy) -> Self {
+        let returns = Backoff::new(QUIC_RETURN_BACKOFF, entropy.clone());
+        Self { udp: Udp::Untried, returns, return_at: None }
+    }
+
+    /// How long QUIC is tried alone. `is_udp_silent`: other dials of this process got no answer over UDP.
+    fn head_start(&self, is_udp_silent: bool) -> Duration {
+        match self.udp {
+            Udp::Untried if is_udp_silent => QUIC_DOUBTED_HEAD_START,
+            Udp::Untried | Udp::Works => QUIC_HEAD_START,
+            Udp::Doubted => QUIC_DOUBTED_HEAD_START,
+            Udp::Dead => Duration::ZERO,
+        }
+    }
+
+    /// A tunnel over this transport was proven.
+    pub(super) fn works(&mut self, transport: Transport) {
+        match transport {
+            Transport::Quic => {
+                self.udp = Udp::Works;
+                self.returns.reset();
+                self.return_at = None;
+            }
+            Transport::Tcp => {
+                self.udp = Udp::Dead;
+                self.plan_return();
+            }
+        }
+    }
+
+    /// A tunnel over QUIC went silent, or probes stopped to come back through it.
+    pub(super) fn doubt_udp(&mut self) {
+        if self.udp != Udp::Dead {
+            self.udp = Udp::Doubted;
+        }
+    }
+
+    /// QUIC was tried beside a tunnel over TCP, in vain.
+    pub(super) fn plan_return(&mut self) {
+        self.return_at = Some(Instant::now() + self.returns.long_wait());
+    }
+
+    /// The address is another one: nothing is known of it.
+    pub(super) fn forget(&mut self) {
+        self.udp = Udp::Untried;
+        self.returns.reset();
+        self.return_at = None;
+    }
+
+    /// When QUIC is to be tried beside a tunnel over TCP.
+    pub(super) const fn return_at(&self) -> Option<Instant> {
+        self.return_at
+    }
+}
+
+/// One dial's view of [`Path`].
+#[derive(Clone, Copy)]
+pub(super) struct HeadStart(Duration);
+
+impl HeadStart {
+    pub(super) fn of(path: &Path, shared: &Shared) -> Self {
+        Self(path.head_start(shared.network.is_udp_silent()))
+    }
+}
+
+/// Dials `edge` and takes the first transport that is proven.
+///
+/// # Errors
+/// What the edge said, if it said anything; else what went wrong on the way, over UDP or both.
+pub(super) async fn race(
+    shared: &Arc<Shared>,
+    edge: &EdgeAddress,
+    head_start: HeadStart,
+) -> Result<Proven, Failure> {
+    let begun = Instant::now();
+    let caller = Caller::now(shared)?;
+    let is_proxied = shared.network.proxy.for_host(&edge.host, edge.port).is_some();
+    let addresses = match resolve(&edge.host, edge.port).await {
+        Ok(addresses) => addresses,
+        // The proxy may know the name.
+        Err(_) if is_proxied => Vec::new(),
+        Err(why) => return Err(why.into()),
+    };
+    let is_answered = AtomicBool::new(false);
+    let answered = || is_answered.store(true, Ordering::Relaxed);
+    let mut over_quic = Box::pin(async {
+        let connection = quic::open(shared, edge, &addresses, &answered).await?;
+        let tunnel = greet(shared, edge, caller, Connection::Quic(connection)).await?;
+        prove(tunnel, shared).await
+    });
+    let mut waiting = std::pin::pin!(async {
+        let begin = sleep_until(begun + head_start.0);
+        tokio::select! {
+            () = begin => {}
+            () = quic::refused(&addresses), if !addresses.is_empty() => {}
+        }
+        if is_answered.load(Ordering::Relaxed) {
+            // UDP works: whoever has answered gets the whole head start, however long the way.
+            sleep_until(begun + QUIC_HEAD_START).await;
+        }
+    });
+    let mut dialling = std::pin::pin!(tcp::open(shared, edge, &addresses));
+    let (mut is_tcp_due, mut quic_failed, mut tcp_failed) = (false, None, None);
+    let tcp::Opened { stream, remote, chain } = loop {
+        tokio::select! {
+            proven = &mut over_quic, if quic_failed.is_none() => match proven {
+                Ok(proven) => return Ok(proven),
+                Err(failure) if failure.is_said_by_edge() => return Err(failure),
+                Err(failure) => {
+                    is_tcp_due = true;
+                    quic_failed = Some(failure);
+                }
+            },
+            () = &mut waiting, if !is_tcp_due => is_tcp_due = true,
+            opened = &mut dialling, if is_tcp_due && tcp_failed.is_none() => match opened {
+                Ok(opened) => break opened,
+                Err(failure) => tcp_failed = Some(failure),
+            },
+        }
+        if let (Some(over_quic), Some(over_tcp)) = (&quic_failed, &tcp_failed) {
+            return Err(Failure::of_both(edge, over_quic, over_tcp));
+        }
+    };
+    // From here on only TCP may say Hello.
+    drop(over_quic);
+    let connection = Http2::start(stream, remote, chain).await.map_err(|why| Failure::of_http2(&why))?;
+    let tunnel = greet(shared, edge, caller, Connection::Http2(connection)).await?;
+    prove(tunnel, shared).await
+}
+
+/// Dials `edge` over QUIC alone, beside a tunnel over TCP.
+pub(super) async fn over_quic(shared: &Arc<Shared>, edge: &EdgeAddress) -> Result<Proven, NotReturned> {
+    let early = |failure| NotReturned { failure, greeted: false };
+    let caller = Caller::now(shared).map_err(early)?;
+    let addresses = resolve(&edge.host, edge.port).await.map_err(|why| early(why.into()))?;
+    let connection = quic::open(shared, edge, &addresses, &|| {}).await.map_err(early)?;
+    let late = |failure| NotReturned { failure, greeted: true };
+    let tunnel = greet(shared, edge, caller, Connection::Quic(connection)).await.map_err(late)?;
+    prove(tunnel, shared).await.map_err(late)
+}
+
+/// The way back to QUIC was not found.
+pub(super) struct NotReturned {
+    pub(super) failure: Failure,
+    /// The edge may have heard the Hello, and taken this tunnel for the one before it.
+    pub(super) greeted: bool,
+}
