@@ -133,10 +133,37 @@ pub struct TunnelReport {
     pub agent: String,
     /// Upstream names it declared.
     pub upstreams: Vec<String>,
+    /// Those of them that do not answer as they should by the warpgate's own checks, each as `name: why`.
+    #[serde(default)]
+    pub bad_upstreams: Vec<String>,
+    /// What carries it.
+    #[serde(default)]
+    pub transport: TunnelTransport,
     /// Connected now, or gone.
     pub connected: bool,
     /// Since when.
     pub at: Timestamp,
+}
+
+/// What carries a tunnel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TunnelTransport {
+    /// QUIC, the rule; what an edge that does not say uses.
+    #[default]
+    Quic,
+    /// HTTP/2 over TCP, where UDP does not pass.
+    Tcp,
+}
+
+impl TunnelTransport {
+    /// Its name, for logs and lists.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Quic => "quic",
+            Self::Tcp => "tcp",
+        }
+    }
 }
 
 /// What an edge says of itself at each contact that is new, and at least every [`ABOUT_EVERY`].

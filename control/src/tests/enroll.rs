@@ -286,6 +286,8 @@ async fn a_tunnel_is_listed_while_it_is_up_and_not_after_a_restart() {
         remote: FROM,
         agent: "warpgate/0.1.0".to_owned(),
         upstreams: vec!["default".to_owned()],
+        bad_upstreams: Vec::new(),
+        transport: mezusphere_model::link::TunnelTransport::Quic,
         connected,
         at,
     };

@@ -69,6 +69,8 @@ fn report(edge: EdgeId) -> TunnelReport {
         remote: client(),
         agent: "warpgate/0.1.0".to_owned(),
         upstreams: vec!["default".to_owned()],
+        bad_upstreams: Vec::new(),
+        transport: mezusphere_model::link::TunnelTransport::Quic,
         connected: true,
         at: Timestamp::from_seconds(2),
     }

@@ -92,7 +92,7 @@ pub(super) async fn serve(
         parts.tunnels.leave(&tunnel);
         transport.close(code);
         tracing::info!(
-            warpgate = %id, %environment, transport = transport.name(), why = code.name(), "Tunnel ended"
+            warpgate = %id, %environment, transport = transport.kind().name(), why = code.name(), "Tunnel ended"
         );
         parts.tunnels.reports().went(serial, control.state(&tunnel, false));
         if parts.drain.is_draining() {
@@ -315,7 +315,7 @@ impl Control<'_> {
         let upstreams = tunnel.upstreams().len();
         tracing::info!(
             warpgate = %self.name.2, environment = %self.name.1, remote = %self.transport.remote_address(),
-            transport = self.transport.name(), agent = self.agent, upstreams, "Tunnel connected"
+            transport = self.transport.kind().name(), agent = self.agent, upstreams, "Tunnel connected"
         );
         self.tunnel = Some((tunnel, serial));
         Ok(())
@@ -368,6 +368,12 @@ impl Control<'_> {
             remote: self.transport.remote_address(),
             agent: self.agent.clone(),
             upstreams: tunnel.upstreams().iter().map(ToString::to_string).collect(),
+            bad_upstreams: tunnel
+                .bad_upstreams()
+                .iter()
+                .map(|(name, why)| format!("{name}: {why}"))
+                .collect(),
+            transport: self.transport.kind(),
             connected,
             at: if connected { self.since } else { self.parts.clock.now() },
         }

@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 
+use mezusphere_model::link::TunnelTransport;
 use quinn::VarInt;
 use tunnel_proto::codes::CloseCode;
 
@@ -31,11 +32,11 @@ pub(crate) enum Transport {
 }
 
 impl Transport {
-    /// Its name, for logs and lists.
-    pub(crate) const fn name(&self) -> &'static str {
+    /// Which of the two.
+    pub(super) const fn kind(&self) -> TunnelTransport {
         match self {
-            Self::Quic(_) => "quic",
-            Self::Tcp(_) => "tcp",
+            Self::Quic(_) => TunnelTransport::Quic,
+            Self::Tcp(_) => TunnelTransport::Tcp,
         }
     }
 

@@ -21,7 +21,7 @@ const HEADER_LEN: usize = 9;
 /// A warpgate has reason for a few in a tunnel's life.
 const OTHER_MAX: u32 = 256;
 
-/// Most WINDOW_UPDATE frames within [`SILENCE_MAX`]: one for each half window of 512 KiB makes this 10 GB/s.
+/// Most `WINDOW_UPDATE` frames within [`SILENCE_MAX`]: one for each half window of 512 KiB makes this 10 GB/s.
 const UPDATES_MAX: u32 = 100_000;
 
 /// Most DATA frames without an octet within [`SILENCE_MAX`]; beyond those that end a stream, there is no reason for any.

@@ -1,0 +1,83 @@
+//! Waiting for a tunnel that is about to come, so that restarting an edge, or the only warpgate of an environment, fails no
+//! request: warpgates come back within seconds of an edge's start, and one that said goodbye is mostly restarted.
+//!
+//! A tunnel that was *lost* is not waited for: requests for it fail at once.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use mezusphere_model::id::EnvironmentId;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+/// How long after an edge's start its warpgates are expected: their longest back-off and a handshake (design §5, §10).
+const AFTER_START: Duration = Duration::from_secs(6);
+
+/// How long after a warpgate's goodbye its successor is expected: what a service manager takes to start one.
+const AFTER_GOODBYE: Duration = Duration::from_secs(5);
+
+/// How long one request waits, at most; people take it for a slow page.
+const WAIT_MAX: Duration = Duration::from_secs(3);
+
+/// Requests that wait at once, over all environments; the others are refused as if nothing were expected.
+const WAITING_MAX: usize = 1024;
+
+/// Goodbyes that are remembered before old ones are looked for.
+const GOODBYES_SWEPT: usize = 1024;
+
+/// Which environments' tunnels are about to come.
+pub(super) struct Expected {
+    started: Instant,
+    goodbyes: DashMap<EnvironmentId, Instant>,
+    /// Told whenever a tunnel is entered.
+    came: Notify,
+    waiting: AtomicUsize,
+}
+
+impl Expected {
+    /// From now on those of every environment are, for a while.
+    pub(super) fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            goodbyes: DashMap::new(),
+            came: Notify::new(),
+            waiting: AtomicUsize::new(0),
+        }
+    }
+
+    /// A warpgate of this environment has said that it leaves.
+    pub(super) fn goodbye(&self, environment: EnvironmentId) {
+        if self.goodbyes.len() >= GOODBYES_SWEPT {
+            self.goodbyes.retain(|_, at| at.elapsed() < AFTER_GOODBYE);
+        }
+        self.goodbyes.insert(environment, Instant::now());
+    }
+
+    /// A tunnel was entered.
+    pub(super) fn came(&self) {
+        self.came.notify_waiters();
+    }
+
+    /// Waits until `there` says that one is there; `false` once it is not worth waiting any longer. Cancel safe.
+    pub(super) async fn wait(&self, environment: EnvironmentId, there: impl Fn() -> bool) -> bool {
+        let now = Instant::now();
+        let goodbye = self.goodbyes.get(&environment).map(|at| *at + AFTER_GOODBYE);
+        let until = goodbye.unwrap_or(now).max(self.started + AFTER_START).min(now + WAIT_MAX);
+        let _place = Place(&self.waiting);
+        if until <= now || self.waiting.fetch_add(1, Ordering::Relaxed) >= WAITING_MAX {
+            return false;
+        }
+        loop {
+            // Registered before the look, so that none that comes in between is missed.
+            let mut came = std::pin::pin!(self.came.notified());
+            came.as_mut().enable();
+            if there() {
+                return true;
+            }
+            if timeout_at(until, came).await.is_err() {
+                return false;
+            }
+        }
+    }
+}

@@ -1,0 +1,590 @@
+//! Tunnels over TCP: a warpgate for tests that speaks them, and that what holds over QUIC holds there too.
+
+use std::future::Future;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
+use bytes::Bytes;
+use h2::{Reason, RecvStream, SendStream};
+use http_body_util::BodyExt as _;
+use mezusphere_edge::tunnel::Acceptor;
+use mezusphere_model::id::WarpgateId;
+use mezusphere_model::link::TunnelTransport;
+use mezusphere_model::slug::Slug;
+use mezusphere_pki::lifetime::LEAF_TTL;
+use mezusphere_pki::{CurrentIdentity, EDGE_DNS_NAME, Role, tls};
+use rustls_pki_types::ServerName;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_rustls::{TlsAcceptor, TlsConnector, client::TlsStream};
+use tunnel_proto::codes::{CloseCode, FailureCode, ResetCode};
+use tunnel_proto::control::{
+    HealthState, Hello, RefusalCode, SessionEnd, UpstreamHealth, VERSIONS, WarpgateEvent, WarpgateSession,
+};
+use tunnel_proto::exchange::{Decoder, Encoder, Event, Failure, RequestHead, ResponseHead};
+use tunnel_proto::limits::{EXCHANGES_MAX, TCP_STREAM_WINDOW, TCP_WARPGATE_WINDOW};
+
+use crate::world::{EDGE, ENVIRONMENT, PROJECT, SOON, World, code, get, issue, read, request};
+
+/// Takes tunnels over TCP as an edge's port does once the handshake is through.
+pub(crate) fn listen(config: rustls::ServerConfig, acceptor: Acceptor) -> SocketAddr {
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
+    let tls = TlsAcceptor::from(Arc::new(config));
+    tokio::spawn(async move {
+        let listener = TcpListener::from_std(listener).unwrap();
+        while let Ok((stream, client)) = listener.accept().await {
+            let (tls, acceptor) = (tls.clone(), acceptor.clone());
+            tokio::spawn(async move {
+                if let Ok(stream) = tls.accept(stream).await {
+                    acceptor.accept_tcp(stream, client).await;
+                }
+            });
+        }
+    });
+    address
+}
+
+type Handler = dyn Fn(Exchange) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync;
+
+/// What a warpgate is to say on its control stream.
+enum Tell {
+    Probe(u64),
+    Drain,
+    Health(UpstreamHealth),
+    /// Octets that are no message.
+    Garbage,
+}
+
+struct Warpgate {
+    tell: mpsc::UnboundedSender<Tell>,
+    events: watch::Receiver<Vec<WarpgateEvent>>,
+    seen: Arc<AtomicUsize>,
+    tasks: tokio::task::JoinSet<()>,
+}
+
+impl Warpgate {
+    async fn event(&mut self, wanted: impl Fn(&WarpgateEvent) -> bool) -> WarpgateEvent {
+        let came = self.events.wait_for(|events| events.iter().any(&wanted));
+        let events = tokio::time::timeout(SOON, came).await.unwrap().unwrap();
+        events.iter().find(|event| wanted(event)).unwrap().clone()
+    }
+
+    async fn ended(&mut self) -> SessionEnd {
+        match self.event(|event| matches!(event, WarpgateEvent::Ended(_))).await {
+            WarpgateEvent::Ended(end) => end,
+            _ => unreachable!(),
+        }
+    }
+
+    fn seen(&self) -> usize {
+        self.seen.load(Ordering::SeqCst)
+    }
+}
+
+/// A connection that has said nothing yet.
+async fn dial(world: &World, id: u128, ttl: Duration) -> TlsStream<TcpStream> {
+    let role = Role::Warpgate { project: PROJECT, environment: ENVIRONMENT, id: WarpgateId::from_bits(id) };
+    let identity = CurrentIdentity::new(issue(&world.issuing, &world.domain, role, ttl));
+    let clock = world.hand.clock();
+    let config =
+        tls::tunnel_client_config(&identity, &world.trust, EDGE, &clock, &[tunnel_proto::ALPN]).unwrap();
+    let stream = TcpStream::connect(world.tcp_address).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    let name = ServerName::try_from(EDGE_DNS_NAME).unwrap();
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
+}
+
+async fn connect<F>(
+    world: &World,
+    id: u128,
+    handler: impl Fn(Exchange) -> F + Send + Sync + 'static,
+) -> Warpgate
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut warpgate = start(dial(world, id, LEAF_TTL).await, id, handler).await;
+    warpgate.event(|event| matches!(event, WarpgateEvent::Welcomed(_))).await;
+    warpgate
+}
+
+async fn start<F>(
+    stream: TlsStream<TcpStream>,
+    id: u128,
+    handler: impl Fn(Exchange) -> F + Send + Sync + 'static,
+) -> Warpgate
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let handler: Arc<Handler> = Arc::new(move |exchange| Box::pin(handler(exchange)));
+    let mut connection = h2::server::Builder::new()
+        .initial_window_size(TCP_STREAM_WINDOW)
+        .initial_connection_window_size(TCP_WARPGATE_WINDOW)
+        .max_concurrent_streams(EXCHANGES_MAX + 1)
+        .handshake::<_, Bytes>(stream)
+        .await
+        .unwrap();
+    let (tell, told) = mpsc::unbounded_channel();
+    let (sender, events) = watch::channel(Vec::new());
+    let seen = Arc::new(AtomicUsize::new(0));
+    let mut tasks = tokio::task::JoinSet::new();
+    let (request, mut respond) = connection.accept().await.unwrap().unwrap();
+    assert_eq!((request.method(), request.uri().path()), (&Method::POST, "/control"));
+    let send = respond.send_response(Response::new(()), false).unwrap();
+    let hello = Hello {
+        versions: VERSIONS,
+        agent: "warpgate/test".to_owned(),
+        instance: WarpgateId::from_bits(id),
+        index: 0,
+        count: 1,
+        upstreams: vec![Slug::parse("default").unwrap()],
+        bundle_revision: 0,
+        features: 0,
+    };
+    tasks.spawn(control(send, request.into_body(), hello, told, sender));
+    let counted = Arc::clone(&seen);
+    tasks.spawn(async move {
+        let mut exchanges = tokio::task::JoinSet::new();
+        while let Some(Ok((request, mut respond))) = connection.accept().await {
+            assert_eq!(request.uri().path(), "/exchange");
+            let send = respond.send_response(Response::new(()), false).unwrap();
+            let mut exchange =
+                Exchange { send, recv: request.into_body(), decoder: Decoder::requests(), head: None };
+            let (handler, counted) = (Arc::clone(&handler), Arc::clone(&counted));
+            exchanges.spawn(async move {
+                match exchange.next().await {
+                    Some(Event::Request { head, .. }) => {
+                        counted.fetch_add(1, Ordering::SeqCst);
+                        exchange.head = Some(*head);
+                        handler(exchange).await;
+                    }
+                    Some(Event::Probe { nonce }) => {
+                        let mut encoder = Encoder::new();
+                        encoder.probe_reply(nonce);
+                        exchange.write(encoder.take(), true).await;
+                    }
+                    other => assert!(other.is_none(), "{other:?}"),
+                }
+            });
+        }
+    });
+    Warpgate { tell, events, seen, tasks }
+}
+
+async fn control(
+    mut send: SendStream<Bytes>,
+    mut recv: RecvStream,
+    hello: Hello,
+    mut told: mpsc::UnboundedReceiver<Tell>,
+    events: watch::Sender<Vec<WarpgateEvent>>,
+) {
+    let mut session = WarpgateSession::new(Instant::now(), hello);
+    loop {
+        while let Some(event) = session.poll_event() {
+            events.send_modify(|all| all.push(event));
+        }
+        while let Some(bytes) = session.poll_transmit() {
+            drop(send.send_data(bytes, false));
+        }
+        let Some(timeout) = session.poll_timeout() else {
+            drop(send.send_data(Bytes::new(), true));
+            return;
+        };
+        tokio::select! {
+            read = recv.data() => match read {
+                Some(Ok(chunk)) => {
+                    recv.flow_control().release_capacity(chunk.len()).unwrap();
+                    session.handle_bytes(Instant::now(), chunk);
+                }
+                _ => session.handle_end_of_stream(),
+            },
+            () = tokio::time::sleep_until(timeout.into()) => session.handle_timeout(Instant::now()),
+            Some(tell) = told.recv() => match tell {
+                Tell::Probe(nonce) => session.request_probe(nonce),
+                Tell::Drain => session.drain(Instant::now(), Duration::from_secs(30)),
+                Tell::Health(health) => session.upstream_health(health),
+                Tell::Garbage => drop(send.send_data(Bytes::from_static(&[0x04, 1, 9]), false)),
+            },
+        }
+    }
+}
+
+/// One exchange, in the hands of a test.
+struct Exchange {
+    send: SendStream<Bytes>,
+    recv: RecvStream,
+    decoder: Decoder,
+    head: Option<RequestHead>,
+}
+
+impl Exchange {
+    fn target(&self) -> &str {
+        &self.head.as_ref().unwrap().target
+    }
+
+    async fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.decoder.poll().unwrap() {
+                return Some(event);
+            }
+            let chunk = self.recv.data().await?.ok()?;
+            self.recv.flow_control().release_capacity(chunk.len()).unwrap();
+            self.decoder.push(chunk);
+        }
+    }
+
+    /// Writes as fast as the edge reads; `false` if it wants no more.
+    async fn write(&mut self, mut bytes: Bytes, end: bool) -> bool {
+        while !bytes.is_empty() {
+            self.send.reserve_capacity(bytes.len());
+            while self.send.capacity() == 0 {
+                let Some(Ok(_)) = std::future::poll_fn(|cx| self.send.poll_capacity(cx)).await else {
+                    return false;
+                };
+            }
+            let piece = bytes.split_to(self.send.capacity().min(bytes.len()));
+            if self.send.send_data(piece, false).is_err() {
+                return false;
+            }
+        }
+        !end || self.send.send_data(Bytes::new(), true).is_ok()
+    }
+
+    async fn begin(&mut self) {
+        let mut encoder = Encoder::new();
+        encoder.response(&head(200), false).unwrap();
+        self.write(encoder.take(), false).await;
+    }
+
+    async fn data(&mut self, data: Bytes) -> bool {
+        let mut encoder = Encoder::new();
+        encoder.data_header(data.len());
+        self.write(encoder.take(), false).await && self.write(data, false).await
+    }
+
+    async fn respond(mut self, body: &[u8]) {
+        let mut encoder = Encoder::new();
+        encoder.response(&head(200), false).unwrap();
+        encoder.data(body);
+        encoder.end();
+        self.write(encoder.take(), true).await;
+    }
+
+    /// Waits until the edge has reset the stream, and says with what.
+    async fn reset_by_edge(&mut self) -> ResetCode {
+        let reason = std::future::poll_fn(|cx| self.send.poll_reset(cx)).await.unwrap();
+        ResetCode::from_http2(reason.into())
+    }
+}
+
+fn head(status: u16) -> ResponseHead {
+    ResponseHead { status: StatusCode::from_u16(status).unwrap(), headers: HeaderMap::new() }
+}
+
+async fn ok(exchange: Exchange) {
+    exchange.respond(b"ok").await;
+}
+
+async fn until(what: &str, done: impl Fn() -> bool) {
+    let waited = async {
+        while !done() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(tokio::time::timeout(SOON, waited).await.is_ok(), "{what}");
+}
+
+#[tokio::test]
+async fn a_request_goes_through_a_tunnel_over_tcp() {
+    let world = World::new();
+    let mut warpgate = connect(&world, 6, ok).await;
+    for n in 1..=3 {
+        assert_eq!(read(world.send(get("/public/x")).await).await.2, b"ok");
+        assert_eq!(warpgate.seen(), n);
+    }
+    warpgate.tell.send(Tell::Probe(7)).unwrap();
+    let done = warpgate.event(|event| matches!(event, WarpgateEvent::ProbeDone { .. })).await;
+    assert!(matches!(done, WarpgateEvent::ProbeDone { nonce: 7, .. }));
+}
+
+#[tokio::test]
+async fn bodies_and_trailers_go_both_ways_over_tcp_however_large() {
+    const LEN: usize = 5 * 1024 * 1024;
+    let world = World::new();
+    let _warpgate = connect(&world, 6, |mut exchange: Exchange| async move {
+        exchange.begin().await;
+        let trailers = loop {
+            match exchange.next().await.unwrap() {
+                // The answer begins before the request has ended.
+                Event::Data(data) => assert!(exchange.data(data).await),
+                Event::Trailers(trailers) => break trailers,
+                other => panic!("{other:?}"),
+            }
+        };
+        let mut encoder = Encoder::new();
+        encoder.trailers(&trailers).unwrap();
+        exchange.write(encoder.take(), true).await;
+    })
+    .await;
+    let body: Vec<u8> = (0..LEN).map(|n| u8::try_from(n % 251).unwrap()).collect();
+    let mut trailers = HeaderMap::new();
+    trailers.insert(HeaderName::from_static("x-sum"), HeaderValue::from_static("1"));
+    let frames = body
+        .chunks(60_000)
+        .map(|piece| Ok(http_body::Frame::data(Bytes::copy_from_slice(piece))))
+        .chain([Ok(http_body::Frame::trailers(trailers))])
+        .collect::<Vec<Result<_, std::io::Error>>>();
+    let upload = http_body_util::StreamBody::new(futures_util::stream::iter(frames));
+    let upload = mezusphere_edge::http::Body::new(upload.map_err(Into::into));
+    let answer = world.send(request(Method::POST, "https://shop.localhost/public/x", &[], upload)).await;
+    let collected = tokio::time::timeout(SOON, answer.into_body().collect()).await.unwrap().unwrap();
+    assert_eq!(collected.trailers().unwrap()["x-sum"], "1");
+    assert!(collected.to_bytes() == body);
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_over_tcp_is_a_cut_and_never_a_clean_end() {
+    let world = World::new();
+    let _warpgate = connect(&world, 6, |mut exchange: Exchange| async move {
+        exchange.begin().await;
+        exchange.data(Bytes::from_static(b"half")).await;
+        if exchange.target() == "/public/fin" {
+            exchange.write(Bytes::new(), true).await;
+        } else {
+            // Only once the head is there, or the reset might overtake it.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            exchange.send.send_reset(Reason::from(ResetCode::UpstreamCut.http2()));
+        }
+    })
+    .await;
+    for target in ["/public/fin", "/public/reset"] {
+        let answer = world.send(get(target)).await;
+        assert_eq!(answer.status(), 200);
+        assert!(answer.into_body().collect().await.is_err(), "{target}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_cancels_its_upstream_over_tcp() {
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let world = World::new();
+    let _warpgate = connect(&world, 6, move |mut exchange: Exchange| {
+        let tell = tell.clone();
+        async move {
+            if exchange.target() == "/public/after" {
+                exchange.begin().await;
+                exchange.data(Bytes::from_static(b"first")).await;
+            }
+            tell.send(exchange.reset_by_edge().await).unwrap();
+        }
+    })
+    .await;
+    {
+        let mut before = Box::pin(world.send(get("/public/before")));
+        assert!(tokio::time::timeout(Duration::from_millis(100), &mut before).await.is_err());
+    }
+    assert_eq!(tokio::time::timeout(SOON, told.recv()).await.unwrap(), Some(ResetCode::ClientGone));
+    let mut body = world.send(get("/public/after")).await.into_body();
+    assert!(body.frame().await.unwrap().is_ok());
+    drop(body);
+    assert_eq!(tokio::time::timeout(SOON, told.recv()).await.unwrap(), Some(ResetCode::ClientGone));
+}
+
+#[tokio::test]
+async fn what_a_tunnel_over_tcp_rejects_or_fails_is_sent_elsewhere_if_that_is_safe() {
+    let world = World::new();
+    let rejecting = connect(&world, 6, |mut exchange: Exchange| async move {
+        if exchange.target() == "/public/fail" {
+            let mut encoder = Encoder::new();
+            let failure =
+                Failure { code: FailureCode::UpstreamRefused, detail: String::new(), started: false };
+            encoder.failure(&failure);
+            exchange.write(encoder.take(), true).await;
+        } else {
+            exchange.send.send_reset(Reason::REFUSED_STREAM);
+        }
+    })
+    .await;
+    let other =
+        world.warpgate(7, |exchange: crate::warpgate::Exchange| exchange.respond(200, &[], b"other")).await;
+    for target in ["/public/fail", "/public/reject"] {
+        let asked = rejecting.seen();
+        while rejecting.seen() == asked {
+            let post =
+                request(Method::POST, &format!("https://shop.localhost{target}"), &[], crate::world::empty());
+            assert_eq!(read(world.send(post).await).await.2, b"other", "{target}");
+        }
+    }
+    drop(other);
+}
+
+#[tokio::test]
+async fn r20_an_evicted_warpgate_is_told_so_over_tcp_and_cut_off() {
+    let world = World::new();
+    let mut warpgate = connect(&world, 6, |mut exchange: Exchange| async move {
+        exchange.begin().await;
+        exchange.data(Bytes::from_static(b"one")).await;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let mut body = world.send(get("/public/x")).await.into_body();
+    assert!(body.frame().await.unwrap().is_ok());
+    world.trust(|trusted| trusted.denied = vec![world.warpgate_uri(6)]);
+    let SessionEnd::Refused(refused) = warpgate.ended().await else { panic!() };
+    assert_eq!((refused.code, refused.do_not_retry), (RefusalCode::KeyRevoked, true));
+    let cut = tokio::time::timeout(Duration::from_secs(5), body.frame()).await.unwrap();
+    assert!(cut.unwrap().is_err(), "what ran is cut");
+    assert_eq!(code(world.send(get("/public/x")).await).await, (503, "edge.no_tunnel".to_owned()));
+}
+
+#[tokio::test]
+async fn r20_a_tunnel_over_tcp_ends_with_its_certificate_and_says_why() {
+    let world = World::new();
+    let mut warpgate = start(dial(&world, 6, Duration::from_hours(1)).await, 6, ok).await;
+    warpgate.event(|event| matches!(event, WarpgateEvent::Welcomed(_))).await;
+    world.hand.advance(Duration::from_mins(58));
+    // The feed speaks, so that the tunnel looks at the clock at once.
+    world.trust(|trusted| trusted.denied = vec![world.warpgate_uri(9)]);
+    warpgate.event(|event| matches!(event, WarpgateEvent::Draining { .. })).await;
+    // Nothing runs, so the end comes at once, and says that a renewed certificate may do.
+    assert!(matches!(warpgate.ended().await, SessionEnd::Closed(CloseCode::Done)));
+    until("it is gone", || world.tunnels.is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_newer_connection_takes_the_place_of_one_over_tcp_whatever_carries_it() {
+    let go = Arc::new(Notify::new());
+    let wait = Arc::clone(&go);
+    let world = World::new();
+    let mut old = connect(&world, 6, move |exchange: Exchange| {
+        let wait = Arc::clone(&wait);
+        async move {
+            wait.notified().await;
+            exchange.respond(b"old").await;
+        }
+    })
+    .await;
+    let running = world.send(get("/public/x"));
+    let replaced = async {
+        until("it has begun", || old.seen() == 1).await;
+        let new =
+            world.warpgate(6, |exchange: crate::warpgate::Exchange| exchange.respond(200, &[], b"new")).await;
+        assert_eq!(world.tunnels.len(), 1);
+        assert_eq!(read(world.send(get("/public/x")).await).await.2, b"new");
+        go.notify_one();
+        new
+    };
+    let (answer, _new) = tokio::join!(running, replaced);
+    assert_eq!(read(answer).await.2, b"old", "what ran on the old one finishes");
+    assert!(matches!(old.ended().await, SessionEnd::Closed(CloseCode::Replaced)));
+    // And back to TCP.
+    let _tcp = connect(&world, 6, |exchange: Exchange| async move { exchange.respond(b"tcp").await }).await;
+    assert_eq!(read(world.send(get("/public/x")).await).await.2, b"tcp");
+}
+
+#[tokio::test]
+async fn an_edge_that_drains_finishes_what_runs_over_tcp_and_says_so() {
+    let go = Arc::new(Notify::new());
+    let wait = Arc::clone(&go);
+    let world = World::new();
+    let mut warpgate = connect(&world, 6, move |exchange: Exchange| {
+        let wait = Arc::clone(&wait);
+        async move {
+            wait.notified().await;
+            exchange.respond(b"done").await;
+        }
+    })
+    .await;
+    let running = world.send(get("/public/x"));
+    let drained = async {
+        until("it has begun", || warpgate.seen() == 1).await;
+        world.drain.begin();
+        warpgate.event(|event| matches!(event, WarpgateEvent::Draining { .. })).await;
+        go.notify_one();
+    };
+    let (answer, ()) = tokio::join!(running, drained);
+    assert_eq!(read(answer).await.2, b"done");
+    assert!(matches!(warpgate.ended().await, SessionEnd::Closed(CloseCode::Done)));
+}
+
+#[tokio::test]
+async fn a_warpgate_that_drains_over_tcp_gets_no_new_request() {
+    let world = World::new();
+    let warpgate = connect(&world, 6, ok).await;
+    warpgate.tell.send(Tell::Drain).unwrap();
+    until("it is gone", || world.tunnels.is_empty()).await;
+    assert_eq!(code(world.send(get("/public/x")).await).await, (503, "edge.no_tunnel".to_owned()));
+}
+
+#[tokio::test]
+async fn a_tunnel_over_tcp_whose_warpgate_falls_silent_is_noticed_within_six_seconds() {
+    let world = World::new();
+    let stream = dial(&world, 6, LEAF_TTL).await;
+    // One more handle of the socket, so that it stays open when nobody reads or writes it any more.
+    let kept = socket2::SockRef::from(stream.get_ref().0).try_clone().unwrap();
+    let mut warpgate = start(stream, 6, |_: Exchange| std::future::pending()).await;
+    warpgate.event(|event| matches!(event, WarpgateEvent::Welcomed(_))).await;
+    let running = async { code(world.send(get("/public/x")).await).await };
+    let silenced = async {
+        until("it has begun", || warpgate.seen() == 1).await;
+        let begun = Instant::now();
+        warpgate.tasks.abort_all();
+        until("it is noticed", || world.tunnels.is_empty()).await;
+        assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+    };
+    let (answer, ()) = tokio::join!(running, silenced);
+    assert_eq!(answer, (502, "edge.tunnel_lost".to_owned()), "and what ran on it is told so");
+    drop(kept);
+}
+
+#[tokio::test]
+async fn r23_whoever_breaks_the_protocol_of_a_tunnel_over_tcp_loses_it_and_nobody_else() {
+    let world = World::new();
+    let mut bystander = connect(&world, 7, ok).await;
+    // Octets that are no message on the control stream.
+    let mut rogue = connect(&world, 6, ok).await;
+    rogue.tell.send(Tell::Garbage).unwrap();
+    assert!(matches!(rogue.ended().await, SessionEnd::Closed(CloseCode::Protocol)));
+    until("it is gone", || world.tunnels.len() == 1).await;
+    // Octets that are no HTTP/2.
+    let mut stream = dial(&world, 6, LEAF_TTL).await;
+    tokio::io::AsyncWriteExt::write_all(&mut stream, &[0xff; 4096]).await.unwrap();
+    let mut rest = Vec::new();
+    let read_out = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut rest);
+    drop(tokio::time::timeout(SOON, read_out).await.expect("it is closed"));
+    for _ in 0..5 {
+        assert_eq!(read(world.send(get("/public/x")).await).await.2, b"ok");
+    }
+    bystander.tell.send(Tell::Probe(1)).unwrap();
+    bystander.event(|event| matches!(event, WarpgateEvent::ProbeDone { .. })).await;
+}
+
+#[tokio::test]
+async fn what_a_warpgate_says_of_an_upstream_decides_who_gets_its_requests() {
+    let world = World::new();
+    let sick = connect(&world, 6, ok).await;
+    let well =
+        world.warpgate(7, |exchange: crate::warpgate::Exchange| exchange.respond(200, &[], b"well")).await;
+    let health = |state| UpstreamHealth {
+        upstream: Slug::parse("default").unwrap(),
+        state,
+        reason: "check_failed".to_owned(),
+    };
+    sick.tell.send(Tell::Health(health(HealthState::Bad))).unwrap();
+    let uri = world.warpgate_uri(6);
+    let told = || world.link.listed.lock().unwrap().get(&uri).map(|report| report.bad_upstreams.clone());
+    until("control hears of it", || told() == Some(vec!["default: check_failed".to_owned()])).await;
+    let carried = world.link.listed.lock().unwrap()[&uri].transport;
+    assert_eq!(carried, TunnelTransport::Tcp);
+    for _ in 0..50 {
+        assert_eq!(read(world.send(get("/public/x")).await).await.2, b"well");
+    }
+    drop(well);
+    until("one is left", || world.tunnels.len() == 1).await;
+    assert_eq!(read(world.send(get("/public/x")).await).await.2, b"ok", "there is no better one");
+}
