@@ -64,10 +64,10 @@ impl Expected {
         let now = Instant::now();
         let goodbye = self.goodbyes.get(&environment).map(|at| *at + AFTER_GOODBYE);
         let until = goodbye.unwrap_or(now).max(self.started + AFTER_START).min(now + WAIT_MAX);
-        let _place = Place(&self.waiting);
-        if until <= now || self.waiting.fetch_add(1, Ordering::Relaxed) >= WAITING_MAX {
+        if until <= now {
             return false;
         }
+        let Some(_place) = Place::take(&self.waiting) else { return false };
         loop {
             // Registered before the look, so that none that comes in between is missed.
             let mut came = std::pin::pin!(self.came.notified());
@@ -79,5 +79,78 @@ impl Expected {
                 return false;
             }
         }
+    }
+}
+
+/// A place among those that wait, until dropped.
+struct Place<'a>(&'a AtomicUsize);
+
+impl<'a> Place<'a> {
+    fn take(waiting: &'a AtomicUsize) -> Option<Self> {
+        let before = waiting.fetch_add(1, Ordering::Relaxed);
+        let place = Self(waiting);
+        (before < WAITING_MAX).then_some(place)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+
+    const ENVIRONMENT: EnvironmentId = EnvironmentId::from_bits(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_young_edge_waits_for_its_warpgates_and_an_old_one_fails_at_once() {
+        let expected = Expected::new();
+        let begun = Instant::now();
+        assert!(!expected.wait(ENVIRONMENT, || false).await);
+        assert_eq!(begun.elapsed(), WAIT_MAX);
+        tokio::time::advance(AFTER_START).await;
+        let begun = Instant::now();
+        assert!(!expected.wait(ENVIRONMENT, || false).await);
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_goodbye_the_next_tunnel_ends_the_wait() {
+        let expected = Expected::new();
+        tokio::time::advance(AFTER_START).await;
+        expected.goodbye(ENVIRONMENT);
+        assert!(!expected.wait(EnvironmentId::from_bits(2), || false).await, "another environment's goodbye");
+        let there = AtomicBool::new(false);
+        let comes = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            there.store(true, Ordering::SeqCst);
+            expected.came();
+        };
+        let begun = Instant::now();
+        let (found, ()) = tokio::join!(expected.wait(ENVIRONMENT, || there.load(Ordering::SeqCst)), comes);
+        assert!(found);
+        assert_eq!(begun.elapsed(), Duration::from_secs(1));
+        tokio::time::advance(AFTER_GOODBYE).await;
+        assert!(!expected.wait(ENVIRONMENT, || false).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn r23_only_so_many_wait() {
+        let expected = Expected::new();
+        let mut crowd: Vec<_> =
+            (0..WAITING_MAX).map(|_| Box::pin(expected.wait(ENVIRONMENT, || false))).collect();
+        for waiting in &mut crowd {
+            assert!(futures_util::poll!(waiting).is_pending());
+        }
+        let begun = Instant::now();
+        assert!(!expected.wait(ENVIRONMENT, || false).await);
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        drop(crowd);
+        assert!(futures_util::poll!(Box::pin(expected.wait(ENVIRONMENT, || false))).is_pending());
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod connect;
 mod control;
+mod expected;
 mod fitness;
 mod held;
 mod probe;

@@ -10,6 +10,7 @@ use mezusphere_model::id::{EnvironmentId, ProjectId, WarpgateId};
 use mezusphere_model::slug::Slug;
 use tokio::time::Instant;
 
+use super::expected::Expected;
 use super::held::{Candidate, Chosen, Rank, Tunnel, Unfit};
 use super::reports::TunnelReports;
 
@@ -79,6 +80,7 @@ pub struct Registry {
     count: AtomicUsize,
     /// Those that are not chosen any more and have not ended yet, oldest first.
     finishing: DashMap<WarpgateId, Vec<Arc<Tunnel>>>,
+    expected: Expected,
     reports: TunnelReports,
 }
 
@@ -89,6 +91,7 @@ impl Registry {
             by_environment: DashMap::new(),
             count: AtomicUsize::new(0),
             finishing: DashMap::new(),
+            expected: Expected::new(),
             reports: TunnelReports::new(),
         }
     }
@@ -124,6 +127,7 @@ impl Registry {
         self.count.fetch_sub(gone.len(), Ordering::Relaxed);
         *tunnels = kept.into();
         drop(tunnels);
+        self.expected.came();
         for old in gone {
             old.close_to_new();
             old.replaced.notify_one();
@@ -132,9 +136,10 @@ impl Registry {
         Ok(())
     }
 
-    /// Takes no new exchanges for a tunnel; those that run finish.
+    /// Takes no new exchanges for a tunnel whose warpgate said goodbye; those that run finish.
     pub(crate) fn set_aside(&self, tunnel: &Arc<Tunnel>) {
         self.leave(tunnel);
+        self.expected.goodbye(tunnel.environment);
         self.finish(Arc::clone(tunnel));
     }
 
@@ -159,6 +164,11 @@ impl Registry {
             finishing.retain(|other| !Arc::ptr_eq(other, tunnel));
         }
         self.finishing.remove_if(&tunnel.warpgate, |_, finishing| finishing.is_empty());
+    }
+
+    /// Waits a little for a tunnel of this environment, if one is about to come; whether there is one now.
+    pub(crate) async fn comes(&self, environment: EnvironmentId) -> bool {
+        self.expected.wait(environment, || self.by_environment.contains_key(&environment)).await
     }
 
     /// Chooses the tunnel for an exchange: of two drawn at random, the one where it costs less; with an affinity, the one

@@ -101,7 +101,7 @@ pub(crate) async fn send(
         None => Affinity::of(&ask.client),
     });
     loop {
-        let chosen = again.choose(parts, &site.doc, &route.upstream, affinity, ask.id.bits())?;
+        let chosen = again.choose(parts, &site.doc, &route.upstream, affinity, ask.id.bits()).await?;
         // An upload cannot be sent again once it has gone by, so it does not rely on what the warpgate remembers.
         let in_full = again.in_full || source.as_ref().is_some_and(|source| !source.is_small());
         head.identity = identity(sender.as_ref(), &chosen, &site.doc, in_full, parts).await?;
@@ -147,14 +147,16 @@ struct Again {
     in_full: bool,
     /// Why the last attempt failed: what is told if there is no other tunnel.
     last: Option<Refusal>,
+    /// A tunnel was waited for; once is enough.
+    waited: bool,
 }
 
 impl Again {
     fn new(idempotent: bool) -> Self {
-        Self { idempotent, attempts: 0, tried: Vec::new(), in_full: false, last: None }
+        Self { idempotent, attempts: 0, tried: Vec::new(), in_full: false, last: None, waited: false }
     }
 
-    fn choose(
+    async fn choose(
         &mut self,
         parts: &ServerParts,
         site: &mezusphere_model::route::SiteDoc,
@@ -166,12 +168,23 @@ impl Again {
         let dice = u64::try_from(dice & u128::from(u64::MAX)).unwrap_or(0);
         let (project, environment) = (site.project, site.environment);
         let wanted = Wanted { project, environment, upstream, dice, affinity };
-        parts.tunnels.choose(&wanted, &self.tried).map_err(|none| {
-            self.last.take().unwrap_or(match none {
+        loop {
+            let none = match parts.tunnels.choose(&wanted, &self.tried) {
+                Ok(chosen) => return Ok(chosen),
+                Err(none) => none,
+            };
+            // Boxed, as all that is rare: the future of an ordinary request stays small.
+            if none == NoTunnel::None
+                && !std::mem::replace(&mut self.waited, true)
+                && Box::pin(parts.tunnels.comes(environment)).await
+            {
+                continue;
+            }
+            return Err(self.last.take().unwrap_or(match none {
                 NoTunnel::None => Refusal::NoTunnel,
                 NoTunnel::OtherUpstreams => Refusal::NoUpstream,
-            })
-        })
+            }));
+        }
     }
 
     /// Decides whether a failed attempt may be followed by another; if not, says what the client is told.
