@@ -2,10 +2,11 @@
 //!
 //! Statuses are here and nowhere else, and so are hops: who is at fault, or at least who can change it. Words are for people who did not read the code: what happened, what to do.
 
+mod failure;
+
 use std::borrow::Cow;
 
 use ::http::StatusCode;
-use tunnel_proto::codes::FailureCode;
 
 use super::authority::AuthorityError;
 use super::refusal::{CallbackWhy, Refusal};
@@ -245,7 +246,7 @@ pub(crate) fn tell(refusal: &Refusal) -> Told<'_> {
             "The rest of the request did not come in time.",
             "Send it again.",
         ),
-        Refusal::Warpgate(code) => tell_failure(*code),
+        Refusal::Warpgate(code) => failure::tell(*code),
         Refusal::Internal => told(
             StatusCode::INTERNAL_SERVER_ERROR,
             "Something broke",
@@ -256,81 +257,6 @@ pub(crate) fn tell(refusal: &Refusal) -> Told<'_> {
     }
 }
 
-/// What a warpgate's failure says.
-fn tell_failure(code: FailureCode) -> Told<'static> {
-    let (status, title, detail, next, hop) = match code {
-        FailureCode::UpstreamRefused | FailureCode::UpstreamUnresolved => (
-            StatusCode::BAD_GATEWAY,
-            "Application not running",
-            "The application cannot be reached from its warpgate.",
-            TELL_OWNER,
-            Hop::Upstream,
-        ),
-        FailureCode::UpstreamConnectTimeout => (
-            StatusCode::GATEWAY_TIMEOUT,
-            "Application not reachable",
-            "The application could not be reached in time.",
-            TELL_OWNER,
-            Hop::Upstream,
-        ),
-        FailureCode::UpstreamTimeout => (
-            StatusCode::GATEWAY_TIMEOUT,
-            "No answer in time",
-            "The application did not answer in time.",
-            "The request may have been carried out. Check before you send it again.",
-            Hop::Upstream,
-        ),
-        FailureCode::UpstreamUpgradeRefused => (
-            StatusCode::BAD_GATEWAY,
-            "Cannot switch protocols",
-            "The application does not take connections that switch to another protocol.",
-            TELL_OWNER,
-            Hop::Upstream,
-        ),
-        FailureCode::UpstreamClosed | FailureCode::UpstreamMalformed | FailureCode::UpstreamTls => (
-            StatusCode::BAD_GATEWAY,
-            "Bad answer",
-            "The application broke off, or answered something that makes no sense.",
-            TELL_OWNER,
-            Hop::Upstream,
-        ),
-        FailureCode::Denied => (
-            StatusCode::FORBIDDEN,
-            "No access",
-            "The application's warpgate does not let this request through.",
-            "Ask whoever runs this application for access.",
-            Hop::Warpgate,
-        ),
-        FailureCode::RequestMalformed => (
-            StatusCode::BAD_REQUEST,
-            "Bad request",
-            "The application's warpgate does not pass on requests like this one.",
-            CHECK_ADDRESS,
-            Hop::Warpgate,
-        ),
-        FailureCode::Draining | FailureCode::Overloaded => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "Too busy",
-            "The application's warpgate takes no more requests just now.",
-            ASK_AGAIN,
-            Hop::Warpgate,
-        ),
-        FailureCode::Internal
-        | FailureCode::UnknownUpstream
-        | FailureCode::UnknownRoute
-        | FailureCode::UnknownRevision
-        | FailureCode::UnknownPrincipal
-        | FailureCode::AssertionInvalid => (
-            StatusCode::BAD_GATEWAY,
-            "Not passed on",
-            "The edge and the application's warpgate do not agree on this request.",
-            "Try again in a moment; they may be about to agree.",
-            Hop::Warpgate,
-        ),
-    };
-    Told { status, title, detail: detail.into(), next, hop }
-}
-
 /// A refusal of the client's request whose own words say what is wrong.
 fn said<'a>(status: StatusCode, title: &'static str, why: &impl ToString, next: &'static str) -> Told<'a> {
     let mut detail = why.to_string();
@@ -339,4 +265,99 @@ fn said<'a>(status: StatusCode, title: &'static str, why: &impl ToString, next: 
     }
     detail.push('.');
     Told { status, title, detail: detail.into(), next, hop: Hop::Client }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tunnel_proto::codes::FailureCode;
+
+    use super::super::refusal::{KeyWhy, SignInWay, SignInWhy};
+    use super::*;
+    use crate::fair::share::BusyWhy;
+
+    const ERRORS: &str = include_str!("../../../docs/errors.md");
+
+    /// One of each, with what a refusal's words are made of.
+    fn every_refusal() -> Vec<Refusal> {
+        let way = SignInWay { url: String::new(), set_cookie: String::new() };
+        let mut all = vec![
+            Refusal::Authority(AuthorityError::Misdirected),
+            Refusal::Authority(AuthorityError::NotOne),
+            Refusal::AmbiguousPath,
+            Refusal::Method,
+            Refusal::ExtendedConnect,
+            Refusal::TooLarge,
+            Refusal::Body,
+            Refusal::UnknownHost,
+            Refusal::NoRoute,
+            Refusal::TooNew,
+            Refusal::SignIn(SignInWhy::None, Box::new(way)),
+            Refusal::Key(KeyWhy::Unknown),
+            Refusal::Denied(mezusphere_model::policy::Denial::TooNew, "zoe".into()),
+            Refusal::Forged,
+            Refusal::Callback(CallbackWhy::NoCode),
+            Refusal::TooMany(Duration::from_secs(1)),
+            Refusal::BodyTooLarge(1),
+            Refusal::RateLimited { by: "route", wait: Duration::from_secs(1) },
+            Refusal::AddressBusy,
+            Refusal::ProjectBusy(BusyWhy::Quota, Duration::from_secs(1)),
+            Refusal::Overloaded,
+            Refusal::Maintenance("We move house.".into(), None),
+            Refusal::OriginRefused,
+            Refusal::Stale,
+            Refusal::Replica,
+            Refusal::ControlAway,
+            Refusal::ControlRefused,
+            Refusal::Starting,
+            Refusal::NoTunnel,
+            Refusal::NoUpstream,
+            Refusal::TunnelBusy,
+            Refusal::TunnelLost,
+            Refusal::TunnelProtocol,
+            Refusal::HeadTimeout,
+            Refusal::TotalTimeout,
+            Refusal::BodyTimeout,
+            Refusal::Internal,
+        ];
+        all.extend(FailureCode::ALL.iter().map(|code| Refusal::Warpgate(*code)));
+        all
+    }
+
+    #[test]
+    fn the_list_of_errors_says_of_each_refusal_what_is_told() {
+        for refusal in every_refusal() {
+            let (code, told) = (refusal.code(), tell(&refusal));
+            let row = ERRORS.lines().find(|line| line.starts_with(&format!("| `{code}` |")));
+            let row = row.unwrap_or_else(|| panic!("{code} is not in docs/errors.md"));
+            let cells: Vec<_> = row.split('|').map(str::trim).collect();
+            let status = told.status.as_u16().to_string();
+            assert!(cells[2].split(", ").any(|listed| listed == status), "{code}: {status}");
+            assert_eq!(cells[3], told.hop.as_str(), "{code}");
+        }
+    }
+
+    #[test]
+    fn what_is_told_is_sentences_with_a_next_step() {
+        for refusal in every_refusal() {
+            let Told { title, detail, next, .. } = tell(&refusal);
+            for sentence in [&*detail, next] {
+                assert!(sentence.ends_with('.'), "{}: {sentence}", refusal.code());
+                assert!(sentence.starts_with(char::is_uppercase), "{}: {sentence}", refusal.code());
+            }
+            assert!(!title.ends_with('.') && title.len() <= 32, "{title}");
+        }
+    }
+
+    #[test]
+    fn an_error_of_the_5xx_class_is_nobody_elses_than_ours_or_the_applications() {
+        for refusal in every_refusal() {
+            let told = tell(&refusal);
+            let is_clients = told.hop == Hop::Client;
+            if told.status.is_server_error() && told.status != StatusCode::NOT_IMPLEMENTED {
+                assert!(!is_clients, "{}", refusal.code());
+            }
+        }
+    }
 }

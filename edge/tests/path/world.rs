@@ -21,6 +21,7 @@ use mezusphere_model::id::{
 };
 use mezusphere_model::identity::{Assurance, Identity, Method as SignInMethod, Subject};
 use mezusphere_model::link::FoundSession;
+use mezusphere_model::route::SiteDoc;
 use mezusphere_model::session::SessionDoc;
 use mezusphere_model::token::{ApiKeyToken, CookieKey, SessionCookie, Token};
 use mezusphere_model::{Entropy, Host, Platform, Timestamp};
@@ -68,9 +69,11 @@ pub(crate) struct World {
     /// What the feed says of trust.
     pub(crate) trusted: TrustDoc,
     address: SocketAddr,
-    issuing: Issuing,
-    domain: TrustDomain,
-    trust: CurrentTrust,
+    /// Where tunnels over TCP are taken.
+    pub(crate) tcp_address: SocketAddr,
+    pub(crate) issuing: Issuing,
+    pub(crate) domain: TrustDomain,
+    pub(crate) trust: CurrentTrust,
     keys: Vec<Jwk>,
 }
 
@@ -148,6 +151,7 @@ impl World {
         tokio::spawn(view.follow());
         tokio::spawn(server.background());
         let config = tls::tunnel_server_config(&identity, &trust, &clock, &[tunnel_proto::ALPN]).unwrap();
+        let tcp_address = crate::over_tcp::listen(config.clone(), acceptor.clone());
         let config = QuicServerConfig::try_from(config).unwrap();
         let mut config = quinn::ServerConfig::with_crypto(Arc::new(config));
         Arc::get_mut(&mut config.transport)
@@ -177,6 +181,7 @@ impl World {
             metrics,
             trusted,
             address,
+            tcp_address,
             issuing,
             domain,
             trust,
@@ -243,7 +248,25 @@ impl World {
 
     /// The same for this many exchanges at once.
     pub(crate) async fn dial_for(&self, id: WarpgateId, ttl: Duration, exchanges: u32) -> quinn::Connection {
-        let role = Role::Warpgate { project: PROJECT, environment: ENVIRONMENT, id };
+        self.dial_as(Role::Warpgate { project: PROJECT, environment: ENVIRONMENT, id }, ttl, exchanges).await
+    }
+
+    /// A warpgate of the blog that answers with `handler`.
+    pub(crate) async fn blogs_warpgate<F>(
+        &self,
+        id: u128,
+        handler: impl Fn(Exchange) -> F + Send + Sync + 'static,
+    ) -> Warpgate
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (project, environment) = (OTHER_PROJECT, OTHER_ENVIRONMENT);
+        let role = Role::Warpgate { project, environment, id: WarpgateId::from_bits(id) };
+        let connection = self.dial_as(role, LEAF_TTL, 1024).await;
+        self.start(connection, id, handler).welcomed().await
+    }
+
+    async fn dial_as(&self, role: Role, ttl: Duration, exchanges: u32) -> quinn::Connection {
         let identity = CurrentIdentity::new(issue(&self.issuing, &self.domain, role, ttl));
         let clock = self.hand.clock();
         let config =
@@ -347,6 +370,24 @@ impl World {
         tokio::time::timeout(SOON, self.server.handle(request, &info)).await.unwrap()
     }
 
+    /// Publishes the shop with a change, which is known when this returns.
+    pub(crate) async fn publish(&self, change: impl FnOnce(&mut SiteDoc)) {
+        self.publish_site(shop(), change).await;
+    }
+
+    /// The same for the blog.
+    pub(crate) async fn publish_blog(&self, change: impl FnOnce(&mut SiteDoc)) {
+        self.publish_site(blog(), change).await;
+    }
+
+    async fn publish_site(&self, mut site: SiteDoc, change: impl FnOnce(&mut SiteDoc)) {
+        change(&mut site);
+        site.min_reader = site.min_reader.max(if site.quota.is_empty() { 1 } else { 2 });
+        site.revision += 1;
+        self.documents.publish(Partition::Project(site.project), Document::Site(Box::new(site)));
+        self.settle().await;
+    }
+
     /// Changes what the feed says of trust.
     pub(crate) fn trust(&self, change: impl FnOnce(&mut TrustDoc)) {
         let mut trusted = self.trusted.clone();
@@ -389,7 +430,7 @@ async fn platform_answer(request: Request<Body>) -> Result<Response<Body>, std::
     Ok(Response::new(full(told)))
 }
 
-fn issue(issuing: &Issuing, domain: &TrustDomain, role: Role, ttl: Duration) -> NodeIdentity {
+pub(crate) fn issue(issuing: &Issuing, domain: &TrustDomain, role: Role, ttl: Duration) -> NodeIdentity {
     let key = NodeKey::generate().unwrap();
     let name = SpiffeName::new(domain.clone(), role);
     let leaf = issuing.issue(&key.csr_der().unwrap(), &name, BEGIN, ttl).unwrap();

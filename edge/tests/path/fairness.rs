@@ -1,0 +1,194 @@
+//! Nobody starves another: floods of one project, readers that stand still, and the memory for both.
+//!
+//! Figures are compared with ones measured a moment before on the same machine, never with the clock on the wall.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use ::http::{Method, Request, Response};
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use mezusphere_edge::FairLimits;
+use mezusphere_edge::http::{Body, Protocol};
+use mezusphere_model::route::AuthMode;
+use tokio::task::JoinSet;
+
+use crate::warpgate::Exchange;
+use crate::world::{SOON, World, connection, empty, get, read, request};
+
+/// Whether the long variants are wanted.
+fn is_full() -> bool {
+    std::env::var_os("MEZU_FULL").is_some_and(|value| value == "1")
+}
+
+/// An upstream that thinks for a while.
+async fn thoughtful(exchange: Exchange) {
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    exchange.respond(200, &[("content-length", "2")], b"ok").await;
+}
+
+/// An upstream without an end.
+async fn endless(mut exchange: Exchange) {
+    exchange.begin(200, &[]).await;
+    let piece = Bytes::from(vec![b'x'; 16 * 1024]);
+    while exchange.data(piece.clone()).await {}
+}
+
+async fn upstream(exchange: Exchange) {
+    if exchange.head().target.starts_with("/public/endless") {
+        endless(exchange).await;
+    } else {
+        exchange.respond(200, &[("content-length", "2")], b"ok").await;
+    }
+}
+
+fn blog() -> Request<Body> {
+    request(Method::GET, "https://blog.localhost:8443/x", &[], empty())
+}
+
+/// The 99th percentile of how long `count` requests take, a few at a time; all of them must be answered.
+async fn p99(world: &World, count: usize, ask: impl Fn() -> Request<Body>) -> Duration {
+    let ask = &ask;
+    let each = join_all((0..4).map(|_| async move {
+        let mut taken = Vec::new();
+        for _ in 0..count / 4 {
+            let begun = Instant::now();
+            let (status, _, _) = read(world.send(ask()).await).await;
+            taken.push(begun.elapsed());
+            assert_eq!(status, 200);
+        }
+        taken
+    }));
+    let mut taken: Vec<_> = each.await.into_iter().flatten().collect();
+    taken.sort_unstable();
+    taken[taken.len() * 99 / 100]
+}
+
+/// Polls until `is` holds.
+async fn until(what: &str, is: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is() {
+        assert!(begun.elapsed() < SOON, "{what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn r23_a_flood_by_one_project_is_refused_and_leaves_anothers_p99_within_twice() {
+    let world = Arc::new(World::fair(FairLimits { exchanges: 64, ..FairLimits::default() }));
+    let _shop = world.warpgate(6, thoughtful).await;
+    let _blog = world.blogs_warpgate(16, thoughtful).await;
+    world.publish_blog(|site| site.routes[0].auth = AuthMode::Public).await;
+    let count = if is_full() { 2000 } else { 120 };
+    let quiet = p99(&world, count, blog).await;
+    let (refused, answered, is_over) =
+        (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let mut flood = JoinSet::new();
+    for n in 0..100 {
+        let mut info = connection(Protocol::H2);
+        info.client.set_ip([198, 51, 100, n].into());
+        let (world, refused, answered) = (Arc::clone(&world), Arc::clone(&refused), Arc::clone(&answered));
+        let is_over = Arc::clone(&is_over);
+        flood.spawn(async move {
+            while !is_over.load(Ordering::Relaxed) {
+                let response = world.server.handle(get("/public/x"), &info).await;
+                if response.status() == 200 {
+                    answered.fetch_add(1, Ordering::Relaxed);
+                } else {
+                    let why = response.headers()["mezu-error"].to_str().unwrap().to_owned();
+                    assert!(why.starts_with("edge.project_busy; hop=edge"), "{why}");
+                    assert_eq!(response.headers()["retry-after"], "1");
+                    refused.fetch_add(1, Ordering::Relaxed);
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        });
+    }
+    until("the flood", || refused.load(Ordering::Relaxed) > 100).await;
+    let flooded = p99(&world, count, blog).await;
+    is_over.store(true, Ordering::Relaxed);
+    while let Some(ended) = flood.join_next().await {
+        ended.unwrap();
+    }
+    println!("p99 alone {quiet:?}, beside a flood {flooded:?}");
+    println!("of the flood: {answered:?} answered, {refused:?} refused");
+    assert!(flooded < quiet * 2, "{quiet:?} became {flooded:?}");
+    assert!(answered.load(Ordering::Relaxed) > 100, "the flood has its share all the same");
+}
+
+/// Begins to read an endless response, and stops.
+async fn stall(world: &World) -> Response<Body> {
+    let mut response = world.send(get("/public/endless")).await;
+    assert_eq!(response.status(), 200);
+    response.body_mut().frame().await.unwrap().unwrap();
+    response
+}
+
+#[tokio::test]
+async fn r23_two_hundred_readers_that_stand_still_leave_the_others_p99_unmoved() {
+    let (world, _warpgate) = World::with_warpgate(upstream).await;
+    world.settle().await;
+    let count = if is_full() { 20_000 } else { 1000 };
+    p99(&world, 200, || get("/public/x")).await;
+    let before = p99(&world, count, || get("/public/x")).await;
+    let mut stalled = Vec::new();
+    for _ in 0..200 {
+        stalled.push(stall(&world).await);
+    }
+    // Let their windows fill.
+    until("all are counted", || gauge(&world, "test_edge_bodies_held_octets") >= 200 * 1024 * 1024).await;
+    let beside = p99(&world, count, || get("/public/x")).await;
+    println!("p99 alone {before:?}, beside 200 readers that stand still {beside:?}");
+    assert!(beside < before * 2 + Duration::from_millis(2), "{before:?} became {beside:?}");
+    assert_eq!(gauge(&world, "test_edge_exchanges"), 200);
+    drop(stalled);
+    until("all is given back", || gauge(&world, "test_edge_exchanges") == 0).await;
+    until("nothing is held", || gauge(&world, "test_edge_bodies_held_octets") == 0).await;
+}
+
+fn gauge(world: &World, name: &str) -> u64 {
+    let metrics = world.metrics.encode();
+    let line = metrics.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap();
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn r23_beyond_the_budget_the_readers_that_stand_still_longest_are_cut_and_no_other() {
+    let budget: u64 = 8 * 1024 * 1024;
+    let limits =
+        FairLimits { bodies_held: budget, stalled: Duration::from_millis(200), ..FairLimits::default() };
+    let world = World::fair(limits);
+    let ended = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&ended);
+    let _warpgate = world
+        .warpgate(6, move |exchange| {
+            let ended = Arc::clone(&counter);
+            async move {
+                upstream(exchange).await;
+                ended.fetch_add(1, Ordering::Relaxed);
+            }
+        })
+        .await;
+    let mut eager = world.send(get("/public/endless")).await;
+    let mut first = stall(&world).await;
+    let mut stalled = Vec::new();
+    for _ in 0..15 {
+        stalled.push(stall(&world).await);
+    }
+    let begun = Instant::now();
+    // One that reads all the time, while the others stand still.
+    while ended.load(Ordering::Relaxed) < 9 {
+        assert!(begun.elapsed() < SOON, "the upstreams are told to stop");
+        eager.body_mut().frame().await.unwrap().unwrap();
+    }
+    assert!(gauge(&world, "test_edge_bodies_held_octets") <= budget);
+    assert!(gauge(&world, "test_edge_bodies_shed_total") >= 9);
+    assert!(first.body_mut().frame().await.unwrap().is_err(), "the oldest finds it broken, not whole");
+    assert!(!first.body_mut().is_end_stream());
+    let youngest = stalled.last_mut().unwrap();
+    assert!(youngest.body_mut().frame().await.unwrap().is_ok(), "whoever stalled last is still there");
+    assert_eq!(read(world.send(get("/public/x")).await).await.2, b"ok");
+}
