@@ -14,6 +14,7 @@
 pub mod agent;
 pub mod backoff;
 pub mod bundle;
+pub mod check;
 pub mod config;
 pub mod enroll;
 pub mod exchange;

@@ -34,7 +34,7 @@ mod race;
 mod status;
 mod stream;
 mod supervisor;
-mod tcp;
+pub(crate) mod tcp;
 mod transport;
 mod upstreams;
 
