@@ -28,7 +28,7 @@ async fn echo(mut exchange: Exchange) {
 }
 
 /// A request body whose pieces a test sends one by one.
-fn channel() -> (mpsc::Sender<Result<Frame<Bytes>, BoxError>>, Body) {
+pub(crate) fn channel() -> (mpsc::Sender<Result<Frame<Bytes>, BoxError>>, Body) {
     let (sender, receiver) = mpsc::channel(1);
     let pieces = futures_util::stream::unfold(receiver, |mut receiver| async move {
         let piece = receiver.recv().await?;

@@ -63,6 +63,11 @@ pub(crate) fn shop() -> SiteDoc {
     customers.require.any_role = vec![name("customer")];
     let mut hasty = route(4, "/hasty/*", AuthMode::Public);
     hasty.timeouts = RouteTimeouts { connect_ms: 200, head_ms: 200, idle_ms: 200, total_ms: 0 };
+    let mut chatty = route(8, "/chatty/*", AuthMode::Public);
+    chatty.timeouts.idle_ms = 1500;
+    let mut brief = route(7, "/brief/*", AuthMode::Public);
+    brief.timeouts.total_ms = 300;
+    brief.min_reader = 2;
     let mut elsewhere = route(5, "/elsewhere/*", AuthMode::Public);
     elsewhere.upstream = Slug::parse("other").unwrap();
     SiteDoc {
@@ -82,6 +87,8 @@ pub(crate) fn shop() -> SiteDoc {
             hasty,
             elsewhere,
             route(6, "/optional/*", AuthMode::Optional),
+            brief,
+            chatty,
         ],
         revision: 9,
         quota: ProjectQuota::default(),

@@ -293,6 +293,21 @@ impl Exchange {
         self.write(encoder.take()).await;
     }
 
+    /// A head before the final one; `false` if the edge wants no more.
+    pub(crate) async fn inform(&mut self, status: u16, fields: &[(&str, &str)]) -> bool {
+        let mut encoder = Encoder::new();
+        encoder.informational(&head(status, fields)).unwrap();
+        self.write(encoder.take()).await
+    }
+
+    /// Switches protocols: from here on both sides speak raw.
+    pub(crate) async fn switch(&mut self, fields: &[(&str, &str)]) {
+        let mut encoder = Encoder::new();
+        encoder.response(&head(101, fields), false).unwrap();
+        encoder.raw();
+        self.write(encoder.take()).await;
+    }
+
     /// A piece of the body; `false` if the edge wants no more.
     pub(crate) async fn data(&mut self, data: Bytes) -> bool {
         let mut encoder = Encoder::new();

@@ -15,8 +15,8 @@ use tokio::time::timeout;
 use super::raw::{FINE, MALFORMED, good};
 use super::*;
 
-type Client = SendRequest<OpenStreams, Bytes>;
-type Exchange = RequestStream<BidiStream<Bytes>, Bytes>;
+pub(super) type Client = SendRequest<OpenStreams, Bytes>;
+pub(super) type Exchange = RequestStream<BidiStream<Bytes>, Bytes>;
 
 /// A QUIC client of its own endpoint.
 pub(super) async fn connect_quic(
@@ -34,7 +34,7 @@ async fn connect_raw(rig: &Rig) -> quinn::Connection {
     connect_quic(rig, client_tls(&rig.trust, &[ALPN_H3]), HOST).await.unwrap()
 }
 
-async fn connect(rig: &Rig) -> (Client, JoinHandle<()>, quinn::Connection) {
+pub(super) async fn connect(rig: &Rig) -> (Client, JoinHandle<()>, quinn::Connection) {
     let connection = connect_raw(rig).await;
     let (mut driver, client) =
         ::h3::client::new(h3_quinn::Connection::new(connection.clone())).await.unwrap();
@@ -44,7 +44,7 @@ async fn connect(rig: &Rig) -> (Client, JoinHandle<()>, quinn::Connection) {
     (client, driver, connection)
 }
 
-async fn read(exchange: &mut Exchange) -> Result<(Bytes, Option<HeaderMap>), StreamError> {
+pub(super) async fn read(exchange: &mut Exchange) -> Result<(Bytes, Option<HeaderMap>), StreamError> {
     let mut data = BytesMut::new();
     while let Some(mut chunk) = exchange.recv_data().await? {
         data.extend_from_slice(&chunk.copy_to_bytes(chunk.remaining()));

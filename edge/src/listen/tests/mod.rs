@@ -9,8 +9,10 @@ mod ground;
 mod h1;
 mod h2;
 mod h3;
+mod interim;
 mod raw;
 mod splice;
+mod switching;
 mod tls;
 mod upstream;
 

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
-use ::http::{HeaderMap, HeaderValue, Request, Response};
+use ::http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use bytes::{Bytes, BytesMut};
 use http_body::Frame;
 use http_body_util::BodyExt as _;
 use tokio::sync::Notify;
 
 use super::SOON;
-use crate::http::{Body, BodyError, BoxError, ConnectionInfo, Handle, no_body};
+use crate::http::{Body, BodyError, BoxError, ConnectionInfo, Handle, Interim, Upgrade, no_body};
 
 /// The stand-in for the request path.
 #[derive(Default)]
@@ -88,6 +88,82 @@ impl Upstream {
             "/wait" => {
                 self.release.notified().await;
                 Response::new(parts("waited".into(), None))
+            }
+            // Two early hints, and the second more once it is released.
+            "/hints" => {
+                let interim = request.extensions().get::<Interim>().cloned();
+                let hint = |link: &'static str| {
+                    let mut headers = HeaderMap::new();
+                    headers.insert("link", HeaderValue::from_static(link));
+                    if let Some(interim) = &interim {
+                        interim.send(StatusCode::EARLY_HINTS, headers);
+                    }
+                };
+                hint("</a.css>");
+                self.release.notified().await;
+                hint("</b.css>");
+                Response::new(parts("hinted".into(), None))
+            }
+            // Wants the body of a client that waits only once it is released.
+            "/expect" => {
+                self.release.notified().await;
+                let interim =
+                    request.extensions().get::<Interim>().expect("the way for interim heads").clone();
+                assert!(interim.expects_continue());
+                interim.go_on();
+                let data = request.into_body().collect().await.expect("the whole body").to_bytes();
+                Response::new(parts(data, None))
+            }
+            // Refuses the body of a client that waits.
+            "/decline" => {
+                let mut response = Response::new(parts("declined".into(), None));
+                *response.status_mut() = StatusCode::EXPECTATION_FAILED;
+                response
+            }
+            // Switches protocols once it is released, and sends back what the client says.
+            "/socket" => {
+                let upgrade = request.extensions().get::<Upgrade>().expect("a wish to switch").clone();
+                self.release.notified().await;
+                let mut response =
+                    Response::new(Body::new(Echo { client: request.into_body(), is_over: false }));
+                *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+                response.headers_mut().insert("x-protocol", upgrade.protocol().parse().unwrap());
+                response
+            }
+            // Switches, says one word, ends, and counts what the client says after it.
+            "/parting" => {
+                let body = Parting {
+                    said: false,
+                    ended: false,
+                    client: request.into_body(),
+                    upstream: Arc::clone(self),
+                };
+                let mut response = Response::new(Body::new(body));
+                *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+                response
+            }
+            // Switches and breaks off.
+            "/breaking" => {
+                let mut response = Response::new(Body::new(Breaks(Some(Bytes::from_static(b"half")))));
+                *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+                response
+            }
+            // Says a word each time it is released.
+            "/words" => {
+                let upstream = Arc::clone(self);
+                let words = futures_util::stream::unfold(upstream, |upstream| async move {
+                    upstream.release.notified().await;
+                    Some((Ok(Frame::data(Bytes::from_static(b"word"))), upstream))
+                });
+                Response::new(Body::new(http_body_util::StreamBody::new(words)))
+            }
+            // Trailers and nothing else.
+            "/trailers" => {
+                let mut trailers = HeaderMap::new();
+                trailers.insert("grpc-status", HeaderValue::from_static("12"));
+                let mut response = Response::new(Body::new(Frames([Frame::trailers(trailers)].into())));
+                response.headers_mut().insert("trailer", HeaderValue::from_static("grpc-status"));
+                response
             }
             // Answers without looking at the body.
             "/early" => Response::new(parts("early".into(), None)),
@@ -174,6 +250,62 @@ impl http_body::Body for Endless {
     fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         static CHUNK: [u8; 65536] = [b'x'; 65536];
         Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&CHUNK)))))
+    }
+}
+
+/// The switched protocol of `/socket`: what comes goes back, and ends when the client has.
+struct Echo {
+    client: Body,
+    is_over: bool,
+}
+
+impl http_body::Body for Echo {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if self.is_over {
+            return Poll::Ready(None);
+        }
+        let frame = std::task::ready!(Pin::new(&mut self.client).poll_frame(cx));
+        self.is_over = frame.is_none();
+        // The end of this direction; the client's has ended before.
+        Poll::Ready(Some(frame.unwrap_or_else(|| Ok(Frame::trailers(HeaderMap::new())))))
+    }
+}
+
+/// The switched protocol of `/parting`; what the client says is counted in `dropped`.
+struct Parting {
+    said: bool,
+    ended: bool,
+    client: Body,
+    upstream: Arc<Upstream>,
+}
+
+impl http_body::Body for Parting {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        if !std::mem::replace(&mut this.said, true) {
+            return Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"bye")))));
+        }
+        if !std::mem::replace(&mut this.ended, true) {
+            return Poll::Ready(Some(Ok(Frame::trailers(HeaderMap::new()))));
+        }
+        while let Some(frame) = std::task::ready!(Pin::new(&mut this.client).poll_frame(cx)) {
+            let len = frame.unwrap().into_data().map_or(0, |data| data.len());
+            this.upstream.dropped.fetch_add(len, Ordering::SeqCst);
+            this.upstream.changed.notify_waiters();
+        }
+        Poll::Ready(None)
     }
 }
 
