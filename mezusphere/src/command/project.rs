@@ -1,12 +1,19 @@
 //! `mezusphere project`: a tenant, with its environments, routes and users.
 
 use clap::Subcommand;
-use mezusphere_control::api::types::{CreateProject, UpdateProject};
+use mezusphere_control::api::types::{Change, CreateProject, QuotaChanges, UpdateProject};
 use mezusphere_model::slug::Slug;
 use serde_json::Value;
 
 use super::{Context, YesArg, project_path};
 use crate::failure::Failure;
+
+/// Shown below the long help of `quota`.
+const QUOTA_EXAMPLES: &str = "\
+Examples:
+  Show it:             mezusphere project quota shop
+  Limit it:            mezusphere project quota shop --rate 500 --exchanges 2000
+  Take a limit away:   mezusphere project quota shop --rate none";
 
 /// A project holds environments, routes, users and keys.
 #[derive(Debug, Subcommand)]
@@ -35,6 +42,18 @@ pub(crate) enum Command {
         project: String,
         /// Its new name for people.
         name: String,
+    },
+    /// Show or change what each edge gives to a project, so that none starves another
+    #[command(after_long_help = QUOTA_EXAMPLES)]
+    Quota {
+        /// The project.
+        project: String,
+        /// Requests a second, for each edge; none for no limit.
+        #[arg(long, value_name = "N|none", value_parser = number_or_none)]
+        rate: Option<Change<u32>>,
+        /// Requests under way at a time, for each edge; none for no limit.
+        #[arg(long, value_name = "N|none", value_parser = number_or_none)]
+        exchanges: Option<Change<u32>>,
     },
     /// Delete a project with its environments, routes, users and keys
     Delete {
@@ -97,6 +116,20 @@ impl Command {
                 context.output.json(&changed)?;
                 context.output.say(&format!("Renamed project {project}."))?;
             }
+            Self::Quota { project, rate, exchanges } => {
+                let changes = QuotaChanges {
+                    requests_per_second: rate.unwrap_or_default(),
+                    exchanges: exchanges.unwrap_or_default(),
+                };
+                let found = if changes == QuotaChanges::default() {
+                    context.client.get(&project_path(&project)).await?
+                } else {
+                    context.client.patch(&format!("{}/quota", project_path(&project)), &changes).await?
+                };
+                let quota = found.get("quota").cloned().unwrap_or_default();
+                context.output.json(&quota)?;
+                context.output.say(&quota_words(&project, &quota))?;
+            }
             Self::Delete { project, yes } => {
                 let what = format!("deleting {project} takes its environments, routes, users and keys along");
                 yes.confirm(&what, &project)?;
@@ -105,5 +138,52 @@ impl Command {
             }
         }
         Ok(())
+    }
+}
+
+/// A whole number, or `none` for no limit.
+fn number_or_none(text: &str) -> Result<Change<u32>, String> {
+    if text == "none" {
+        return Ok(Change::Clear);
+    }
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.map(Change::Set).ok_or_else(|| "write a whole number from 1, or none for no limit".to_owned())
+}
+
+fn quota_words(project: &str, quota: &Value) -> String {
+    let limit =
+        |name: &str, unit: &str| quota.get(name).and_then(Value::as_u64).map(|most| format!("{most} {unit}"));
+    let limits =
+        [limit("requests_per_second", "requests a second"), limit("exchanges", "requests under way")];
+    let limits: Vec<String> = limits.into_iter().flatten().collect();
+    if limits.is_empty() {
+        format!("Project {project} has no quota: each edge serves it as long as the others get their share.")
+    } else {
+        format!("Each edge gives project {project} {}.", limits.join(" and "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_quota_is_a_number_or_none() {
+        assert_eq!(number_or_none("500"), Ok(Change::Set(500)));
+        assert_eq!(number_or_none("none"), Ok(Change::Clear));
+        for bad in ["", "0", "-1", "many", "4294967296"] {
+            assert!(number_or_none(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_quota_is_told_with_its_units() {
+        assert!(quota_words("shop", &json!({})).contains("no quota"));
+        assert_eq!(
+            quota_words("shop", &json!({ "requests_per_second": 5, "exchanges": 9 })),
+            "Each edge gives project shop 5 requests a second and 9 requests under way."
+        );
     }
 }

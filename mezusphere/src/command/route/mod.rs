@@ -1,0 +1,392 @@
+//! `mezusphere route`: what is published, for whom, and what is done to its requests and responses.
+//!
+//! Flags are in the files beside this one, by what they are about; here are the verbs.
+
+mod access;
+mod limits;
+mod rules;
+mod show;
+mod value;
+
+use clap::{Args, Subcommand};
+use mezusphere_control::api::types::{AddRoute, ExplainRequest, UpdateRoute};
+use mezusphere_model::route::AuthMode;
+use serde_json::Value;
+
+use self::access::{AccessArgs, Auth, ClearAccess};
+use self::limits::{ClearLimits, LimitArgs};
+use self::rules::{ClearRules, RuleArgs};
+use super::{Context, EnvironmentArg, segment};
+use crate::failure::{Failure, Kind};
+
+/// Shown below the long help of `add` and `set`.
+const EXAMPLES: &str = "\
+Examples:
+  Publish all of an application for people who are signed in:
+    mezusphere route add shop '/*' --auth required
+  Serve /api from an upstream that knows nothing of the prefix:
+    mezusphere route add shop '/api/*' --auth required --upstream api --strip-prefix /api
+  Let a page of another site read it, with cookies:
+    mezusphere route set shop '/api/*' --cors-origin https://app.example --cors-credentials true
+  Not more than 600 requests a minute from one address, 50 at once:
+    mezusphere route set shop '/api/*' --rate 600/min:50
+  Close it for a while, and open it again:
+    mezusphere route set shop '/api/*' --maintenance 'Back at nine.' --retry-after 30m
+    mezusphere route set shop '/api/*' --no-maintenance
+
+Rules act in one order, whatever order they are given in: docs/operations/routes.md.";
+
+/// Routes of an environment.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Publish a path
+    #[command(after_long_help = EXAMPLES)]
+    Add {
+        /// The project.
+        project: String,
+        /// '/a' one path, '/a/*' it and all below, '~REGEX' a regular expression.
+        path: String,
+        /// Who may use it; must be said, nothing is open by omission.
+        #[arg(long, value_enum)]
+        auth: Auth,
+        #[command(flatten)]
+        environment: EnvironmentArg,
+        #[command(flatten)]
+        settings: Box<Settings>,
+    },
+    /// List an environment's routes
+    List {
+        /// The project.
+        project: String,
+        #[command(flatten)]
+        environment: EnvironmentArg,
+    },
+    /// Show a route with all that it does
+    Show {
+        /// The project.
+        project: String,
+        /// The route's id, or its path if no other route has it.
+        route: String,
+        #[command(flatten)]
+        environment: EnvironmentArg,
+    },
+    /// Change a route; what is left out stays
+    #[command(visible_alias = "update", after_long_help = EXAMPLES)]
+    Set {
+        /// The project.
+        project: String,
+        /// The route's id, or its path if no other route has it.
+        route: String,
+        /// A new path.
+        #[arg(long)]
+        path: Option<String>,
+        /// Who may use it.
+        #[arg(long, value_enum)]
+        auth: Option<Auth>,
+        #[command(flatten)]
+        environment: EnvironmentArg,
+        #[command(flatten)]
+        settings: Box<Settings>,
+        #[command(flatten)]
+        clear: Box<Clear>,
+    },
+    /// Tell what would become of a request, step by step
+    Explain {
+        /// The project.
+        project: String,
+        /// Its path, with or without a query: '/api/orders?id=1'.
+        path: String,
+        /// Its method.
+        #[arg(long, default_value = "GET")]
+        method: String,
+        #[command(flatten)]
+        environment: EnvironmentArg,
+    },
+    /// Take a route away
+    Remove {
+        /// The project.
+        project: String,
+        /// The route's id, or its path if no other route has it.
+        route: String,
+        #[command(flatten)]
+        environment: EnvironmentArg,
+    },
+}
+
+/// All that a route may be told.
+#[derive(Debug, Args)]
+pub(crate) struct Settings {
+    #[command(flatten)]
+    access: AccessArgs,
+    #[command(flatten)]
+    rules: RuleArgs,
+    #[command(flatten)]
+    limits: LimitArgs,
+}
+
+/// All that can be taken back.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Taking back")]
+pub(crate) struct Clear {
+    #[command(flatten)]
+    access: ClearAccess,
+    #[command(flatten)]
+    rules: ClearRules,
+    #[command(flatten)]
+    limits: ClearLimits,
+}
+
+impl Settings {
+    fn add(self, path: String, auth: Auth) -> Result<AddRoute, Failure> {
+        Ok(AddRoute {
+            path,
+            methods: self.access.methods.clone(),
+            auth: auth.into(),
+            require: self.access.requirement(),
+            upstream: self.access.upstream.clone(),
+            timeouts: self.limits.timeouts(),
+            rules: self.rules.changes(&ClearRules::default())?,
+            limits: self.limits.changes(&ClearLimits::default()),
+            affinity: self.limits.affinity,
+            position: None,
+        })
+    }
+
+    fn update(self, path: Option<String>, auth: Option<Auth>, clear: &Clear) -> Result<UpdateRoute, Failure> {
+        let timeouts = self.limits.timeouts();
+        Ok(UpdateRoute {
+            path,
+            methods: self.access.new_methods(&clear.access),
+            auth: auth.map(AuthMode::from),
+            require: self.access.new_requirement(&clear.access),
+            upstream: self.access.upstream.clone(),
+            timeouts: (timeouts != Default::default()).then_some(timeouts),
+            rules: self.rules.changes(&clear.rules)?,
+            limits: self.limits.changes(&clear.limits),
+            affinity: self.limits.new_affinity(&clear.limits),
+        })
+    }
+}
+
+impl Command {
+    /// Runs it.
+    pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
+        match self {
+            Self::Add { project, path, auth, environment, settings } => {
+                let body = settings.add(path, auth)?;
+                let made =
+                    context.client.post(&format!("{}/routes", environment.path(&project)), &body).await?;
+                show::published(context, &made, "Published")
+            }
+            Self::List { project, environment } => {
+                let items = context.client.list(&format!("{}/routes", environment.path(&project))).await?;
+                show::list(context, &project, &items)
+            }
+            Self::Show { project, route, environment } => {
+                let path = format!("{}/routes/{}", environment.path(&project), segment(&route));
+                show::whole(context, &context.client.get(&path).await?)
+            }
+            Self::Set { project, route, path, auth, environment, settings, clear } => {
+                let body = settings.update(path, auth, &clear)?;
+                if body == UpdateRoute::default() {
+                    return Err(
+                        Failure::new(Kind::Usage, "nothing to change").next("mezusphere route set --help")
+                    );
+                }
+                let path = format!("{}/routes/{}", environment.path(&project), segment(&route));
+                show::published(context, &context.client.patch(&path, &body).await?, "Changed")
+            }
+            Self::Explain { project, path, method, environment } => {
+                let body = ExplainRequest { path, method: Some(method) };
+                let told =
+                    context.client.post(&format!("{}/explain", environment.path(&project)), &body).await?;
+                show::explained(context, &told)
+            }
+            Self::Remove { project, route, environment } => {
+                let path = format!("{}/routes/{}", environment.path(&project), segment(&route));
+                let removed = context.client.delete(&path).await?;
+                context.output.json(&removed)?;
+                let text = |pointer: &str| removed.pointer(pointer).and_then(Value::as_str);
+                let (path, now) = (text("/route/path").unwrap_or(&route), text("/now").unwrap_or_default());
+                Ok(context.output.say(format!("Removed {path}. {now}").trim_end())?)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(subcommand)]
+        command: Command,
+    }
+
+    fn parse(words: &[&str]) -> Result<Command, clap::Error> {
+        Line::try_parse_from([&["route"], words].concat()).map(|line| line.command)
+    }
+
+    /// The body that a command line leads to.
+    fn body(words: &[&str]) -> Value {
+        match parse(words).unwrap() {
+            Command::Add { path, auth, settings, .. } => json!(settings.add(path, auth).unwrap()),
+            Command::Set { path, auth, settings, clear, .. } => {
+                json!(settings.update(path, auth, &clear).unwrap())
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn set(words: &[&str]) -> Value {
+        body(&[&["set", "shop", "/api/*"], words].concat())
+    }
+
+    #[test]
+    fn every_flag_says_one_thing_to_the_api() {
+        for (words, expected) in [
+            (&["--strip-prefix", "/api"][..], json!({ "rules": { "path": { "prefix": "/api" } } })),
+            (
+                &["--replace-prefix", "/api=/v2"],
+                json!({ "rules": { "path": { "prefix": "/api", "with": "/v2" } } }),
+            ),
+            (&["--no-path-rule"], json!({ "rules": { "path": null } })),
+            (&["--upstream-host", "app:80"], json!({ "rules": { "upstream_host": "app:80" } })),
+            (&["--no-upstream-host"], json!({ "rules": { "upstream_host": null } })),
+            (
+                &[
+                    "--set-request-header",
+                    "x-a=b=c",
+                    "--remove-request-header",
+                    "x-b",
+                    "--keep-request-header",
+                    "x-c",
+                ],
+                json!({ "rules": { "request_headers": { "x-a": { "set": "b=c" }, "x-b": "remove", "x-c": null } } }),
+            ),
+            (&["--no-request-headers"], json!({ "rules": { "request_headers": null } })),
+            (
+                &[
+                    "--set-response-header",
+                    "x-a=",
+                    "--remove-response-header",
+                    "server",
+                    "--keep-response-header",
+                    "x-c",
+                ],
+                json!({ "rules": { "response_headers": { "server": "remove", "x-a": { "set": "" }, "x-c": null } } }),
+            ),
+            (&["--no-response-headers"], json!({ "rules": { "response_headers": null } })),
+            (&["--redirect", "/x"], json!({ "rules": { "redirect": { "to": "/x" } } })),
+            (
+                &["--redirect", "/x", "--redirect-status", "308"],
+                json!({ "rules": { "redirect": { "to": "/x", "status": 308 } } }),
+            ),
+            (&["--no-redirect"], json!({ "rules": { "redirect": null } })),
+            (
+                &["--maintenance", "Soon.", "--retry-after", "30m", "--no-redirect"],
+                json!({ "rules": { "maintenance": { "message": "Soon.", "retry_after_s": 1800 }, "redirect": null } }),
+            ),
+            (&["--no-maintenance"], json!({ "rules": { "maintenance": null } })),
+            (
+                &[
+                    "--cors-origin",
+                    "https://a.example",
+                    "--cors-origin",
+                    "https://b.example",
+                    "--cors-max-age",
+                    "1h",
+                ],
+                json!({ "rules": { "cors": { "origins": ["https://a.example", "https://b.example"], "max_age_s": 3600 } } }),
+            ),
+            (
+                &[
+                    "--cors-method",
+                    "PUT",
+                    "--cors-header",
+                    "none",
+                    "--cors-expose",
+                    "etag",
+                    "--cors-credentials",
+                    "true",
+                ],
+                json!({ "rules": { "cors": { "methods": ["PUT"], "headers": [], "expose": ["etag"], "credentials": true } } }),
+            ),
+            (&["--no-cors"], json!({ "rules": { "cors": null } })),
+            (&["--body-max", "10MiB"], json!({ "limits": { "body_max": 10_485_760 } })),
+            (&["--no-body-max"], json!({ "limits": { "body_max": null } })),
+            (
+                &["--rate", "600/min:50@caller"],
+                json!({ "limits": { "rate": { "per_minute": 600, "burst": 50, "by": "caller" } } }),
+            ),
+            (&["--no-rate"], json!({ "limits": { "rate": null } })),
+            (&["--affinity"], json!({ "affinity": true })),
+            (&["--no-affinity"], json!({ "affinity": false })),
+            (&["--head-timeout", "2000"], json!({ "timeouts": { "head_ms": 2000 } })),
+            (
+                &["--connect-timeout", "500ms", "--idle-timeout", "5m", "--total-timeout", "none"],
+                json!({ "timeouts": { "connect_ms": 500, "idle_ms": 300_000, "total_ms": 0 } }),
+            ),
+            (&["--timeout-total", "1h"], json!({ "timeouts": { "total_ms": 3_600_000 } })),
+            (
+                &["--all-methods", "--no-require"],
+                json!({
+                    "methods": [],
+                    "require": { "any_role": [], "all_roles": [], "any_permission": [], "all_permissions": [] },
+                }),
+            ),
+            (
+                &["--method", "GET", "--path", "/b/*", "--auth", "public"],
+                json!({ "methods": ["GET"], "path": "/b/*", "auth": "public" }),
+            ),
+        ] {
+            assert_eq!(set(words), expected, "{words:?}");
+        }
+        let added =
+            body(&["add", "shop", "/api/*", "--auth", "required", "--strip-prefix", "/api", "--affinity"]);
+        assert_eq!(
+            added,
+            json!({
+                "path": "/api/*", "auth": "required", "timeouts": {}, "affinity": true,
+                "rules": { "path": { "prefix": "/api" } },
+            })
+        );
+    }
+
+    #[test]
+    fn a_wrong_value_is_told_with_what_to_write() {
+        for (words, said) in [
+            (&["--replace-prefix", "/api"][..], "write it as /old=/new"),
+            (&["--set-request-header", "x-a"], "write it as NAME=VALUE"),
+            (&["--body-max", "10 apples"], "10MiB"),
+            (&["--rate", "often"], "600/min"),
+            (&["--total-timeout", "soon"], "30s"),
+            (&["--retry-after", "30m"], "--maintenance"),
+            (&["--redirect-status", "308"], "--redirect"),
+            (&["--redirect", "/x", "--redirect-status", "200"], "301, 302, 303, 307 or 308"),
+            (&["--strip-prefix", "/a", "--replace-prefix", "/a=/b"], "cannot be used with"),
+            (&["--strip-prefix", "/a", "--no-path-rule"], "cannot be used with"),
+            (&["--redirect", "/x", "--maintenance", "Soon."], "cannot be used with"),
+            (&["--cors-origin", "*", "--no-cors"], "cannot be used with"),
+            (&["--affinity", "--no-affinity"], "cannot be used with"),
+        ] {
+            let why = parse(&[&["set", "shop", "r"], words].concat()).unwrap_err().to_string();
+            assert!(why.contains(said), "{words:?}: {why}");
+        }
+        // One header with two rules is seen once the words are read.
+        let twice = ["set", "shop", "r", "--set-request-header", "X-A=1", "--remove-request-header", "x-a"];
+        let Command::Set { settings, clear, .. } = parse(&twice).unwrap() else { panic!() };
+        let why = settings.update(None, None, &clear).unwrap_err().to_string();
+        assert!(why.contains("x-a"), "{why}");
+    }
+
+    #[test]
+    fn a_route_that_is_added_has_nothing_to_take_back() {
+        assert!(parse(&["add", "shop", "/*", "--auth", "public", "--no-cors"]).is_err());
+        assert!(parse(&["update", "shop", "/*", "--no-cors"]).is_ok(), "the verb of before goes on");
+    }
+}
