@@ -173,6 +173,7 @@ impl Shares {
 }
 
 /// How many there are with the one that was just counted.
+#[derive(Clone, Copy)]
 struct Counted {
     of_address: u32,
     of_project: u32,

@@ -97,13 +97,13 @@ impl Server {
         Self { parts: Arc::new(parts), recorder }
     }
 
-    /// What must run beside the requests: telling control of denials and of tunnels, and keeping to the memory there is. Never ends by itself; the owner
-    /// runs it once, on any worker, and may drop it at any time.
+    /// What must run beside the requests: telling control of denials and of tunnels, and keeping to the memory there is.
+    /// Never ends by itself; the owner runs it once, on any worker, and may drop it at any time.
     pub fn background(&self) -> impl Future<Output = ()> + Send + 'static {
         let (parts, recorder) = (Arc::clone(&self.parts), Arc::clone(&self.recorder));
         async move {
             let link = &*parts.link;
-            tokio::join!(recorder.report(link), parts.tunnels.reports().send(link), parts.fair.run());
+            tokio::join!(recorder.denials.report(link), parts.tunnels.reports().send(link), parts.fair.run());
         }
     }
 
@@ -218,7 +218,7 @@ fn measure(parts: &ServerParts, recorder: &Arc<Recorder>) {
     let dropped = "Reports to control dropped for want of room while it was away: denials";
     let recorder = Arc::downgrade(recorder);
     metrics.gauge_from("edge_denials_dropped", dropped, move || {
-        recorder.upgrade().map_or(0, |recorder| number(recorder.denials_dropped()))
+        recorder.upgrade().map_or(0, |recorder| number(recorder.denials.dropped()))
     });
     let dropped = "Reports to control dropped for want of room while it was away: tunnels that ended";
     metrics.gauge_from("edge_tunnel_reports_dropped", dropped, move || {

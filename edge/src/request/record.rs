@@ -1,7 +1,9 @@
-//! Writing down what happened: one access log line per request, counters, and denials counted for control.
+//! Writing down what happened: one access log line per request, counters, and [`denials`] for control.
 //!
 //! The line is written when the response's body has ended or was given up, so that it tells how long and how much. Nothing
 //! here is on the way of a byte: counters are atomics found once, and without a reader of the log no line is made.
+
+mod denials;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,10 +11,8 @@ use std::time::{Duration, Instant};
 
 use ::http::{Method, StatusCode, Uri};
 use dashmap::DashMap;
-use mezusphere_model::clock::Timestamp;
-use mezusphere_model::id::{ProjectId, RequestId, RouteId, WarpgateId};
+use mezusphere_model::id::{RequestId, WarpgateId};
 use mezusphere_model::identity::Subject;
-use mezusphere_model::link::{ControlLink, DENIAL_BATCH_MAX, DenialCount, LinkError};
 use mezusphere_model::route::{RouteDoc, Site};
 use mezusphere_model::{Clock, Host};
 use mezusphere_telemetry::metrics::{REQUEST_US, Unit};
@@ -20,25 +20,15 @@ use mezusphere_telemetry::{Counter, Family, Gauge, Histogram, Metrics};
 use tracing::Level;
 use tunnel_proto::codes::FailureCode;
 
+use self::denials::{Denials, Denied};
 use super::inbound::Ask;
 use super::refusal::Refusal;
 use super::told;
 use crate::fair::share::{BusyWhy, Share};
 use crate::http::Protocol;
-use crate::view::backlog::{Backlog, Taken};
 
 /// Target of the access log, to be filtered by.
 pub const ACCESS_LOG: &str = "mezusphere::access";
-
-/// Different denials that wait for a report. Only people who are signed in make entries; what is dropped for want of
-/// room, the oldest first, is in the access log all the same.
-const DENIALS_MAX: usize = 4096;
-
-/// How often denials are reported.
-const REPORT_EVERY: Duration = Duration::from_secs(10);
-
-/// How long control may take for one report.
-const REPORT_MAX: Duration = Duration::from_secs(10);
 
 /// Under which names requests are counted: an edge and a front may share a process, and its registry.
 pub(crate) struct Names {
@@ -82,28 +72,12 @@ pub(crate) struct Recorder {
     limited: LimitedBy,
     running: Gauge,
     sent: Counter,
-    denials: Backlog<Denied, Denials>,
-    clock: Clock,
+    /// For control.
+    pub(crate) denials: Denials,
 }
 
 const PROTOCOLS: usize = 3;
 const CLASSES: usize = 6;
-
-/// What denials are counted by.
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct Denied {
-    project: ProjectId,
-    route: RouteId,
-    reason: &'static str,
-    subject: Subject,
-}
-
-#[derive(Clone, Copy)]
-struct Denials {
-    count: u64,
-    last: Timestamp,
-    last_request: RequestId,
-}
 
 impl Recorder {
     /// Registers what is counted, under `names`.
@@ -131,8 +105,7 @@ impl Recorder {
             limited: LimitedBy::new(metrics, names),
             running: metrics.gauge(names.running, "Requests whose response has not ended"),
             sent: metrics.counter(names.sent, "Octets of response bodies given to clients"),
-            denials: Backlog::new(DENIALS_MAX),
-            clock,
+            denials: Denials::new(clock),
         }
     }
 
@@ -146,44 +119,6 @@ impl Recorder {
             Refusal::RateLimited { by, .. } => self.limited.count(by),
             Refusal::ProjectBusy(BusyWhy::Rate, _) => self.limited.count("project"),
             _ => {}
-        }
-    }
-
-    /// Counts a denial of somebody who is signed in, for the next report.
-    fn deny(&self, denied: Denied, request: RequestId) {
-        let one = Denials { count: 1, last: self.clock.now(), last_request: request };
-        self.denials.put(denied, one, Denials::and);
-    }
-
-    /// Denials dropped so far for want of room.
-    pub(crate) fn denials_dropped(&self) -> u64 {
-        self.denials.dropped()
-    }
-
-    /// Reports denials to control, for ever. What control did not take waits for the next round.
-    pub(crate) async fn report(&self, link: &dyn ControlLink) {
-        loop {
-            tokio::time::sleep(REPORT_EVERY).await;
-            loop {
-                let batch = self.denials.take(DENIAL_BATCH_MAX);
-                if batch.is_empty() {
-                    break;
-                }
-                let count = batch.len();
-                let told = batch.iter().map(tell).collect();
-                let sent = tokio::time::timeout(REPORT_MAX, link.denials(told)).await;
-                match sent.unwrap_or(Err(LinkError::Away)) {
-                    Ok(()) => {}
-                    Err(LinkError::Away) => {
-                        tracing::debug!(count, "Denials were not reported; they are kept");
-                        self.denials.put_back(batch, Denials::and);
-                        break;
-                    }
-                    Err(LinkError::Refused(why)) => {
-                        tracing::warn!(why, count, "Denials were not reported");
-                    }
-                }
-            }
         }
     }
 }
@@ -201,28 +136,6 @@ impl LimitedBy {
         if let Some((_, counter)) = self.0.iter().find(|(known, _)| *known == by) {
             counter.inc();
         }
-    }
-}
-
-impl Denials {
-    /// Counts two stretches as one.
-    fn and(&mut self, other: Self) {
-        self.count = self.count.saturating_add(other.count);
-        if other.last >= self.last {
-            (self.last, self.last_request) = (other.last, other.last_request);
-        }
-    }
-}
-
-fn tell(Taken { key, value, .. }: &Taken<Denied, Denials>) -> DenialCount {
-    DenialCount {
-        project: key.project,
-        route: key.route,
-        reason: key.reason.to_owned(),
-        subject: Some(key.subject.to_string()),
-        count: value.count,
-        last: value.last,
-        last_request: value.last_request,
     }
 }
 
@@ -352,7 +265,7 @@ impl Line {
         // Only of somebody known: what strangers do must not make control write.
         if let (Some(reason), Some((site, route)), Some(subject)) = (reason, &self.place, self.subject) {
             let denied = Denied { project: site.doc.project, route: route.id, reason, subject };
-            self.recorder.deny(denied, self.request);
+            self.recorder.denials.add(denied, self.request);
         }
         if let Some(told) = &mut self.told {
             told.decision = code;

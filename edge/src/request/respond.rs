@@ -79,7 +79,7 @@ pub(crate) fn refuse(refusal: &Refusal, asker: Asker<'_>, wanted: &Wanted<'_>) -
         }
         Refusal::OwnMethod(allow) => set(headers, header::ALLOW, allow),
         Refusal::TooMany(wait) | Refusal::RateLimited { wait, .. } | Refusal::ProjectBusy(_, wait) => {
-            set(headers, header::RETRY_AFTER, &seconds_up(*wait).to_string())
+            set(headers, header::RETRY_AFTER, &seconds_up(*wait).to_string());
         }
         // Nobody knows when it ends, unless its owner said so.
         Refusal::Maintenance(_, None) => {}

@@ -78,7 +78,7 @@ async fn until(what: &str, is: impl Fn() -> bool) {
 
 #[tokio::test]
 async fn r23_a_flood_by_one_project_is_refused_and_leaves_anothers_p99_within_twice() {
-    let world = Arc::new(World::fair(FairLimits { exchanges: 64, ..FairLimits::default() }));
+    let world = Arc::new(World::fair(&FairLimits { exchanges: 64, ..FairLimits::default() }));
     let _shop = world.warpgate(6, thoughtful).await;
     let _blog = world.blogs_warpgate(16, thoughtful).await;
     world.publish_blog(|site| site.routes[0].auth = AuthMode::Public).await;
@@ -160,7 +160,7 @@ async fn r23_beyond_the_budget_the_readers_that_stand_still_longest_are_cut_and_
     let budget: u64 = 8 * 1024 * 1024;
     let limits =
         FairLimits { bodies_held: budget, stalled: Duration::from_millis(200), ..FairLimits::default() };
-    let world = World::fair(limits);
+    let world = World::fair(&limits);
     let ended = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&ended);
     let _warpgate = world

@@ -209,7 +209,7 @@ async fn r16_a_switch_of_protocols_on_a_protected_route_needs_an_origin_that_may
     world.settle().await;
     let session = (COOKIE.as_str(), cookie.as_str());
     let machine = ("authorization", key.as_str());
-    let rows: [(&str, (&str, &str), Option<&str>, bool); 13] = [
+    let rows = [
         ("/chat/x", session, Some(OWN), true),
         ("/chat/x", session, Some(APP), true),
         ("/chat/x", session, Some("https://evil.example"), false),

@@ -83,16 +83,16 @@ impl World {
     }
 
     /// A world whose edge takes less at once than one that runs.
-    pub(crate) fn fair(fair_limits: FairLimits) -> Self {
+    pub(crate) fn fair(fair_limits: &FairLimits) -> Self {
         Self::bounded(ViewLimits::default(), TunnelLimits::default(), fair_limits)
     }
 
     /// A world with other bounds than those that run.
     pub(crate) fn limited(view_limits: ViewLimits, tunnel_limits: TunnelLimits) -> Self {
-        Self::bounded(view_limits, tunnel_limits, FairLimits::default())
+        Self::bounded(view_limits, tunnel_limits, &FairLimits::default())
     }
 
-    fn bounded(view_limits: ViewLimits, tunnel_limits: TunnelLimits, fair_limits: FairLimits) -> Self {
+    fn bounded(view_limits: ViewLimits, tunnel_limits: TunnelLimits, fair_limits: &FairLimits) -> Self {
         let entropy = Entropy::counting();
         let hand = ManualClock::at(BEGIN);
         let clock = hand.clock();
@@ -145,7 +145,7 @@ impl World {
             platform: Some(tower::util::BoxCloneSyncService::new(tower::service_fn(platform_answer))),
             clock: clock.clone(),
             entropy: entropy.clone(),
-            fair: Arc::new(Fair::new(&fair_limits, clock.clone(), &metrics)),
+            fair: Arc::new(Fair::new(fair_limits, clock.clone(), &metrics)),
             metrics: metrics.clone(),
         });
         tokio::spawn(view.follow());
