@@ -184,9 +184,10 @@ impl Registry {
             }
             tunnel.suits(wanted.project, wanted.upstream, now)
         };
+        let place =
+            |dice: u64| usize::try_from(dice % u64::try_from(tunnels.len().max(1)).unwrap_or(1)).unwrap_or(0);
         let draw = |dice: u64| {
-            let place = usize::try_from(dice % u64::try_from(tunnels.len().max(1)).unwrap_or(1)).unwrap_or(0);
-            let tunnel = tunnels.get(place)?;
+            let tunnel = tunnels.get(place(dice))?;
             suits(tunnel).ok().filter(|candidate| candidate.rank == Rank::Well).map(|fit| (tunnel, fit))
         };
         let chosen = |(tunnel, candidate): (&Arc<Tunnel>, Candidate)| Chosen::new(tunnel, candidate, now);
@@ -196,9 +197,10 @@ impl Registry {
                 return Ok(chosen(better));
             }
         }
-        // The best of all, also where neither of the two drawn will do.
+        // The best of all, also where neither of the two drawn will do; of several alike, not always the same.
         let mut other = false;
-        let fit = tunnels.iter().filter_map(|tunnel| match suits(tunnel) {
+        let (before, after) = tunnels.split_at(place(wanted.dice));
+        let fit = after.iter().chain(before).filter_map(|tunnel| match suits(tunnel) {
             Ok(candidate) => Some((tunnel, candidate)),
             Err(why) => {
                 other |= why == Unfit::OtherUpstreams;
@@ -225,3 +227,6 @@ impl std::fmt::Debug for Registry {
         write!(f, "Registry({} tunnels)", self.len())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,14 +3,15 @@
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream};
 use http_body_util::BodyExt as _;
+use mezusphere_edge::http::Protocol;
 use mezusphere_edge::tunnel::Acceptor;
 use mezusphere_model::id::WarpgateId;
 use mezusphere_model::link::TunnelTransport;
@@ -397,30 +398,33 @@ async fn a_client_that_goes_away_cancels_its_upstream_over_tcp() {
 
 #[tokio::test]
 async fn what_a_tunnel_over_tcp_rejects_or_fails_is_sent_elsewhere_if_that_is_safe() {
-    let world = World::new();
-    let rejecting = connect(&world, 6, |mut exchange: Exchange| async move {
-        if exchange.target() == "/public/fail" {
-            let mut encoder = Encoder::new();
-            let failure =
-                Failure { code: FailureCode::UpstreamRefused, detail: String::new(), started: false };
-            encoder.failure(&failure);
-            exchange.write(encoder.take(), true).await;
-        } else {
-            exchange.send.send_reset(Reason::REFUSED_STREAM);
-        }
-    })
-    .await;
-    let other =
-        world.warpgate(7, |exchange: crate::warpgate::Exchange| exchange.respond(200, &[], b"other")).await;
     for target in ["/public/fail", "/public/reject"] {
-        let asked = rejecting.seen();
-        while rejecting.seen() == asked {
-            let post =
-                request(Method::POST, &format!("https://shop.localhost{target}"), &[], crate::world::empty());
-            assert_eq!(read(world.send(post).await).await.2, b"other", "{target}");
+        let world = World::new();
+        let (failed, mut warpgates) = (Arc::new(AtomicBool::new(false)), Vec::new());
+        for id in [6, 7] {
+            let failed = Arc::clone(&failed);
+            let handler = move |mut exchange: Exchange| {
+                let failed = Arc::clone(&failed);
+                async move {
+                    if failed.swap(true, Ordering::SeqCst) {
+                        exchange.respond(b"other").await;
+                    } else if exchange.target() == "/public/fail" {
+                        let mut encoder = Encoder::new();
+                        let (code, detail) = (FailureCode::UpstreamRefused, String::new());
+                        encoder.failure(&Failure { code, detail, started: false });
+                        exchange.write(encoder.take(), true).await;
+                    } else {
+                        exchange.send.send_reset(Reason::REFUSED_STREAM);
+                    }
+                }
+            };
+            warpgates.push(connect(&world, id, handler).await);
         }
+        let url = format!("https://shop.localhost{target}");
+        let post = request(Method::POST, &url, &[], crate::world::empty());
+        assert_eq!(read(world.send(post).await).await.2, b"other", "{target}");
+        assert_eq!(warpgates.iter().map(Warpgate::seen).sum::<usize>(), 2);
     }
-    drop(other);
 }
 
 #[tokio::test]
@@ -447,7 +451,7 @@ async fn r20_a_tunnel_over_tcp_ends_with_its_certificate_and_says_why() {
     let world = World::new();
     let mut warpgate = start(dial(&world, 6, Duration::from_hours(1)).await, 6, ok).await;
     warpgate.event(|event| matches!(event, WarpgateEvent::Welcomed(_))).await;
-    world.hand.advance(Duration::from_mins(58));
+    world.hand.advance(Duration::from_secs(59 * 60 + 40));
     // The feed speaks, so that the tunnel looks at the clock at once.
     world.trust(|trusted| trusted.denied = vec![world.warpgate_uri(9)]);
     warpgate.event(|event| matches!(event, WarpgateEvent::Draining { .. })).await;
@@ -587,4 +591,56 @@ async fn what_a_warpgate_says_of_an_upstream_decides_who_gets_its_requests() {
     drop(well);
     until("one is left", || world.tunnels.len() == 1).await;
     assert_eq!(read(world.send(get("/public/x")).await).await.2, b"ok", "there is no better one");
+}
+
+/// As many requests at once as one tunnel takes, all answered when the last has come.
+async fn ten_thousand(world: &World, seen: impl Fn() -> usize, go: &Notify) {
+    let count = usize::try_from(EXCHANGES_MAX).unwrap();
+    let running = futures_util::future::join_all((0..count).map(|_| async {
+        let info = crate::world::connection(Protocol::H2);
+        let answer = world.server.handle(get("/public/x"), &info).await;
+        (answer.status().as_u16(), answer.into_body().collect().await.unwrap().to_bytes().len())
+    }));
+    let released = async {
+        while seen() < count {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        go.notify_waiters();
+    };
+    let both = async { tokio::join!(running, released) };
+    let (answers, ()) = tokio::time::timeout(SOON * 6, both).await.expect("all come through");
+    assert!(answers.iter().all(|answer| *answer == (200, 2)));
+}
+
+#[tokio::test]
+async fn one_tunnel_over_tcp_carries_ten_thousand_exchanges_at_once() {
+    let (go, world) = (Arc::new(Notify::new()), World::new());
+    let wait = Arc::clone(&go);
+    let warpgate = connect(&world, 6, move |exchange: Exchange| {
+        let wait = Arc::clone(&wait);
+        async move {
+            wait.notified().await;
+            exchange.respond(b"ok").await;
+        }
+    })
+    .await;
+    ten_thousand(&world, || warpgate.seen(), &go).await;
+    go.notify_one();
+    assert_eq!(read(world.send(get("/public/x")).await).await.0, 200, "and goes on");
+}
+
+#[tokio::test]
+async fn one_tunnel_over_quic_carries_ten_thousand_exchanges_at_once() {
+    let (go, world) = (Arc::new(Notify::new()), World::new());
+    let wait = Arc::clone(&go);
+    let connection = world.dial_for(WarpgateId::from_bits(6), LEAF_TTL, EXCHANGES_MAX).await;
+    let handler = move |exchange: crate::warpgate::Exchange| {
+        let wait = Arc::clone(&wait);
+        async move {
+            wait.notified().await;
+            exchange.respond(200, &[], b"ok").await;
+        }
+    };
+    let warpgate = world.start(connection, 6, handler).welcomed().await;
+    ten_thousand(&world, || warpgate.log.lock().unwrap().len(), &go).await;
 }
