@@ -73,6 +73,11 @@ impl PathMatch {
         Ok(pattern)
     }
 
+    /// Whether it matches `path`, to the letter. Compiled anew each time: a [`crate::route::Site`] keeps its patterns ready.
+    pub fn matches(&self, path: &str) -> bool {
+        Pattern::compile(self).is_ok_and(|pattern| pattern.matches(path))
+    }
+
     /// Whether servers that are lenient about case, about dots and blanks at the end of a segment, or about a slash at
     /// the end of the path cannot tell this pattern from `other`. Regular expressions are not compared.
     pub fn reads_like(&self, other: &Self) -> bool {

@@ -234,6 +234,36 @@ async fn a_rule_is_judged_with_the_path_that_the_route_has_in_the_end() {
 }
 
 #[tokio::test]
+async fn what_is_allowed_but_hardly_meant_is_told() {
+    let world = World::new().await;
+    world.project("shop").await;
+    let warnings = async |body: Value| world.post(ROUTES, body).await.ok()["warnings"].to_string();
+    let cors = json!({ "cors": { "origins": ["https://app.example"] } });
+    let some = json!({ "path": "/some", "auth": "public", "methods": ["GET"], "rules": cors });
+    assert!(warnings(some).await.contains("OPTIONS"));
+    let all = json!({ "path": "/all", "auth": "public", "rules": cors });
+    assert_eq!(warnings(all).await, "[]");
+    let listed = json!({ "path": "/listed", "auth": "public", "methods": ["GET", "OPTIONS"], "rules": cors });
+    assert!(!warnings(listed).await.contains("preflight"));
+    for (path, to) in [
+        ("/a/*", "/a/b"),
+        ("/c/*", "https://{host}{path}"),
+        ("/d", "/d?x=y"),
+        ("~/e.*", "/e"),
+        ("/k/*", "/k/v2{path}"),
+    ] {
+        let body = json!({ "path": path, "auth": "public", "rules": { "redirect": { "to": to } } });
+        assert!(warnings(body).await.contains("leads back to this route"), "{path} to {to}");
+    }
+    for (path, to) in
+        [("/f/*", "/g{path}"), ("/h/*", "https://new.example{path}"), ("/i", "/i/"), ("/j/*", "/jj")]
+    {
+        let body = json!({ "path": path, "auth": "public", "rules": { "redirect": { "to": to } } });
+        assert_eq!(warnings(body).await, "[]", "{path} to {to}");
+    }
+}
+
+#[tokio::test]
 async fn a_quota_is_set_by_operators_alone_and_published_to_every_environment() {
     let world = World::new().await;
     let project = world.project("shop").await;
@@ -291,8 +321,8 @@ async fn what_becomes_of_a_request_is_told_step_by_step() {
         [
             "edge: let pages of https://app.example read it, with cookies, and answer their preflights",
             "edge: ask for a sign-in or an API key",
-            "edge: count by caller: 600/min:100@caller",
             "edge: refuse a body of more than 1048576 bytes",
+            "edge: count by caller: 600/min:100@caller",
             "edge: forward to a warpgate of the environment, the same one for the same session",
             "warpgate: ask upstream default for /v2/orders?id=1 as host app.internal:8080",
             "warpgate: set request headers x-tenant",

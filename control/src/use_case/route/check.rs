@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 
 use mezusphere_model::id::RouteId;
 use mezusphere_model::route::{AuthMode, PathMatch, PatternError, Requirement, RouteTimeouts};
-use mezusphere_model::rules::{RouteLimits, RouteRules};
+use mezusphere_model::rules::{EdgeAnswer, RouteLimits, RouteRules};
 use mezusphere_model::slug::{Name, Slug};
 
 use super::rule::{self, BadRule};
@@ -194,6 +194,23 @@ impl Draft {
         beside: &[Draft],
     ) -> Vec<String> {
         let mut warnings = rule::warnings(&self.rules);
+        if self.rules.cors.is_some()
+            && !self.methods.is_empty()
+            && !self.methods.iter().any(|m| m == "OPTIONS")
+        {
+            warnings.push(
+                "browsers ask with OPTIONS before they send what is out of the ordinary (a preflight), and this route does \
+                 not take it: add --method OPTIONS"
+                    .to_owned(),
+            );
+        }
+        if let Some(EdgeAnswer::Redirect(redirect)) = &self.rules.answer
+            && leads_back(&redirect.to, &self.path)
+        {
+            warnings.push(
+                "the redirect leads back to this route: browsers will give up after some rounds".to_owned(),
+            );
+        }
         let require = &self.require;
         for role in require.any_role.iter().chain(&require.all_roles) {
             if !roles.contains(role) {
@@ -241,6 +258,19 @@ impl Draft {
         self.methods.is_empty()
             && matches!(&self.path, PathMatch::Prefix(prefix) if prefix.is_empty() || prefix == "/")
     }
+}
+
+/// Whether a redirect to `to`, here or at the same host, has a path that `path` matches for certain.
+fn leads_back(to: &str, path: &PathMatch) -> bool {
+    let here = to.strip_prefix("https://{host}").unwrap_or(to);
+    let target = here.split(['?', '#']).next().unwrap_or_default().replace("{query}", "");
+    // Any path that the route takes will do.
+    let sample = match path {
+        PathMatch::Exact(exact) => exact.clone(),
+        PathMatch::Prefix(prefix) => format!("{}/x", prefix.trim_end_matches('/')),
+        PathMatch::Regex(_) => return target == "{path}" || path.matches(&target),
+    };
+    path.matches(&target.replace("{path}", &sample))
 }
 
 fn pattern(text: &str) -> Result<PathMatch, BadRoute> {

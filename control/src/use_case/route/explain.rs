@@ -81,13 +81,13 @@ impl Taken<'_> {
         let mut told = Vec::new();
         let mut at_edge = |what: String| told.push(Step { at: Place::Edge, what });
         let route = &self.route;
+        if let Some(cors) = &route.rules.cors {
+            at_edge(cors_words(cors));
+        }
         if let Some(EdgeAnswer::Maintenance(maintenance)) = &route.rules.answer {
             let retry = maintenance.retry_after_s.map(|s| format!(", retry after {s} s")).unwrap_or_default();
             at_edge(format!("answer 503 to everybody: {:?}{retry}", maintenance.message));
             return told;
-        }
-        if let Some(cors) = &route.rules.cors {
-            at_edge(cors_words(cors));
         }
         let rate = route.limits.rate;
         if let Some(rate) = rate.filter(|rate| rate.by == RateKey::Address) {
@@ -102,11 +102,11 @@ impl Taken<'_> {
             ));
             return told;
         }
-        if let Some(rate) = rate.filter(|rate| rate.by != RateKey::Address) {
-            at_edge(format!("count by {}: {rate}", rate.by.as_str()));
-        }
         if let Some(octets) = route.limits.body_max {
             at_edge(format!("refuse a body of more than {octets} bytes"));
+        }
+        if let Some(rate) = rate.filter(|rate| rate.by != RateKey::Address) {
+            at_edge(format!("count by {}: {rate}", rate.by.as_str()));
         }
         let same = if route.affinity { ", the same one for the same session" } else { "" };
         at_edge(format!("forward to a warpgate of the environment{same}"));
