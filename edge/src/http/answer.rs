@@ -17,6 +17,7 @@ use time::macros::format_description;
 
 use super::{Body, body};
 use crate::config::{REQUEST_FIELDS_MAX, REQUEST_TARGET_LEN_MAX};
+use crate::page::{ERROR_FIELD, Hop};
 
 /// How long clients remember where HTTP/3 is spoken: a day, in seconds.
 const ALT_SVC_MAX_AGE_S: u32 = 86_400;
@@ -157,6 +158,10 @@ pub(super) fn refusal(breach: Breach, reason: &str) -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // Such a request has no id yet.
+    if let Ok(error) = HeaderValue::try_from(format!("{code}; hop={}", Hop::Client.as_str())) {
+        headers.insert(ERROR_FIELD, error);
+    }
     response
 }
 

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::sync::OnceLock;
 
+use ::http::HeaderName;
 use askama::Template;
 use aws_lc_rs::digest;
 use base64::Engine as _;
@@ -19,6 +20,10 @@ pub(crate) const STYLE: &str =
 
 /// The mark at the top of every page.
 pub(crate) const MARK: &str = include_str!("../../../look/mark.html");
+
+/// Says that an answer is a refusal of the edge's own, why, and whose part it is: `<code>; hop=<hop>; id=<request>`, without
+/// an id where the request has none yet. Reserved, so no upstream can send it.
+pub(crate) const ERROR_FIELD: HeaderName = HeaderName::from_static("mezu-error");
 
 /// A place on a request's way that a person may have to look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -229,10 +234,22 @@ mod tests {
             code: "edge.denied",
             ..error("No access", None, &two)
         };
+        let maintenance = ErrorPage {
+            detail: "We are moving to a bigger house.\n\nOrders are open again on Monday at noon.",
+            next: "Come back later.",
+            fault: None,
+            code: "edge.maintenance",
+            ..error("Closed for maintenance", None, &[])
+        };
         let out = |out| SignedOutPage { host: "shop.localhost", out }.render().unwrap();
         vec![
             ("error-at-a-hop", error("<title>", Some(Hop::Upstream), &[]).render().unwrap()),
             ("error-without-a-hop", error("Not found", None, &one).render().unwrap()),
+            (
+                "error-in-the-tunnel",
+                error("Application not connected", Some(Hop::Tunnel), &[]).render().unwrap(),
+            ),
+            ("maintenance", maintenance.render().unwrap()),
             (
                 "error-long",
                 ErrorPage { host: Some(long), ..error("Not found", None, &one) }.render().unwrap(),

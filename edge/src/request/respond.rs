@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::refusal::{KeyWhy, Refusal};
 use super::told::{Told, tell};
 use super::wants::Wants;
-use crate::page::{self, ErrorPage, Hop, Link};
+use crate::page::{self, ERROR_FIELD, ErrorPage, Hop, Link};
 use ::http::header::{self, HeaderName, HeaderValue};
 use ::http::{Method, Response, StatusCode};
 use askama::Template;
@@ -23,10 +23,6 @@ pub(crate) type Own = Response<Bytes>;
 
 /// Carries the request's id on every answer the edge makes itself.
 const REQUEST_ID: HeaderName = HeaderName::from_static("mezu-request-id");
-
-/// Says that an answer is a refusal of ours, why, and whose part it is: `<code>; hop=<hop>; id=<request>`. Reserved, so
-/// no upstream can send one.
-const ERROR: HeaderName = HeaderName::from_static("mezu-error");
 
 /// When to try again after a refusal that may pass by itself, in seconds: long enough for a warpgate to
 /// have reconnected.
@@ -63,7 +59,7 @@ pub(crate) fn refuse(refusal: &Refusal, asker: Asker<'_>, wanted: &Wanted<'_>) -
     let status = response.status();
     let headers = response.headers_mut();
     let hop = told.hop.as_str();
-    set(headers, ERROR, &format!("{}; hop={hop}; id={}", refusal.code(), asker.request));
+    set(headers, ERROR_FIELD, &format!("{}; hop={hop}; id={}", refusal.code(), asker.request));
     match refusal {
         Refusal::SignIn(_, way) => {
             set(headers, header::SET_COOKIE, &way.set_cookie);
@@ -157,6 +153,7 @@ pub(crate) fn set(headers: &mut ::http::HeaderMap, name: HeaderName, value: &str
 
 fn page(refusal: &Refusal, told: &Told<'_>, asker: Asker<'_>, wanted: &Wanted<'_>) -> Own {
     let request = asker.request.to_string();
+    let is_maintenance = matches!(refusal, Refusal::Maintenance(..));
     let page = ErrorPage {
         title: told.title,
         host: wanted.host.as_ref().map(Host::as_str),
@@ -166,12 +163,10 @@ fn page(refusal: &Refusal, told: &Told<'_>, asker: Asker<'_>, wanted: &Wanted<'_
             Refusal::Denied(_, account) => Some(account),
             _ => None,
         },
-        hop: (told.hop != Hop::Client).then_some(told.hop),
-        // Maintenance is no fault, and a share that is used up is the page's own words.
-        fault: match refusal {
-            Refusal::Maintenance(..) | Refusal::ProjectBusy(..) => None,
-            _ => told.hop.fault(),
-        },
+        // During maintenance nothing is broken, so no place is marked.
+        hop: Some(told.hop).filter(|hop| *hop != Hop::Client && !is_maintenance),
+        // Whoever has used up their share is told so in the page's own words.
+        fault: told.hop.fault().filter(|_| !is_maintenance && !matches!(refusal, Refusal::ProjectBusy(..))),
         links: &links(refusal, wanted),
         code: refusal.code(),
         request: &request,

@@ -154,7 +154,7 @@ async fn maintenance_is_answered_to_everybody_and_says_when_to_come_back() {
     let (_, _, body) = read(world.send(page).await).await;
     let page = String::from_utf8(body).unwrap();
     assert!(page.contains("We move house. &#60;Back&#62; at noon."), "{page}");
-    assert!(!page.contains("fault"), "nothing is broken");
+    assert!(!page.contains("fault") && !page.contains("class=\"broken\""), "nothing is broken");
     assert_eq!(
         world.send(preflight("/closed/x", APP, "GET")).await.status(),
         204,
