@@ -2,6 +2,7 @@
 
 use crate::identity::Identity;
 use crate::route::{AuthMode, READER, RouteDoc};
+use crate::rules::HeaderRules;
 use crate::slug::Name;
 
 /// Proof that [`decide`] allowed a request on a route. Forwarding takes one by value.
@@ -72,13 +73,17 @@ pub fn decide(route: &RouteDoc, caller: Option<&Identity>) -> Result<Permit, Den
 
 /// Whether whoever may use `route` may use `other` too, so that nothing is gained by passing one off as the other.
 ///
-/// Lists of demands are compared whole: two that differ count as more, even where one would follow from the other.
+/// Lists of demands are compared whole: two that differ count as more, even where one would follow from the other. What else
+/// guards a route counts too: its limits, its own answer, the headers it sets and removes, and what it keeps from other origins.
 pub fn asks_no_less(route: &RouteDoc, other: &RouteDoc) -> bool {
     if route.id == other.id {
         return true;
     }
     if other.min_reader > READER {
         return false; // who knows what it asks for
+    }
+    if !guards_no_less(route, other) {
+        return false;
     }
     match (route.auth_in_force(), other.auth_in_force()) {
         (_, AuthMode::Public | AuthMode::Optional) => true,
@@ -87,6 +92,19 @@ pub fn asks_no_less(route: &RouteDoc, other: &RouteDoc) -> bool {
         }
         (AuthMode::Public | AuthMode::Optional, AuthMode::Required) => false,
     }
+}
+
+/// Whether nothing that guards `other` beside its policy is missing from `route`.
+fn guards_no_less(route: &RouteDoc, other: &RouteDoc) -> bool {
+    let (rules, guards) = (&route.rules, &other.rules);
+    let is_within = |most: u64| route.limits.body_max.is_some_and(|own| own <= most);
+    let headers = |own: &HeaderRules, guard: &HeaderRules| guard.is_empty() || own == guard;
+    other.limits.body_max.is_none_or(is_within)
+        && (other.limits.rate.is_none() || route.limits.rate == other.limits.rate)
+        && (guards.answer.is_none() || rules.answer == guards.answer)
+        && (rules.cors.is_none() || rules.cors == guards.cors)
+        && headers(&rules.request_headers, &guards.request_headers)
+        && headers(&rules.response_headers, &guards.response_headers)
 }
 
 fn meets(route: &RouteDoc, identity: &Identity) -> Result<(), Denial> {
