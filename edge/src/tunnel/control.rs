@@ -16,12 +16,12 @@ use mezusphere_model::link::TunnelReport;
 use mezusphere_pki::{Peer, Role};
 use rustls_pki_types::CertificateDer;
 use tunnel_proto::codes::CloseCode;
-use tunnel_proto::control::{EdgeEvent, EdgeSession, Hello, RefusalCode, Refused, SessionEnd, SessionLimits};
+use tunnel_proto::control::{EdgeEvent, EdgeSession, Hello, Refused, SessionEnd, SessionLimits};
 use tunnel_proto::limits::HANDSHAKE_MAX;
 
 use super::held::Tunnel;
 use super::probe::probe;
-use super::registry::Full;
+use super::refusal;
 use super::reports::Serial;
 use super::standing::{Lost, Standing};
 use super::stream::{RecvHalf, SendEnd, SendHalf, heard_out};
@@ -34,13 +34,12 @@ const PROBES_MAX: usize = 4;
 /// Longest wait for one event: certificates end by the wall clock, which may be set.
 const LOOK_AT_CLOCK: Duration = Duration::from_secs(30);
 
-/// When a warpgate that met a full edge, or an evicted one, may come back, in ms: room comes with the end of other
-/// tunnels, and thousands that ask every few seconds would cost an edge that is full already their handshakes.
-const BUSY_RETRY_MS: u64 = 30_000;
+/// A timer that fires this much too late says that this thread stood still, perhaps with the machine: what the warpgate
+/// has said meanwhile lies unread, and is not to count as its silence.
+const STOOD_STILL: Duration = Duration::from_millis(250);
 
-/// When a warpgate that met an edge about to stop may come back, in ms: one that restarts is back in seconds, and until
-/// then a dial costs nobody anything.
-const DRAINING_RETRY_MS: u64 = 5_000;
+/// For how long what lies unread is then waited for.
+const CATCH_UP: Duration = Duration::from_millis(100);
 
 /// How long the last words on a control stream may take to leave.
 const LAST_WORDS_MAX: Duration = Duration::from_secs(2);
@@ -154,6 +153,7 @@ impl Control<'_> {
         // Set once a newer connection has taken this one's place. What runs here finishes, however long it takes: only
         // the end of a certificate cuts it.
         let mut is_replaced = false;
+        let mut has_caught_up = false;
         loop {
             while let Some(event) = self.session.poll_event() {
                 if let Some(over) = self.handle(event) {
@@ -181,8 +181,11 @@ impl Control<'_> {
             }
             let tunnel = self.tunnel.as_ref().map(|(tunnel, _)| Arc::clone(tunnel));
             tokio::select! {
+                biased;
+                // Read first: a late wake-up must not count as the peer's silence.
                 read = recv.read_chunk() => match read {
                     Ok(Some(chunk)) => {
+                        has_caught_up = false;
                         self.session.handle_bytes(Instant::now(), chunk);
                         if let Some(tunnel) = tunnel.as_deref() {
                             tunnel.was_heard();
@@ -194,7 +197,14 @@ impl Control<'_> {
                 written = write(send, outgoing), if !outgoing.is_empty() => if written.is_err() {
                     return Over::Gone(CloseCode::Done);
                 },
-                () = sleep_until(timeout) => self.session.handle_timeout(Instant::now()),
+                () = sleep_until(timeout) => {
+                    let late = timeout.map_or(Duration::ZERO, |timeout| timeout.elapsed());
+                    if late > STOOD_STILL && !std::mem::replace(&mut has_caught_up, true) {
+                        tokio::time::sleep(CATCH_UP).await;
+                    } else {
+                        self.session.handle_timeout(Instant::now());
+                    }
+                }
                 () = tokio::time::sleep(LOOK_AT_CLOCK.min(self.standing.next_look(now))) => {}
                 Some((nonce, rtt)) = probing.next(), if !probing.is_empty() => if let Some(rtt) = rtt {
                     self.session.probe_done(nonce, rtt);
@@ -214,23 +224,9 @@ impl Control<'_> {
 
     /// Ends a tunnel that may not go on.
     fn lose(&mut self, lost: Lost) -> Over {
-        let refused = |code: RefusalCode, message: &str, retry_after_ms| Refused {
-            code,
-            message: message.to_owned(),
-            retry_after_ms,
-            do_not_retry: code.is_final(),
-        };
-        let (refused, code) = match lost {
-            // Whoever dials again has renewed by then.
-            Lost::Ended | Lost::Untrusted => return Over::Cut(CloseCode::CertificateEnded),
-            Lost::Evicted => (
-                refused(RefusalCode::KeyRevoked, "the warpgate was evicted, or its key revoked", None),
-                CloseCode::Evicted,
-            ),
-            Lost::EdgeEvicted => (
-                refused(RefusalCode::Draining, "this edge was evicted; use another", Some(BUSY_RETRY_MS)),
-                CloseCode::Done,
-            ),
+        // Whoever dials again has renewed by then.
+        let Some((refused, code)) = refusal::of_lost(lost) else {
+            return Over::Cut(CloseCode::CertificateEnded);
         };
         if self.tunnel.is_none() {
             tracing::warn!(warpgate = self.uri, why = refused.message, "A tunnel was refused");
@@ -264,6 +260,9 @@ impl Control<'_> {
                     tracing::warn!(warpgate = self.uri, %why, "A tunnel was not opened");
                 }
                 let code = why.close_code();
+                if self.tunnel.is_some() && code == CloseCode::Protocol {
+                    tracing::warn!(warpgate = self.uri, %why, "A warpgate broke the protocol of its tunnel");
+                }
                 return Some(match why {
                     SessionEnd::Silent | SessionEnd::Backlog => Over::Gone(code),
                     _ => Over::Told(code),
@@ -280,35 +279,17 @@ impl Control<'_> {
     }
 
     fn admit(&mut self, hello: Hello) -> Result<(), Refused> {
-        let refused = |code: RefusalCode, message: &str, retry_after_ms| Refused {
-            code,
-            message: message.to_owned(),
-            retry_after_ms,
-            do_not_retry: code.is_final(),
-        };
         if hello.instance != self.name.2 {
-            return Err(refused(RefusalCode::BadHello, "the certificate is another instance's", None));
+            return Err(refusal::other_instance());
         }
         if self.parts.drain.is_draining() {
-            return Err(refused(
-                RefusalCode::Draining,
-                "this edge is about to stop",
-                Some(DRAINING_RETRY_MS),
-            ));
+            return Err(refusal::stopping());
         }
         self.agent = hello.agent;
         self.bundle = hello.bundle_revision;
         let tunnel = Arc::new(Tunnel::new(self.transport.clone(), self.name, hello.index, hello.upstreams));
         self.transport.admit();
-        self.parts.tunnels.enter(&tunnel).map_err(|full| match full {
-            Full::Environment => {
-                let message = "this environment has as many warpgates here as it may";
-                refused(RefusalCode::Quota, message, Some(BUSY_RETRY_MS))
-            }
-            Full::Edge => {
-                refused(RefusalCode::Busy, "this edge has no room for more tunnels", Some(BUSY_RETRY_MS))
-            }
-        })?;
+        self.parts.tunnels.enter(&tunnel).map_err(refusal::of_full)?;
         self.session.welcome(self.parts.edge, &self.parts.region, SessionLimits::default());
         self.relay_bundle();
         let serial = self.parts.tunnels.reports().came(self.state(&tunnel, true));

@@ -10,6 +10,7 @@ mod expected;
 mod fitness;
 mod held;
 mod probe;
+mod refusal;
 mod registry;
 mod reports;
 mod standing;

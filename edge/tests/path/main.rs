@@ -6,6 +6,7 @@
 mod documents;
 mod link;
 mod shop;
+mod tcp_warpgate;
 mod warpgate;
 mod world;
 

@@ -151,7 +151,7 @@ impl World {
         tokio::spawn(view.follow());
         tokio::spawn(server.background());
         let config = tls::tunnel_server_config(&identity, &trust, &clock, &[tunnel_proto::ALPN]).unwrap();
-        let tcp_address = crate::over_tcp::listen(config.clone(), acceptor.clone());
+        let tcp_address = crate::tcp_warpgate::listen(config.clone(), acceptor.clone());
         let config = QuicServerConfig::try_from(config).unwrap();
         let mut config = quinn::ServerConfig::with_crypto(Arc::new(config));
         Arc::get_mut(&mut config.transport)
