@@ -20,5 +20,6 @@ mod networks;
 mod protocols;
 mod rogues;
 mod rolling;
+mod rules;
 mod split_edge;
 mod trust_boundary;
