@@ -4,6 +4,7 @@
 //! must never be counted.
 
 mod edge;
+mod floods;
 mod front;
 mod ground;
 mod h1;
@@ -196,10 +197,12 @@ impl Rig {
         let identity = CurrentIdentity::new(trust.identity(Role::Edge(edge)));
         let enroll = (scope == Scope::Whole)
             .then(|| CurrentIdentity::new(trust.identity(Role::Control(ControlId::from_bits(1)))));
-        let tls = DoorTls::new(&certificates, enroll.as_ref(), &trust.current(), &clock).unwrap();
+        let mut tls = DoorTls::new(&certificates, enroll.as_ref(), &trust.current(), &clock).unwrap();
         let h3 = public_server_config(Arc::new(certificates.clone()), &clock, &[ALPN_H3]).unwrap();
         let tunnel =
             tunnel_server_config(&identity, &trust.current(), &clock, &[tunnel_proto::ALPN]).unwrap();
+        let tunnel = Arc::new(tunnel);
+        tls.tunnel = Some(Arc::clone(&tunnel));
         let configs = QuicConfigs {
             public: Arc::new(QuicServerConfig::try_from(h3).unwrap()),
             tunnel: Arc::new(QuicServerConfig::try_from(tunnel).unwrap()),

@@ -121,6 +121,51 @@ async fn r19_only_a_warpgate_of_this_installation_gets_a_tunnel() {
     rig.end().await;
 }
 
+/// How a tunnel's handshake over TCP ends: without a word, or with the alert it was refused with, which comes after the
+/// client is done.
+async fn tcp_tunnel_end(rig: &Rig, tls: rustls::ClientConfig) -> Result<(), u8> {
+    let stream = TcpStream::connect(rig.address).await.unwrap();
+    let name = ServerName::try_from(mezusphere_pki::EDGE_DNS_NAME).unwrap();
+    let mut stream = TlsConnector::from(Arc::new(tls)).connect(name, stream).await.unwrap();
+    let (_, session) = stream.get_ref();
+    assert_eq!(session.alpn_protocol(), Some(tunnel_proto::ALPN));
+    assert_eq!(session.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
+    let read = timeout(SOON, stream.read_to_end(&mut Vec::new())).await.expect("neither served nor refused");
+    match read {
+        // The stand-in's end, without a word of TLS's own.
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(()),
+        Err(error) => Err(alert(&error)),
+        Ok(_) => Ok(()),
+    }
+}
+
+#[tokio::test]
+async fn r19_only_a_warpgate_of_this_installation_gets_a_tunnel_over_tcp() {
+    let rig = Rig::start();
+    let stranger = TestTrust::new(&now()).warpgate();
+    let edge = rig.trust.identity(Role::Edge(EdgeId::from_bits(9)));
+    let warpgate = rig.trust.warpgate();
+    let tunnel: &[&[u8]] = &[tunnel_proto::ALPN];
+    let both: &[&[u8]] = &[ALPN_H2, tunnel_proto::ALPN];
+    assert_eq!(tcp_tunnel_end(&rig, tls(tunnel, Some(&warpgate))).await, Ok(()));
+    assert_eq!(tcp_tunnel_end(&rig, tls(tunnel, None)).await, Err(116));
+    assert_eq!(
+        tcp_tunnel_end(&rig, tls(both, None)).await,
+        Err(116),
+        "offering h2 as well opens no other door"
+    );
+    assert_eq!(tcp_tunnel_end(&rig, tls(tunnel, Some(&stranger))).await, Err(48));
+    assert!(matches!(tcp_tunnel_end(&rig, tls(tunnel, Some(&edge))).await, Err(42..=49)));
+    let mut old = rustls::ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS12])
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anyone))
+        .with_no_client_auth();
+    old.alpn_protocols = vec![tunnel_proto::ALPN.to_vec()];
+    assert_eq!(tcp_alert(&rig, old, mezusphere_pki::EDGE_DNS_NAME).await, 70, "protocol_version");
+    assert_eq!(rig.upstream.requests(), 0);
+    rig.end().await;
+}
+
 #[tokio::test]
 async fn r19_a_certificate_that_may_not_be_a_clients_is_unsupported() {
     let rig = Rig::start();
@@ -157,7 +202,7 @@ async fn r03_a_name_without_a_certificate_is_refused_before_the_handshake() {
         assert_eq!(tcp_alert(&rig, tls(&[ALPN_H2], None), name).await, 112, "{name}");
     }
     assert_eq!(quic_end(&rig, tls(&[b"h2"], None), HOST).await, Err(120));
-    assert_eq!(tcp_alert(&rig, tls(&[tunnel_proto::ALPN], None), HOST).await, 120);
+    assert_eq!(tcp_alert(&rig, tls(&[b"mezu-tunnel/2"], None), HOST).await, 120);
     assert_eq!(tcp_alert(&rig, tls(&[b"spdy/3"], None), HOST).await, 120);
     rig.end().await;
 }
