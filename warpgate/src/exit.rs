@@ -39,14 +39,14 @@ Exit codes:
     0  stopped by a signal, and drained
     1  an unexpected failure
     2  wrong usage, no key, or a file that cannot be used
-    3  no running warpgate was found                (status, routes, logs)
-    4  a warpgate runs, and is not ready            (status)
+    3  no running warpgate was found (status, routes, logs)
+    4  a warpgate runs, and is not ready (status)
    10  the key is malformed, unknown, or not allowed to connect
    11  the key was revoked or has expired, or an operator evicted this warpgate
-   12  the control plane cannot be reached          (check; connect --exit-on-failure)
-   13  no edge can be reached, or none accepts us   (check; connect --exit-on-failure)
+   12  the control plane cannot be reached (check, --exit-on-failure)
+   13  no edge can be reached, or none accepts us (check, --exit-on-failure)
    14  this machine's clock is too far off
-   15  an upstream does not answer                  (check; connect --require-origin)
+   15  an upstream does not answer (check, --require-origin)
    16  this warpgate is too old for the platform
   130  stopped by a second signal before it had drained";
 

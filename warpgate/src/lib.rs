@@ -26,6 +26,7 @@ pub mod notify;
 pub mod output;
 pub mod resolve;
 pub mod routes;
+pub mod service;
 pub mod state;
 pub mod tunnel;
 pub mod upstream;

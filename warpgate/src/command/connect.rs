@@ -29,20 +29,22 @@ fn after_help() -> String {
 Examples:
   warpgate connect --key-file key --upstream 3000
   warpgate connect --config /etc/warpgate/warpgate.toml
-  warpgate connect --key-file key --upstream https://10.0.0.5 --upstream-ca ca.pem --health-check /healthz
+  warpgate connect --key-file key --upstream unix:/run/app.sock --health-check /up
 
 Where the key comes from, first match wins:
   --key-file FILE, WARPGATE_KEY, WARPGATE_KEY_FILE, standard input (--key -),
-  $CREDENTIALS_DIRECTORY/warpgate-key (systemd LoadCredential=warpgate-key:FILE), --key KEY,
-  key-file in the file of settings
+  $CREDENTIALS_DIRECTORY/warpgate-key (systemd: LoadCredential=warpgate-key:FILE),
+  --key KEY, key-file in the file of settings
 
-Every other option may also be an environment variable (--state-dir: WARPGATE_STATE_DIR) or a line of the
-file of settings (state-dir = \"...\"). Option wins over variable, variable over file.
+Every other option may be an environment variable (WARPGATE_STATE_DIR) or a line of
+the file of settings (state-dir = \"...\"). Option wins over variable, variable over
+file.
 
 Signals:
-  Ctrl-C or SIGTERM stops taking requests, lets running ones finish for 30 s, and exits with 0.
-  A second one stops at once.
-  SIGHUP reads the file of settings again: upstreams, health checks and log change without a lost request.
+  Ctrl-C or SIGTERM stops taking requests, lets running ones finish for 30 s, and
+  exits with 0. A second one stops at once.
+  SIGHUP reads the file of settings again: upstreams, health checks and log change
+  without a lost request.
 
 {EXIT_CODES_HELP}"
     )

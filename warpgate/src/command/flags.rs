@@ -34,7 +34,7 @@ pub(super) struct Flags {
     key_file: Option<PathBuf>,
 
     /// A file with settings: TOML, with the names of these options
-    #[arg(long, value_name = "FILE", env = "WARPGATE_CONFIG", hide_env = true)]
+    #[arg(long, value_name = "FILE", env = "WARPGATE_CONFIG", hide_env = true, help_heading = "Settings")]
     config: Option<PathBuf>,
 
     #[arg(long = "upstream", value_name = "[NAME=]URL", help = UPSTREAM_HELP, long_help = UPSTREAM_LONG_HELP,
@@ -99,8 +99,9 @@ pub(super) struct Flags {
     #[arg(long, value_name = "DIR", env = "WARPGATE_STATE_DIR", hide_env = true)]
     state_dir: Option<PathBuf>,
 
-    /// The HTTP proxy on the way out, for TCP [default: what HTTPS_PROXY and NO_PROXY say]
-    #[arg(long, value_name = "http://[USER:PASSWORD@]HOST:PORT", env = "WARPGATE_PROXY", hide_env = true)]
+    /// The HTTP proxy on the way out, for TCP: `http://[USER:PASSWORD@]HOST:PORT` [default: what `HTTPS_PROXY` and
+    /// `NO_PROXY` say]
+    #[arg(long, value_name = "URL", env = "WARPGATE_PROXY", hide_env = true)]
     proxy: Option<String>,
 
     /// How to print [default: text on a terminal, json otherwise]

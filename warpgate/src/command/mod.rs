@@ -1,7 +1,14 @@
 //! The command line: one file for each command.
 
+mod check;
+mod completions;
 mod connect;
 mod flags;
+mod local;
+mod logs;
+mod routes;
+mod service;
+mod status;
 mod version;
 
 use std::io::Write as _;
@@ -20,7 +27,14 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Connect(connect::Connect),
+    Connect(Box<connect::Connect>),
+    Check(Box<check::Check>),
+    Status(status::Status),
+    Routes(routes::Routes),
+    Logs(logs::Logs),
+    Service(service::Service),
+    Completions(completions::Completions),
+    Man(completions::Man),
     Version(version::Version),
 }
 
@@ -32,6 +46,13 @@ pub(crate) fn run() -> Exit {
     let of_command = matches.subcommand().map_or(&matches, |(_, of_command)| of_command);
     match cli.command {
         Command::Connect(command) => command.run(of_command),
+        Command::Check(command) => command.run(of_command),
+        Command::Status(command) => command.run(),
+        Command::Routes(command) => command.run(),
+        Command::Logs(command) => command.run(),
+        Command::Service(command) => command.run(),
+        Command::Completions(command) => command.run(),
+        Command::Man(command) => command.run(),
         Command::Version(command) => command.run(),
     }
 }
@@ -55,6 +76,13 @@ fn hostname() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = name.trim();
     if name.is_empty() { "unknown".to_owned() } else { name.chars().take(64).collect() }
+}
+
+/// Columns of the terminal, or what a line of a file should not exceed.
+fn width() -> usize {
+    // `COLUMNS` is what a shell sets, and what a person may set against it.
+    let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    columns.unwrap_or(100).clamp(60, 160)
 }
 
 fn last_words(why: &str, exit: Exit) -> Exit {

@@ -144,6 +144,11 @@ pub fn plain(event: &Event) -> String {
     text::render(event, Style::Plain)
 }
 
+/// A duration in its largest fitting unit: `8 s`, `12 min`, `16 h`, `3 d`.
+pub fn brief(seconds: u64) -> String {
+    text::brief(std::time::Duration::from_secs(seconds))
+}
+
 fn json(at: Timestamp, event: &Event) -> String {
     #[derive(serde::Serialize)]
     struct Stamped<'a> {

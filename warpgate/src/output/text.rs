@@ -229,7 +229,7 @@ fn seconds(s: u64) -> String {
 }
 
 /// A duration in its largest fitting unit: `8 s`, `12 min`, `16 h`, `3 d`.
-fn brief(duration: Duration) -> String {
+pub(super) fn brief(duration: Duration) -> String {
     let s = duration.as_secs();
     match s {
         0 => format!("{} ms", duration.as_millis()),
