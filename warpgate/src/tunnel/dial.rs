@@ -21,6 +21,7 @@ use super::connection::Connection;
 use super::control::Control;
 use super::failure::Failure;
 use super::live::{Live, Notice};
+use super::transport::Transport;
 use crate::limits::{CLOSE_REASON_WAIT_MAX, INITIAL_RTT, PROOF_MAX};
 
 /// A tunnel that an edge has welcomed.
@@ -71,10 +72,15 @@ impl Tunnel {
 
     /// Ends it and says why.
     pub(super) async fn close(&mut self, code: CloseCode) {
-        if self.connection.close_reason().is_none() && self.connection.packets_heard().is_none() {
-            self.control.say_close(code, CLOSE_REASON_WAIT_MAX).await;
+        match (self.connection.transport(), code) {
+            // Nobody listens.
+            (Transport::Tcp, CloseCode::Silent) => {}
+            (Transport::Tcp, code) => {
+                self.control.say_close(code, CLOSE_REASON_WAIT_MAX).await;
+                self.connection.close(code).await;
+            }
+            (Transport::Quic, code) => self.connection.close(code).await,
         }
-        self.connection.close(code).await;
     }
 }
 

@@ -29,12 +29,16 @@ pub struct Network {
     pub send_buffer: usize,
     /// How TCP gets out of this network.
     pub proxy: ProxySettings,
-    pub(crate) air: Arc<Mutex<Air>>,
+    /// What was learnt of UDP here.
+    pub air: Air,
 }
 
-/// What is known of UDP on this machine, from all that is done over it.
+/// What is known of UDP on this machine, from all that is done over it. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Air(Arc<Mutex<Learnt>>);
+
 #[derive(Debug, Default)]
-pub(crate) struct Air {
+struct Learnt {
     /// When any tunnel last got a packet.
     heard: Option<Instant>,
     /// When the socket was last replaced.
@@ -55,7 +59,7 @@ impl Network {
         let receive_buffer = granted(socket.recv_buffer_size()?);
         let send_buffer = granted(socket.send_buffer_size()?);
         let endpoint = Endpoint::new(EndpointConfig::default(), None, socket.into(), Arc::new(TokioRuntime))?;
-        let (proxy, air) = (ProxySettings::default(), Arc::default());
+        let (proxy, air) = (ProxySettings::default(), Air::default());
         Ok(Self { endpoint, receive_buffer, send_buffer, proxy, air })
     }
 
@@ -92,8 +96,8 @@ impl Network {
         }
     }
 
-    fn air(&self) -> MutexGuard<'_, Air> {
-        self.air.lock().unwrap_or_else(PoisonError::into_inner)
+    fn air(&self) -> MutexGuard<'_, Learnt> {
+        self.air.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What to do if the buffers are smaller than asked for.

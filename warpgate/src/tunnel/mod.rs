@@ -48,7 +48,7 @@ use tokio::sync::watch;
 
 pub use again::{Doubt, Doubts};
 pub use edges::keep_all;
-pub use endpoint::Network;
+pub use endpoint::{Air, Network};
 pub(crate) use proxy::Proxy;
 pub use proxy::{ProxyError, ProxySettings};
 pub use status::{Connected, EdgeState, Status};
