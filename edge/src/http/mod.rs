@@ -10,6 +10,7 @@ pub mod h3;
 
 mod answer;
 mod body;
+mod flood;
 mod interim;
 mod stall;
 mod upgrade;
@@ -31,6 +32,8 @@ use crate::listen::drain::Drain;
 use crate::tls::CertificateNames;
 
 pub use body::{BodyError, no_body};
+#[cfg(test)]
+pub(crate) use flood::DEBT_MAX;
 pub use interim::{INTERIM_LEN_MAX, Interim, InterimHead, Interims};
 pub(crate) use stall::Stall;
 pub use upgrade::Upgrade;

@@ -1,8 +1,10 @@
-//! HTTP/2 (RFC 9113), on the `h2` crate: connections, and the limits of one.
+//! HTTP/2 (RFC 9113), on the `h2` crate: connections, and the limits of one. Floods that `h2` does not count are seen
+//! by `meter`.
 //!
 //! Each request of a connection runs inside the connection's own task, so what it writes leaves in the same
 //! turn, and whatever is left of it ends with the connection. What one request does is `stream`'s.
 
+mod meter;
 mod stream;
 
 use std::future::{Future, poll_fn};
@@ -17,11 +19,13 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use h2::server::{Builder, Connection, SendResponse};
-use h2::{Ping, PingPong, RecvStream};
+use h2::{Ping, PingPong, Reason, RecvStream};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tracing::{debug, error};
 
+use self::meter::Metered;
+use super::flood::Flood;
 use super::stall::Stall;
 use super::{ConnectionInfo, Handle, Service};
 use crate::config::{PUBLIC_STREAMS_MAX, REQUEST_HEAD_LEN_MAX};
@@ -48,9 +52,9 @@ const ERROR_RESETS_MAX: usize = 100;
 /// How often a client with open streams must answer a PING. Behind many NATs silence kills a connection after 30 s.
 const PING_INTERVAL: Duration = Duration::from_secs(25);
 
-/// The least octet count of frames that carry nothing much, before the connection is closed (see `h2`'s
-/// `data_frame_budget`).
-const SMALL_FRAME_BUDGET: usize = 64 * 1024;
+/// What small pieces of bodies that wait to be taken may cost together beyond their octets, at 256 octets each less what
+/// they carry: two thousand messages of a WebSocket or a gRPC stream whose upstream is slow for a while.
+const SMALL_FRAME_BUDGET: usize = 512 * 1024;
 
 /// Serves one connection until it ends; on drain, until its open requests are answered.
 pub async fn serve<T, H>(io: T, service: Arc<Service<H>>, info: ConnectionInfo)
@@ -70,12 +74,14 @@ where
         .max_send_buffer_size(SEND_BUFFER_LEN_MAX)
         .data_frame_budget(SMALL_FRAME_BUDGET)
         .enable_connect_protocol();
+    let flood = Arc::new(Flood::new());
+    let io = Metered::new(io, Arc::clone(&flood));
     let connection = match timeout(service.limits.handshake, builder.handshake(io)).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return debug!(%error, "An HTTP/2 connection did not begin"),
         Err(_) => return debug!("An HTTP/2 client sent no preface"),
     };
-    if let Err(error) = drive(connection, &service, &info).await {
+    if let Err(error) = drive(connection, &service, &info, &flood).await {
         debug!(%error, "An HTTP/2 connection broke");
     }
 }
@@ -84,6 +90,7 @@ async fn drive<T, H>(
     mut connection: Connection<T, Bytes>,
     service: &Service<H>,
     info: &ConnectionInfo,
+    flood: &Flood,
 ) -> Result<(), h2::Error>
 where
     T: AsyncRead + AsyncWrite + Unpin,
@@ -92,7 +99,7 @@ where
     let mut pinger = Pinger::new(connection.ping_pong());
     let mut idle = Stall::new(service.limits.idle);
     let mut draining = pin!(service.drain.draining());
-    let mut is_leaving = false;
+    let (mut is_leaving, mut is_flooded) = (false, false);
     let begin = |(request, respond): (Request<RecvStream>, SendResponse<Bytes>)| {
         AssertUnwindSafe(stream::serve(request, respond, service, info)).catch_unwind()
     };
@@ -111,6 +118,11 @@ where
                 Poll::Ready(None) => return Poll::Ready(Ok(())),
                 Poll::Pending => break,
             }
+        }
+        if flood.is_over() && !std::mem::replace(&mut is_flooded, true) {
+            debug!("An HTTP/2 client floods");
+            connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+            cx.waker().wake_by_ref();
         }
         if !exchanges.is_empty() {
             idle.moved();

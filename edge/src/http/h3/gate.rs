@@ -3,7 +3,7 @@
 //! h3 0.0.8 keeps a frame until it is whole, whatever length the client announced, buffers frames it does not
 //! know, and takes an empty DATA frame for the end of a body. So the octets of each stream pass here first:
 //! frames longer than their kind may be are an error, unknown frames (RFC 9114 §9) and empty DATA frames are
-//! taken out, everything else goes on as it came, without a copy. Pure.
+//! taken out and counted, everything else goes on as it came, without a copy. Pure.
 
 use bytes::{Buf as _, Bytes, BytesMut};
 
@@ -43,6 +43,16 @@ pub struct Gate {
     input: Bytes,
     /// A frame's header, or a stream's type, that did not come whole.
     partial: BytesMut,
+    tally: Tally,
+}
+
+/// What the frames were that began since the last look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Heads, and pieces of bodies.
+    pub useful: u32,
+    /// Everything else.
+    pub idle: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -71,7 +81,7 @@ impl Gate {
     }
 
     fn new(state: State) -> Self {
-        Self { state, input: Bytes::new(), partial: BytesMut::new() }
+        Self { state, input: Bytes::new(), partial: BytesMut::new(), tally: Tally::default() }
     }
 
     /// Takes what arrived; to be called when [`Gate::pop`] had no more.
@@ -120,6 +130,11 @@ impl Gate {
         Ok(None)
     }
 
+    /// What frames began since it was last asked.
+    pub fn tally(&mut self) -> Tally {
+        std::mem::take(&mut self.tally)
+    }
+
     /// Decides about a frame whose header, `header` octets long, is at the front.
     fn frame(&mut self, kind: u64, len: u64, header: usize) -> Result<Option<Bytes>, FrameTooLong> {
         let len_max = match kind {
@@ -129,6 +144,11 @@ impl Gate {
             _ if KNOWN.contains(&kind) => Some(OTHER_LEN_MAX),
             _ => None,
         };
+        match kind {
+            DATA if len == 0 => self.tally.idle += 1,
+            DATA | HEADERS => self.tally.useful += 1,
+            _ => self.tally.idle += 1,
+        }
         match len_max {
             Some(max) if len > max => Err(FrameTooLong { kind, len }),
             Some(_) => {

@@ -19,12 +19,17 @@ use h3::error::ConnectionError;
 use tokio::time::{Sleep, sleep, timeout};
 use tracing::{debug, error};
 
+use self::stream::Ended;
+use super::flood::Flood;
 use super::{ConnectionInfo, Handle, Service};
 use crate::config::REQUEST_HEAD_LEN_MAX;
 
 /// Round trips between telling a client that the edge leaves and leaving: requests already on their way arrive,
 /// and are told to go elsewhere.
 const LEAVE_ROUND_TRIPS: u32 = 3;
+
+/// `H3_EXCESSIVE_LOAD` (RFC 9114 §8.1).
+const EXCESSIVE_LOAD: quinn::VarInt = quinn::VarInt::from_u32(0x107);
 
 /// Serves one connection until it ends; on drain, until its open requests are answered.
 pub async fn serve<H: Handle>(connection: quinn::Connection, service: Arc<Service<H>>, info: ConnectionInfo) {
@@ -40,7 +45,8 @@ async fn drive<H: Handle>(
     service: &Service<H>,
     info: &ConnectionInfo,
 ) -> Result<(), ConnectionError> {
-    let (adapter, accepted) = quic::Connection::new(connection.clone());
+    let flood = Arc::new(Flood::new());
+    let (adapter, accepted) = quic::Connection::new(connection.clone(), Arc::clone(&flood));
     let mut builder = h3::server::builder();
     builder.max_field_section_size(REQUEST_HEAD_LEN_MAX as u64);
     let Ok(h3) = timeout(service.limits.handshake, builder.build(adapter)).await else { return Ok(()) };
@@ -55,8 +61,15 @@ async fn drive<H: Handle>(
         tokio::select! {
             biased;
             Some(end) = exchanges.next() => {
-                if end.is_err() {
-                    error!("A request's task panicked");
+                match end {
+                    Ok(Ended::Answered) => flood.useful(1),
+                    Ok(Ended::GivenUp) => flood.given_up(),
+                    Err(_) => error!("A request's task panicked"),
+                }
+                if flood.is_over() {
+                    debug!("An HTTP/3 client floods");
+                    connection.close(EXCESSIVE_LOAD, b"flood");
+                    break;
                 }
             }
             resolver = h3.accept() => {

@@ -35,22 +35,37 @@ const CONNECTION_SPECIFIC: [HeaderName; 5] = [
     header::UPGRADE,
 ];
 
+/// How a request ended.
+pub(super) enum Ended {
+    /// It was answered, well or badly.
+    Answered,
+    /// The client gave it up, or never made it whole.
+    GivenUp,
+}
+
 /// Answers one request. Returns early when the client gives it up; everything for it is dropped then.
 pub(super) async fn serve<H: Handle>(
     resolver: RequestResolver<quic::Connection, Bytes>,
     mut handle: quic::Handle,
     service: &Service<H>,
     info: &ConnectionInfo,
-) {
+) -> Ended {
     let (request, mut both) = match timeout(service.limits.request_head, resolver.resolve_request()).await {
         Ok(Ok(whole)) => whole,
-        Ok(Err(error)) => return debug!(%error, "An HTTP/3 request could not be read"),
-        Err(_) => return debug!("An HTTP/3 request head took too long"),
+        Ok(Err(error)) => {
+            debug!(%error, "An HTTP/3 request could not be read");
+            return Ended::GivenUp;
+        }
+        Err(_) => {
+            debug!("An HTTP/3 request head took too long");
+            return Ended::GivenUp;
+        }
     };
     handle.guard();
     let is_head = request.method() == Method::HEAD;
     let Ok(length) = well_formed(request.headers()) else {
-        return both.stop_stream(Code::H3_MESSAGE_ERROR);
+        both.stop_stream(Code::H3_MESSAGE_ERROR);
+        return Ended::Answered;
     };
     let (mut send, body) = both.split();
     let is_answered = Arc::new(AtomicBool::new(false));
@@ -59,13 +74,14 @@ pub(super) async fn serve<H: Handle>(
         None => {
             let stall = Stall::new(service.limits.stall);
             let Some(body) = received(body, length, stall, &is_answered).await else {
-                return send.stop_stream(Code::H3_MESSAGE_ERROR);
+                send.stop_stream(Code::H3_MESSAGE_ERROR);
+                return Ended::Answered;
             };
             answered(head, body, &mut send, &mut handle, service, info).await
         }
         refusal => refusal,
     };
-    let Some(response) = response else { return };
+    let Some(response) = response else { return Ended::GivenUp };
     is_answered.store(true, Ordering::Relaxed);
     let response = if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         answer::refusal(Breach::Unasked, answer::UNASKED)
@@ -74,11 +90,13 @@ pub(super) async fn serve<H: Handle>(
     };
     let (head, body) = answer::head_and_body(response, is_head, &service.date);
     let stall = Stall::new(service.limits.stall);
-    if respond(&mut send, head, body, &mut handle, stall).await.is_some() {
-        // Whatever closes the connection next must not outrun the response.
-        let over = poll_fn(|cx| handle.poll_over(cx));
-        drop(timeout(service.limits.stall, over).await);
+    if respond(&mut send, head, body, &mut handle, stall).await.is_none() {
+        return Ended::GivenUp;
     }
+    // Whatever closes the connection next must not outrun the response.
+    let over = poll_fn(|cx| handle.poll_over(cx));
+    drop(timeout(service.limits.stall, over).await);
+    Ended::Answered
 }
 
 /// What HTTP/3 asks of fields and h3 0.0.8 does not check; gives the length of the body, if it is said.

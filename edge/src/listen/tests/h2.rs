@@ -211,11 +211,11 @@ async fn drain_finishes_open_requests_and_says_goodbye() {
     timeout(SOON, rig.drain.finished()).await.expect("the drain did not finish");
 }
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const END_STREAM: u8 = 1;
+pub(super) const END_HEADERS: u8 = 4;
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let len = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let mut frame = vec![len[1], len[2], len[3], kind, flags];
     frame.extend_from_slice(&stream.to_be_bytes());
@@ -224,7 +224,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 /// Fields as HPACK literals, neither indexed nor Huffman-coded, so that any octet can be said (RFC 7541 §6.2.2).
-fn fields(fields: &[(&str, &str)]) -> Vec<u8> {
+pub(super) fn fields(fields: &[(&str, &str)]) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in fields {
         block.push(0);
@@ -237,7 +237,7 @@ fn fields(fields: &[(&str, &str)]) -> Vec<u8> {
 }
 
 /// Sends frames and reads until the edge resets stream 1, answers it, or goes away.
-async fn outcome(rig: &Rig, frames: &[u8]) -> String {
+pub(super) async fn outcome(rig: &Rig, frames: &[u8]) -> String {
     let mut stream = connect_tls(rig).await;
     stream.write_all(&[PREFACE, &frame(4, 0, 0, &[]), frames].concat()).await.unwrap();
     let read = async {

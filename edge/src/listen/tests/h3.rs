@@ -30,7 +30,7 @@ pub(super) async fn connect_quic(
     timeout(SOON, endpoint.connect(rig.address, name).unwrap()).await.expect("the handshake hung")
 }
 
-async fn connect_raw(rig: &Rig) -> quinn::Connection {
+pub(super) async fn connect_raw(rig: &Rig) -> quinn::Connection {
     connect_quic(rig, client_tls(&rig.trust, &[ALPN_H3]), HOST).await.unwrap()
 }
 
@@ -52,7 +52,7 @@ pub(super) async fn read(exchange: &mut Exchange) -> Result<(Bytes, Option<Heade
     Ok((data.freeze(), exchange.recv_trailers().await?))
 }
 
-async fn fetch(client: &mut Client, request: Request<()>) -> (StatusCode, HeaderMap, Bytes) {
+pub(super) async fn fetch(client: &mut Client, request: Request<()>) -> (StatusCode, HeaderMap, Bytes) {
     let mut exchange = client.send_request(request).await.unwrap();
     exchange.finish().await.unwrap();
     let (head, ()) = timeout(SOON, exchange.recv_response()).await.unwrap().unwrap().into_parts();
@@ -226,7 +226,7 @@ async fn drain_finishes_open_requests_and_says_goodbye() {
 }
 
 /// Fields as QPACK literals without references or Huffman coding, so that any octet can be said (RFC 9204 §4.5.6).
-fn section(fields: &[(&str, &str)]) -> Vec<u8> {
+pub(super) fn section(fields: &[(&str, &str)]) -> Vec<u8> {
     let mut block = vec![0, 0];
     for (name, value) in fields {
         // A three-bit prefix for the name's length, seven bits for the value's.
@@ -241,7 +241,7 @@ fn section(fields: &[(&str, &str)]) -> Vec<u8> {
     block
 }
 
-fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
+pub(super) fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![kind];
     frame.extend_from_slice(&(u32::try_from(payload.len()).unwrap() | 0x8000_0000).to_be_bytes());
     frame.extend_from_slice(payload);

@@ -17,6 +17,7 @@ use h3::quic::{self, ConnectionErrorIncoming, StreamErrorIncoming};
 use quinn::{ConnectionError, VarInt};
 
 use super::gate::Gate;
+use crate::http::flood::Flood;
 
 pub(super) use stream::{BidiStream, RecvStream, SendStream};
 
@@ -29,6 +30,7 @@ pub(super) struct Connection {
     unidirectional: Streams<quinn::RecvStream>,
     accepted: Accepted,
     opener: Opener,
+    flood: Arc<Flood>,
 }
 
 /// Where the handle of the request stream accepted last is found.
@@ -70,7 +72,7 @@ impl Handle {
 }
 
 impl Connection {
-    pub(super) fn new(connection: quinn::Connection) -> (Self, Accepted) {
+    pub(super) fn new(connection: quinn::Connection, flood: Arc<Flood>) -> (Self, Accepted) {
         let bidirectional = unfold(connection.clone(), |connection| async {
             Some((connection.accept_bi().await, connection))
         });
@@ -84,6 +86,7 @@ impl Connection {
             bidirectional: Box::pin(bidirectional),
             unidirectional: Box::pin(unidirectional),
             accepted: accepted.clone(),
+            flood,
         };
         (this, accepted)
     }
@@ -104,7 +107,7 @@ impl<B: Buf> quic::Connection<B> for Connection {
         cx: &mut Context<'_>,
     ) -> Poll<Result<RecvStream, ConnectionErrorIncoming>> {
         next(&mut self.unidirectional, cx)
-            .map_ok(|stream| RecvStream::new(stream, Gate::unidirectional(), &self.inner))
+            .map_ok(|stream| RecvStream::new(stream, Gate::unidirectional(), &self.inner, &self.flood))
     }
 
     fn poll_accept_bidi(
@@ -120,7 +123,7 @@ impl<B: Buf> quic::Connection<B> for Connection {
         });
         Poll::Ready(Ok(BidiStream {
             send: SendStream::new(send, Some(is_guarded)),
-            recv: RecvStream::new(recv, Gate::request(), &self.inner),
+            recv: RecvStream::new(recv, Gate::request(), &self.inner, &self.flood),
         }))
     }
 

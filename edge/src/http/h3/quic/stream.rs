@@ -10,8 +10,9 @@ use h3::error::Code;
 use h3::quic::{self, ConnectionErrorIncoming, StreamErrorIncoming, StreamId, WriteBuf};
 use quinn::{ReadError, WriteError};
 
-use super::super::gate::{FrameTooLong, Gate};
+use super::super::gate::{FrameTooLong, Gate, Tally};
 use super::{connection_error, varint};
+use crate::http::flood::Flood;
 
 /// A request stream.
 pub(in crate::http::h3) struct BidiStream<B: Buf> {
@@ -71,17 +72,39 @@ pub(in crate::http::h3) struct RecvStream {
     stream: quinn::RecvStream,
     connection: quinn::Connection,
     gate: Gate,
+    flood: Arc<Flood>,
     is_over: bool,
 }
 
 impl RecvStream {
-    pub(super) fn new(stream: quinn::RecvStream, gate: Gate, connection: &quinn::Connection) -> Self {
-        Self { stream, gate, connection: connection.clone(), is_over: false }
+    pub(super) fn new(
+        stream: quinn::RecvStream,
+        gate: Gate,
+        connection: &quinn::Connection,
+        flood: &Arc<Flood>,
+    ) -> Self {
+        Self { stream, gate, connection: connection.clone(), flood: Arc::clone(flood), is_over: false }
+    }
+
+    /// The next permitted octets at hand.
+    fn pop(&mut self) -> Result<Option<Bytes>, StreamErrorIncoming> {
+        let popped = self.gate.pop().map_err(|error| self.too_long(error));
+        let Tally { useful, idle } = self.gate.tally();
+        self.flood.useful(useful);
+        self.flood.idle(idle);
+        if self.flood.is_over() {
+            return Err(self.close(b"flood", "a flood of frames that carry nothing".to_owned()));
+        }
+        popped
     }
 
     fn too_long(&self, error: FrameTooLong) -> StreamErrorIncoming {
-        self.connection.close(varint(Code::H3_EXCESSIVE_LOAD.value()), b"frame too long");
-        let connection_error = ConnectionErrorIncoming::InternalError(error.to_string());
+        self.close(b"frame too long", error.to_string())
+    }
+
+    fn close(&self, reason: &[u8], error: String) -> StreamErrorIncoming {
+        self.connection.close(varint(Code::H3_EXCESSIVE_LOAD.value()), reason);
+        let connection_error = ConnectionErrorIncoming::InternalError(error);
         StreamErrorIncoming::ConnectionErrorIncoming { connection_error }
     }
 }
@@ -91,7 +114,7 @@ impl quic::RecvStream for RecvStream {
 
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
         loop {
-            if let Some(octets) = self.gate.pop().map_err(|error| self.too_long(error))? {
+            if let Some(octets) = self.pop()? {
                 return Poll::Ready(Ok(Some(octets)));
             }
             // Cancel safe: nothing is lost with a future that is dropped while it waits.
