@@ -44,7 +44,9 @@ async def grpc_server_stream(run):
     call = run.server_stream(gate)
     equal(await call.read(), b"first")
     await run.release(gate)
-    rest = [message async for message in call]
+    rest = []
+    while (message := await call.read()) is not grpc.aio.EOF:
+        rest.append(message)
     equal((len(rest), rest[-1], await call.code()), (99, b"98", grpc.StatusCode.OK))
 
 

@@ -89,6 +89,8 @@ impl Talk {
         let mut command = Command::new(interpreter()?);
         // No byte code beside the sources.
         command.arg("-B").arg(folder().join(program)).args(arguments);
+        // A warpgate's look at a gRPC service is a HEAD, which that service has words for.
+        command.env("GRPC_VERBOSITY", "NONE");
         Self::spawn(command)
     }
 

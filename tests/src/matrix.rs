@@ -56,6 +56,9 @@ pub fn no_such_thing(row: &str, client: &str, upstream: &str) -> Option<&'static
         ("websocket" | "other_upgrade", "h3", _) => Some(
             "The HTTP/3 library has no RFC 9220 yet, so extended CONNECT is not advertised; clients use HTTP/2 or 1.1",
         ),
+        ("other_upgrade", "h2", _) => {
+            Some("Extended CONNECT is for WebSocket alone (RFC 8441); other upgrades are HTTP/1.1's")
+        }
         (row, "h1", _) if row.starts_with("grpc") => Some("gRPC clients speak HTTP/2"),
         (row, _, "http" | "unix") if row.starts_with("grpc") => Some("gRPC services speak HTTP/2"),
         (row, "h3", _) if row.starts_with("grpc") && row != "grpc_unary" => {

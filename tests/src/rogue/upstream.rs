@@ -31,7 +31,7 @@ enum Script {
 /// Path and answer.
 const SCRIPTS: [(&str, Script); 27] = [
     ("/cr", Script::Once(b"HTTP/1.1 200 OK\r\nx-a: b\rx-evil: 1\r\ncontent-length: 2\r\n\r\nok")),
-    ("/lf", Script::Once(b"HTTP/1.1 200 OK\r\nx-a: b\n\nevil\r\ncontent-length: 2\r\n\r\nok")),
+    ("/lf", Script::Once(b"HTTP/1.1 200 OK\r\nx-a: b\nx-b: c\r\ncontent-length: 2\r\n\r\nok")),
     ("/nul", Script::Once(b"HTTP/1.1 200 OK\r\nx-evil: a\0b\r\ncontent-length: 2\r\n\r\nok")),
     ("/nul-name", Script::Once(b"HTTP/1.1 200 OK\r\nx-\0evil: a\r\ncontent-length: 2\r\n\r\nok")),
     ("/space-in-name", Script::Once(b"HTTP/1.1 200 OK\r\nx evil: a\r\ncontent-length: 2\r\n\r\nok")),

@@ -20,13 +20,17 @@ use mezusphere_pki::trust::certificates_from_pem;
 use mezusphere_pki::{CurrentIdentity, CurrentTrust, EDGE_DNS_NAME, NodeIdentity, NodeKey, Trust};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Connection, Endpoint, RecvStream, SendStream, TransportConfig, VarInt};
+use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tunnel_proto::connect::{Decoder as ConnectDecoder, Enroll, Enrolled, Reply, Request, frame};
 use tunnel_proto::control::{Decoder, Encoder, Hello, Message, VERSIONS};
 use tunnel_proto::exchange::{Decoder as ExchangeDecoder, Event, RequestHead};
 
 /// How long an edge may take to do what it must.
-const ACTS_WITHIN: Duration = Duration::from_secs(10);
+const ACTS_WITHIN: Duration = Duration::from_secs(15);
+
+/// Between two Pings of one that wants to stay.
+const PING_EVERY: Duration = Duration::from_secs(1);
 
 /// Longest piece read at once.
 const READ_LEN: usize = 64 * 1024;
@@ -138,6 +142,7 @@ impl RogueWarpgate {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
         let connection = self.endpoint.connect_with(config, address, EDGE_DNS_NAME)?.await?;
         let (send, receive) = connection.open_bi().await?;
+        let send = Arc::new(Mutex::new(send));
         Ok(RogueTunnel { connection, send, receive, decoder: Decoder::from_edge() })
     }
 
@@ -156,7 +161,7 @@ impl RogueWarpgate {
 pub struct RogueTunnel {
     /// The connection.
     pub connection: Connection,
-    send: SendStream,
+    send: Arc<Mutex<SendStream>>,
     receive: RecvStream,
     decoder: Decoder,
 }
@@ -171,7 +176,7 @@ impl RogueTunnel {
 
     /// Writes octets on the control stream.
     pub async fn write(&mut self, octets: &[u8]) -> anyhow::Result<()> {
-        Ok(self.send.write_all(octets).await?)
+        Ok(self.send.lock().await.write_all(octets).await?)
     }
 
     /// The next message of the edge; `None` at the end of the stream.
@@ -193,7 +198,7 @@ impl RogueTunnel {
         tokio::time::timeout(ACTS_WITHIN, self.connection.closed()).await.context("the edge keeps the tunnel")
     }
 
-    /// Answers every exchange as `script` says, until dropped.
+    /// Stays alive and answers every exchange as `script` says, until dropped.
     pub fn serve<F>(
         &self,
         script: impl Fn(RequestHead, SendStream, RecvStream) -> F + Send + Sync + 'static,
@@ -201,10 +206,20 @@ impl RogueTunnel {
     where
         F: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
-        let connection = self.connection.clone();
+        let (connection, control) = (self.connection.clone(), Arc::clone(&self.send));
         Serving(tokio::spawn(async move {
             let script = Arc::new(script);
             let mut exchanges = tokio::task::JoinSet::new();
+            // A silent warpgate would lose its tunnel before it did any harm.
+            exchanges.spawn(async move {
+                for n in 1.. {
+                    let mut encoder = Encoder::new();
+                    encoder.message(&Message::Ping { n })?;
+                    control.lock().await.write_all(&encoder.take()).await?;
+                    tokio::time::sleep(PING_EVERY).await;
+                }
+                Ok(())
+            });
             while let Ok((send, mut receive)) = connection.accept_bi().await {
                 let script = Arc::clone(&script);
                 exchanges.spawn(async move {

@@ -37,6 +37,9 @@ use super::{End, Record, hex, websocket};
 /// The digest of a longer body would hold up its head.
 const DIGEST_LEN_MAX: u64 = 64 * 1024 * 1024;
 
+/// How long a response that will break off is let go before it does.
+const CUT_AFTER: Duration = Duration::from_millis(150);
+
 /// How long a barrier waits for the others.
 const BARRIER_MAX: Duration = Duration::from_secs(30);
 
@@ -256,6 +259,8 @@ async fn cut(call: &mut Call, len: u64, is_known: bool) -> anyhow::Result<()> {
     for piece in call.shared.pieces(len) {
         call.send(piece).await?;
     }
+    // What was sent is on its way by then: a break that overtakes the head is answered with 502, as it should be.
+    tokio::time::sleep(CUT_AFTER).await;
     call.cut();
     Ok(())
 }

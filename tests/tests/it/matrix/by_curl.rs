@@ -180,7 +180,13 @@ async fn early_final(place: &Place, client: &str, workload: &Workload) -> Result
     let file = body.path().display().to_string();
     let fetched = curl(place, client, "/too-large", &["-X", "POST", "-T", &file, "-H", "expect:"]).await?;
     // Whether curl calls it whole depends on whether it had all of its upload out; the answer must be there.
-    ensure!(fetched.status() == 413 && fetched.body == b"too large", "{}: {}", fetched.code, fetched.heads);
+    ensure!(
+        fetched.status() == 413 && fetched.body == b"too large",
+        "{}: {} {}",
+        fetched.code,
+        fetched.said,
+        fetched.heads
+    );
     Ok(())
 }
 
@@ -188,7 +194,13 @@ async fn cut(place: &Place, client: &str) -> Result<()> {
     for path in ["/cut/100000", "/cut-chunked/100000"] {
         let fetched = curl(place, client, path, &[]).await?;
         // A partial file, a failed receipt, or a stream that was reset: not 0, which is "whole".
-        ensure!([18, 56, 92].contains(&fetched.code), "{path}: {} {}", fetched.code, fetched.said);
+        ensure!(
+            [18, 56, 92].contains(&fetched.code),
+            "{path}: {} {} {}",
+            fetched.code,
+            fetched.status(),
+            fetched.said
+        );
         ensure!(fetched.status() == 200, "{path}: {}", fetched.heads);
     }
     let fetched = curl(place, client, "/cut-head", &[]).await?;

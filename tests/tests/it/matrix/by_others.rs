@@ -63,6 +63,9 @@ pub(super) async fn ask(scene: &Scene, place: &Place, cell: Cell, rows: &[&str])
     let tag = tag("py", cell, place);
     let asked: Vec<&str> =
         rows.iter().copied().filter(|row| no_such_thing(row, cell.0, cell.1).is_none()).collect();
+    if asked.is_empty() {
+        return Ok(Found::new());
+    }
     let arguments = [["--protocol", cell.0, "--tag", &tag].as_slice(), &asked].concat();
     let talk = Talk::at(place, "features.py", &arguments)?;
     listen(talk, Some(Judge { workload: &scene.workload, tag: &tag })).await

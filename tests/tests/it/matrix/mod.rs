@@ -10,7 +10,7 @@ mod scene;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use mezusphere_tests::clients::{Place, Talk};
@@ -122,14 +122,19 @@ async fn what_the_compatibility_page_says_is_what_is_seen() -> Result<()> {
         let (scene, turns) = (Arc::clone(&scene), Arc::clone(&turns));
         asked.spawn(async move {
             let _turn = turns.acquire().await?;
-            light(scene, cell).await
+            anyhow::Ok((cell, light(scene, cell).await?))
         });
     }
+    let start = Instant::now();
     while let Some(found) = asked.join_next().await {
-        matrix.merge(found??);
+        let (cell, found) = found??;
+        println!("{} → {} after {:?}: {:?}", cell.0, cell.1, start.elapsed(), found.failures());
+        matrix.merge(found);
     }
     for cell in cells() {
-        matrix.merge(heavy(&scene, cell).await?);
+        let found = heavy(&scene, cell).await?;
+        println!("{} → {}, heavy, after {:?}: {:?}", cell.0, cell.1, start.elapsed(), found.failures());
+        matrix.merge(found);
     }
     scene.nothing_advertises_what_is_not_there().await?;
 

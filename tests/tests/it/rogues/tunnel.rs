@@ -15,9 +15,10 @@ use tunnel_proto::exchange::{Encoder, Failure, FailureCode, RequestHead, Respons
 
 use super::honest::Neighbours;
 
-/// Frame types of an exchange, as the protocol numbers them.
-const DATA: u8 = 0;
+/// Types of frames and messages, as the protocol numbers them.
 const RESPONSE: u8 = 2;
+const HELLO: u8 = 1;
+const PING: u8 = 4;
 
 fn response(status: u16, fields: &[(&'static str, &'static [u8])]) -> ResponseHead {
     let mut headers = HeaderMap::new();
@@ -153,7 +154,8 @@ async fn ask(place: &Place, client: &str, path: &str, allowed: &[u16]) -> Result
     let fetched = curl(place, client, path, &[]).await?;
     let came = match (fetched.code, fetched.status()) {
         (0, status) => status,
-        (18 | 56 | 92, 200) => 0,
+        // A head that came with the break of its body may not have left before it.
+        (18 | 56 | 92, 200) | (52 | 92, 0) => 0,
         (code, status) => {
             anyhow::bail!("{path} over {client}: curl ended with {code} and {status}: {}", fetched.said)
         }
@@ -234,12 +236,13 @@ async fn r23_a_warpgate_that_breaks_the_control_stream_loses_its_tunnel_and_only
     };
 
     let mut tunnel = rogue.dial().await?;
-    tunnel.write(&[0xa7; 256]).await?;
+    tunnel.write(&raw_frame(HELLO, 4, &[0xff; 4])).await?;
     expect("garbage for a Hello", ended(&tunnel).await, &[CloseCode::Protocol, CloseCode::Refused]);
 
     let mut tunnel = rogue.dial().await?;
     tunnel.say(&Message::Ping { n: 1 }).await?;
-    expect("a Ping for a Hello", ended(&tunnel).await, &[CloseCode::Protocol, CloseCode::Refused]);
+    let late = [CloseCode::Protocol, CloseCode::Refused, CloseCode::HandshakeTimeout, CloseCode::Silent];
+    expect("a Ping and never a Hello", ended(&tunnel).await, &late);
 
     let mut tunnel = rogue.dial().await?;
     let mut other = rogue.hello(&["default"])?;
@@ -254,12 +257,21 @@ async fn r23_a_warpgate_that_breaks_the_control_stream_loses_its_tunnel_and_only
     expect("a replayed Hello", ended(&tunnel).await, &[CloseCode::Protocol]);
 
     let mut tunnel = rogue.join(&["default"]).await?;
-    tunnel.write(&[0xff; 4096]).await?;
+    tunnel.write(&raw_frame(PING, 4, &[0xff; 4])).await?;
     expect("garbage after the Hello", ended(&tunnel).await, &[CloseCode::Protocol]);
 
     let mut tunnel = rogue.join(&["default"]).await?;
-    tunnel.write(&raw_frame(DATA, 1 << 40, b"")).await?;
-    expect("a message without an end", ended(&tunnel).await, &[CloseCode::Protocol]);
+    tunnel.write(&raw_frame(PING, 1 << 40, b"")).await?;
+    expect("a Ping of a tebibyte", ended(&tunnel).await, &[CloseCode::Protocol]);
+
+    // Nothing of a type that is not known is kept, so it may be of any length; but it is no sign of life.
+    let mut tunnel = rogue.join(&["default"]).await?;
+    tunnel.write(&raw_frame(0x3f, 1 << 40, b"")).await?;
+    expect(
+        "an unknown message without an end",
+        ended(&tunnel).await,
+        &[CloseCode::Protocol, CloseCode::Silent],
+    );
 
     expect(
         "a flood of Pings",
@@ -279,7 +291,7 @@ async fn r23_a_warpgate_that_breaks_the_control_stream_loses_its_tunnel_and_only
         said.iter().filter(|line| line.contains("Tunnel ended") && line.contains(&rogue.id.to_string()));
     let about: Vec<&String> = about.collect();
     println!("{} lines of the edge about this warpgate's ends", about.len());
-    ensure!(about.len() <= 10, "{} lines for ten tunnels: {about:?}", about.len());
+    ensure!(about.len() <= 11, "{} lines for eleven tunnels: {about:?}", about.len());
     Ok(())
 }
 
@@ -291,17 +303,26 @@ async fn r23_streams_that_a_warpgate_opens_in_masses_and_silence_freeze_nobody()
     let watch = neighbours.watch();
     let place = neighbours.rogue();
 
-    // Streams the edge never asked for: it takes none, or closes the tunnel; it does not hold them.
-    let mut opened = 0;
+    // Streams the edge never asked for, full of octets that nobody will read: it does not hold them.
+    let filler = vec![0xa7; 2 * 1024 * 1024];
+    let mut held = Vec::new();
     for _ in 0..2000 {
-        let open = tokio::time::timeout(Duration::from_millis(50), tunnel.connection.open_bi()).await;
-        let Ok(Ok((mut send, _))) = open else { break };
-        opened += 1;
-        if send.write_all(&[0xa7; 64]).await.is_err() {
+        let open = tokio::time::timeout(Duration::from_millis(200), tunnel.connection.open_bi()).await;
+        let Ok(Ok((mut send, receive))) = open else { break };
+        let filled = tokio::time::timeout(Duration::from_millis(200), send.write_all(&filler)).await;
+        let is_refused = matches!(filled, Ok(Err(_)));
+        held.push((send, receive));
+        if is_refused {
             break;
         }
     }
-    ensure!(opened <= 1, "the edge lets a warpgate open {opened} streams of its own");
+    let refused =
+        ended(&tunnel).await.with_context(|| format!("{} streams of its own are held", held.len()))?;
+    ensure!(refused == CloseCode::Protocol, "closed with {refused}");
+    drop(held);
+
+    let tunnel = rogue.join(&["default"]).await?;
+    let _serving = tunnel.serve(misbehave);
 
     // It never reads and never answers: its own clients get 504 in time, and no memory goes to waiting uploads.
     let before = resident_kib(neighbours.node.server.pid()?)?;

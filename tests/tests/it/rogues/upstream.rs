@@ -21,7 +21,8 @@ use Fate::{Cut, Honest, Refused};
 
 const FATES: [(&str, &[Fate]); 26] = [
     ("/cr", &[Refused]),
-    ("/lf", &[Refused]),
+    // RFC 9112 §2.2: a single LF may be taken for the end of a line. It is written anew as CRLF.
+    ("/lf", &[Refused, Honest]),
     ("/nul", &[Refused]),
     ("/nul-name", &[Refused]),
     ("/space-in-name", &[Refused]),
@@ -53,7 +54,7 @@ fn fate(fetched: &Fetched) -> Result<Fate> {
     match (fetched.code, fetched.status()) {
         (0, 502 | 504) => {
             let page = String::from_utf8_lossy(&fetched.body);
-            ensure!(page.contains("warpgate.upstream_"), "the page does not name the hop: {page}");
+            ensure!(page.contains(r#""hop":"upstream""#), "the page does not name the hop: {page}");
             Ok(Refused)
         }
         (0, 200) if fetched.body == b"ok" => Ok(Honest),
