@@ -20,6 +20,7 @@ use tunnel_proto::control::{EdgeEvent, EdgeSession, Hello, Refused, SessionEnd, 
 use tunnel_proto::limits::HANDSHAKE_MAX;
 
 use super::held::Tunnel;
+use super::liveness::Liveness;
 use super::probe::probe;
 use super::refusal;
 use super::reports::Serial;
@@ -154,6 +155,7 @@ impl Control<'_> {
         // the end of a certificate cuts it.
         let mut is_replaced = false;
         let mut has_caught_up = false;
+        let mut liveness = Liveness::new(tokio::time::Instant::now());
         loop {
             while let Some(event) = self.session.poll_event() {
                 if let Some(over) = self.handle(event) {
@@ -175,6 +177,8 @@ impl Control<'_> {
             }
             let timeout = self.session.poll_timeout().map(tokio::time::Instant::from_std);
             let draining = self.session.is_draining();
+            // A stranger has to speak.
+            let listen = liveness.next_look().filter(|_| self.tunnel.is_some());
             if self.standing.is_leaving(now) && !draining {
                 self.leave(self.standing.left(now));
                 continue;
@@ -186,6 +190,7 @@ impl Control<'_> {
                 read = recv.read_chunk() => match read {
                     Ok(Some(chunk)) => {
                         has_caught_up = false;
+                        liveness.spoke(tokio::time::Instant::now());
                         self.session.handle_bytes(Instant::now(), chunk);
                         if let Some(tunnel) = tunnel.as_deref() {
                             tunnel.was_heard();
@@ -197,6 +202,11 @@ impl Control<'_> {
                 written = write(send, outgoing), if !outgoing.is_empty() => if written.is_err() {
                     return Over::Gone(CloseCode::Done);
                 },
+                () = sleep_until(listen), if listen.is_some() => {
+                    if liveness.look(self.transport.heard(), tokio::time::Instant::now()) {
+                        self.session.handle_alive(Instant::now());
+                    }
+                }
                 () = sleep_until(timeout) => {
                     let late = timeout.map_or(Duration::ZERO, |timeout| timeout.elapsed());
                     if late > STOOD_STILL && !std::mem::replace(&mut has_caught_up, true) {

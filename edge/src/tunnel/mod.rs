@@ -9,6 +9,7 @@ mod control;
 mod expected;
 mod fitness;
 mod held;
+mod liveness;
 mod probe;
 mod refusal;
 mod registry;

@@ -22,6 +22,9 @@ const SEND_WINDOW: u64 = 64 * 1024 * 1024;
 /// Streams a warpgate may have open towards the edge over QUIC: the control stream.
 const WARPGATE_STREAMS_MAX: u32 = 1;
 
+/// Priority of the control stream over QUIC; exchanges have 0.
+const CONTROL_PRIORITY: i32 = 1;
+
 /// The connection of one tunnel. Clones are the same one.
 #[derive(Clone)]
 pub(crate) enum Transport {
@@ -53,6 +56,8 @@ impl Transport {
         match self {
             Self::Quic(connection) => {
                 let (send, recv) = connection.accept_bi().await.map_err(|_| SendEnd::Lost)?;
+                // What is said of the tunnel does not wait behind bodies. Fails if the stream is over already.
+                drop(send.set_priority(CONTROL_PRIORITY));
                 Ok((SendHalf::Quic(send), RecvHalf::Quic(recv)))
             }
             Self::Tcp(tcp) => tcp.control().await,
@@ -67,6 +72,14 @@ impl Transport {
                 Ok((SendHalf::Quic(send), RecvHalf::Quic(recv)))
             }
             Self::Tcp(tcp) => tcp.open().await,
+        }
+    }
+
+    /// A number that grows whenever something comes from the warpgate: packets, or octets over TCP.
+    pub(super) fn heard(&self) -> u64 {
+        match self {
+            Self::Quic(connection) => connection.stats().udp_rx.datagrams,
+            Self::Tcp(tcp) => tcp.heard(),
         }
     }
 

@@ -27,6 +27,15 @@ const UPDATES_MAX: u32 = 100_000;
 /// Most DATA frames without an octet within [`SILENCE_MAX`]; beyond those that end a stream, there is no reason for any.
 const EMPTY_MAX: u32 = 256;
 
+/// What both ends of a tunnel's connection know of it.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    /// Streams opened so far, the control stream included; what the warpgate may answer is measured by it.
+    pub(super) opened: AtomicU64,
+    /// Octets that have come.
+    pub(super) heard: AtomicU64,
+}
+
 /// What is read and written passes through; what is read is looked at.
 pub(super) struct Gate<T> {
     io: T,
@@ -34,15 +43,15 @@ pub(super) struct Gate<T> {
 }
 
 impl<T> Gate<T> {
-    /// Watches what comes out of `io`; `opened` grows by one before each stream that is opened on it.
-    pub(super) fn new(io: T, opened: Arc<AtomicU64>) -> Self {
-        Self { io, watch: Watch::new(opened) }
+    /// Watches what comes out of `io`; `tally` counts each stream before it is opened.
+    pub(super) fn new(io: T, tally: Arc<Tally>) -> Self {
+        Self { io, watch: Watch::new(tally) }
     }
 }
 
 /// Counts frames.
 struct Watch {
-    opened: Arc<AtomicU64>,
+    tally: Arc<Tally>,
     /// The header that is being read, as far as it has come.
     header: [u8; HEADER_LEN],
     header_len: usize,
@@ -58,9 +67,9 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(opened: Arc<AtomicU64>) -> Self {
+    fn new(tally: Arc<Tally>) -> Self {
         Self {
-            opened,
+            tally,
             header: [0; HEADER_LEN],
             header_len: 0,
             payload: 0,
@@ -76,6 +85,7 @@ impl Watch {
 
     /// Looks at the next octets.
     fn pass(&mut self, mut octets: &[u8]) -> Result<(), &'static str> {
+        self.tally.heard.fetch_add(u64::try_from(octets.len()).unwrap_or(0), Ordering::Relaxed);
         while !octets.is_empty() {
             let skipped = self.payload.min(octets.len());
             self.payload -= skipped;
@@ -106,7 +116,7 @@ impl Watch {
         const WINDOW_UPDATE: u8 = 0x8;
         const CONTINUATION: u8 = 0x9;
         const END_STREAM: u8 = 0x1;
-        let opened = self.opened.load(Ordering::Relaxed);
+        let opened = self.tally.opened.load(Ordering::Relaxed);
         match kind {
             DATA if len > 0 => return Ok(()),
             // Each stream has one head, one end and at most one reset.
@@ -194,7 +204,7 @@ mod tests {
     }
 
     fn watch(opened: u64) -> Watch {
-        Watch::new(Arc::new(AtomicU64::new(opened)))
+        Watch::new(Arc::new(Tally { opened: AtomicU64::new(opened), ..Tally::default() }))
     }
 
     #[test]
@@ -210,6 +220,7 @@ mod tests {
             let mut watch = watch(1000);
             assert!(all.chunks(size).all(|octets| watch.pass(octets).is_ok()), "{size}");
             assert_eq!((watch.heads, watch.ends, watch.resets), (1000, 1000, 1000), "{size}");
+            assert_eq!(watch.tally.heard.load(Ordering::Relaxed), u64::try_from(all.len()).unwrap());
         }
     }
 

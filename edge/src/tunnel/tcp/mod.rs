@@ -11,7 +11,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ::http::uri::PathAndQuery;
@@ -21,7 +21,7 @@ use h2::client::{Builder, SendRequest};
 use tokio_util::sync::CancellationToken;
 use tunnel_proto::limits::{EXCHANGES_MAX, TCP_EDGE_WINDOW, TCP_HEADER_LIST_LEN_MAX, TCP_STREAM_WINDOW};
 
-use self::gate::Gate;
+use self::gate::{Gate, Tally};
 use super::stream::{RecvHalf, SendEnd, SendHalf};
 use crate::config::Duplex;
 
@@ -45,8 +45,7 @@ struct Inner {
     remote: SocketAddr,
     /// Ends the driver.
     closed: CancellationToken,
-    /// Streams opened so far, the control stream included; what the warpgate may answer is measured by it.
-    opened: Arc<AtomicU64>,
+    tally: Arc<Tally>,
     control: Uri,
     exchange: Uri,
 }
@@ -58,7 +57,7 @@ pub(super) async fn begin<T: Duplex + 'static>(
     io: T,
     remote: SocketAddr,
 ) -> Result<(TcpTransport, impl Future<Output = Result<(), h2::Error>> + Send + 'static), h2::Error> {
-    let opened = Arc::new(AtomicU64::new(0));
+    let tally = Arc::new(Tally::default());
     let mut builder = Builder::new();
     builder
         .initial_window_size(TCP_STREAM_WINDOW)
@@ -71,13 +70,13 @@ pub(super) async fn begin<T: Duplex + 'static>(
         // Counted over a tunnel's whole life, it would end every long one; the gate counts by what is due.
         .max_local_error_reset_streams(None)
         .enable_push(false);
-    let (requests, connection) = builder.handshake(Gate::new(io, Arc::clone(&opened))).await?;
+    let (requests, connection) = builder.handshake(Gate::new(io, Arc::clone(&tally))).await?;
     let closed = CancellationToken::new();
     let inner = Inner {
         requests,
         remote,
         closed: closed.clone(),
-        opened,
+        tally,
         control: uri("/control"),
         exchange: uri("/exchange"),
     };
@@ -106,6 +105,11 @@ impl TcpTransport {
         self.0.remote
     }
 
+    /// Octets that have come.
+    pub(super) fn heard(&self) -> u64 {
+        self.0.tally.heard.load(Ordering::Relaxed)
+    }
+
     /// The control stream.
     pub(super) async fn control(&self) -> Result<(SendHalf, RecvHalf), SendEnd> {
         self.request(&self.0.control).await
@@ -122,7 +126,7 @@ impl TcpTransport {
         *request.uri_mut() = uri.clone();
         *request.version_mut() = Version::HTTP_2;
         let mut requests = self.0.requests.clone();
-        self.0.opened.fetch_add(1, Ordering::Relaxed);
+        self.0.tally.opened.fetch_add(1, Ordering::Relaxed);
         let (response, send) = requests.send_request(request, false).map_err(|error| self.failed(&error))?;
         // The stream waits for its turn as long as this handle is not ready.
         poll_fn(|cx| requests.poll_ready(cx)).await.map_err(|error| self.failed(&error))?;
