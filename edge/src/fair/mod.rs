@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use mezusphere_model::Clock;
 use mezusphere_telemetry::Metrics;
+use tokio::sync::Semaphore;
 
 use self::memory::Ledger;
 use self::rate::Rates;
@@ -25,6 +26,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Every how many looks what nobody needs any more is forgotten: every 10 s.
 const FORGET_EVERY: u32 = 40;
+
+/// How long the answer to somebody who asks for too much is held. Whoever asks again as soon as they are refused asks ten
+/// times a second then, instead of as often as the edge can refuse; nobody who waits for `retry-after` minds.
+const COOL_FOR: Duration = Duration::from_millis(100);
+
+/// Answers held so at once; beyond it they are given at once. A request that waits takes a few KiB.
+const COOLING_MAX: usize = 4096;
 
 /// Bounds on what a whole edge, one project and one address may use. [`FairLimits::default`] is what runs.
 #[derive(Clone, Debug)]
@@ -66,6 +74,7 @@ pub struct Fair {
     pub(crate) rates: Rates,
     pub(crate) shares: Arc<Shares>,
     pub(crate) ledger: Arc<Ledger>,
+    cooling: Semaphore,
     clock: Clock,
 }
 
@@ -90,7 +99,14 @@ impl Fair {
         metrics.gauge_from("edge_projects_active", "Projects with requests under way", move || {
             weak.upgrade().map_or(0, |shares| i64::from(shares.active()))
         });
-        Self { rates: Rates::default(), shares, ledger, clock }
+        Self { rates: Rates::default(), shares, ledger, cooling: Semaphore::new(COOLING_MAX), clock }
+    }
+
+    /// Holds up whoever asked for too much, before they are told.
+    pub(crate) async fn cool(&self) {
+        if let Ok(_place) = self.cooling.try_acquire() {
+            tokio::time::sleep(COOL_FOR).await;
+        }
     }
 
     /// Keeps the books, for ever.

@@ -113,6 +113,9 @@ impl Server {
         let ask = Ask::new(&head, connection, &self.parts.entropy);
         let mut along = Along::from(Line::new(&self.recorder, &ask));
         let answered = self.answer(&ask, head, body, connection, &mut along).await;
+        if answered.as_ref().is_err_and(Refusal::is_of_excess) {
+            Box::pin(self.parts.fair.cool()).await;
+        }
         respond_to(&ask, answered, along)
     }
 

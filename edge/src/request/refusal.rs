@@ -216,6 +216,11 @@ pub(crate) enum CallbackWhy {
 }
 
 impl Refusal {
+    /// Whether it is told to somebody who asks for more than they may have, and would at once ask again.
+    pub(crate) fn is_of_excess(&self) -> bool {
+        matches!(self, Self::RateLimited { .. } | Self::AddressBusy | Self::ProjectBusy(..))
+    }
+
     /// Its stable code, listed in `docs/errors.md`.
     pub(crate) fn code(&self) -> &'static str {
         match self {
