@@ -248,7 +248,8 @@ async fn edges_of(check: &Check, trusted: &Bundles, edges: &[EdgeAddress]) -> Ve
         .take(CHECK_EDGES_MAX)
         .map(|edge| async move { (edge, dial(check, trusted, edge).await) });
     let seen = join_all(looking).await;
-    let any = seen.iter().any(|(_, (udp, tcp))| udp.is_open() || tcp.is_open());
+    let is_right = |seen: &Seen| matches!(seen, Seen::Right { .. });
+    let any = seen.iter().any(|(_, (udp, tcp))| is_right(udp) || is_right(tcp));
     seen.iter().map(|(edge, (udp, tcp))| edge_row(edge, udp, tcp, any)).collect()
 }
 
@@ -286,11 +287,11 @@ fn edge_row(edge: &EdgeAddress, udp: &Seen, tcp: &Seen, others_work: bool) -> Ro
         (Seen::Right { .. }, Seen::Right { .. }) => Row::pass(&check, target, found),
         (Seen::Right { .. }, _) => Row::warn(&check, target, found, NO_TCP),
         (_, Seen::Right { .. }) => Row::warn(&check, target, found, NO_UDP),
-        (Seen::Wrong { code, next, .. }, _) | (_, Seen::Wrong { code, next, .. }) => {
-            Row::fail(&check, target, found, next, Exit::NoTransport).coded(code)
-        }
         _ if others_work => {
             Row::warn(&check, target, found, "other edges take the requests; ask who runs it")
+        }
+        (Seen::Wrong { code, next, .. }, _) | (_, Seen::Wrong { code, next, .. }) => {
+            Row::fail(&check, target, found, next, Exit::NoTransport).coded(code)
         }
         _ => Row::fail(&check, target, found, UNREACHABLE, Exit::NoTransport),
     }
