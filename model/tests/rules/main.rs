@@ -4,6 +4,7 @@
 mod answers;
 mod checks;
 mod cors;
+mod guards;
 mod limits;
 mod paths;
 mod readers;

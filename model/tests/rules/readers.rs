@@ -12,7 +12,7 @@ use mezusphere_model::rules::{
 use mezusphere_model::slug::Slug;
 use serde_json::json;
 
-fn route(id: u128, path: &str) -> RouteDoc {
+pub(crate) fn route(id: u128, path: &str) -> RouteDoc {
     let path = PathMatch::parse(path).unwrap();
     RouteDoc::new(RouteId::from_bits(id), path, AuthMode::Public, Slug::parse("web").unwrap())
 }
@@ -21,7 +21,7 @@ fn with(rules: RouteRules) -> RouteDoc {
     RouteDoc { rules, ..route(1, "/api/*") }
 }
 
-fn site(routes: Vec<RouteDoc>) -> SiteDoc {
+pub(crate) fn site(routes: Vec<RouteDoc>) -> SiteDoc {
     SiteDoc {
         min_reader: 1,
         organization: OrganizationId::from_bits(1),

@@ -5,6 +5,7 @@ mod check;
 mod explain;
 mod follow;
 mod rule;
+mod warn;
 
 use std::collections::BTreeSet;
 

@@ -9,7 +9,7 @@ mod show;
 mod value;
 
 use clap::{Args, Subcommand};
-use mezusphere_control::api::types::{AddRoute, ExplainRequest, UpdateRoute};
+use mezusphere_control::api::types::{AddRoute, ExplainRequest, Timeouts, UpdateRoute};
 use mezusphere_model::route::AuthMode;
 use serde_json::Value;
 
@@ -160,7 +160,7 @@ impl Settings {
             auth: auth.map(AuthMode::from),
             require: self.access.new_requirement(&clear.access),
             upstream: self.access.upstream.clone(),
-            timeouts: (timeouts != Default::default()).then_some(timeouts),
+            timeouts: (timeouts != Timeouts::default()).then_some(timeouts),
             rules: self.rules.changes(&clear.rules)?,
             limits: self.limits.changes(&clear.limits),
             affinity: self.limits.new_affinity(&clear.limits),

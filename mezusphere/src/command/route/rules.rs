@@ -37,9 +37,13 @@ pub(super) struct RuleArgs {
     /// Take a header off on the way back to the client; may be repeated.
     #[arg(long, value_name = "NAME")]
     remove_response_header: Vec<String>,
-    /// Send requests on to a URL or path, in which {path}, {query} and {host} stand for the request's own:
-    /// 'https://new.example{path}{query}'.
-    #[arg(long, value_name = "URL", conflicts_with = "maintenance")]
+    #[arg(
+        long,
+        value_name = "URL",
+        conflicts_with = "maintenance",
+        help = "Send requests on to a URL or path, in which {path}, {query} and {host} stand for the request's own: \
+                'https://new.example{path}{query}'"
+    )]
     redirect: Option<String>,
     /// Status of the redirect: 301, 302, 303, 307 or 308; 307 if never said.
     #[arg(long, value_name = "STATUS", requires = "redirect", value_parser = redirect_status)]
@@ -50,8 +54,11 @@ pub(super) struct RuleArgs {
     /// When to ask again: 90s, 30m, 2h.
     #[arg(long, value_name = "TIME", requires = "maintenance", value_parser = short_seconds)]
     retry_after: Option<u32>,
-    /// Let pages of this origin read it: https://app.example; '*' for every origin. May be repeated.
-    #[arg(long, value_name = "ORIGIN")]
+    #[arg(
+        long,
+        value_name = "ORIGIN",
+        help = "Let pages of this origin read it: https://app.example; '*' for every origin. May be repeated"
+    )]
     cors_origin: Vec<String>,
     /// Let those pages use this method; GET, HEAD and POST go without saying. May be repeated.
     #[arg(long, value_name = "METHOD|none")]
