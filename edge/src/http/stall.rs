@@ -1,6 +1,8 @@
 //! Notices a peer that neither sends nor reads.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,11 +16,19 @@ pub(crate) struct Stall {
     /// When the present wait has lasted too long; `None` while nothing is waited for.
     deadline: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
+    /// Set when waits are somebody else's to bound.
+    off: Option<Arc<AtomicBool>>,
 }
 
 impl Stall {
     pub(crate) fn new(limit: Duration) -> Self {
-        Self { limit, deadline: None, timer: None }
+        Self { limit, deadline: None, timer: None, off: None }
+    }
+
+    /// The same for a request's body until `is_answered`: from then on the body is half of a conversation, whose pauses
+    /// are its route's to bound.
+    pub(super) fn until(limit: Duration, is_answered: &Arc<AtomicBool>) -> Self {
+        Self { off: Some(Arc::clone(is_answered)), ..Self::new(limit) }
     }
 
     /// Something moved.
@@ -48,9 +58,13 @@ impl Stall {
                 self.moved();
                 Poll::Ready(Some(value))
             }
-            Poll::Pending if self.is_over(cx) => Poll::Ready(None),
+            Poll::Pending if !self.is_off() && self.is_over(cx) => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         }
+    }
+
+    fn is_off(&self) -> bool {
+        self.off.as_ref().is_some_and(|off| off.load(Ordering::Relaxed))
     }
 }
 

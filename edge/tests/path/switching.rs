@@ -206,15 +206,15 @@ async fn a_silent_pair_runs_into_the_routes_idle_time_out_and_a_speaking_one_doe
 
 #[tokio::test]
 async fn what_only_the_client_says_counts_as_movement() {
-    let counter = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&counter);
+    let octets = Arc::new(AtomicUsize::new(0));
+    let heard = Arc::clone(&octets);
     let (world, _warpgate) = World::with_warpgate(move |mut exchange: Exchange| {
-        let counted = Arc::clone(&counted);
+        let heard = Arc::clone(&heard);
         async move {
             exchange.switch(&[]).await;
             while let Some(event) = exchange.next().await {
                 if let Event::Data(data) = event {
-                    counted.fetch_add(data.len(), Ordering::SeqCst);
+                    heard.fetch_add(data.len(), Ordering::SeqCst);
                 }
             }
             drop(exchange.send.finish());
@@ -232,7 +232,7 @@ async fn what_only_the_client_says_counts_as_movement() {
     };
     let (end, ()) = tokio::join!(frame(&mut body), talk);
     assert_eq!(end.unwrap(), None, "it ended because the client had ended, not for silence");
-    assert_eq!(counter.load(Ordering::SeqCst), 40);
+    assert_eq!(octets.load(Ordering::SeqCst), 40);
 }
 
 #[tokio::test]

@@ -96,9 +96,18 @@ pub struct HeadScan {
     fields: usize,
     content_length: Option<u64>,
     chunked: bool,
+    wish: Wish,
+}
+
+/// What of a wish to switch protocols was seen.
+#[derive(Clone, Copy, Debug)]
+struct Wish {
+    /// The method has a switch of its own.
     is_connect: bool,
-    /// Whether `Connection` lists `upgrade`, and `Upgrade` a protocol that may be had.
-    wants_upgrade: (bool, bool),
+    /// `Connection` lists `upgrade`.
+    connection: bool,
+    /// `Upgrade` lists a protocol that may be had.
+    upgrade: bool,
 }
 
 impl HeadScan {
@@ -111,8 +120,7 @@ impl HeadScan {
         fields: 0,
         content_length: None,
         chunked: false,
-        is_connect: false,
-        wants_upgrade: (false, false),
+        wish: Wish { is_connect: false, connection: false, upgrade: false },
     };
 
     /// Looks at `head`, which begins where the head begins and holds at least what it held before.
@@ -162,7 +170,7 @@ impl HeadScan {
         if target.len() > REQUEST_TARGET_LEN_MAX {
             return Err(Violation::TargetTooLong);
         }
-        self.is_connect = method == b"CONNECT";
+        self.wish.is_connect = method == b"CONNECT";
         self.is_http_10 = match version {
             b"HTTP/1.1" => false,
             b"HTTP/1.0" => true,
@@ -189,20 +197,18 @@ impl HeadScan {
             }
             self.chunked = true;
         } else if name.eq_ignore_ascii_case(b"connection") {
-            self.wants_upgrade.0 |= members(value).any(|option| option.eq_ignore_ascii_case(b"upgrade"));
+            self.wish.connection |= members(value).any(|option| option.eq_ignore_ascii_case(b"upgrade"));
         } else if name.eq_ignore_ascii_case(b"upgrade") {
             let is_had = |token: &[u8]| std::str::from_utf8(token).ok().and_then(Upgrade::to).is_some();
-            self.wants_upgrade.1 |= members(value).any(is_had);
+            self.wish.upgrade |= members(value).any(is_had);
         }
         Ok(())
     }
 
     /// The same question [`Upgrade::of_h1`] asks of the parsed head; where the two differ, nothing is switched.
     fn is_upgrade(&self, framing: Framing) -> bool {
-        self.wants_upgrade == (true, true)
-            && framing == Framing::Empty
-            && !self.is_http_10
-            && !self.is_connect
+        let Wish { is_connect, connection, upgrade } = self.wish;
+        connection && upgrade && !is_connect && !self.is_http_10 && framing == Framing::Empty
     }
 
     fn framing(&self) -> Result<Framing, Violation> {

@@ -130,7 +130,7 @@ fn received(
         return no_body();
     }
     let left = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    Body::new(H2Body { stream, left, stall: Stall::new(stall), is_answered: Arc::clone(is_answered) })
+    Body::new(H2Body { stream, left, stall: Stall::until(stall, is_answered) })
 }
 
 /// Sends `body` as fast as the client reads and no faster.
@@ -214,9 +214,6 @@ struct H2Body {
     /// Octets still to come, if the client said how many; `h2` enforces it.
     left: Option<u64>,
     stall: Stall,
-    /// Whether the response has begun. From then on a body is half of a conversation, whose pauses are the route's to
-    /// bound.
-    is_answered: Arc<AtomicBool>,
 }
 
 impl H2Body {
@@ -245,11 +242,7 @@ impl http_body::Body for H2Body {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
         let poll = this.poll(cx);
-        let poll = match this.is_answered.load(Ordering::Relaxed) {
-            true => poll.map(Some),
-            false => this.stall.watch(cx, poll),
-        };
-        poll.map(|frame| match frame {
+        this.stall.watch(cx, poll).map(|frame| match frame {
             Some(frame) => frame.map(|frame| frame.map_err(|error| body_error(&error).into())),
             None => Some(Err(BodyError::Stalled.into())),
         })

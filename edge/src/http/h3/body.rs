@@ -1,8 +1,6 @@
 //! A request body that arrives on an HTTP/3 stream.
 
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
@@ -27,9 +25,6 @@ pub(super) struct H3Body {
     first: Option<Frame<Bytes>>,
     state: State,
     stall: Stall,
-    /// Whether the response has begun. From then on a body is half of a conversation, whose pauses are the route's to
-    /// bound.
-    is_answered: Arc<AtomicBool>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -49,10 +44,8 @@ impl H3Body {
         stream: Recv,
         length: Option<u64>,
         stall: Stall,
-        is_answered: &Arc<AtomicBool>,
     ) -> Result<Body, BodyError> {
-        let is_answered = Arc::clone(is_answered);
-        let mut body = Self { stream, left: length, first: None, state: State::Data, stall, is_answered };
+        let mut body = Self { stream, left: length, first: None, state: State::Data, stall };
         match body.poll(cx) {
             Poll::Ready(None) => return Ok(no_body()),
             Poll::Ready(Some(Ok(frame))) => body.first = Some(frame),
@@ -124,11 +117,7 @@ impl http_body::Body for H3Body {
         }
         let this = &mut *self;
         let poll = this.poll(cx);
-        let poll = match this.is_answered.load(Ordering::Relaxed) {
-            true => poll.map(Some),
-            false => this.stall.watch(cx, poll),
-        };
-        poll.map(|frame| {
+        this.stall.watch(cx, poll).map(|frame| {
             let frame = frame.unwrap_or_else(|| {
                 this.state = State::End;
                 Some(Err(BodyError::Stalled))

@@ -72,8 +72,8 @@ pub(super) async fn serve<H: Handle>(
     let (head, ()) = request.into_parts();
     let response = match answer::objection(&head) {
         None => {
-            let stall = Stall::new(service.limits.stall);
-            let Some(body) = received(body, length, stall, &is_answered).await else {
+            let stall = Stall::until(service.limits.stall, &is_answered);
+            let Some(body) = received(body, length, stall).await else {
                 send.stop_stream(Code::H3_MESSAGE_ERROR);
                 return Ended::Answered;
             };
@@ -122,15 +122,10 @@ fn digits(value: &HeaderValue) -> Option<u64> {
 }
 
 /// The request's body; `None` if it is known to be malformed.
-async fn received(
-    recv: Recv,
-    length: Option<u64>,
-    stall: Stall,
-    is_answered: &Arc<AtomicBool>,
-) -> Option<Body> {
+async fn received(recv: Recv, length: Option<u64>, stall: Stall) -> Option<Body> {
     let mut recv = Some((recv, stall));
     poll_fn(|cx| {
-        let begun = recv.take().map(|(recv, stall)| H3Body::begin(cx, recv, length, stall, is_answered));
+        let begun = recv.take().map(|(recv, stall)| H3Body::begin(cx, recv, length, stall));
         Poll::Ready(begun.and_then(Result::ok))
     })
     .await

@@ -89,6 +89,23 @@ impl Upstream {
                 self.release.notified().await;
                 Response::new(parts("waited".into(), None))
             }
+            // Answers without looking at the body.
+            "/early" => Response::new(parts("early".into(), None)),
+            "/endless" => Response::new(Body::new(Endless(Arc::clone(self)))),
+            "/broken" => Response::new(Body::new(Breaks(Some(Bytes::from_static(b"half"))))),
+            "/empty" => {
+                let mut response = Response::new(no_body());
+                *response.status_mut() = ::http::StatusCode::NO_CONTENT;
+                response
+            }
+            "/panic" => panic!("a request that panics, for a test"),
+            _ => self.converse(request).await,
+        }
+    }
+
+    /// What takes more than a request and a response.
+    async fn converse(self: &Arc<Self>, request: Request<Body>) -> Response<Body> {
+        match request.uri().path() {
             // Two early hints, and the second more once it is released.
             "/hints" => {
                 let interim = request.extensions().get::<Interim>().cloned();
@@ -165,16 +182,6 @@ impl Upstream {
                 response.headers_mut().insert("trailer", HeaderValue::from_static("grpc-status"));
                 response
             }
-            // Answers without looking at the body.
-            "/early" => Response::new(parts("early".into(), None)),
-            "/endless" => Response::new(Body::new(Endless(Arc::clone(self)))),
-            "/broken" => Response::new(Body::new(Breaks(Some(Bytes::from_static(b"half"))))),
-            "/empty" => {
-                let mut response = Response::new(no_body());
-                *response.status_mut() = ::http::StatusCode::NO_CONTENT;
-                response
-            }
-            "/panic" => panic!("a request that panics, for a test"),
             _ => Response::new(parts("hello".into(), None)),
         }
     }

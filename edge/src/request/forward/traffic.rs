@@ -62,13 +62,11 @@ impl Traffic {
     /// Ready when the client's direction has ended.
     pub(super) fn poll_end(&self, cx: &mut Context<'_>) -> Poll<UploadEnd> {
         let mut end = self.shared.end.lock().unwrap_or_else(PoisonError::into_inner);
-        match end.0 {
-            Some(end) => Poll::Ready(end),
-            None => {
-                end.1 = Some(cx.waker().clone());
-                Poll::Pending
-            }
+        if let Some(end) = end.0 {
+            return Poll::Ready(end);
         }
+        end.1 = Some(cx.waker().clone());
+        Poll::Pending
     }
 }
 
