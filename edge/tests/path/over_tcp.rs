@@ -19,7 +19,7 @@ use tunnel_proto::control::{HealthState, RefusalCode, SessionEnd, UpstreamHealth
 use tunnel_proto::exchange::{Encoder, Event, Failure};
 use tunnel_proto::limits::EXCHANGES_MAX;
 
-use crate::tcp_warpgate::{Exchange, Tell, Warpgate, connect, dial, start};
+use crate::tcp_warpgate::{Answering, Exchange, Tell, Warpgate, connect, dial, start, start_answering};
 use crate::world::{SOON, World, code, get, read, request};
 
 async fn ok(exchange: Exchange) {
@@ -301,6 +301,33 @@ async fn r23_whoever_breaks_the_protocol_of_a_tunnel_over_tcp_loses_it_and_nobod
     }
     bystander.tell.send(Tell::Probe(1)).unwrap();
     bystander.event(|event| matches!(event, WarpgateEvent::ProbeDone { .. })).await;
+}
+
+#[tokio::test]
+async fn r23_a_stream_that_is_answered_as_none_should_be_fails_its_exchange_alone() {
+    let world = World::new();
+    let stream = dial(&world, 6, LEAF_TTL).await;
+    let mut rogue = start_answering(stream, 6, Answering::WithStatus(404), ok).await;
+    rogue.event(|event| matches!(event, WarpgateEvent::Welcomed(_))).await;
+    let answer = code(world.send(get("/public/x")).await).await;
+    assert!(answer.0 == 502, "{answer:?}");
+    assert_eq!(world.tunnels.len(), 1, "the tunnel stays");
+}
+
+#[tokio::test]
+async fn r23_a_flood_of_interim_responses_costs_a_warpgate_its_tunnel_and_nobody_else() {
+    let world = World::new();
+    let _bystander = connect(&world, 7, ok).await;
+    let stream = dial(&world, 6, LEAF_TTL).await;
+    let mut rogue = start_answering(stream, 6, Answering::Informing, ok).await;
+    rogue.event(|event| matches!(event, WarpgateEvent::Welcomed(_))).await;
+    assert_eq!(world.tunnels.len(), 2);
+    // A probe is an exchange as well.
+    rogue.tell.send(Tell::Probe(1)).unwrap();
+    until("it is gone", || world.tunnels.len() == 1).await;
+    for _ in 0..5 {
+        assert_eq!(read(world.send(get("/public/x")).await).await.2, b"ok");
+    }
 }
 
 #[tokio::test]

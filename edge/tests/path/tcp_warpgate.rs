@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use ::http::{HeaderMap, Method, Response, StatusCode};
 use bytes::Bytes;
+use h2::server::SendResponse;
 use h2::{RecvStream, SendStream};
 use mezusphere_edge::tunnel::Acceptor;
 use mezusphere_model::id::WarpgateId;
@@ -119,6 +120,46 @@ pub(crate) async fn start<F>(
 where
     F: Future<Output = ()> + Send + 'static,
 {
+    start_answering(stream, id, Answering::Well, handler).await
+}
+
+/// How a warpgate answers the requests that its streams are.
+#[derive(Clone, Copy)]
+pub(crate) enum Answering {
+    /// As it must.
+    Well,
+    /// With another status.
+    WithStatus(u16),
+    /// With interim responses without end.
+    Informing,
+}
+
+impl Answering {
+    fn answer(self, respond: &mut SendResponse<Bytes>) -> SendStream<Bytes> {
+        let status = match self {
+            Self::Well => 200,
+            Self::WithStatus(status) => status,
+            Self::Informing => {
+                for _ in 0..1000 {
+                    drop(respond.send_informational(Response::builder().status(103).body(()).unwrap()));
+                }
+                200
+            }
+        };
+        respond.send_response(Response::builder().status(status).body(()).unwrap(), false).unwrap()
+    }
+}
+
+/// The same, and answers the requests that its streams are like this.
+pub(crate) async fn start_answering<F>(
+    stream: TlsStream<TcpStream>,
+    id: u128,
+    answering: Answering,
+    handler: impl Fn(Exchange) -> F + Send + Sync + 'static,
+) -> Warpgate
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     let handler: Arc<Handler> = Arc::new(move |exchange| Box::pin(handler(exchange)));
     let mut connection = h2::server::Builder::new()
         .initial_window_size(TCP_STREAM_WINDOW)
@@ -150,7 +191,7 @@ where
         let mut exchanges = tokio::task::JoinSet::new();
         while let Some(Ok((request, mut respond))) = connection.accept().await {
             assert_eq!(request.uri().path(), "/exchange");
-            let send = respond.send_response(Response::new(()), false).unwrap();
+            let send = answering.answer(&mut respond);
             let mut exchange =
                 Exchange { send, recv: request.into_body(), decoder: Decoder::requests(), head: None };
             let (handler, counted) = (Arc::clone(&handler), Arc::clone(&counted));
