@@ -73,7 +73,7 @@ impl Each {
 
     /// Notes every change, for as long as it is polled.
     pub(super) async fn follow(self, shared: &Shared, view: &View) -> Infallible {
-        let mut status = shared.status.subscribe();
+        let (mut status, mut health) = (shared.status.subscribe(), shared.gate.health());
         let (_, mut news) = view.journal().follow(0);
         let mut shown: Vec<(String, String)> = Vec::new();
         loop {
@@ -102,6 +102,7 @@ impl Each {
             shown = edges;
             let gone = tokio::select! {
                 changed = status.changed() => changed.is_err(),
+                changed = health.changed() => changed.is_err(),
                 next = news.next() => next.is_none(),
             };
             if gone {

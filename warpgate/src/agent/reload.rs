@@ -64,11 +64,15 @@ impl Reloading<'_> {
             self.notify.reloading();
             let again = Arc::clone(&reload.again);
             // A slow disk must not stop traffic.
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "the runtime's pool has BLOCKING_THREADS_MAX threads"
+            )]
             let read = tokio::task::spawn_blocking(move || again()).await;
             match read {
                 Ok(Ok(settings)) => self.adopt(settings, reload.log.as_ref()),
                 Ok(Err(Unusable { message, next })) => {
-                    self.reporter.tell(Event::ReloadFailed { message, next })
+                    self.reporter.tell(Event::ReloadFailed { message, next });
                 }
                 Err(why) => self.reporter.tell(Event::ReloadFailed {
                     message: why.to_string(),

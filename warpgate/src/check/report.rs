@@ -193,7 +193,7 @@ fn wrapped(text: &str, indent: usize, width: usize) -> String {
             line.push_str(word);
         }
     }
-    lines.iter().map(|line| format!("{space}{line}\n")).collect()
+    lines.iter().map(|line| format!("{space}{line}")).collect::<Vec<_>>().join("\n") + "\n"
 }
 
 #[cfg(test)]

@@ -132,12 +132,12 @@ impl Reader<'_> {
             name::KEY_FILE => given.key_file = Some(self.path_of(value)?),
             name::UPSTREAM => given.upstreams = self.upstreams(value)?,
             name::UPSTREAM_CA => {
-                self.say::<PathBuf>(given, value, |path| Setting::Ca(self.directory.join(path)))?;
+                say::<PathBuf>(given, value, |path| Setting::Ca(self.directory.join(path)))?;
             }
-            name::UPSTREAM_PIN => self.say(given, value, Setting::Pin)?,
-            name::UPSTREAM_SERVER_NAME => self.say(given, value, Setting::ServerName)?,
-            name::UPSTREAM_PROTOCOL => self.say(given, value, Setting::Protocol)?,
-            name::HEALTH_CHECK => self.say(given, value, Setting::Health)?,
+            name::UPSTREAM_PIN => say(given, value, Setting::Pin)?,
+            name::UPSTREAM_SERVER_NAME => say(given, value, Setting::ServerName)?,
+            name::UPSTREAM_PROTOCOL => say(given, value, Setting::Protocol)?,
+            name::HEALTH_CHECK => say(given, value, Setting::Health)?,
             name::REQUIRE_ORIGIN => given.require_origin = Some(truth(value)?),
             name::STATE_DIR => given.state_dir = Some(self.path_of(value)?),
             name::PROXY => given.proxy = Some(string(value)?.to_owned()),
@@ -174,24 +174,6 @@ impl Reader<'_> {
         Ok(self.directory.join(string(value)?))
     }
 
-    /// `[NAME=]VALUE`, one or several.
-    fn say<T: FromStr>(
-        &self,
-        given: &mut Given,
-        value: Value<'_, '_>,
-        setting: impl Fn(T) -> Setting,
-    ) -> Result<(), Wrong>
-    where
-        UpstreamError: From<T::Err>,
-    {
-        for one in one_or_several(value) {
-            let named: Named<T> =
-                parsed(one, "write \"VALUE\", or \"NAME=VALUE\" for another than the default upstream")?;
-            given.said.push((named.name, setting(named.value)));
-        }
-        Ok(())
-    }
-
     fn upstreams(&self, value: Value<'_, '_>) -> Result<Vec<Declared>, Wrong> {
         one_or_several(value)
             .map(|one| match one.get_ref().as_table() {
@@ -223,6 +205,23 @@ impl Reader<'_> {
         settings.check(&name, &target).map_err(|why| wrong(whole, &why.to_string(), next))?;
         Ok(Declared { name, target, settings })
     }
+}
+
+/// `[NAME=]VALUE`, one or several.
+fn say<T: FromStr>(
+    given: &mut Given,
+    value: Value<'_, '_>,
+    setting: impl Fn(T) -> Setting,
+) -> Result<(), Wrong>
+where
+    UpstreamError: From<T::Err>,
+{
+    for one in one_or_several(value) {
+        let named: Named<T> =
+            parsed(one, "write \"VALUE\", or \"NAME=VALUE\" for another than the default upstream")?;
+        given.said.push((named.name, setting(named.value)));
+    }
+    Ok(())
 }
 
 fn health(value: Value<'_, '_>) -> Result<HealthCheck, Wrong> {

@@ -137,7 +137,10 @@ async fn logs(
     for entry in &kept {
         send(write, &shown(entry, text)).await?;
     }
-    while follow {
+    if !follow {
+        return Ok(());
+    }
+    loop {
         match following.next().await {
             Some(Ok(entry)) => send(write, &shown(&entry, text)).await?,
             Some(Err(missed)) => {
@@ -145,10 +148,9 @@ async fn logs(
                 let line = if text { format!("{said}\n") } else { to_line(&Refused { refused: said }) };
                 send(write, &line).await?;
             }
-            None => break,
+            None => return Ok(()),
         }
     }
-    Ok(())
 }
 
 fn shown(entry: &Entry, text: bool) -> String {

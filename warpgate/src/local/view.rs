@@ -9,6 +9,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use mezusphere_model::bundle::EdgeAddress;
 use mezusphere_model::slug::Slug;
 use mezusphere_model::{Clock, Timestamp};
+use tunnel_proto::control::HealthState;
 
 use super::report::{
     CertificateReport, ControlReport, EdgeReport, ExchangesReport, KeyReport, Phase, RoutesReport,
@@ -178,13 +179,18 @@ impl View {
     }
 
     fn upstreams(&self, shared: &Shared) -> Vec<UpstreamReport> {
-        let declared = shared.gate.declared();
+        let (declared, health) = (shared.gate.declared(), shared.gate.health().borrow().clone());
         let report = |name: &Slug, target: String| {
+            let (state, code) = health.get(name).cloned().unwrap_or_default();
             let told = self.journal.latest(&format!("upstream {name}"));
-            let (health, reason) = match told.as_ref().map(|entry| &*entry.event) {
-                Some(Event::UpstreamLost { message, .. }) => ("bad", Some(message.clone())),
-                Some(Event::UpstreamBack { .. }) => ("good", None),
-                _ => ("unknown", None),
+            let (health, reason) = match (state, told.as_ref().map(|entry| &*entry.event)) {
+                // The sentence that was told says more than the code.
+                (HealthState::Bad, Some(Event::UpstreamLost { message, .. })) => {
+                    ("bad", Some(message.clone()))
+                }
+                (HealthState::Bad, _) => ("bad", Some(code)),
+                (HealthState::Good, _) => ("good", None),
+                (HealthState::Unknown, _) => ("unknown", None),
             };
             UpstreamReport { name: name.to_string(), target, health: health.to_owned(), reason }
         };
@@ -221,7 +227,7 @@ fn edge_report(
     };
     match state {
         Some(EdgeState::Connected(tunnel)) => {
-            report.state = if tunnel.doubtful { "connected" } else { "proven" }.to_owned();
+            if tunnel.doubtful { "connected" } else { "proven" }.clone_into(&mut report.state);
             report.round_trip_us = Some(u64::try_from(tunnel.round_trip.as_micros()).unwrap_or(u64::MAX));
             report.transport = Some(tunnel.transport.as_str().to_owned());
             let remote = SocketAddr::new(tunnel.remote.ip().to_canonical(), tunnel.remote.port());
@@ -229,16 +235,17 @@ fn edge_report(
             (report.since, report.for_s) =
                 (Some(tunnel.since.to_string()), Some(now.since(tunnel.since).as_secs()));
         }
-        Some(EdgeState::Failed { .. }) => report.state = "failed".to_owned(),
+        Some(EdgeState::Failed { code, message }) => {
+            "failed".clone_into(&mut report.state);
+            report.failure = Some(format!("{message} ({code})"));
+        }
         Some(EdgeState::Dialling) | None => {}
     }
     let is_up = matches!(state, Some(EdgeState::Connected(_)));
-    match told.map(|entry| (&*entry.event, entry.at)) {
-        Some((Event::EdgeFailed { message, code, .. }, at)) if !is_up => {
-            report.failure = Some(format!("{message} ({code})"));
-            (report.since, report.for_s) = (Some(at.to_string()), Some(now.since(at).as_secs()));
-        }
-        _ => {}
+    if let Some((Event::EdgeFailed { .. }, at)) = told.map(|entry| (&*entry.event, entry.at))
+        && !is_up
+    {
+        (report.since, report.for_s) = (Some(at.to_string()), Some(now.since(at).as_secs()));
     }
     report
 }

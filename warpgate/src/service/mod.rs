@@ -163,7 +163,7 @@ pub fn plan_removal(
     }
     match read(&paths.settings)? {
         Some(text) if text.starts_with(MARK) && fresh_settings(&text) => {
-            steps.push(Step::Removed(paths.settings))
+            steps.push(Step::Removed(paths.settings));
         }
         Some(_) => steps.push(Step::Kept(paths.settings)),
         None => {}
