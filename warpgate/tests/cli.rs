@@ -51,7 +51,7 @@ fn wrong_usage_ends_with_two_and_says_what_to_do() {
         (&[], "Usage: warpgate <COMMAND>"),
         (&["conect"], "connect"),
         (&["connect", "--keyy", "x"], "--key"),
-        (&["connect", "--upstream", "https://127.0.0.1"], "supported: http://HOST:PORT"),
+        (&["connect", "--upstream", "ftp://127.0.0.1"], "write http://HOST:PORT"),
         (&["connect", "--output", "text"], "no connection key was given"),
         (&["connect", "--output", "text", "--key-file", nowhere], "there is no such file"),
     ];

@@ -62,7 +62,8 @@ async fn r06_nothing_an_edge_makes_up_reaches_the_upstream() {
     };
     let elsewhere = RequestHead { authority: "other.localhost:8443".into(), ..head("GET", "/", 1) };
     let no_route = RequestHead { route: RouteId::from_bits(99), ..head("GET", "/", 1) };
-    let upgrade = RequestHead { upgrade: Some("websocket".into()), ..head("GET", "/", 1) };
+    let upgrade = RequestHead { upgrade: Some("websocket".into()), ..head("POST", "/", 1) };
+    let no_token = RequestHead { upgrade: Some("a b".into()), ..head("GET", "/", 1) };
     let newer = RequestHead { revision: 7, ..head("GET", "/", 1) };
     let role =
         RequestHead { identity: full(platform.assertion(&["visitor"])), ..head("GET", "/customers/1", 3) };
@@ -91,7 +92,8 @@ async fn r06_nothing_an_edge_makes_up_reaches_the_upstream() {
         ("a host of another environment", elsewhere, UnknownRoute),
         ("an upstream that was not declared", head("GET", "/elsewhere", 4), UnknownUpstream),
         ("a bundle that never comes", newer, UnknownRevision),
-        ("an upgrade", upgrade, RequestMalformed),
+        ("a WebSocket that begins with POST", upgrade, RequestMalformed),
+        ("a switch to what is no protocol", no_token, RequestMalformed),
         ("CONNECT", head("CONNECT", "/", 1), RequestMalformed),
         ("no path", head("OPTIONS", "*", 1), RequestMalformed),
         ("NUL in the path", head("GET", "/a%00b", 1), RequestMalformed),

@@ -349,3 +349,89 @@ async fn a_stalled_upstream_stops_the_upload_at_the_window() {
     let taken = taken.load(Ordering::SeqCst);
     assert!(taken < 24 * 1024 * 1024, "{taken} octets were taken from the client");
 }
+
+#[tokio::test]
+async fn r24_informational_heads_without_end_and_a_second_response_reach_nobody() {
+    let (address, _) = upstream!(|conversation| {
+        if conversation.head.starts_with("GET /interim") {
+            loop {
+                conversation.stream.write_all(b"HTTP/1.1 103 Early Hints\r\n\r\n").await.ok()?;
+            }
+        }
+        if conversation.head.starts_with("GET /twice") {
+            let forged = "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nforged";
+            conversation.stream.write_all([OK, forged].concat().as_bytes()).await.ok()?;
+            return Some(conversation.stream);
+        }
+        conversation.stream.write_all(OK.as_bytes()).await.ok()?;
+        Some(conversation.stream)
+    });
+    let scene = Scene::with_upstream(address).await;
+    let request = head("GET", "/interim", 1);
+    let endless = tokio::time::timeout(Duration::from_secs(10), scene.tunnel.get(&request)).await.unwrap();
+    let failure = endless.failure.unwrap();
+    assert_eq!((failure.code, failure.started), (FailureCode::UpstreamMalformed, true), "{}", failure.detail);
+    for _ in 0..20 {
+        assert_eq!(scene.tunnel.get(&head("GET", "/twice", 1)).await.body, b"hello");
+        assert_eq!(scene.tunnel.get(&head("GET", "/after", 1)).await.body, b"hello", "not what came unasked");
+    }
+}
+
+#[tokio::test]
+async fn r24_a_response_that_comes_before_the_request_is_not_taken_for_its_answer() {
+    let address = support::server::speaks_first("HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nforged").await;
+    let scene = Scene::with_upstream(address).await;
+    for _ in 0..10 {
+        let answer = scene.tunnel.get(&head("GET", "/", 1)).await;
+        // One that comes while the request is being written cannot be told from its answer; it serves one exchange only.
+        if let Some(failure) = answer.failure {
+            let codes = [FailureCode::UpstreamMalformed, FailureCode::UpstreamClosed];
+            assert!(codes.contains(&failure.code), "{failure:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_routes_rules_change_what_the_upstream_sees_and_what_it_says() {
+    use mezusphere_model::rules::{HeaderRules, HeaderValueRule, PathRule, RouteRules};
+    let (address, seen) = upstream!(|conversation| {
+        let reply =
+            "HTTP/1.1 200 OK\r\nserver: Werkzeug\r\nx-frame-options: DENY\r\ncontent-length: 2\r\n\r\nok";
+        conversation.stream.write_all(reply.as_bytes()).await.ok()?;
+        Some(conversation.stream)
+    });
+    let set = |name: &str, value: &str| HeaderValueRule { name: name.to_owned(), value: value.to_owned() };
+    let rules = RouteRules {
+        path: Some(PathRule::Replace { prefix: "/api".to_owned(), with: "/v2".to_owned() }),
+        upstream_host: Some("app.internal:8080".to_owned()),
+        request_headers: HeaderRules { set: vec![set("x-tier", "gold")], remove: vec!["x-debug".to_owned()] },
+        response_headers: HeaderRules {
+            set: vec![set("x-frame-options", "SAMEORIGIN")],
+            remove: vec!["server".to_owned()],
+        },
+        ..RouteRules::default()
+    };
+    let platform = Platform::new();
+    platform.site.lock().unwrap().routes =
+        vec![RouteDoc { rules, min_reader: 2, ..route(1, "/api/*", AuthMode::Public) }];
+    let scene = Scene::on(platform, address).await;
+    let mut request = head("GET", "/api/a%20b?x=/api", 1);
+    request.headers.insert("x-debug", "1".parse().unwrap());
+    let answer = scene.tunnel.get(&request).await;
+    assert_eq!(answer.body, b"ok", "{:?}", answer.failure);
+    assert_eq!(answer.headers["x-frame-options"], "SAMEORIGIN");
+    assert!(!answer.headers.contains_key("server"));
+    let arrived = seen.requests().pop().unwrap();
+    assert!(arrived.starts_with("GET /v2/a%20b?x=/api HTTP/1.1\r\n"), "{arrived}");
+    for (name, value) in
+        [("host", "app.internal:8080"), ("x-forwarded-host", "shop.localhost:8443"), ("x-tier", "gold")]
+    {
+        assert_eq!(upstream::values(&arrived, name), [value], "{name}");
+    }
+    assert!(upstream::values(&arrived, "x-debug").is_empty());
+    // What a server might read as another path than the one that was decided on is not made into a new one.
+    let before = seen.requests().len();
+    let failure = scene.tunnel.get(&head("GET", "/api/x/%2e%2e/y", 1)).await.failure.unwrap();
+    assert_eq!((failure.code, failure.started), (FailureCode::RequestMalformed, false));
+    assert_eq!(seen.requests().len(), before);
+}

@@ -5,7 +5,6 @@
 //! bad answers in a row, and good after so many good ones.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -32,7 +31,8 @@ pub(crate) async fn keep_checking(gate: &Gate) -> Infallible {
     loop {
         offered.mark_unchanged();
         let upstreams = gate.upstreams();
-        let watching = upstreams.iter().map(|(name, upstream)| keep_one(gate, name, upstream));
+        let watching =
+            upstreams.iter().map(|(name, upstream)| keep_one(&gate.health, &gate.entropy, name, upstream));
         tokio::select! {
             _ = join_all(watching) => {}
             // The sender lives in the gate.
@@ -41,15 +41,20 @@ pub(crate) async fn keep_checking(gate: &Gate) -> Infallible {
     }
 }
 
-async fn keep_one(gate: &Gate, name: &Slug, upstream: &Arc<Upstream>) -> Infallible {
-    let known = gate.health.borrow().get(name).map_or(HealthState::Unknown, |(state, _)| *state);
+async fn keep_one(
+    health: &watch::Sender<HealthTable>,
+    entropy: &Entropy,
+    name: &Slug,
+    upstream: &Upstream,
+) -> Infallible {
+    let known = health.borrow().get(name).map_or(HealthState::Unknown, |(state, _)| *state);
     let check = upstream.declaration().settings().health.as_ref();
     let mut tally = Tally::new(known);
     let mut troubles = upstream.trouble();
-    let mut pace = Pace::new(check, &gate.entropy);
+    let mut pace = Pace::new(check, entropy);
     loop {
         let trouble = troubles.borrow_and_update().clone();
-        publish(&gate.health, name, trouble.as_ref(), tally.state);
+        publish(health, name, trouble.as_ref(), tally.state);
         let due = pace.next(trouble.is_some());
         tokio::select! {
             // The sender lives in the upstream.
@@ -164,7 +169,85 @@ impl<'a> Pace<'a> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
     use super::*;
+    use crate::upstream::{Declared, Upstreams};
+
+    fn upstream(url: &str, check: Option<HealthCheck>) -> (Slug, Upstream) {
+        let mut declared: Declared = url.parse().unwrap();
+        declared.settings.health = check;
+        let upstreams = Upstreams::new(vec![declared]).unwrap();
+        let (name, declaration) = upstreams.iter().next().unwrap();
+        (name.clone(), Upstream::new(declaration.clone()))
+    }
+
+    fn table(name: &Slug) -> watch::Sender<HealthTable> {
+        watch::Sender::new(HealthTable::from([(name.clone(), (HealthState::Unknown, String::new()))]))
+    }
+
+    /// Answers each connection with this status.
+    async fn serve(listener: TcpListener, mut status: watch::Receiver<u16>) {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let status = *status.borrow_and_update();
+            let mut request = [0; 1024];
+            if stream.read(&mut request).await.is_ok() {
+                let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\n\r\n");
+                drop(stream.write_all(answer.as_bytes()).await);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn checks_find_an_upstream_bad_and_good_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let check =
+            HealthCheck { every: Duration::from_millis(100), ..HealthCheck::new("/healthz").unwrap() };
+        let (name, upstream) = upstream(&listener.local_addr().unwrap().to_string(), Some(check));
+        let (status, statuses) = watch::channel(302);
+        let (health, entropy) = (table(&name), Entropy::counting());
+        let mut told = health.subscribe();
+        let state = |wanted: (HealthState, &'static str)| {
+            let name = name.clone();
+            move |table: &HealthTable| table[&name] == (wanted.0, wanted.1.to_owned())
+        };
+        let seen = async {
+            told.wait_for(state((HealthState::Good, ""))).await.unwrap();
+            status.send_replace(503);
+            told.wait_for(state((HealthState::Bad, CHECK_FAILED))).await.unwrap();
+            status.send_replace(204);
+            told.wait_for(state((HealthState::Good, ""))).await.unwrap();
+        };
+        tokio::select! {
+            _ = keep_one(&health, &entropy, &name, &upstream) => {}
+            () = serve(listener, statuses) => {}
+            in_time = tokio::time::timeout(Duration::from_secs(10), seen) => in_time.unwrap(),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_upstream_that_cannot_be_reached_is_bad_until_it_can_though_nobody_asks_for_it() {
+        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = closed.local_addr().unwrap();
+        drop(closed);
+        let (name, upstream) = upstream(&address.to_string(), None);
+        let (health, entropy) = (table(&name), Entropy::counting());
+        let mut told = health.subscribe();
+        let seen = async {
+            // As an exchange would.
+            upstream.reach(REACH_MAX).await.unwrap_err();
+            let bad =
+                told.wait_for(|table| table[&name].0 == HealthState::Bad).await.unwrap()[&name].1.clone();
+            assert_eq!(bad, "warpgate.upstream_refused");
+            let _back = TcpListener::bind(address).await.unwrap();
+            told.wait_for(|table| table[&name].0 == HealthState::Unknown).await.unwrap();
+        };
+        tokio::select! {
+            _ = keep_one(&health, &entropy, &name, &upstream) => {}
+            in_time = tokio::time::timeout(Duration::from_secs(10), seen) => in_time.unwrap(),
+        }
+    }
 
     #[test]
     fn it_takes_several_answers_in_a_row_to_change_a_mind_and_one_to_make_it_up() {

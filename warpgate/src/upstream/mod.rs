@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_setting_belongs_to_a_declared_upstream_of_the_right_scheme() {
-        let name = |text| Slug::parse(text).unwrap();
+        let name = |text: &str| Slug::parse(text).unwrap();
         let pin: Pin = format!("sha256//{}", "A".repeat(43) + "=").parse().unwrap();
         let said = |url: &str, to: &str, settings: Vec<Setting>| {
             let mut all = declared(&[url]);

@@ -156,8 +156,14 @@ impl Scene {
     }
 
     pub async fn on(platform: Arc<Platform>, upstream: SocketAddr) -> Self {
+        Self::declared(platform, vec![upstream.to_string().parse().unwrap()]).await
+    }
+
+    /// With upstreams of which more is said than where they are.
+    pub async fn declared(platform: Arc<Platform>, upstreams: Vec<Declared>) -> Self {
         let edge = Edge::start(&platform);
-        let agent = Agent::start(&platform, &[upstream.to_string()]);
+        let upstreams = Upstreams::new(upstreams).unwrap();
+        let agent = Agent::start_with(&platform, &[], |config| config.upstreams = upstreams);
         let tunnel = edge.tunnel(1).await;
         // Until then the warpgate's own probe of the upstream may come in between.
         agent.event("ready").await;

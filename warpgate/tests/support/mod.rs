@@ -8,7 +8,10 @@
 pub mod agent;
 pub mod edge;
 pub mod link;
+pub mod proxy;
+pub mod server;
 pub mod splice;
+pub mod tcp;
 pub mod upstream;
 
 use std::net::{Ipv4Addr, SocketAddr};
