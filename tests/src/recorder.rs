@@ -39,6 +39,8 @@ pub struct Outcome {
     pub at: Instant,
     /// What came back; an error if nothing did.
     pub answer: Result<StatusCode, String>,
+    /// Which hop failed and why, if an edge said so.
+    pub fault: Option<String>,
 }
 
 impl Outcome {
@@ -105,7 +107,7 @@ impl Client {
     async fn ask(&mut self, number: u64) -> Outcome {
         let at = Instant::now();
         let (edge, connection) = self.connection(number).await;
-        let answer = match connection {
+        let answered = match connection {
             Ok(connection) => {
                 let sent = self.send(edge, connection, number);
                 match tokio::time::timeout(ANSWERS_WITHIN, sent).await {
@@ -115,11 +117,15 @@ impl Client {
             }
             Err(why) => Err(format!("{why:#}")),
         };
+        let (answer, fault) = match answered {
+            Ok((status, fault)) => (Ok(status), fault),
+            Err(why) => (Err(why), None),
+        };
         // A connection that failed is in no state to carry the next request.
         if answer != Ok(StatusCode::OK) {
             self.failed.insert(edge, Instant::now());
         }
-        Outcome { number, edge, at, answer }
+        Outcome { number, edge, at, answer, fault }
     }
 
     /// A connection for a request, to the edge whose turn it is or to the next that can be reached: nothing has been
@@ -157,7 +163,7 @@ impl Client {
         edge: usize,
         mut connection: h1::Connection,
         number: u64,
-    ) -> anyhow::Result<StatusCode> {
+    ) -> anyhow::Result<(StatusCode, Option<String>)> {
         let Some(target) = self.targets.get(edge) else { anyhow::bail!("no such edge") };
         let request = Request::post(format!("{}/{number}", target.path))
             .header(header::HOST, &target.authority)
@@ -170,6 +176,7 @@ impl Client {
         if !is_last {
             self.open.insert(edge, connection);
         }
-        Ok(response.status())
+        let fault = response.headers().get("mezu-error").and_then(|fault| fault.to_str().ok());
+        Ok((response.status(), fault.map(str::to_owned)))
     }
 }

@@ -11,14 +11,15 @@ use mezusphere_model::id::EnvironmentId;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-/// How long after an edge's start its warpgates are expected: their longest back-off and a handshake (design §5, §10).
-const AFTER_START: Duration = Duration::from_secs(6);
+/// How long after an edge's start its warpgates are expected: their longest back-off, a lost packet and a handshake (design
+/// §5, §10).
+const AFTER_START: Duration = Duration::from_secs(8);
 
 /// How long after a warpgate's goodbye its successor is expected: what a service manager takes to start one.
 const AFTER_GOODBYE: Duration = Duration::from_secs(5);
 
-/// How long one request waits, at most; people take it for a slow page.
-const WAIT_MAX: Duration = Duration::from_secs(3);
+/// How long one request waits, at most: as long as a tunnel may take to come back (design §10). People take it for a slow page.
+const WAIT_MAX: Duration = Duration::from_secs(6);
 
 /// Requests that wait at once, over all environments; the others are refused as if nothing were expected.
 const WAITING_MAX: usize = 1024;
