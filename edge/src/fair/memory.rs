@@ -18,7 +18,7 @@ use mezusphere_telemetry::Counter;
 use tokio::time::Instant;
 
 use super::FairLimits;
-use crate::http::{BodyError, BoxError};
+use crate::http::{BodyError, BoxError, Protocol};
 
 /// What the counter of bodies given up counts.
 pub(crate) const SHED_HELP: &str = "Bodies that stood still and were given up for their memory";
@@ -26,9 +26,17 @@ pub(crate) const SHED_HELP: &str = "Bodies that stood still and were given up fo
 /// Most octets of a response that wait while its client does not read: the receive window of its stream in the tunnel.
 pub(crate) const RESPONSE_HELD_MAX: u32 = 1024 * 1024;
 
-/// Most octets of a request that wait while its upstream does not read: the receive window of a client's stream (1 MiB on
-/// h3, less on h2 and h1).
-pub(crate) const REQUEST_HELD_MAX: u32 = 1024 * 1024;
+/// Most octets of a request that wait while its upstream does not read: what is gathered for the tunnel, and what its
+/// protocol takes in ahead: a read buffer, or the receive window of the client's stream.
+pub(crate) const fn request_held_max(protocol: Protocol) -> u32 {
+    const GATHERED: u32 = 64 * 1024;
+    GATHERED
+        + match protocol {
+            Protocol::H1 => 64 * 1024,
+            Protocol::H2 => 256 * 1024,
+            Protocol::H3 => 1024 * 1024,
+        }
+}
 
 /// A body not longer than this is not entered: a budget of 512 MiB has room for all of them that an edge takes.
 pub(crate) const SMALL_LEN_MAX: u64 = 16 * 1024;

@@ -79,6 +79,7 @@ fn measure(inbound: &mut Inbound<'_>, max: Option<u64>, fair: &Fair) {
     if inbound.length.is_some_and(|length| length <= memory::SMALL_LEN_MAX) {
         return;
     }
+    let window = memory::request_held_max(inbound.ask.protocol);
     let is_switch = inbound.extensions.get::<Upgrade>().is_some();
     let max = max.filter(|_| inbound.length.is_none() && !is_switch);
     inbound.body = inbound.body.take().map(|body| {
@@ -86,7 +87,7 @@ fn measure(inbound: &mut Inbound<'_>, max: Option<u64>, fair: &Fair) {
             Some(max) => Body::new(Bounded { body, left: max, max }),
             None => body,
         };
-        Body::new(Metered::new(body, memory::REQUEST_HELD_MAX, &fair.ledger))
+        Body::new(Metered::new(body, window, &fair.ledger))
     });
 }
 

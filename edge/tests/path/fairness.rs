@@ -9,15 +9,16 @@ use std::time::{Duration, Instant};
 use ::http::{Method, Request, Response};
 use bytes::Bytes;
 use futures_util::future::join_all;
-use http_body::Body as _;
-use http_body_util::BodyExt as _;
+use http_body::{Body as _, Frame};
+use http_body_util::{BodyExt as _, StreamBody};
 use mezusphere_edge::FairLimits;
-use mezusphere_edge::http::{Body, Protocol};
+use mezusphere_edge::http::{Body, BoxError, Protocol};
 use mezusphere_model::route::AuthMode;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::warpgate::Exchange;
-use crate::world::{SOON, World, connection, empty, get, read, request};
+use crate::world::{SOON, World, code, connection, empty, get, read, request};
 
 /// Whether the long variants are wanted.
 fn is_full() -> bool {
@@ -75,7 +76,6 @@ async fn rounds(beside_what: &str, round: impl AsyncFn() -> (Duration, Duration)
     let mut seen = Vec::new();
     for _ in 0..5 {
         let (alone, beside) = round().await;
-        println!("p99 alone {alone:?}, beside {beside_what} {beside:?}");
         if beside < alone * 2 {
             return;
         }
@@ -242,4 +242,59 @@ async fn r23_beyond_the_budget_the_readers_that_stand_still_longest_are_cut_and_
     let youngest = stalled.last_mut().unwrap();
     assert!(youngest.body_mut().frame().await.unwrap().is_ok(), "whoever stalled last is still there");
     assert_eq!(read(world.send(get("/public/x")).await).await.2, b"ok");
+}
+
+#[tokio::test]
+async fn r23_beyond_the_budget_uploads_that_an_upstream_does_not_take_are_given_up_too() {
+    let limits = FairLimits {
+        bodies_held: 2 * 1024 * 1024,
+        stalled: Duration::from_millis(200),
+        ..FairLimits::default()
+    };
+    let world = Arc::new(World::fair(&limits));
+    let (wake, woken) = watch::channel(false);
+    let _warpgate = world
+        .warpgate(6, move |mut exchange| {
+            let mut woken = woken.clone();
+            async move {
+                woken.wait_for(|woken| *woken).await.unwrap();
+                assert!(exchange.body().await.is_none(), "a body that was given up never looks whole");
+            }
+        })
+        .await;
+    world.settle().await;
+    let mut uploads = JoinSet::new();
+    let gone = Arc::new(AtomicUsize::new(0));
+    for _ in 0..20 {
+        let (world, held) = (Arc::clone(&world), Dropped(Arc::clone(&gone)));
+        uploads.spawn(async move {
+            let pieces = futures_util::stream::repeat_with(move || {
+                let _held = &held;
+                Ok::<_, BoxError>(Frame::data(Bytes::from_static(&[b'x'; 16 * 1024])))
+            });
+            let body = Body::new(StreamBody::new(pieces));
+            code(world.send(request(Method::POST, "/public/x", &[], body)).await).await
+        });
+    }
+    until("most bodies are let go of", || gone.load(Ordering::Relaxed) >= 14).await;
+    assert_eq!(
+        u64::try_from(gone.load(Ordering::Relaxed)).unwrap(),
+        gauge(&world, "test_edge_bodies_shed_total")
+    );
+    wake.send(true).unwrap();
+    let mut told = 0;
+    while told < 14 {
+        let answer = tokio::time::timeout(SOON, uploads.join_next()).await.unwrap().unwrap().unwrap();
+        assert_eq!(answer, (503, "edge.overloaded".to_owned()));
+        told += 1;
+    }
+}
+
+/// Counts when it goes.
+struct Dropped(Arc<AtomicUsize>);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
 }
