@@ -1,5 +1,9 @@
 //! A running warpgate, asked by the commands of another process: status, routes, logs.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "one thread that waits for another process is no pool to bound"
+)]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails may panic")]
 
 mod support;

@@ -158,7 +158,7 @@ async fn a_service_manager_hears_when_it_is_ready_reloads_and_stops() {
         config.reload = Some(Reload { asked, again: settings, log: None });
     });
     let mut heard = Vec::new();
-    let mut hear = async |heard: &mut Vec<String>, wanted: &str| {
+    let hear = async |heard: &mut Vec<String>, wanted: &str| {
         let mut buffer = [0; 512];
         loop {
             let read = tokio::time::timeout(Duration::from_secs(10), socket.recv(&mut buffer));

@@ -72,8 +72,8 @@ struct Failed {
 }
 
 impl Failed {
-    fn new(exit: Exit, code: &'static str, message: impl ToString, next: impl ToString) -> Self {
-        Self { exit, code, message: message.to_string(), next: next.to_string() }
+    fn new(exit: Exit, code: &'static str, message: impl Into<String>, next: impl Into<String>) -> Self {
+        Self { exit, code, message: message.into(), next: next.into() }
     }
 }
 
@@ -111,17 +111,19 @@ impl Connect {
             filter: settings.log.clone().unwrap_or_else(|| NO_LOG.to_owned()),
             format: LogFormat::Text,
         };
-        let log = mezusphere_telemetry::log::init_adjustable(&log)
-            .map_err(|why| Failed::new(Exit::Usage, "usage.log", why, "use a level: --log debug"))?;
+        let log = mezusphere_telemetry::log::init_adjustable(&log).map_err(|why| {
+            Failed::new(Exit::Usage, "usage.log", why.to_string(), "use a level: --log debug")
+        })?;
         let variable = |name: &str| std::env::var(name).ok();
         let proxy = ProxySettings::find(settings.proxy.as_deref(), variable)
-            .map_err(|why| Failed::new(Exit::Usage, "usage.proxy", &why, why.next()))?;
+            .map_err(|why| Failed::new(Exit::Usage, "usage.proxy", why.to_string(), why.next()))?;
         if self.flags.key.as_deref() == Some("-") && std::io::stdin().is_terminal() {
             writeln!(std::io::stderr(), "Paste the connection key, then press Enter:")
-                .map_err(|why| Failed::new(Exit::Failed, "key.prompt", why, ""))?;
+                .map_err(|why| Failed::new(Exit::Failed, "key.prompt", why.to_string(), ""))?;
         }
         let found = self.flags.find_key(&settings);
-        let found = found.map_err(|why| Failed::new(why.exit(), "key.unusable", &why, why.next()))?;
+        let found =
+            found.map_err(|why| Failed::new(why.exit(), "key.unusable", why.to_string(), why.next()))?;
         let mut notes = found.notes.clone();
         let state = match settings.state_dir.as_deref().map(StateDir::open).transpose() {
             Ok(state) => state,
@@ -132,7 +134,7 @@ impl Connect {
             }
             Err(why) => {
                 let next = "give a directory that this user owns, or leave --state-dir out";
-                return Err(Failed::new(Exit::Usage, "state.unusable", why, next));
+                return Err(Failed::new(Exit::Usage, "state.unusable", why.to_string(), next));
             }
         };
         let places = Places::find(|name| std::env::var_os(name));
@@ -202,11 +204,12 @@ impl Prepared {
             .enable_all()
             .max_blocking_threads(BLOCKING_THREADS_MAX)
             .build()
-            .map_err(|why| Failed::new(Exit::Failed, "runtime", why, ""))?;
+            .map_err(|why| Failed::new(Exit::Failed, "runtime", why.to_string(), ""))?;
         let exit = runtime.block_on(async {
-            let signals = signals().map_err(|why| Failed::new(Exit::Failed, "signals", why, ""))?;
+            let signals =
+                signals().map_err(|why| Failed::new(Exit::Failed, "signals", why.to_string(), ""))?;
             config.reload = Some(Reload { asked: signals.reload, again: read, log: Some(log) });
-            Ok(agent::run(config, clock, entropy, reporter.clone(), signals.stop).await)
+            Ok(Box::pin(agent::run(config, clock, entropy, reporter.clone(), signals.stop)).await)
         });
         // A name that is still being looked up must not hold the end.
         runtime.shutdown_background();
@@ -227,17 +230,17 @@ fn signals() -> std::io::Result<Signals> {
     let has_terminal = || std::fs::File::open("/dev/tty").is_ok();
     let had_terminal = has_terminal();
     let (stop, stop_counted) = watch::channel(0);
-    let (reload, reload_counted) = watch::channel(0);
+    let (again, again_counted) = watch::channel(0);
     tokio::spawn(async move {
         loop {
             let counter = tokio::select! {
                 _ = interrupt.recv() => &stop,
                 _ = terminate.recv() => &stop,
                 // The same signal says that the terminal was closed; then nobody is left to stop us otherwise.
-                _ = hang_up.recv() => if had_terminal && !has_terminal() { &stop } else { &reload },
+                _ = hang_up.recv() => if had_terminal && !has_terminal() { &stop } else { &again },
             };
             counter.send_modify(|count| *count += 1);
         }
     });
-    Ok(Signals { stop: stop_counted, reload: reload_counted })
+    Ok(Signals { stop: stop_counted, reload: again_counted })
 }

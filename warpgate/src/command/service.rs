@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::last_words;
 
-/// There is this directory only where systemd runs (sd_booted(3)).
+/// There is this directory only where systemd runs (`sd_booted(3)`).
 const SYSTEMD: &str = "/run/systemd/system";
 
 /// Install warpgate as a systemd service, or remove it.

@@ -94,14 +94,11 @@ fn text(status: &StatusReport) -> String {
 
 fn edge_line(edge: &EdgeReport) -> String {
     let since = edge.for_s.map(|seconds| format!("  for {}", brief(seconds))).unwrap_or_default();
-    match (&edge.transport, &edge.remote, edge.round_trip_us) {
-        (Some(transport), Some(remote), trip) => {
-            let trip = trip.map(|us| format!("  {}.{} ms", us / 1000, us % 1000 / 100)).unwrap_or_default();
-            format!("  {:<12} {transport:<4} {remote}{trip}{since}  {}", edge.name, edge.state)
-        }
-        _ => {
-            let why = edge.failure.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-            format!("  {:<12} {}{since}{why}", edge.name, edge.state)
-        }
+    if let (Some(transport), Some(remote)) = (&edge.transport, &edge.remote) {
+        let trip = edge.round_trip_us.map(|us| format!("  {}.{} ms", us / 1000, us % 1000 / 100));
+        let trip = trip.unwrap_or_default();
+        return format!("  {:<12} {transport:<4} {remote}{trip}{since}  {}", edge.name, edge.state);
     }
+    let why = edge.failure.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    format!("  {:<12} {}{since}{why}", edge.name, edge.state)
 }
