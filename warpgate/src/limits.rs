@@ -152,9 +152,19 @@ pub const TUNNEL_WINDOW: u32 = 256 * 1024 * 1024;
 /// download adds to this process.
 pub const TUNNEL_SEND_WINDOW: u64 = 8 * 1024 * 1024;
 
-/// Octets that one stream may have handed to HTTP/2 and TCP not taken: enough to keep TCP busy, little enough that fifty
-/// downloads on a narrow link hold 5 MiB.
-pub const HTTP2_UNSENT_LEN_MAX: usize = 64 * 1024;
+/// Octets of bulk that all streams of a tunnel over TCP may have handed to HTTP/2 and TCP not taken: enough to keep TCP busy
+/// between two turns, and one second of 1 Mbit/s.
+pub const HTTP2_UNSENT_LEN_MAX: usize = 128 * 1024;
+
+/// Octets that a stream over TCP writes in one turn, one frame of HTTP/2; and as many it writes first without waiting for a
+/// turn, so that small answers never do.
+pub const HTTP2_PIECE_LEN: usize = 16 * 1024;
+
+/// A stream over TCP that waited this long for its turn is on a narrow link, or one that many share.
+pub const HTTP2_NARROW_AFTER: Duration = Duration::from_millis(50);
+
+/// Octets that it writes in one turn then, so that the turns of thirty take a second of 1 Mbit/s.
+pub const HTTP2_NARROW_LEN: usize = 4 * 1024;
 
 /// Octets sent in one go after which a stream lets others go first: larger than most pages' parts, and 2 s of a
 /// 1 Mbit/s link.
@@ -230,7 +240,7 @@ pub const PROBE_OVERDUE_AFTER: Duration = Duration::from_secs(6);
 /// Overdue probes in a row after which an edge is dialled anew.
 pub const PROBE_FAILURES_MAX: usize = 2;
 
-/// How often a tunnel over QUIC looks whether packets still come.
+/// How often a tunnel looks whether anything still comes.
 pub const LISTEN_EVERY: Duration = Duration::from_millis(500);
 
 /// When no tunnel has heard anything over UDP for this long, all go on from a fresh socket. One keep-alive may be lost

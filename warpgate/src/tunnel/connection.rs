@@ -85,11 +85,11 @@ impl Connection {
         }
     }
 
-    /// Packets that came, proven to be from the edge; `None` where only streams tell.
-    pub(super) fn packets_heard(&self) -> Option<u64> {
+    /// Grows while the edge is there, whatever it has to say: with every packet that came, proven to be from it.
+    pub(super) fn heard(&self) -> u64 {
         match self {
-            Self::Quic(connection) => Some(connection.stats().udp_rx.datagrams),
-            Self::Http2(_) => None,
+            Self::Quic(connection) => connection.stats().udp_rx.datagrams,
+            Self::Http2(connection) => connection.progress(),
         }
     }
 

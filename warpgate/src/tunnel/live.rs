@@ -245,12 +245,14 @@ impl State {
 
     /// Takes note of packets; where none come, the way from here may have changed.
     fn listen(&mut self) {
-        let Some(packets) = self.tunnel.connection.packets_heard() else { return };
         let now = Instant::now();
-        if self.heard.note(packets, now) {
+        let over_quic = self.tunnel.connection.transport() == Transport::Quic;
+        if self.heard.note(self.tunnel.connection.heard(), now) {
             self.tunnel.control.session.handle_alive(now.into_std());
-            self.shared.network.heard(now);
-        } else if now.duration_since(self.heard.at) >= REBIND_AFTER {
+            if over_quic {
+                self.shared.network.heard(now);
+            }
+        } else if over_quic && now.duration_since(self.heard.at) >= REBIND_AFTER {
             self.shared.network.rebind_if_silent(now);
         }
     }
@@ -267,8 +269,7 @@ impl State {
     fn next_look(&self) -> Duration {
         let certificate = self.tunnel.ends_at.since(self.shared.clock.now()).min(CLOCK_LOOK_EVERY);
         let probe = self.probe.next_look(Instant::now(), self.tunnel.rtt());
-        let packets = self.tunnel.connection.packets_heard().map_or(CLOCK_LOOK_EVERY, |_| LISTEN_EVERY);
-        certificate.min(probe).min(packets).max(Duration::from_millis(1))
+        certificate.min(probe).min(LISTEN_EVERY).max(Duration::from_millis(1))
     }
 }
 

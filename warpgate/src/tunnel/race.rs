@@ -145,7 +145,8 @@ pub(super) async fn race(
         }
     });
     let mut dialling = std::pin::pin!(tcp::open(shared, edge, &addresses));
-    let (mut is_tcp_due, mut quic_failed, mut tcp_failed) = (false, None, None);
+    let mut is_tcp_due = false;
+    let (mut quic_failed, mut tcp_failed): (Option<Failure>, Option<Failure>) = (None, None);
     let tcp::Opened { stream, remote, chain } = loop {
         tokio::select! {
             proven = &mut over_quic, if quic_failed.is_none() => match proven {
@@ -162,8 +163,8 @@ pub(super) async fn race(
                 Err(failure) => tcp_failed = Some(failure),
             },
         }
-        if let (Some(over_quic), Some(over_tcp)) = (&quic_failed, &tcp_failed) {
-            return Err(Failure::of_both(edge, over_quic, over_tcp));
+        if let (Some(of_quic), Some(of_tcp)) = (&quic_failed, &tcp_failed) {
+            return Err(Failure::of_both(edge, of_quic, of_tcp));
         }
     };
     // From here on only TCP may say Hello.

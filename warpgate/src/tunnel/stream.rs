@@ -4,17 +4,21 @@
 //! half-aborts: a reset there ends both directions, and a request of which the rest is not wanted is read and dropped.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
 use futures_util::task::AtomicWaker;
 use quinn::{ReadError, VarInt, WriteError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Duration, Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 use tunnel_proto::codes::ResetCode;
 
-use crate::limits::{BULK_AFTER_LEN, BULK_PAUSE_MIN, HTTP2_UNSENT_LEN_MAX, READ_LEN};
+use crate::limits::{
+    BULK_AFTER_LEN, BULK_PAUSE_MIN, HTTP2_NARROW_AFTER, HTTP2_NARROW_LEN, HTTP2_PIECE_LEN,
+    HTTP2_UNSENT_LEN_MAX, READ_LEN,
+};
 
 /// Priority of the control stream among those of a tunnel: its few octets decide whether the tunnel lives.
 const CONTROL_PRIORITY: i32 = 1;
@@ -77,8 +81,8 @@ impl SendHalf {
                 Ok(())
             }
             Self::Http2(send) => {
-                send.room().await;
-                send.put([std::mem::take(bytes), Bytes::new()], false)
+                let octets = send.capacity(bytes.len()).await?;
+                send.put([bytes.split_to(octets), Bytes::new()], None, false)
             }
         }
     }
@@ -211,43 +215,125 @@ pub(crate) struct Http2Send {
     /// Shared with [`SendHalf::stopped`]. Never locked across a wait, and all of a tunnel runs on one thread.
     stream: Arc<Mutex<h2::SendStream<Piece>>>,
     unsent: Arc<Unsent>,
+    turns: Turns,
     finished: bool,
 }
 
 impl Http2Send {
-    pub(crate) fn new(stream: h2::SendStream<Piece>) -> Self {
-        Self { stream: Arc::new(Mutex::new(stream)), unsent: Arc::default(), finished: false }
+    /// `turns`: those of the tunnel.
+    pub(crate) fn new(stream: h2::SendStream<Piece>, turns: Turns) -> Self {
+        Self { stream: Arc::new(Mutex::new(stream)), unsent: Arc::default(), turns, finished: false }
     }
 
-    fn stream(&self) -> std::sync::MutexGuard<'_, h2::SendStream<Piece>> {
+    fn stream(&self) -> MutexGuard<'_, h2::SendStream<Piece>> {
         self.stream.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn room(&self) {
-        self.unsent.below(HTTP2_UNSENT_LEN_MAX).await;
-    }
-
     async fn write(&mut self, chunks: [Bytes; 2], end: bool) -> Result<(), SendEnd> {
-        if chunks.iter().all(Bytes::is_empty) && !end {
-            return Ok(());
+        let [mut first, mut second] = chunks;
+        loop {
+            let left = first.len() + second.len();
+            if left == 0 {
+                return if end { self.put([first, second], None, true) } else { Ok(()) };
+            }
+            // First what the edge takes, then a turn: a stream whose reader stands still must not hold one.
+            let octets = self.capacity(left.min(self.turns.len_max())).await?;
+            let turn = self.turns.next(octets).await;
+            let of_first = first.len().min(octets);
+            let parts = [first.split_to(of_first), second.split_to(octets - of_first)];
+            let is_last = end && octets == left;
+            self.put(parts, turn, is_last)?;
+            if is_last {
+                return Ok(());
+            }
         }
-        self.room().await;
-        self.put(chunks, end)
     }
 
-    fn put(&mut self, [first, second]: [Bytes; 2], end: bool) -> Result<(), SendEnd> {
+    /// How much of `wanted` the edge's windows let through now, at least one octet.
+    async fn capacity(&self, wanted: usize) -> Result<usize, SendEnd> {
+        self.stream().reserve_capacity(wanted);
+        std::future::poll_fn(|cx| {
+            loop {
+                let mut stream = self.stream();
+                let octets = stream.capacity().min(wanted);
+                if octets > 0 {
+                    return Poll::Ready(Ok(octets));
+                }
+                match stream.poll_capacity(cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Some(Ok(_))) => {}
+                    Poll::Ready(Some(Err(_)) | None) => {
+                        drop(stream);
+                        return Poll::Ready(Err(self.why_ended()));
+                    }
+                }
+            }
+        })
+        .await
+    }
+
+    fn put(
+        &mut self,
+        [first, second]: [Bytes; 2],
+        turn: Option<OwnedSemaphorePermit>,
+        end: bool,
+    ) -> Result<(), SendEnd> {
         if std::mem::replace(&mut self.finished, end) {
             return Err(SendEnd::Lost);
         }
-        let piece = Piece::new(first, second, &self.unsent);
-        if self.stream().send_data(piece, end).is_ok() {
-            return Ok(());
+        let piece = Piece::new(first, second, turn, &self.unsent);
+        let sent = self.stream().send_data(piece, end);
+        sent.map_err(|_| self.why_ended())
+    }
+
+    fn why_ended(&self) -> SendEnd {
+        match poll_reset(&self.stream, &mut Context::from_waker(std::task::Waker::noop())) {
+            Poll::Ready(end) => end,
+            Poll::Pending => SendEnd::Lost,
         }
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        match poll_reset(&self.stream, &mut cx) {
-            Poll::Ready(end) => Err(end),
-            Poll::Pending => Err(SendEnd::Lost),
+    }
+}
+
+/// Whose turn it is to write on a tunnel over TCP. HTTP/2 sends in the order in which it was given things, so what waits
+/// in it is kept short: then a small answer and a ping pass thirty downloads on a narrow link in a second or two.
+#[derive(Clone)]
+pub(crate) struct Turns {
+    /// Octets that all bulk of a tunnel may have waiting together; handed out in order of asking.
+    waiting: Arc<Semaphore>,
+    in_one_go: usize,
+    last: Option<Instant>,
+    is_narrow: bool,
+}
+
+impl Turns {
+    /// Those of a new tunnel; each stream has a clone.
+    pub(crate) fn new() -> Self {
+        let waiting = Arc::new(Semaphore::new(HTTP2_UNSENT_LEN_MAX));
+        Self { waiting, in_one_go: 0, last: None, is_narrow: false }
+    }
+
+    /// Octets that may be written at once.
+    const fn len_max(&self) -> usize {
+        if self.is_narrow { HTTP2_NARROW_LEN } else { HTTP2_PIECE_LEN }
+    }
+
+    /// Waits for a turn of this many octets. Who has written little needs none.
+    async fn next(&mut self, octets: usize) -> Option<OwnedSemaphorePermit> {
+        let asked = Instant::now();
+        if self.last.is_some_and(|last| asked.duration_since(last) >= BULK_PAUSE_MIN) {
+            self.in_one_go = 0;
         }
+        self.in_one_go = self.in_one_go.saturating_add(octets);
+        let turn = if self.in_one_go <= HTTP2_PIECE_LEN {
+            None
+        } else {
+            let octets = u32::try_from(octets).unwrap_or(u32::MAX);
+            Arc::clone(&self.waiting).acquire_many_owned(octets).await.ok()
+        };
+        let now = Instant::now();
+        self.is_narrow = now.duration_since(asked) >= HTTP2_NARROW_AFTER;
+        self.last = Some(now);
+        turn
     }
 }
 
@@ -259,20 +345,13 @@ struct Unsent {
 }
 
 impl Unsent {
-    async fn below(&self, octets_max: usize) {
+    /// Resolves when there are none.
+    async fn none(&self) {
         std::future::poll_fn(|cx| {
-            if self.octets.load(Ordering::Acquire) < octets_max {
-                return Poll::Ready(());
-            }
             self.waker.register(cx.waker());
-            // They may have gone in between.
-            if self.octets.load(Ordering::Acquire) < octets_max { Poll::Ready(()) } else { Poll::Pending }
+            if self.octets.load(Ordering::Acquire) == 0 { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
-    }
-
-    async fn none(&self) {
-        self.below(1).await;
     }
 }
 
@@ -282,13 +361,14 @@ pub(crate) struct Piece {
     second: Bytes,
     counted: usize,
     unsent: Arc<Unsent>,
+    _turn: Option<OwnedSemaphorePermit>,
 }
 
 impl Piece {
-    fn new(first: Bytes, second: Bytes, unsent: &Arc<Unsent>) -> Self {
+    fn new(first: Bytes, second: Bytes, turn: Option<OwnedSemaphorePermit>, unsent: &Arc<Unsent>) -> Self {
         let counted = first.len() + second.len();
         unsent.octets.fetch_add(counted, Ordering::AcqRel);
-        Self { first, second, counted, unsent: Arc::clone(unsent) }
+        Self { first, second, counted, unsent: Arc::clone(unsent), _turn: turn }
     }
 }
 

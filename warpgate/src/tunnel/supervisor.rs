@@ -152,8 +152,15 @@ impl Supervisor {
 
     /// Waits while the tunnel is good; says what to do next.
     async fn stay(&mut self) -> Turn {
+        let turn = self.keep().await;
+        // Not to be left half-way: the edge may have welcomed it.
+        self.returning = None;
+        turn
+    }
+
+    async fn keep(&mut self) -> Turn {
         loop {
-            let replace_in = self.current.as_ref().map_or(Duration::ZERO, |live| {
+            let replace_in = self.current.as_ref().map_or(CLOCK_LOOK_EVERY, |live| {
                 live.replace_at.since(self.shared.clock.now()).clamp(RENEWAL_PAUSE_MIN, CLOCK_LOOK_EVERY)
             });
             let return_at = self.path.return_at().filter(|_| self.returning.is_none());
@@ -173,6 +180,10 @@ impl Supervisor {
                         let pause = self.unproven();
                         return self.pause(pause).await;
                     }
+                    // By the tunnel over QUIC that is about to be proven.
+                    Notice::Ended(failure) if failure.is_replaced() && self.returning.is_some() => {
+                        self.current = None;
+                    }
                     Notice::Ended(failure) => {
                         let pause = self.lost(&failure);
                         return self.pause(pause).await;
@@ -187,7 +198,7 @@ impl Supervisor {
                     Err(NotReturned { failure, greeted }) => {
                         debug!(edge = %self.edge.id, code = failure.code, why = failure.message, "No way back to QUIC");
                         self.path.plan_return();
-                        if greeted {
+                        if greeted || self.current.is_none() {
                             // The edge took it for the newest tunnel, and sends nothing new on the one that works.
                             return Turn::Dial;
                         }
@@ -196,7 +207,7 @@ impl Supervisor {
                 // The old tunnel stays until the new one is up.
                 Ok(()) = self.renewals.changed() => return Turn::Dial,
                 () = sleep(replace_in) => {
-                    if self.current.as_ref().is_none_or(|live| self.shared.clock.now() >= live.replace_at) {
+                    if self.current.as_ref().is_some_and(|live| self.shared.clock.now() >= live.replace_at) {
                         return Turn::Dial;
                     }
                 }

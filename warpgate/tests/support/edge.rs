@@ -61,6 +61,8 @@ pub enum Order {
     GiveWay,
     /// Reads and writes nothing more on the control stream.
     Mute,
+    /// Sends no probe any more, however often it is asked to.
+    NoProbes,
 }
 
 /// What came back on an exchange.
@@ -77,6 +79,24 @@ pub struct Answer {
     pub complete: bool,
     /// How many pieces the transport handed over.
     pub reads: usize,
+}
+
+impl Answer {
+    /// Adds one event.
+    pub fn take(&mut self, event: Event) {
+        match event {
+            Event::Informational(head) => self.informational.push(head),
+            Event::Response { head, .. } => {
+                self.status = Some(head.status);
+                self.headers = head.headers;
+            }
+            Event::Data(piece) => self.body.extend_from_slice(&piece),
+            Event::Trailers(trailers) => self.trailers = Some(trailers),
+            Event::Failure(failure) => self.failure = Some(failure),
+            Event::End | Event::ProbeReply { .. } | Event::Raw => {}
+            Event::Request { .. } | Event::Probe { .. } => panic!("not a warpgate's"),
+        }
+    }
 }
 
 impl Edge {
@@ -175,6 +195,7 @@ async fn drive(
 ) {
     let Ok((mut send, mut receive)) = connection.accept_bi().await else { return };
     let mut session = EdgeSession::new(Instant::now().into_std());
+    let mut probing = true;
     let (orders_in, mut orders) = mpsc::channel(16);
     let (probes_in, mut probes) = mpsc::channel::<(u64, Duration)>(16);
     let tunnel = Arc::new(Tunnel {
@@ -208,6 +229,7 @@ async fn drive(
                     *tunnel.grace.lock().unwrap() = Some(grace);
                     *tunnel.draining.lock().unwrap() = true;
                 }
+                EdgeEvent::ProbeRequested { .. } if !probing => {}
                 EdgeEvent::ProbeRequested { nonce } => {
                     let (connection, done) = (connection.clone(), probes_in.clone());
                     tokio::spawn(async move {
@@ -259,6 +281,7 @@ async fn drive(
                     connection.close(VarInt::from_u32(CloseCode::Replaced.number()), b"replaced");
                     return;
                 }
+                Order::NoProbes => probing = false,
                 Order::Mute => {
                     connection.closed().await;
                     return;
@@ -322,18 +345,7 @@ pub async fn read_answer(mut receive: quinn::RecvStream, mut seen: impl FnMut(&E
     loop {
         while let Some(event) = decoder.poll().expect("a warpgate's frames decode") {
             seen(&event);
-            match event {
-                Event::Informational(head) => answer.informational.push(head),
-                Event::Response { head, .. } => {
-                    answer.status = Some(head.status);
-                    answer.headers = head.headers;
-                }
-                Event::Data(piece) => answer.body.extend_from_slice(&piece),
-                Event::Trailers(trailers) => answer.trailers = Some(trailers),
-                Event::Failure(failure) => answer.failure = Some(failure),
-                Event::End | Event::ProbeReply { .. } | Event::Raw => {}
-                Event::Request { .. } | Event::Probe { .. } => panic!("not a warpgate's"),
-            }
+            answer.take(event);
         }
         match receive.read_chunk(65536, true).await {
             Ok(Some(chunk)) => {
