@@ -314,6 +314,8 @@ fn upstream(reached: &Reached) -> Row {
         }
         Err(failure) => {
             let detail = failure.detail.split(" (os error").next().unwrap_or(&failure.detail);
+            // The target stands in front of it already.
+            let detail = detail.strip_prefix(&format!("{target}: ")).unwrap_or(detail);
             let advice = advice(failure.code, detail, reached.target.scheme());
             Row::fail(&check, target, detail, advice, Exit::Origin).coded(failure.code.name())
         }

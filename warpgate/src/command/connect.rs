@@ -174,10 +174,12 @@ impl Connect {
 
 /// What the settings do not know: the key, and a proxy of the environment. Neither shows a secret.
 fn show_the_rest(shown: &mut Vec<Shown>, found: &Found, proxy: &ProxySettings) {
+    let named = |row: &&Shown| row.name == warpgate::config::name::KEY_FILE && !row.value.is_empty();
     let source = match found.source {
         KeySource::Argument | KeySource::Stdin => Source::Flag,
         KeySource::Variable | KeySource::Credential(_) => Source::Environment,
-        KeySource::File(_) => Source::File,
+        // Named by a flag, by a variable, or by the file of settings if neither names one.
+        KeySource::File(_) => shown.iter().find(named).map_or(Source::Environment, |row| row.source),
     };
     let value = format!("…{} (from {})", found.hint, found.source);
     shown.insert(0, Shown { name: "key".to_owned(), value, source });
@@ -229,18 +231,18 @@ fn signals() -> std::io::Result<Signals> {
     let mut hang_up = signal(SignalKind::hangup())?;
     let has_terminal = || std::fs::File::open("/dev/tty").is_ok();
     let had_terminal = has_terminal();
-    let (stop, stop_counted) = watch::channel(0);
-    let (again, again_counted) = watch::channel(0);
+    let (ending, stops) = watch::channel(0);
+    let (again, reloads) = watch::channel(0);
     tokio::spawn(async move {
         loop {
             let counter = tokio::select! {
-                _ = interrupt.recv() => &stop,
-                _ = terminate.recv() => &stop,
+                _ = interrupt.recv() => &ending,
+                _ = terminate.recv() => &ending,
                 // The same signal says that the terminal was closed; then nobody is left to stop us otherwise.
-                _ = hang_up.recv() => if had_terminal && !has_terminal() { &stop } else { &again },
+                _ = hang_up.recv() => if had_terminal && !has_terminal() { &ending } else { &again },
             };
             counter.send_modify(|count| *count += 1);
         }
     });
-    Ok(Signals { stop: stop_counted, reload: again_counted })
+    Ok(Signals { stop: stops, reload: reloads })
 }

@@ -78,11 +78,11 @@ fn hostname() -> String {
     if name.is_empty() { "unknown".to_owned() } else { name.chars().take(64).collect() }
 }
 
-/// Columns of the terminal, or what a line of a file should not exceed.
+/// Columns of the terminal, or what a line of a file should not exceed. `COLUMNS` is what a person may set against it.
 fn width() -> usize {
-    // `COLUMNS` is what a shell sets, and what a person may set against it.
-    let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
-    columns.unwrap_or(100).clamp(60, 160)
+    let asked = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let of_terminal = || terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
+    asked.or_else(of_terminal).unwrap_or(100).clamp(60, 160)
 }
 
 fn last_words(why: &str, exit: Exit) -> Exit {
