@@ -313,6 +313,9 @@ impl FromUpstream {
                 match stream.read_buf(buffer).await {
                     Ok(0) => Ok(None),
                     Ok(_) => Ok(Some(buffer.split().freeze())),
+                    // TLS that ends without a word. These protocols have ends of their own, and a reset would throw
+                    // away what is still on its way to the client.
+                    Err(why) if why.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
                     Err(_) => Err(Ended::Cut(ResetCode::UpstreamCut)),
                 }
             }
