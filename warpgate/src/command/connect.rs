@@ -230,7 +230,7 @@ fn signals() -> std::io::Result<Signals> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let mut hang_up = signal(SignalKind::hangup())?;
     let has_terminal = || std::fs::File::open("/dev/tty").is_ok();
-    let had_terminal = has_terminal();
+    let began_on_one = has_terminal();
     let (ending, stops) = watch::channel(0);
     let (again, reloads) = watch::channel(0);
     tokio::spawn(async move {
@@ -239,7 +239,7 @@ fn signals() -> std::io::Result<Signals> {
                 _ = interrupt.recv() => &ending,
                 _ = terminate.recv() => &ending,
                 // The same signal says that the terminal was closed; then nobody is left to stop us otherwise.
-                _ = hang_up.recv() => if had_terminal && !has_terminal() { &ending } else { &again },
+                _ = hang_up.recv() => if began_on_one && !has_terminal() { &ending } else { &again },
             };
             counter.send_modify(|count| *count += 1);
         }
