@@ -228,6 +228,11 @@ impl Control<'_> {
                 }
                 () = replaced(tunnel.as_deref()), if !is_replaced => is_replaced = true,
                 () = crowded_out(tunnel.as_deref()) => return Over::Cut(CloseCode::Replaced),
+                // What nobody accepts, nobody reads: each could hold a stream's window in memory.
+                () = self.transport.uninvited() => {
+                    tracing::warn!(warpgate = self.uri, "A warpgate opened a stream that only an edge opens");
+                    return Over::Cut(CloseCode::Protocol);
+                }
             }
         }
     }

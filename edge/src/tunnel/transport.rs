@@ -64,6 +64,23 @@ impl Transport {
         }
     }
 
+    /// Resolves when the warpgate opens a stream beside its control stream, which it has no business to. A stranger's
+    /// handshake was granted as many as a browser's, so [`Transport::admit`] comes too late for them. Over TCP it has
+    /// no means to open any.
+    pub(super) async fn uninvited(&self) {
+        if let Self::Quic(connection) = self {
+            let opened = tokio::select! {
+                opened = connection.accept_bi() => opened.is_ok(),
+                opened = connection.accept_uni() => opened.is_ok(),
+            };
+            if opened {
+                return;
+            }
+        }
+        // The end of the connection is seen on the control stream.
+        std::future::pending::<()>().await;
+    }
+
     /// A stream for an exchange; waits while the warpgate takes no more.
     pub(super) async fn open(&self) -> Result<(SendHalf, RecvHalf), SendEnd> {
         match self {

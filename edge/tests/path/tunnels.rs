@@ -229,3 +229,16 @@ async fn a_request_waits_two_seconds_for_a_full_tunnel_and_no_longer() {
     let (first, ()) = tokio::join!(async { read(running.await).await.2 }, others);
     assert_eq!(first, b"ok");
 }
+
+#[tokio::test]
+async fn r23_a_warpgate_that_opens_streams_of_its_own_loses_its_tunnel() {
+    let (world, warpgate) = World::with_warpgate(ok).await;
+    let (mut send, _recv) = warpgate.connection.open_bi().await.unwrap();
+    // A stream is not there for the other side before something was said on it.
+    send.write_all(b"anything").await.unwrap();
+    let closed = tokio::time::timeout(SOON, warpgate.connection.closed()).await.unwrap();
+    assert_eq!(close_code(&closed), CloseCode::Protocol);
+    while !world.tunnels.is_empty() {
+        tokio::task::yield_now().await;
+    }
+}
