@@ -11,7 +11,7 @@ use crate::limits::LOCAL_INSTANCES_MAX;
 pub const VARIABLE: &str = "WARPGATE_RUNTIME_DIR";
 
 /// Name of the socket in a state directory, where it is if there is no runtime directory.
-const IN_STATE: &str = "control.sock";
+const IN_STATE: &str = "local.sock";
 
 /// Ending of a socket's name; in front of it stands the process id.
 const ENDING: &str = "sock";
@@ -146,7 +146,7 @@ mod tests {
         std::fs::set_permissions(temporary.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
         let places = only(temporary.path());
         assert_eq!(places.socket(None).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
-        assert_eq!(places.socket(Some(Path::new("/state"))).unwrap(), Path::new("/state/control.sock"));
+        assert_eq!(places.socket(Some(Path::new("/state"))).unwrap(), Path::new("/state/local.sock"));
     }
 
     #[test]
@@ -162,6 +162,6 @@ mod tests {
         let mut names: Vec<_> =
             found.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
         names.sort_unstable();
-        assert_eq!((names, closed), (vec!["1.sock", "2.sock", "control.sock"], 0));
+        assert_eq!((names, closed), (vec!["1.sock", "2.sock", "local.sock"], 0));
     }
 }
