@@ -162,9 +162,19 @@ impl Matrix {
         for (number, reason) in reasons.iter().enumerate() {
             writeln!(page, "{}. {reason}.", number + 1).unwrap_or_default();
         }
+        page.push_str(KNOWN);
         page
     }
 }
+
+/// What the cells do not show.
+const KNOWN: &str = "
+## Known besides
+
+- When the answer comes while megabytes are still to be uploaded, the edge ends an HTTP/2 upload with `RST_STREAM` and `NO_ERROR`
+  (RFC 9113 §8.1). curl 7.88 sometimes ends with exit code 92 then and does not show the answer.
+- Request trailers reach an HTTP/1.1 upstream if the request names them in `trailer`.
+";
 
 const INTRODUCTION: &str = "\
 # Compatibility
