@@ -363,10 +363,11 @@ fn r06_a_label_that_lies_about_a_bundle_is_noticed() {
 #[test]
 fn a_bundle_for_a_newer_reader_says_so_even_if_it_does_not_read() {
     let key = key();
-    let jws =
-        jws::sign_with_chain(&key, bundle::TYP, &[b"leaf"], br#"{"min_reader":2,"site":"other"}"#).unwrap();
+    let newer = mezusphere_model::route::READER + 1;
+    let payload = format!(r#"{{"min_reader":{newer},"site":"other"}}"#);
+    let jws = jws::sign_with_chain(&key, bundle::TYP, &[b"leaf"], payload.as_bytes()).unwrap();
     let signed = SignedBundle { environment: EnvironmentId::from_bits(2), revision: 7, jws };
-    assert_eq!(bundle::open(&signed, trust(&key)), Err(BundleError::TooNew(2)));
+    assert_eq!(bundle::open(&signed, trust(&key)), Err(BundleError::TooNew(newer)));
 }
 
 #[test]

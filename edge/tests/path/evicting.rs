@@ -49,13 +49,14 @@ async fn r20_an_evicted_warpgate_is_cut_off_at_once_and_told_not_to_return() {
     while !world.tunnels.is_empty() {
         tokio::task::yield_now().await;
     }
-    no_tunnel(&world).await;
     let (refused, closed) = sent_away(&mut warpgate).await;
     assert_eq!((refused.code, refused.do_not_retry), (RefusalCode::KeyRevoked, true));
     assert_eq!(closed, CloseCode::Evicted);
     let cut = tokio::time::timeout(SOON, body.frame()).await.unwrap();
     assert!(cut.unwrap().is_err(), "what ran is cut");
     assert!(begun.elapsed() < EVICTED_WITHIN);
+    // Only now: an edge that has just started waits for the tunnels it expects.
+    no_tunnel(&world).await;
 }
 
 #[tokio::test]
