@@ -153,8 +153,8 @@ pub const TUNNEL_WINDOW: u32 = 256 * 1024 * 1024;
 pub const TUNNEL_SEND_WINDOW: u64 = 8 * 1024 * 1024;
 
 /// Octets of bulk that all streams of a tunnel over TCP may have handed to HTTP/2 and TCP not taken: enough to keep TCP busy
-/// between two turns, and one second of 1 Mbit/s.
-pub const HTTP2_UNSENT_LEN_MAX: usize = 128 * 1024;
+/// between two turns, and half a second of 1 Mbit/s.
+pub const HTTP2_UNSENT_LEN_MAX: usize = 64 * 1024;
 
 /// Octets that a stream over TCP writes in one turn, one frame of HTTP/2; and as many it writes first without waiting for a
 /// turn, so that small answers never do.

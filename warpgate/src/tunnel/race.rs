@@ -133,10 +133,10 @@ pub(super) async fn race(
         let tunnel = greet(shared, edge, caller, Connection::Quic(connection)).await?;
         prove(tunnel, shared).await
     });
-    let mut waiting = std::pin::pin!(async {
-        let begin = sleep_until(begun + head_start.0);
+    let mut head_start_over = std::pin::pin!(async {
+        let quietly = sleep_until(begun + head_start.0);
         tokio::select! {
-            () = begin => {}
+            () = quietly => {}
             () = quic::refused(&addresses), if !addresses.is_empty() => {}
         }
         if is_answered.load(Ordering::Relaxed) {
@@ -157,7 +157,7 @@ pub(super) async fn race(
                     quic_failed = Some(failure);
                 }
             },
-            () = &mut waiting, if !is_tcp_due => is_tcp_due = true,
+            () = &mut head_start_over, if !is_tcp_due => is_tcp_due = true,
             opened = &mut dialling, if is_tcp_due && tcp_failed.is_none() => match opened {
                 Ok(opened) => break opened,
                 Err(failure) => tcp_failed = Some(failure),

@@ -133,11 +133,15 @@ fn passes(sky: &Mutex<Weather>, octets: usize, generation: u64, free: &mut Insta
         if begin.duration_since(now) > QUEUE_MAX {
             return None;
         }
-        let micros = u64::try_from(octets).unwrap() * 1_000_000 / weather.rate;
-        *free = begin + Duration::from_micros(micros);
+        *free = begin + time_of(octets, weather.rate);
         return Some(*free + weather.delay);
     }
     Some(now + weather.delay)
+}
+
+/// How long so many octets take at `rate` octets a second.
+fn time_of(octets: usize, rate: u64) -> Duration {
+    Duration::from_secs(u64::try_from(octets).unwrap()) / u32::try_from(rate).unwrap()
 }
 
 /// Does it then; at once, if the time has come, so that nothing is reordered that need not be.
@@ -160,7 +164,7 @@ pub struct NarrowTcp {
 }
 
 impl NarrowTcp {
-    pub async fn to(edge: SocketAddr, rate: u64) -> Self {
+    pub fn to(edge: SocketAddr, rate: u64) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         // Or the system would swallow minutes of a narrow link at once.
         socket.set_recv_buffer_size(16 * 1024).unwrap();
@@ -185,8 +189,7 @@ async fn trickle(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, rate: u64) -> 
     let mut free = Instant::now();
     loop {
         let octets = from.read(&mut buffer).await.ok().filter(|octets| *octets > 0)?;
-        let micros = u64::try_from(octets).unwrap() * 1_000_000 / rate;
-        free = free.max(Instant::now()) + Duration::from_micros(micros);
+        free = free.max(Instant::now()) + time_of(octets, rate);
         sleep_until(free).await;
         to.write_all(buffer.get(..octets)?).await.ok()?;
     }

@@ -169,7 +169,7 @@ async fn open(requests: &SendRequest<Bytes>, path: &str) -> Option<(h2::SendStre
     let mut requests = requests.clone().ready().await.ok()?;
     let request = http::Request::post(format!("https://tunnel{path}")).body(()).unwrap();
     let (response, send) = requests.send_request(request, false).ok()?;
-    let response = timeout(Duration::from_secs(5), response).await.ok()?.ok()?;
+    let response = timeout(Duration::from_secs(10), response).await.ok()?.ok()?;
     assert_eq!(response.status(), 200);
     Some((send, response.into_body()))
 }
