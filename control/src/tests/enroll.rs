@@ -8,7 +8,7 @@ use mezusphere_model::connection_key::ConnectionKey;
 use mezusphere_model::id::{EnvironmentId, WarpgateId};
 use mezusphere_model::token::{ApiKeyToken, Token};
 use mezusphere_pki::{ExpectedRole, NodeIdentity, NodeKey, Role, Trust, verify_peer};
-use tunnel_proto::connect::{BundleQuery, Enroll, Enrolled, Refusal, Reply, Request};
+use tunnel_proto::connect::{BundleQuery, Check, Enroll, Enrolled, Refusal, Reply, Request};
 
 use super::*;
 
@@ -242,6 +242,25 @@ async fn r21_a_certificate_does_not_outlive_the_key_it_was_got_with() {
     let (key, _) = connection_key(&world, json!({ "scopes": ["connect"], "expires_in_s": 600 })).await;
     let done = enrolled(ask(&world, &Request::Enroll(enroll(&key, &NodeKey::generate().unwrap()))).await);
     assert_eq!(done.not_after, BEGIN.after(Duration::from_mins(10)));
+}
+
+#[tokio::test]
+async fn a_check_says_what_an_enrollment_would_find_and_makes_nothing() {
+    let world = World::new().await;
+    world.project("shop").await;
+    let (key, id) = connection_key(&world, json!({ "scopes": ["connect"], "expires_in_s": 600 })).await;
+    let check = async |agent: &str| {
+        let (key, environment) = (key.key.clone(), key.environment);
+        ask(&world, &Request::Check(Check { key, environment, agent: agent.to_owned() })).await
+    };
+    let Reply::Checked(found) = check("warpgate/0.1.0").await else { panic!("it is found") };
+    assert_eq!((found.project.as_str(), found.environment.as_str()), ("shop", "production"));
+    assert_eq!((found.control_time, found.certificate_s), (BEGIN, 600));
+    let warpgates = world.get("/projects/shop/warpgates").await.ok();
+    assert!(!warpgates.to_string().contains("wgt_"), "no entry was made: {warpgates}");
+    assert_eq!(refused(check("warpgate/0.0.1").await).code, "agent.too_old");
+    world.delete(&format!("/projects/shop/api-keys/{id}")).await.ok();
+    assert_eq!(refused(check("warpgate/0.1.0").await).code, "key.revoked");
 }
 
 #[tokio::test]
