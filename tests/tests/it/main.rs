@@ -22,4 +22,5 @@ mod rogues;
 mod rolling;
 mod rules;
 mod split_edge;
+mod streams;
 mod trust_boundary;

@@ -79,7 +79,19 @@ impl Neighbours {
 /// Makes a project with one public route; gives a connection key.
 async fn project(node: &Node, name: &str) -> Result<String> {
     node.admin(&["project", "create", name]).await?;
-    node.admin(&["route", "add", name, "/*", "--auth", "public", "--head-timeout", "2000"]).await?;
+    node.admin(&[
+        "route",
+        "add",
+        name,
+        "/*",
+        "--auth",
+        "public",
+        "--head-timeout",
+        "2s",
+        "--idle-timeout",
+        "5s",
+    ])
+    .await?;
     let key = node.admin(&["api-key", "create", name]).await?;
     Ok(key["secret"].as_str().context("a key is printed once")?.to_owned())
 }
