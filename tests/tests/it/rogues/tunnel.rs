@@ -294,12 +294,12 @@ async fn r23_streams_that_a_warpgate_opens_in_masses_and_silence_freeze_nobody()
     let place = neighbours.rogue();
 
     // Streams the edge never asked for, full of octets that nobody will read: it does not hold them.
-    let filler = vec![0xa7; 2 * 1024 * 1024];
+    let octets = vec![0xa7; 2 * 1024 * 1024];
     let mut held = Vec::new();
     for _ in 0..2000 {
         let open = tokio::time::timeout(Duration::from_millis(200), tunnel.connection.open_bi()).await;
         let Ok(Ok((mut send, receive))) = open else { break };
-        let filled = tokio::time::timeout(Duration::from_millis(200), send.write_all(&filler)).await;
+        let filled = tokio::time::timeout(Duration::from_millis(200), send.write_all(&octets)).await;
         let is_refused = matches!(filled, Ok(Err(_)));
         held.push((send, receive));
         if is_refused {
