@@ -213,7 +213,8 @@ async fn a_dozen_downloads_on_a_narrow_link_over_tcp_hold_up_neither_small_answe
     let mut times = Vec::new();
     for _ in 0..6 {
         let start = Instant::now();
-        assert!(timeout(Duration::from_secs(10), tunnel.get(&head("GET", "/", 1))).await.unwrap().complete);
+        let answer = timeout(Duration::from_secs(10), tunnel.get(&head("GET", "/", 1))).await.unwrap();
+        assert!(answer.complete, "{answer:?} {:?}", agent.named("edge_failed"));
         times.push(start.elapsed());
     }
     times.sort();

@@ -160,7 +160,11 @@ async fn serve(
                 Order::Mute | Order::NoProbes => std::future::pending().await,
             },
             Some((nonce, rtt)) = probes.recv() => session.probe_done(nonce, rtt),
-            () = tokio::time::sleep_until(due) => session.handle_timeout(Instant::now().into_std()),
+            () = tokio::time::sleep_until(due) => {
+                // An edge takes a warpgate for alive as long as anything comes from it; this one never loses patience.
+                session.handle_alive(Instant::now().into_std());
+                session.handle_timeout(Instant::now().into_std());
+            }
         }
     }
 }
