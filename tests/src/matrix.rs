@@ -171,8 +171,6 @@ impl Matrix {
 const KNOWN: &str = "
 ## Known besides
 
-- When the answer comes while megabytes are still to be uploaded, the edge ends an HTTP/2 upload with `RST_STREAM` and `NO_ERROR`
-  (RFC 9113 §8.1). curl 7.88 sometimes ends with exit code 92 then and does not show the answer.
 - Request trailers reach an HTTP/1.1 upstream if the request names them in `trailer`.
 ";
 

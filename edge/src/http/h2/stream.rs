@@ -14,6 +14,8 @@ use h2::ext::Protocol as ConnectProtocol;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http_body::{Body as _, Frame, SizeHint};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::http::answer::{Breach, Dates};
 use crate::http::body::BodyError;
@@ -24,6 +26,10 @@ use crate::http::{
 
 /// What a WebSocket client on HTTP/1.1 checks, and one on HTTP/2 did not ask for (RFC 8441 §5).
 const SEC_WEBSOCKET_ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
+
+/// How long what a client still uploads is taken and dropped once its answer is out. A reset right behind the answer makes
+/// some clients throw away the answer too, though it says `NO_ERROR` (RFC 9113 §8.1); one that has read it stops by itself.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// Answers one request. Returns early when the client resets the stream; everything for it is dropped then.
 pub(super) async fn serve<H: Handle>(
@@ -36,9 +42,10 @@ pub(super) async fn serve<H: Handle>(
     let is_head = head.method == Method::HEAD;
     let is_switch = wants_switch(&mut head);
     let is_answered = Arc::new(AtomicBool::new(is_switch));
+    let mut unread = None;
     let response = match answer::objection(&head) {
         None => {
-            let body = received(&head, stream, service.limits.stall, &is_answered);
+            let body = received(&head, stream, service.limits.stall, &is_answered, &mut unread);
             let mut interims = Interim::attach(&mut head, !body.is_end_stream());
             let mut answer = pin!(service.handler.handle(Request::from_parts(head, body), info));
             poll_fn(|cx| {
@@ -67,7 +74,22 @@ pub(super) async fn serve<H: Handle>(
         Ok(stream) if !is_end => pump(stream, body, Stall::new(service.limits.stall)).await,
         Ok(_) => {}
         // The response holds what HTTP/2 forbids, or the stream is gone: in both cases nothing was sent.
-        Err(_) => respond.send_reset(Reason::INTERNAL_ERROR),
+        Err(_) => return respond.send_reset(Reason::INTERNAL_ERROR),
+    }
+    if let Some(unread) = unread {
+        // Whatever comes of it, the answer is out.
+        drop(timeout(LINGER, drop_upload(unread)).await);
+    }
+}
+
+/// Takes and drops what is left of an upload that nobody wants, until its end.
+async fn drop_upload(unread: oneshot::Receiver<RecvStream>) {
+    // Comes once the body was let go of; not at all if it was read to its end.
+    let Ok(mut stream) = unread.await else { return };
+    while let Some(Ok(data)) = stream.data().await {
+        if stream.flow_control().release_capacity(data.len()).is_err() {
+            return;
+        }
     }
 }
 
@@ -125,12 +147,20 @@ fn received(
     stream: RecvStream,
     stall: Duration,
     is_answered: &Arc<AtomicBool>,
+    unread: &mut Option<oneshot::Receiver<RecvStream>>,
 ) -> Body {
     if stream.is_end_stream() {
         return no_body();
     }
+    let (give_back, given_back) = oneshot::channel();
+    *unread = Some(given_back);
     let left = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    Body::new(H2Body { stream, left, stall: Stall::until(stall, is_answered) })
+    Body::new(H2Body {
+        stream: Some(stream),
+        left,
+        stall: Stall::until(stall, is_answered),
+        give_back: Some(give_back),
+    })
 }
 
 /// Sends `body` as fast as the client reads and no faster.
@@ -210,23 +240,38 @@ async fn room(stream: &mut SendStream<Bytes>, stall: &mut Stall) -> bool {
 
 /// A request body. The client may send as much again as was taken.
 struct H2Body {
-    stream: RecvStream,
+    /// There until it is dropped.
+    stream: Option<RecvStream>,
     /// Octets still to come, if the client said how many; `h2` enforces it.
     left: Option<u64>,
     stall: Stall,
+    /// Where the stream goes if it is dropped before its end.
+    give_back: Option<oneshot::Sender<RecvStream>>,
+}
+
+impl Drop for H2Body {
+    fn drop(&mut self) {
+        if let (Some(stream), Some(give_back)) = (self.stream.take(), self.give_back.take())
+            && !stream.is_end_stream()
+        {
+            // Nobody takes it back if the request was given up; the stream is reset then.
+            drop(give_back.send(stream));
+        }
+    }
 }
 
 impl H2Body {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
-        if let Some(data) = std::task::ready!(self.stream.poll_data(cx)) {
+        let Some(stream) = &mut self.stream else { return Poll::Ready(None) };
+        if let Some(data) = std::task::ready!(stream.poll_data(cx)) {
             return Poll::Ready(Some(data.map(|data| {
                 // Fails only on a stream that is gone, which the next poll says.
-                drop(self.stream.flow_control().release_capacity(data.len()));
+                drop(stream.flow_control().release_capacity(data.len()));
                 self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
                 Frame::data(data)
             })));
         }
-        self.stream
+        stream
             .poll_trailers(cx)
             .map(|trailers| trailers.transpose().map(|trailers| trailers.map(Frame::trailers)))
     }
@@ -249,7 +294,7 @@ impl http_body::Body for H2Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.stream.is_end_stream()
+        self.stream.as_ref().is_none_or(RecvStream::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -45,12 +45,11 @@ pub(super) async fn features(scene: &Scene, place: &Place, cell: Cell) -> Found 
         ("early_hints", early_hints(place, client).await),
         ("cut", cut(place, client).await),
         ("leaves", leaves(place, cell, workload).await),
+        ("early_final", early_final(place, client, workload).await),
     ];
     let mut found: Found = rows.into_iter().map(|(row, outcome)| (row.to_owned(), told(outcome))).collect();
     // curl asks for a 100 over HTTP/1.1 only.
     if client == "h1" {
-        // Over HTTP/2 curl 7.88 may give up when its upload is ended with RST_STREAM: said on the page.
-        found.push(("early_final".to_owned(), told(early_final(place, client, workload).await)));
         found.push(("continued".to_owned(), told(continued(place).await)));
         found.push(("continue_refused".to_owned(), told(continue_refused(place).await)));
     }
