@@ -152,8 +152,8 @@ fn received(
     if stream.is_end_stream() {
         return no_body();
     }
-    let (give_back, given_back) = oneshot::channel();
-    *unread = Some(given_back);
+    let (give_back, returned) = oneshot::channel();
+    *unread = Some(returned);
     let left = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     Body::new(H2Body {
         stream: Some(stream),
