@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use dashmap::DashMap;
+use dashmap::{DashMap, DashSet};
 use mezusphere_model::id::EnvironmentId;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
@@ -31,6 +31,8 @@ const GOODBYES_SWEPT: usize = 1024;
 pub(super) struct Expected {
     started: Instant,
     goodbyes: DashMap<EnvironmentId, Instant>,
+    /// Those that have had a tunnel within [`AFTER_START`]: if it is gone, it was lost.
+    arrived: DashSet<EnvironmentId>,
     /// Told whenever a tunnel is entered.
     came: Notify,
     waiting: AtomicUsize,
@@ -42,6 +44,7 @@ impl Expected {
         Self {
             started: Instant::now(),
             goodbyes: DashMap::new(),
+            arrived: DashSet::new(),
             came: Notify::new(),
             waiting: AtomicUsize::new(0),
         }
@@ -55,8 +58,11 @@ impl Expected {
         self.goodbyes.insert(environment, Instant::now());
     }
 
-    /// A tunnel was entered.
-    pub(super) fn came(&self) {
+    /// A tunnel of this environment was entered.
+    pub(super) fn came(&self, environment: EnvironmentId) {
+        if self.started.elapsed() < AFTER_START {
+            self.arrived.insert(environment);
+        }
         self.came.notify_waiters();
     }
 
@@ -64,7 +70,8 @@ impl Expected {
     pub(super) async fn wait(&self, environment: EnvironmentId, there: impl Fn() -> bool) -> bool {
         let now = Instant::now();
         let goodbye = self.goodbyes.get(&environment).map(|at| *at + AFTER_GOODBYE);
-        let until = goodbye.unwrap_or(now).max(self.started + AFTER_START).min(now + WAIT_MAX);
+        let arrival = (!self.arrived.contains(&environment)).then(|| self.started + AFTER_START);
+        let until = goodbye.max(arrival).unwrap_or(now).min(now + WAIT_MAX);
         if until <= now {
             return false;
         }
@@ -121,6 +128,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_a_young_edge_had_and_lost_is_not_waited_for() {
+        let expected = Expected::new();
+        expected.came(ENVIRONMENT);
+        let begun = Instant::now();
+        assert!(!expected.wait(ENVIRONMENT, || false).await);
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        expected.goodbye(ENVIRONMENT);
+        assert!(!expected.wait(ENVIRONMENT, || false).await);
+        assert_eq!(begun.elapsed(), AFTER_GOODBYE, "it said goodbye: its successor is expected");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn after_a_goodbye_the_next_tunnel_ends_the_wait() {
         let expected = Expected::new();
         tokio::time::advance(AFTER_START).await;
@@ -130,7 +149,7 @@ mod tests {
         let comes = async {
             tokio::time::sleep(Duration::from_secs(1)).await;
             there.store(true, Ordering::SeqCst);
-            expected.came();
+            expected.came(ENVIRONMENT);
         };
         let begun = Instant::now();
         let (found, ()) = tokio::join!(expected.wait(ENVIRONMENT, || there.load(Ordering::SeqCst)), comes);

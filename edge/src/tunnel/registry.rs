@@ -127,7 +127,7 @@ impl Registry {
         self.count.fetch_sub(gone.len(), Ordering::Relaxed);
         *tunnels = kept.into();
         drop(tunnels);
-        self.expected.came();
+        self.expected.came(tunnel.environment);
         for old in gone {
             old.close_to_new();
             old.replaced.notify_one();

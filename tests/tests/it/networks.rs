@@ -165,7 +165,8 @@ struct Seen {
 impl Seen {
     fn of(outcomes: &[Outcome]) -> Self {
         let good: Vec<Instant> = outcomes.iter().filter(|o| o.is_good()).map(|o| o.at).collect();
-        let bad = outcomes.iter().filter(|o| !o.is_good()).map(|o| format!("{:?}", o.answer)).collect();
+        let bad = outcomes.iter().filter(|o| !o.is_good());
+        let bad = bad.map(|o| format!("{:?} {}", o.answer, o.fault.as_deref().unwrap_or_default())).collect();
         let longest_gap = good.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default();
         Self { good: good.len(), bad, longest_gap }
     }
