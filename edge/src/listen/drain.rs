@@ -2,16 +2,28 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+/// How long a client's connection without a request stays open once draining has begun: the next request on it is answered, and
+/// told that it was the last. A close that crosses a request on the wire would lose it, because HTTP/1.1 has no way to say
+/// that the connection ends *before* the client decides to send (RFC 9112 §9.5).
+pub const LINGER: Duration = Duration::from_secs(3);
+
+/// How much longer tunnels take new exchanges: a request that came at the last moment is on its way by then.
+const LAST_REQUEST: Duration = Duration::from_millis(500);
 
 /// Tells tasks to end, and knows when they have. Cheap to clone; all clones are one.
 ///
-/// Two steps: *draining* (take nothing new, finish what runs, tell peers), then *closed* (drop what is left).
+/// Two steps: *draining* (take no new connections, finish what runs, tell peers), then *closed* (drop what is left).
+/// Clients are told first and tunnels once no client is left who could need one.
 /// A task spawned with [`Drain::spawn`] is owned here: [`crate::Edge::drain`] waits for it until the grace ends
 /// and drops it then.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +31,8 @@ pub struct Drain {
     draining: Signal,
     closed: Signal,
     tasks: TaskTracker,
+    clients: TaskTracker,
+    begun: Arc<OnceLock<Instant>>,
 }
 
 impl Drain {
@@ -55,6 +69,22 @@ impl Drain {
         self.draining.wait()
     }
 
+    /// A client's connection, open until the answer is dropped.
+    pub fn client(&self) -> TaskTrackerToken {
+        self.clients.token()
+    }
+
+    /// Resolves once draining has begun and no client's connection is left, or all have had their time.
+    pub fn deserted(&self) -> impl Future<Output = ()> + use<> {
+        let (draining, clients, begun) = (self.draining(), self.clients.clone(), Arc::clone(&self.begun));
+        async move {
+            draining.await;
+            let begun = *begun.get_or_init(Instant::now);
+            // Ready either way.
+            drop(timeout_at(begun + LINGER + LAST_REQUEST, clients.wait()).await);
+        }
+    }
+
     /// Whether draining has begun.
     pub fn is_draining(&self) -> bool {
         self.draining.is_set()
@@ -67,7 +97,9 @@ impl Drain {
 
     /// Step one.
     pub fn begin(&self) {
+        self.begun.get_or_init(Instant::now);
         self.draining.set();
+        self.clients.close();
         self.tasks.close();
     }
 
@@ -136,8 +168,6 @@ impl Future for Waiting {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -153,6 +183,26 @@ mod tests {
         drain.begin();
         assert!(drain.is_draining());
         drain.finished().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tunnels_are_told_once_no_client_is_left_or_all_have_had_their_time() {
+        let drain = Drain::new();
+        let client = drain.client();
+        drain.begin();
+        let begun = Instant::now();
+        assert!(tokio::time::timeout(Duration::from_secs(1), drain.deserted()).await.is_err());
+        drop(client);
+        drain.deserted().await;
+        assert_eq!(begun.elapsed(), Duration::from_secs(1));
+
+        let drain = Drain::new();
+        let _client = drain.client();
+        drain.begin();
+        let begun = Instant::now();
+        // Asked again and again, as a loop does: it does not begin anew each time.
+        while tokio::time::timeout(Duration::from_millis(700), drain.deserted()).await.is_err() {}
+        assert!(begun.elapsed() <= LINGER + LAST_REQUEST + Duration::from_millis(1), "{:?}", begun.elapsed());
     }
 
     #[tokio::test(start_paused = true)]

@@ -221,7 +221,7 @@ impl Control<'_> {
                 },
                 Ok(()) = bundles.changed() => self.relay_bundle(),
                 Ok(()) = trust.changed() => {}
-                () = self.parts.drain.draining(), if !draining => self.leave(self.limits.drain_grace),
+                () = self.parts.drain.deserted(), if !draining => self.leave(self.limits.drain_grace),
                 // Not before the warpgate was told.
                 () = finished(tunnel.as_deref()), if (draining || is_replaced) && outgoing.is_empty() => {
                     return Over::Told(if is_replaced { CloseCode::Replaced } else { CloseCode::Done });

@@ -14,7 +14,6 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
-use std::time::Duration;
 
 use ::http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, UPGRADE};
 use ::http::{HeaderValue, Request, Response, StatusCode, request};
@@ -34,6 +33,7 @@ use super::answer::Breach;
 use super::body::H1Body;
 use super::{Body, ConnectionInfo, Handle, Interim, Service, Upgrade, answer, no_body};
 use crate::config::{Limits, REQUEST_HEAD_LEN_MAX};
+use crate::listen::drain::LINGER;
 
 /// Largest read or write buffer of a connection, in octets: a whole head fits twice.
 const BUFFER_LEN_MAX: usize = 2 * REQUEST_HEAD_LEN_MAX;
@@ -55,17 +55,13 @@ pub(super) fn builder(limits: &Limits) -> Builder {
     builder
 }
 
-/// How long a connection without a request stays open once the edge drains: the next request on it is answered, and told that
-/// it was the last. A close that crosses a request on the wire would lose it, because HTTP/1.1 has no way to say that the
-/// connection ends *before* the client decides to send (RFC 9112 §9.5).
-const LINGER: Duration = Duration::from_secs(3);
-
 /// Serves one connection until it ends; on drain, until the request under way or, for a while, the next one is answered.
 pub async fn serve<T, H>(io: T, service: Arc<Service<H>>, info: ConnectionInfo)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Handle,
 {
+    let _client = service.drain.client();
     let guard = Guard::new(io, &service.limits);
     let stall = service.limits.stall;
     let exchange = Arc::new(Exchange {

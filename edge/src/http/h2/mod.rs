@@ -62,6 +62,7 @@ where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Handle,
 {
+    let _client = service.drain.client();
     let mut builder = Builder::new();
     builder
         .initial_window_size(STREAM_WINDOW)

@@ -33,6 +33,7 @@ const EXCESSIVE_LOAD: quinn::VarInt = quinn::VarInt::from_u32(0x107);
 
 /// Serves one connection until it ends; on drain, until its open requests are answered.
 pub async fn serve<H: Handle>(connection: quinn::Connection, service: Arc<Service<H>>, info: ConnectionInfo) {
+    let _client = service.drain.client();
     if let Err(error) = drive(&connection, &service, &info).await
         && !error.is_h3_no_error()
     {
