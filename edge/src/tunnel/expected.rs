@@ -68,6 +68,10 @@ impl Expected {
 
     /// Waits until `there` says that one is there; `false` once it is not worth waiting any longer. Cancel safe.
     pub(super) async fn wait(&self, environment: EnvironmentId, there: impl Fn() -> bool) -> bool {
+        // One that came while the caller looked at the list of a moment before.
+        if there() {
+            return true;
+        }
         let now = Instant::now();
         let goodbye = self.goodbyes.get(&environment).map(|at| *at + AFTER_GOODBYE);
         let arrival = (!self.arrived.contains(&environment)).then(|| self.started + AFTER_START);
@@ -132,6 +136,7 @@ mod tests {
         let expected = Expected::new();
         expected.came(ENVIRONMENT);
         let begun = Instant::now();
+        assert!(expected.wait(ENVIRONMENT, || true).await, "what is there needs no waiting");
         assert!(!expected.wait(ENVIRONMENT, || false).await);
         assert_eq!(begun.elapsed(), Duration::ZERO);
         expected.goodbye(ENVIRONMENT);
