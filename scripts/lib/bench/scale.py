@@ -129,7 +129,7 @@ def tunnels(system, health):
 
     def connected():
         with urllib.request.urlopen(f"http://127.0.0.1:{health}/metrics", timeout=5) as answer:
-            return int(re.search(r"^edge_tunnels(?:\{\})? (\d+)", answer.read().decode(), re.M).group(1))
+            return int(re.search(r"^\w*edge_tunnels(?:\{\})? (\d+)", answer.read().decode(), re.M).group(1))
 
     def until(count, seconds=120):
         begin = time.monotonic()
