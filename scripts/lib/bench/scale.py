@@ -74,6 +74,7 @@ def held(system):
         said = driver.stdout.readline()
         if '"held"' not in said:
             raise SystemExit(f"requests were not held: {said}{driver.stdout.read()}")
+        arrived(int(system.upstream.rsplit(":", 1)[1]), count)
         settled(group)
         if driver.poll() is not None:
             raise SystemExit(f"a held request was answered: {driver.stdout.read()}")
@@ -86,6 +87,18 @@ def held(system):
     text = f"{count} exchanges held on one tunnel: {shown(rise)}; each "
     text += ", ".join(f"{role} {kib:.1f} KiB" for role, kib in each.items()) + f"; {cpu:.1f} CPU-s to open them"
     return {"count": count, "rise_mib": rise, "kib_each": each, "cpu_s": cpu, "text": text}
+
+
+def arrived(port, count, seconds=120):
+    """Waits until so many connections to the workload are open: HTTP/1.1 holds one for each exchange."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with open("/proc/net/tcp") as table:
+            rows = [line.split() for line in table][1:]
+        if sum(row[2].endswith(f":{port:04X}") and row[3] == "01" for row in rows) >= count:
+            return
+        time.sleep(0.5)
+    raise SystemExit(f"fewer than {count} exchanges reached the workload in {seconds} s")
 
 
 def settled(group, seconds=60):
