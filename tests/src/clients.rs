@@ -255,5 +255,9 @@ pub async fn h2load(
     let codes = said.lines().find_map(|line| line.strip_prefix("status codes: "));
     let succeeded = codes.and_then(|codes| codes.split(' ').next()?.parse().ok());
     let succeeded: u32 = succeeded.with_context(|| format!("h2load counted nothing:\n{said}"))?;
+    if succeeded < total {
+        // Whoever reads why a row failed wants to know with what.
+        std::io::Write::write_all(&mut std::io::stdout(), said.as_bytes())?;
+    }
     Ok(Loaded { succeeded, failed: total.saturating_sub(succeeded) })
 }
