@@ -2,16 +2,18 @@
 #![expect(unsafe_code, reason = "counting allocations takes an allocator, and that trait is unsafe")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod shop;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;
 
-use mezusphere_model::Host;
-use mezusphere_model::id::{DirectoryId, EnvironmentId, OrganizationId, ProjectId, RouteId};
+use mezusphere_model::id::RouteId;
 use mezusphere_model::path::RequestPath;
-use mezusphere_model::route::{AuthMode, PathMatch, RouteDoc, Site, SiteDoc};
-use mezusphere_model::rules::ProjectQuota;
+use mezusphere_model::route::{AuthMode, PathMatch, RouteDoc, Site};
 use mezusphere_model::slug::Slug;
+
+use shop::publishing;
 
 /// The system's allocator, counting per thread.
 struct Counting;
@@ -50,21 +52,7 @@ fn site() -> Site {
         let path = PathMatch::parse(text).unwrap();
         RouteDoc::new(RouteId::from_bits(id), path, AuthMode::Required, Slug::parse("web").unwrap())
     });
-    Site::build(SiteDoc {
-        min_reader: 1,
-        organization: OrganizationId::from_bits(1),
-        project: ProjectId::from_bits(1),
-        environment: EnvironmentId::from_bits(1),
-        project_slug: Slug::parse("shop").unwrap(),
-        environment_slug: Slug::parse("production").unwrap(),
-        display_name: "Shop".to_owned(),
-        directory: DirectoryId::from_bits(1),
-        hosts: vec![Host::parse("shop.example").unwrap()],
-        routes: routes.collect(),
-        revision: 1,
-        quota: ProjectQuota::default(),
-    })
-    .unwrap()
+    Site::build(publishing(routes.collect())).unwrap()
 }
 
 #[test]

@@ -1,15 +1,17 @@
 //! R2 for servers that tell less apart: case, dots and blanks at the end of a segment, a slash at the end of a path.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod shop;
+
 use std::sync::LazyLock;
 
-use mezusphere_model::Host;
-use mezusphere_model::id::{DirectoryId, EnvironmentId, OrganizationId, ProjectId, RouteId};
+use mezusphere_model::id::RouteId;
 use mezusphere_model::path::RequestPath;
-use mezusphere_model::route::{AuthMode, NoRoute, PathMatch, READER, Requirement, RouteDoc, Site, SiteDoc};
-use mezusphere_model::rules::ProjectQuota;
+use mezusphere_model::route::{AuthMode, NoRoute, PathMatch, READER, Requirement, RouteDoc, Site};
 use mezusphere_model::slug::{Name, Slug};
 use proptest::prelude::*;
+
+use shop::publishing;
 
 /// A route from `[METHOD] PATTERN -> public|optional|required|ROLE`.
 fn route(id: u128, text: &str) -> RouteDoc {
@@ -35,21 +37,7 @@ fn route(id: u128, text: &str) -> RouteDoc {
 }
 
 fn built(routes: Vec<RouteDoc>) -> Site {
-    Site::build(SiteDoc {
-        min_reader: 1,
-        organization: OrganizationId::from_bits(1),
-        project: ProjectId::from_bits(1),
-        environment: EnvironmentId::from_bits(1),
-        project_slug: Slug::parse("shop").unwrap(),
-        environment_slug: Slug::parse("production").unwrap(),
-        display_name: "Shop".to_owned(),
-        directory: DirectoryId::from_bits(1),
-        hosts: vec![Host::parse("shop.example").unwrap()],
-        routes,
-        revision: 1,
-        quota: ProjectQuota::default(),
-    })
-    .unwrap()
+    Site::build(publishing(routes)).unwrap()
 }
 
 /// A site whose routes are numbered from 1 in the order given.

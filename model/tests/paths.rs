@@ -3,35 +3,23 @@
 //! The upstreams here are written from what real ones document, not from the router's own steps.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
-use mezusphere_model::Host;
-use mezusphere_model::id::{DirectoryId, EnvironmentId, OrganizationId, ProjectId, RouteId};
+mod shop;
+
+use mezusphere_model::id::RouteId;
 use mezusphere_model::path::{READINGS_MAX, Reading, RequestPath};
-use mezusphere_model::route::{AuthMode, PathMatch, RouteDoc, Site, SiteDoc};
-use mezusphere_model::rules::ProjectQuota;
+use mezusphere_model::route::{AuthMode, PathMatch, RouteDoc, Site};
 use mezusphere_model::slug::Slug;
 use proptest::collection::vec;
 use proptest::prelude::*;
+
+use shop::publishing;
 
 fn route(id: u128, path: PathMatch, auth: AuthMode) -> RouteDoc {
     RouteDoc::new(RouteId::from_bits(id), path, auth, Slug::parse("web").unwrap())
 }
 
 fn site(routes: Vec<RouteDoc>) -> Site {
-    Site::build(SiteDoc {
-        min_reader: 1,
-        organization: OrganizationId::from_bits(1),
-        project: ProjectId::from_bits(1),
-        environment: EnvironmentId::from_bits(1),
-        project_slug: Slug::parse("shop").unwrap(),
-        environment_slug: Slug::parse("production").unwrap(),
-        display_name: "Shop".to_owned(),
-        directory: DirectoryId::from_bits(1),
-        hosts: vec![Host::parse("shop.example").unwrap()],
-        routes,
-        revision: 1,
-        quota: ProjectQuota::default(),
-    })
-    .unwrap()
+    Site::build(publishing(routes)).unwrap()
 }
 
 /// All is public but what lies under `/admin`.

@@ -1,15 +1,18 @@
 //! Finding the route for a request: order, methods, readings, and what is refused when a site is built.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod shop;
+
 use mezusphere_model::Host;
-use mezusphere_model::id::{DirectoryId, EnvironmentId, OrganizationId, ProjectId, RouteId};
+use mezusphere_model::id::{EnvironmentId, RouteId};
 use mezusphere_model::path::RequestPath;
 use mezusphere_model::route::{
     AuthMode, METHODS_MAX, NoRoute, PATTERN_LEN_MAX, PathMatch, PatternError, READER, ROUTES_MAX, RouteDoc,
-    Site, SiteDoc, SiteTable,
+    Site, SiteTable,
 };
-use mezusphere_model::rules::ProjectQuota;
 use mezusphere_model::slug::Slug;
+
+use shop::publishing;
 
 /// A route from `[METHOD,…] PATTERN`, known by its number.
 fn route(id: u128, text: &str) -> RouteDoc {
@@ -21,26 +24,9 @@ fn route(id: u128, text: &str) -> RouteDoc {
     }
 }
 
-fn doc(routes: Vec<RouteDoc>) -> SiteDoc {
-    SiteDoc {
-        min_reader: 1,
-        organization: OrganizationId::from_bits(1),
-        project: ProjectId::from_bits(1),
-        environment: EnvironmentId::from_bits(1),
-        project_slug: Slug::parse("shop").unwrap(),
-        environment_slug: Slug::parse("production").unwrap(),
-        display_name: "Shop".to_owned(),
-        directory: DirectoryId::from_bits(1),
-        hosts: vec![Host::parse("shop.example").unwrap()],
-        routes,
-        revision: 1,
-        quota: ProjectQuota::default(),
-    }
-}
-
 /// A site whose routes are numbered from 1 in the order given.
 fn site(routes: &[&str]) -> Site {
-    Site::build(doc((1..).zip(routes).map(|(id, text)| route(id, text)).collect())).unwrap()
+    Site::build(publishing((1..).zip(routes).map(|(id, text)| route(id, text)).collect())).unwrap()
 }
 
 /// The number of the route for a request.
@@ -73,7 +59,7 @@ fn r01_a_path_without_a_route_is_not_found() {
     for path in ["/", "/ap", "/apis", "/exact/", "/exact/a", "/r/", "/r/a/b", "/r/a1", "/x/r/a"] {
         assert_eq!(find(&site, "GET", path), Err(NoRoute::NotFound), "{path}");
     }
-    assert_eq!(find(&Site::build(doc(vec![])).unwrap(), "GET", "/"), Err(NoRoute::NotFound));
+    assert_eq!(find(&Site::build(publishing(vec![])).unwrap(), "GET", "/"), Err(NoRoute::NotFound));
 }
 
 #[test]
@@ -194,10 +180,10 @@ fn r02_the_query_never_chooses_a_route() {
 fn r01_a_route_for_a_newer_reader_is_closed_and_nothing_takes_its_place() {
     let mut newer = route(1, "/admin/*");
     newer.min_reader = READER + 1;
-    let closed = Site::build(doc(vec![newer, route(2, "/*")])).unwrap();
+    let closed = Site::build(publishing(vec![newer, route(2, "/*")])).unwrap();
     assert_eq!(find(&closed, "GET", "/admin/x"), Err(NoRoute::TooNew));
     assert_eq!(find(&closed, "GET", "/x"), Ok(2));
-    let mut site = doc(vec![route(1, "/*")]);
+    let mut site = publishing(vec![route(1, "/*")]);
     site.min_reader = READER + 1;
     assert_eq!(find(&Site::build(site).unwrap(), "GET", "/x"), Err(NoRoute::TooNew), "the whole site");
 }
@@ -205,17 +191,17 @@ fn r01_a_route_for_a_newer_reader_is_closed_and_nothing_takes_its_place() {
 #[test]
 fn r01_a_site_with_a_bad_route_is_refused_whole() {
     let with = |path: PathMatch| {
-        Site::build(doc(vec![route(1, "/*"), RouteDoc { path, ..route(2, "/x") }])).unwrap_err()
+        Site::build(publishing(vec![route(1, "/*"), RouteDoc { path, ..route(2, "/x") }])).unwrap_err()
     };
     assert!(matches!(with(PathMatch::Regex("(".to_owned())), PatternError::Regex(_)));
     assert_eq!(with(PathMatch::Exact("x".to_owned())), PatternError::NotAbsolute);
     assert_eq!(with(PathMatch::Prefix("/a/../b".to_owned())), PatternError::NotCanonical("/b".to_owned()));
-    let twice = Site::build(doc(vec![route(1, "/a"), route(1, "/*")])).unwrap_err();
+    let twice = Site::build(publishing(vec![route(1, "/a"), route(1, "/*")])).unwrap_err();
     assert_eq!(twice, PatternError::DuplicateId(RouteId::from_bits(1)), "two policies under one name");
     let mut methods = route(1, "/a");
     methods.methods = vec!["GET".to_owned(); METHODS_MAX + 1];
-    assert_eq!(Site::build(doc(vec![methods])).unwrap_err(), PatternError::TooMany);
-    let many = |n: usize| doc((1..).take(n).map(|id| route(id, "/a")).collect());
+    assert_eq!(Site::build(publishing(vec![methods])).unwrap_err(), PatternError::TooMany);
+    let many = |n: usize| publishing((1..).take(n).map(|id| route(id, "/a")).collect());
     assert!(Site::build(many(ROUTES_MAX)).is_ok());
     assert_eq!(Site::build(many(ROUTES_MAX + 1)).unwrap_err(), PatternError::TooMany);
 }
@@ -252,7 +238,7 @@ fn a_pattern_is_written_decoded() {
     let texts = ["/zoë/*", "/100%", "/two words/*"];
     let routes =
         (1..).zip(texts).map(|(id, text)| RouteDoc { path: path(text), ..route(id, "/x") }).collect();
-    let site = Site::build(doc(routes)).unwrap();
+    let site = Site::build(publishing(routes)).unwrap();
     assert_eq!(find(&site, "GET", "/zo%C3%AB/x"), Ok(1));
     assert_eq!(find(&site, "GET", "/100%25"), Ok(2));
     assert_eq!(find(&site, "GET", "/two%20words"), Ok(3));
@@ -268,7 +254,7 @@ fn a_pattern_survives_its_short_form() {
 #[test]
 fn a_table_finds_sites_by_host_and_the_first_claim_stands() {
     let named = |environment: u128, hosts: &[&str]| {
-        let mut doc = doc(vec![]);
+        let mut doc = publishing(vec![]);
         doc.environment = EnvironmentId::from_bits(environment);
         doc.hosts = hosts.iter().map(|host| Host::parse(host).unwrap()).collect();
         std::sync::Arc::new(Site::build(doc).unwrap())

@@ -6,7 +6,9 @@ use mezusphere_model::rules::{
     CorsRule, EdgeAnswer, HeaderRules, Maintenance, Origin, Rate, RateKey, RouteLimits, RouteRules,
 };
 
-use crate::readers::{route, site};
+use crate::readers::route;
+
+use crate::shop::publishing;
 
 /// What becomes of a spelling that would get round a guard.
 const REFUSED: Result<u128, NoRoute> = Err(NoRoute::Ambiguous);
@@ -20,7 +22,7 @@ fn guarded(open: impl Fn(&mut RouteDoc), guard: impl Fn(&mut RouteDoc)) -> Site 
     let (mut everything, mut one) = (route(1, "/*"), route(2, "/guarded"));
     open(&mut everything);
     guard(&mut one);
-    Site::build(site(vec![everything, one])).unwrap()
+    Site::build(publishing(vec![everything, one])).unwrap()
 }
 
 #[test]

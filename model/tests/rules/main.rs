@@ -8,3 +8,5 @@ mod guards;
 mod limits;
 mod paths;
 mod readers;
+#[path = "../shop/mod.rs"]
+mod shop;

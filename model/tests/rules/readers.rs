@@ -1,16 +1,17 @@
 //! What an older reader makes of a route with rules, and what a reader makes of rules that do not hold.
 
-use mezusphere_model::Host;
-use mezusphere_model::id::{DirectoryId, EnvironmentId, OrganizationId, ProjectId, RouteId};
+use mezusphere_model::id::RouteId;
 use mezusphere_model::path::RequestPath;
 use mezusphere_model::policy::{self, Denial};
-use mezusphere_model::route::{AuthMode, NoRoute, PathMatch, READER, RouteDoc, RouteTimeouts, Site, SiteDoc};
+use mezusphere_model::route::{AuthMode, NoRoute, PathMatch, READER, RouteDoc, RouteTimeouts, Site};
 use mezusphere_model::rules::{
-    CorsRule, EdgeAnswer, HeaderRules, HeaderValueRule, Maintenance, Origin, PathRule, ProjectQuota, Rate,
-    RateKey, Reader, RouteLimits, RouteRules,
+    CorsRule, EdgeAnswer, HeaderRules, HeaderValueRule, Maintenance, Origin, PathRule, Rate, RateKey, Reader,
+    RouteLimits, RouteRules,
 };
 use mezusphere_model::slug::Slug;
 use serde_json::json;
+
+use crate::shop::publishing;
 
 pub(crate) fn route(id: u128, path: &str) -> RouteDoc {
     let path = PathMatch::parse(path).unwrap();
@@ -19,23 +20,6 @@ pub(crate) fn route(id: u128, path: &str) -> RouteDoc {
 
 fn with(rules: RouteRules) -> RouteDoc {
     RouteDoc { rules, ..route(1, "/api/*") }
-}
-
-pub(crate) fn site(routes: Vec<RouteDoc>) -> SiteDoc {
-    SiteDoc {
-        min_reader: 1,
-        organization: OrganizationId::from_bits(1),
-        project: ProjectId::from_bits(1),
-        environment: EnvironmentId::from_bits(1),
-        project_slug: Slug::parse("shop").unwrap(),
-        environment_slug: Slug::parse("production").unwrap(),
-        display_name: "Shop".to_owned(),
-        directory: DirectoryId::from_bits(1),
-        hosts: vec![Host::parse("shop.example").unwrap()],
-        routes,
-        revision: 1,
-        quota: ProjectQuota::default(),
-    }
 }
 
 /// Each rule on a route of its own, with the readers that it asks of an edge and of a warpgate.
@@ -78,14 +62,14 @@ fn a_route_asks_of_each_program_only_what_that_one_carries_out() {
         assert_eq!(route.check(), Ok(()), "{what}");
         assert_eq!((route.reader(Reader::Edge), route.reader(Reader::Warpgate)), (edge, warpgate), "{what}");
         assert!(edge <= READER && warpgate <= READER);
-        let marked = site(vec![route]).marked_for(Reader::Warpgate);
+        let marked = publishing(vec![route]).marked_for(Reader::Warpgate);
         assert_eq!(marked.routes[0].min_reader, warpgate, "{what}");
     }
 }
 
 #[test]
 fn a_route_without_rules_is_written_as_before_there_were_any() {
-    let written = serde_json::to_value(site(vec![route(1, "/*")])).unwrap();
+    let written = serde_json::to_value(publishing(vec![route(1, "/*")])).unwrap();
     assert_eq!(
         written["routes"][0],
         json!({
@@ -118,7 +102,7 @@ fn every_rule_is_read_as_it_was_written() {
 fn r01_a_route_with_a_rule_that_does_not_hold_is_closed_and_no_other() {
     let strip = PathRule::Strip { prefix: "/other".to_owned() };
     let broken = with(RouteRules { path: Some(strip), ..RouteRules::default() });
-    let built = Site::build(site(vec![broken, route(2, "/*")])).unwrap();
+    let built = Site::build(publishing(vec![broken, route(2, "/*")])).unwrap();
     let find = |path: &str| built.find(&RequestPath::parse(path).unwrap(), "GET").map(|route| route.id);
     assert_eq!(find("/api/x"), Err(NoRoute::TooNew));
     assert_eq!(find("/x"), Ok(RouteId::from_bits(2)));
