@@ -20,7 +20,8 @@ use tracing::debug;
 use tunnel_proto::codes::ResetCode;
 use tunnel_proto::limits::{EXCHANGES_MAX, TCP_HEADER_LIST_LEN_MAX, TCP_STREAM_WINDOW, TCP_WARPGATE_WINDOW};
 
-use super::stream::{Http2Recv, Http2Send, Piece, RecvHalf, SendHalf, Turns};
+use super::stream::{Http2Recv, Http2Send, RecvHalf, SendHalf};
+use super::turns::{Piece, Turns};
 use crate::limits::{HTTP2_HANDSHAKE_MAX, HTTP2_LAST_WORDS_MAX, HTTP2_RESETS_MAX};
 
 /// Where the edge opens the control stream, and where exchanges.

@@ -9,6 +9,7 @@
 //! dial         Hello → Welcome → proof            control          the control stream's I/O
 //! live         a tunnel that is up                probe            when it is to be proven again
 //! connection   QUIC or HTTP/2                     stream, http2    their streams, alike for exchanges
+//! turns        who writes when over TCP
 //! upstreams    which there are and how they do, as each edge is told
 //! failure      why there is no tunnel, in sentences
 //! again        when an edge is dialled again      status           how the edges are doing
@@ -36,6 +37,7 @@ mod stream;
 mod supervisor;
 pub(crate) mod tcp;
 mod transport;
+mod turns;
 mod upstreams;
 
 use std::sync::Arc;
