@@ -53,6 +53,34 @@ pub const FORWARDING: [&str; 8] = [
     "x-client-ip",
 ];
 
+/// Identity fields of the `remote-user` family (Authelia, Apache's and nginx's proxies): user, e-mail, name, groups.
+pub const REMOTE_USER: [&str; 4] = ["remote-user", "remote-email", "remote-name", "remote-groups"];
+
+/// Identity fields of the `x-forwarded-user` family (oauth2-proxy): user, e-mail, preferred user name, groups.
+pub const X_FORWARDED_USER: [&str; 4] =
+    ["x-forwarded-user", "x-forwarded-email", "x-forwarded-preferred-username", "x-forwarded-groups"];
+
+/// What the name of a header that carries one claim of the caller begins with; the claim's folded name follows.
+pub const CLAIM_PREFIX: &str = "mezu-claim-";
+
+/// Whether a header of this name says who the caller is in another proxy's words, in any foldable spelling.
+///
+/// Never passed on as a client sent it, whichever route it is for: a workload that believes such a field believes it on
+/// every path, so a public route beside one that sets it must not be a way around it (R4).
+pub fn is_alias(name: &str) -> bool {
+    REMOTE_USER.iter().chain(&X_FORWARDED_USER).any(|known| folds_to(name, known))
+}
+
+/// The header that carries the claim of this name: folded, so that `Cost Center` and `cost_center` are one.
+///
+/// `None` if nothing of the name is left.
+pub fn of_claim(claim: &str) -> Option<String> {
+    let fold = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    let folded: String = claim.chars().map(fold).collect();
+    let folded = folded.trim_matches('-');
+    (!folded.is_empty()).then(|| format!("{CLAIM_PREFIX}{folded}"))
+}
+
 /// Whether a header of this name is ours, in any spelling a workload might fold to ours.
 ///
 /// `name` is a header name as received; case does not matter. Allocates nothing.
@@ -119,6 +147,38 @@ mod tests {
         assert!(is_forwarding("X_Forwarded_For"));
         assert!(is_forwarding("Forwarded"));
         assert!(!is_forwarding("x-forwarded-for-real"));
+    }
+
+    #[test]
+    fn r04_other_proxies_names_for_the_caller_are_known_in_every_spelling() {
+        for name in [
+            "Remote-User",
+            "REMOTE_GROUPS",
+            "remote.name",
+            "X-Forwarded-User",
+            "x_forwarded_preferred_username",
+        ] {
+            assert!(is_alias(name), "{name}");
+        }
+        for name in ["remote-users", "x-remote-user", "x-forwarded-for", "remote"] {
+            assert!(!is_alias(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_claims_header_has_one_spelling() {
+        let rows = [
+            ("department", Some("mezu-claim-department")),
+            ("Cost Center", Some("mezu-claim-cost-center")),
+            ("cost_center", Some("mezu-claim-cost-center")),
+            ("https://shop.example/tier", Some("mezu-claim-https---shop-example-tier")),
+            ("ö", None),
+            ("", None),
+        ];
+        for (claim, header) in rows {
+            assert_eq!(of_claim(claim).as_deref(), header, "{claim}");
+            assert!(header.is_none_or(is_reserved), "{claim}: no client may send it");
+        }
     }
 
     #[test]

@@ -57,16 +57,12 @@ const NOT_IN_TRAILERS: [&str; 24] = [
 ];
 
 /// Removes from a client's request what must not reach a workload: hop-by-hop fields and those `Connection`
-/// names, every spelling of ours (R4), what claims to tell the client's address (R10), and names that a
-/// workload could fold to another (`_` for `-`, R5). `host` stays the caller's business.
+/// names, every spelling of ours and of what other proxies call the caller by (R4), what claims to tell the
+/// client's address (R10), and names that a workload could fold to another (`_` for `-`, R5). `host` stays the
+/// caller's business.
 pub fn strip_request(headers: &mut HeaderMap) {
     remove_named_by_connection(headers);
-    remove(headers, |name| {
-        names::is_reserved(name)
-            || is_hop_by_hop(name)
-            || names::is_ambiguous(name)
-            || names::is_forwarding(name)
-    });
+    remove(headers, is_unwanted_of_clients);
 }
 
 /// Removes from a workload's response what must not reach a client: hop-by-hop fields, those `Connection`
@@ -78,13 +74,7 @@ pub fn strip_response(headers: &mut HeaderMap) {
 
 /// Removes from a client's trailers what [`strip_request`] removes from its head, and what has no place in trailers.
 pub fn strip_request_trailers(trailers: &mut HeaderMap) {
-    remove(trailers, |name| {
-        names::is_reserved(name)
-            || is_hop_by_hop(name)
-            || names::is_ambiguous(name)
-            || names::is_forwarding(name)
-            || NOT_IN_TRAILERS.contains(&name)
-    });
+    remove(trailers, |name| is_unwanted_of_clients(name) || NOT_IN_TRAILERS.contains(&name));
 }
 
 /// Removes from a workload's trailers what [`strip_response`] removes from its head, and what has no place in trailers.
@@ -128,6 +118,14 @@ pub fn set_identity(headers: &mut HeaderMap, identity: Option<(&Claims, &str)>) 
         let value = HeaderValue::try_from(value).unwrap_or_else(|_| HeaderValue::from_static(""));
         headers.insert(HeaderName::from_static(name), value);
     }
+}
+
+fn is_unwanted_of_clients(name: &str) -> bool {
+    names::is_reserved(name)
+        || is_hop_by_hop(name)
+        || names::is_ambiguous(name)
+        || names::is_forwarding(name)
+        || names::is_alias(name)
 }
 
 /// Removes the fields whose names `Connection` lists.

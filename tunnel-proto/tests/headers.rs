@@ -4,7 +4,7 @@
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 use mezusphere_model::Timestamp;
-use mezusphere_model::header::IDENTITY;
+use mezusphere_model::header::{IDENTITY, REMOTE_USER, X_FORWARDED_USER};
 use mezusphere_model::id::{EnvironmentId, ProjectId, SessionId, UserId};
 use mezusphere_model::identity::{Assurance, Identity, Method, Subject};
 use mezusphere_model::slug::Name;
@@ -70,6 +70,19 @@ fn r04_the_workload_sees_one_identity_and_it_is_ours() {
         set_identity(&mut headers, Some((&claims(), "j.w.s")));
         assert_eq!(headers.get_all("mezu-user-id").iter().count(), 1);
         assert!(!format!("{headers:?}").contains("evil"));
+    }
+}
+
+#[test]
+fn r04_what_other_proxies_call_the_caller_by_is_never_a_clients_word() {
+    let rows: Vec<(&str, &str)> =
+        REMOTE_USER.iter().chain(&X_FORWARDED_USER).map(|name| (*name, "evil")).collect();
+    for strip in [strip_request, strip_request_trailers] {
+        let mut headers = map(&rows);
+        headers.append("Remote-User", HeaderValue::from_static("evil again"));
+        headers.append("accept", HeaderValue::from_static("*/*"));
+        strip(&mut headers);
+        assert_eq!(names(&headers), ["accept"]);
     }
 }
 
