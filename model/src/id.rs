@@ -168,6 +168,8 @@ ids! {
     JoinId = "inv";
     /// A flow: one run of a sign-in, sign-up, recovery….
     FlowId = "flw";
+    /// A mail that waits to be sent.
+    MailId = "mal";
 }
 
 #[cfg(test)]
