@@ -2,6 +2,7 @@
 //! upstream, and the product's programs as child processes.
 
 pub mod admin;
+pub mod canary;
 pub mod client;
 pub mod clients;
 pub mod cluster;

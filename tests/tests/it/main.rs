@@ -21,6 +21,7 @@ mod protocols;
 mod rogues;
 mod rolling;
 mod rules;
+mod secrets;
 mod split_edge;
 mod streams;
 mod trust_boundary;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::STANDARD;
 use mezusphere_edge_link::client::{ClientParts, LinkClient};
 use mezusphere_model::document::{NodeAddress, Partition, TrustDoc};
 use mezusphere_model::id::EdgeId;
@@ -15,38 +15,11 @@ use mezusphere_model::{Clock, Entropy};
 use mezusphere_pki::seal::{MasterKey, Sealer};
 use mezusphere_pki::{CurrentIdentity, CurrentTrust, NodeIdentity, NodeKey, Trust};
 use mezusphere_store::feed::{BATCH_LEN_MAX, Cursor, FeedSource as _};
+use mezusphere_tests::canary::{Canary, files, find};
 use mezusphere_tests::client::browser::Browser;
 use mezusphere_tests::cluster::Cluster;
 use serde_json::Value;
 use tokio::sync::watch;
-
-/// Something that must be nowhere at an edge, and what to call it if it is.
-struct Forbidden {
-    what: String,
-    octets: Vec<u8>,
-}
-
-impl Forbidden {
-    /// The secret as octets and in the texts it could hide in.
-    fn all(what: &str, octets: &[u8]) -> Vec<Self> {
-        let hex = octets.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
-        let forms = [
-            octets.to_vec(),
-            STANDARD.encode(octets).into(),
-            URL_SAFE_NO_PAD.encode(octets).into(),
-            hex.into(),
-        ];
-        forms.map(|octets| Self { what: what.to_owned(), octets }).into()
-    }
-}
-
-fn find(forbidden: &[Forbidden], place: &str, octets: &[u8]) -> Result<()> {
-    for one in forbidden {
-        let found = octets.windows(one.octets.len()).any(|window| window == one.octets);
-        anyhow::ensure!(!found, "{} is in {place}", one.what);
-    }
-    Ok(())
-}
 
 fn sealer(data: &Path, entropy: &Entropy) -> Result<Sealer> {
     let key = MasterKey::parse(&std::fs::read(data.join("master.key"))?)?;
@@ -54,16 +27,16 @@ fn sealer(data: &Path, entropy: &Entropy) -> Result<Sealer> {
 }
 
 /// Every secret of the installation that no edge may hold, opened with control's own master key.
-async fn secrets(cluster: &Cluster, entropy: &Entropy) -> Result<Vec<Forbidden>> {
+async fn secrets(cluster: &Cluster, entropy: &Entropy) -> Result<Vec<Canary>> {
     let mut forbidden = Vec::new();
     let hashes = cluster.postgres.sql("mezusphere", "SELECT hash FROM passwords").await?;
     for hash in hashes.lines().filter(|line| !line.is_empty()) {
         let salt_and_hash = hash.rsplit('$').next().unwrap_or(hash);
-        forbidden.push(Forbidden { what: "a password hash".to_owned(), octets: salt_and_hash.into() });
+        forbidden.push(Canary::text("a password hash", salt_and_hash));
     }
     anyhow::ensure!(!forbidden.is_empty(), "somebody has a password");
     let master = std::fs::read(cluster.control.data().join("master.key"))?;
-    forbidden.extend(Forbidden::all("control's master key", master.trim_ascii()));
+    forbidden.extend(Canary::octets("control's master key", master.trim_ascii()));
 
     let opener = sealer(cluster.control.data(), entropy)?;
     let query = "SELECT name || ' ' || version || ' ' || encode(sealed, 'base64') FROM secrets WHERE name <> 'cookie'";
@@ -87,22 +60,9 @@ async fn secrets(cluster: &Cluster, entropy: &Entropy) -> Result<Vec<Forbidden>>
         };
         // The private scalar stands near the end of PKCS #8; any 24 octets of it give it away.
         let tail = secret.get(secret.len().saturating_sub(40)..).unwrap_or(&secret);
-        forbidden.extend(Forbidden::all(name, tail));
+        forbidden.extend(Canary::octets(name, tail));
     }
     Ok(forbidden)
-}
-
-fn files(dir: &Path) -> Result<Vec<(String, Vec<u8>)>> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            found.extend(files(&path)?);
-        } else if path.is_file() {
-            found.push((path.display().to_string(), std::fs::read(&path)?));
-        }
-    }
-    Ok(found)
 }
 
 fn wall_clock() -> Clock {
@@ -162,15 +122,12 @@ async fn r20_a_taken_edge_holds_and_learns_nothing_it_must_not() -> Result<()> {
 
     let entropy = randomness();
     let mut forbidden = secrets(&cluster, &entropy).await?;
-    forbidden.push(Forbidden { what: "a user's password".to_owned(), octets: shop.password.clone().into() });
-    forbidden
-        .push(Forbidden { what: "a connection key".to_owned(), octets: shop.connection_key.clone().into() });
-    forbidden
-        .push(Forbidden { what: "the database's address".to_owned(), octets: cluster.postgres.url().into() });
+    forbidden.push(Canary::text("a user's password", &shop.password));
+    forbidden.push(Canary::text("a connection key", &shop.connection_key));
+    forbidden.push(Canary::text("the database's address", &cluster.postgres.url()));
     let sign_in = browser.cookies("login.mezu.localhost");
     for value in sign_in.values() {
-        forbidden
-            .push(Forbidden { what: "a cookie of the login host".to_owned(), octets: value.clone().into() });
+        forbidden.push(Canary::text("a cookie of the login host", value));
     }
 
     // Its link: everything it may ask for.
