@@ -25,7 +25,7 @@ pub(super) struct Migration {
 }
 
 /// Every migration in order; its place in the list, from 1, is the schema version it leads to.
-pub(super) const MIGRATIONS: [Migration; 3] = [
+pub(super) const MIGRATIONS: [Migration; 6] = [
     Migration { name: "first", sql: include_str!("../../migrations/0001_first.sql"), postgres: "" },
     Migration {
         name: "cluster",
@@ -36,6 +36,21 @@ pub(super) const MIGRATIONS: [Migration; 3] = [
         name: "quotas",
         sql: include_str!("../../migrations/0003_quotas.sql"),
         postgres: include_str!("../../migrations/0003_quotas.postgres.sql"),
+    },
+    Migration {
+        name: "directories",
+        sql: include_str!("../../migrations/0004_directories.sql"),
+        postgres: include_str!("../../migrations/0004_directories.postgres.sql"),
+    },
+    Migration {
+        name: "mails",
+        sql: include_str!("../../migrations/0005_mails.sql"),
+        postgres: include_str!("../../migrations/0005_mails.postgres.sql"),
+    },
+    Migration {
+        name: "links",
+        sql: include_str!("../../migrations/0006_links.sql"),
+        postgres: include_str!("../../migrations/0006_links.postgres.sql"),
     },
 ];
 

@@ -5,8 +5,8 @@
 
 use mezusphere_model::document::{DocumentKey, Partition, Status};
 use mezusphere_model::id::{
-    ApiKeyId, ControlId, DirectoryId, EdgeId, EnvironmentId, JoinId, MailId, OrganizationId, ProjectId,
-    RouteId, ServiceAccountId, SessionId, SignInId, UserId, WarpgateId,
+    ApiKeyId, ControlId, DirectoryId, EdgeId, EnvironmentId, FlowId, JoinId, MailId, OrganizationId,
+    ProjectId, RouteId, ServiceAccountId, SessionId, SignInId, UserId, WarpgateId,
 };
 use mezusphere_model::identity::{Assurance, Subject};
 use mezusphere_model::slug::{Name, Slug};
@@ -194,8 +194,8 @@ macro_rules! text {
 }
 
 text! {
-    ApiKeyId, ControlId, DirectoryId, EdgeId, EnvironmentId, JoinId, MailId, OrganizationId, ProjectId,
-    RouteId, ServiceAccountId, SessionId, SignInId, UserId, WarpgateId, Slug, Name, Host, Partition, Subject,
+    ApiKeyId, ControlId, DirectoryId, EdgeId, EnvironmentId, FlowId, JoinId, MailId, OrganizationId,
+    ProjectId, RouteId, ServiceAccountId, SessionId, SignInId, UserId, WarpgateId, Slug, Name, Host, Partition, Subject,
 }
 
 impl IntoValue for &DocumentKey {

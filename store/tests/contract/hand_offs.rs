@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use mezusphere_model::Host;
+use mezusphere_model::id::FlowId;
 use mezusphere_model::token::Token;
 use mezusphere_store::WriteError;
 use mezusphere_store::primary::hand_off::{HandOffRow, Redemption};
@@ -106,17 +107,20 @@ async fn r17_a_one_time_link_is_taken_once_and_the_newest_counts() {
         let user = db.user(&a, "ann@example.org").await;
         let first_sign_in = name("first-sign-in");
         let link = |token: &Token| LinkRow {
+            id: FlowId::from_bits(u128::from(token.as_bytes()[0])),
             token_hash: token.hash(),
             purpose: first_sign_in.clone(),
             directory: a.directory,
-            user,
+            user: Some(user),
+            email: String::new(),
+            detail: serde_json::json!({}),
             created_at: db.now(),
             expires_at: db.now().after(Duration::from_mins(30)),
         };
         let (old, new) = (Token::random(&db.entropy), Token::random(&db.entropy));
         for token in [&old, &new] {
             let row = link(token);
-            write(&db.primary, async |tx| one_time_link::insert(tx, &row).await).await.unwrap();
+            write(&db.primary, async |tx| one_time_link::insert(tx, &row, 1).await).await.unwrap();
         }
         let recovery = name("recovery");
         db.primary
@@ -142,7 +146,7 @@ async fn r17_a_one_time_link_is_taken_once_and_the_newest_counts() {
         assert_eq!(taken, 1);
 
         let row = link(&old);
-        write(&db.primary, async |tx| one_time_link::insert(tx, &row).await).await.unwrap();
+        write(&db.primary, async |tx| one_time_link::insert(tx, &row, 1).await).await.unwrap();
         db.hand.advance(Duration::from_mins(30));
         let late = db.primary.write(async |tx| one_time_link::take(tx, &old.hash(), &first_sign_in).await);
         assert_eq!(late.await.unwrap(), None);
@@ -155,14 +159,17 @@ async fn a_link_for_a_user_of_another_directory_is_refused() {
     on_each(async |db: Store| {
         let (a, b) = (db.tenant("shop").await, db.tenant("blog").await);
         let row = LinkRow {
+            id: FlowId::random(&db.entropy),
             token_hash: Token::random(&db.entropy).hash(),
             purpose: name("first-sign-in"),
             directory: b.directory,
-            user: db.user(&a, "ann@example.org").await,
+            user: Some(db.user(&a, "ann@example.org").await),
+            email: String::new(),
+            detail: serde_json::json!({}),
             created_at: db.now(),
             expires_at: db.now().after(Duration::from_mins(30)),
         };
-        let refused = write(&db.primary, async |tx| one_time_link::insert(tx, &row).await).await;
+        let refused = write(&db.primary, async |tx| one_time_link::insert(tx, &row, 1).await).await;
         assert_eq!(refused, Err(WriteError::NotFound { what: "user" }));
     })
     .await;
