@@ -120,6 +120,7 @@ async fn create(
             organization: installation.organization,
             project: Some(installation.project),
             name: OPERATORS.to_owned(),
+            settings: directory::Settings::default(),
             created_at: now,
         },
     )

@@ -115,6 +115,7 @@ pub(crate) async fn create(
                     organization: owner.id,
                     project: Some(row.id),
                     name: row.slug.to_string(),
+                    settings: directory::Settings::default(),
                     created_at: now,
                 },
             )

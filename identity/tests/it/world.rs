@@ -89,7 +89,14 @@ impl World {
             let (id, project) = (self.directory, Some(self.project));
             directory::insert(
                 tx,
-                &DirectoryRow { id, organization, project, name: name.clone(), created_at },
+                &DirectoryRow {
+                    id,
+                    organization,
+                    project,
+                    name: name.clone(),
+                    settings: directory::Settings::default(),
+                    created_at,
+                },
             )
             .await?;
             let (id, directory) = (self.project, self.directory);

@@ -29,6 +29,8 @@ pub mod hand_off;
 pub mod host;
 pub mod invitation;
 pub mod lease;
+pub mod login_event;
+pub mod mail;
 mod migrate;
 pub mod node;
 pub mod one_time_link;

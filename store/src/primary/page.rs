@@ -44,7 +44,8 @@ impl PageRequest {
         self.after.as_deref().unwrap_or_default()
     }
 
-    fn len(&self) -> usize {
+    /// How many rows the page has at most.
+    pub(super) fn len(&self) -> usize {
         self.limit.clamp(1, PAGE_LEN_MAX)
     }
 

@@ -449,6 +449,7 @@ async fn a_directory_must_name_a_project_that_exists_at_commit() {
             organization: db.tenant("shop").await.organization,
             project: Some(ProjectId::random(&db.entropy)),
             name: "nowhere".to_owned(),
+            settings: directory::Settings::default(),
             created_at: db.now(),
         };
         let result = write(&db.primary, async |tx| directory::insert(tx, &row).await).await;

@@ -103,7 +103,14 @@ async fn no_acknowledged_write_is_lost_to_kill_9() {
             let (id, name, created_at) = (ORGANIZATION, "shop".to_owned(), START);
             let slug = mezusphere_model::slug::Slug::parse("shop").unwrap();
             organization::insert(tx, &OrganizationRow { id, slug, name: name.clone(), created_at }).await?;
-            let row = DirectoryRow { id: DIRECTORY, organization: id, project: None, name, created_at };
+            let row = DirectoryRow {
+                id: DIRECTORY,
+                organization: id,
+                project: None,
+                name,
+                settings: directory::Settings::default(),
+                created_at,
+            };
             directory::insert(tx, &row).await
         })
         .await

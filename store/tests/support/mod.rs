@@ -135,6 +135,7 @@ impl Store {
                         organization,
                         project: Some(project),
                         name: name.to_owned(),
+                        settings: directory::Settings::default(),
                         created_at: at,
                     },
                 )

@@ -108,7 +108,14 @@ impl World {
             let row = OrganizationRow { id: organization, slug, name: "Default".to_owned(), created_at };
             organization::insert(tx, &row).await?;
             let name = "Operators".to_owned();
-            let row = DirectoryRow { id: self.home, organization, project: None, name, created_at };
+            let row = DirectoryRow {
+                id: self.home,
+                organization,
+                project: None,
+                name,
+                settings: directory::Settings::default(),
+                created_at,
+            };
             directory::insert(tx, &row).await?;
             self.site(tx, &self.shop, "shop", "Shop").await?;
             self.site(tx, &self.blog, "blog", "The Blog").await
@@ -138,6 +145,7 @@ impl World {
             organization,
             project: Some(project),
             name: slug.to_owned(),
+            settings: directory::Settings::default(),
             created_at,
         };
         directory::insert(tx, &row).await?;

@@ -1,11 +1,15 @@
 //! Users: people in a directory.
 
+mod search;
+
 use std::collections::BTreeMap;
 
 use mezusphere_model::Timestamp;
 use mezusphere_model::document::Status;
 use mezusphere_model::id::{DirectoryId, UserId};
 use mezusphere_model::identity::Subject;
+
+pub use search::{MENDED_MAX, SCANNED_MAX, TERMS_MAX, UserQuery, mend, search};
 
 use super::value::{IntoValue, Row, Value, args, json};
 use super::{PageRequest, Paged, ReadTx, StoreError, Tx, WriteError, principal, sign_in};
@@ -97,8 +101,8 @@ pub async fn insert(tx: &mut Tx, row: &UserRow) -> Result<(), WriteError> {
             row.updated_at
         ],
     )
-    .await
-    .map(drop)
+    .await?;
+    search::file(tx, row.directory, row.id, &row.email, &row.name).await
 }
 
 /// A directory's user.
@@ -164,6 +168,11 @@ pub async fn update(
         ],
     )
     .await?;
+    if (change.email.is_some() || change.name.is_some())
+        && let Some(row) = get(tx, directory, id).await?
+    {
+        search::file(tx, directory, id, &row.email, &row.name).await?;
+    }
     principal::changed(tx, Subject::User(id)).await
 }
 
