@@ -147,6 +147,20 @@ pub(crate) struct SignOutPage<'a> {
     pub(crate) host: &'a str,
     /// Proves that the form came from this page (R16).
     pub(crate) token: &'a str,
+    /// Where the form goes.
+    pub(crate) action: &'a str,
+    /// Whether it is to sign in with another account at once.
+    pub(crate) switching: bool,
+}
+
+impl SignOutPage<'_> {
+    fn title(&self) -> &'static str {
+        if self.switching { "Use another account?" } else { "Sign out?" }
+    }
+
+    fn button(&self) -> &'static str {
+        if self.switching { "Sign out and go on" } else { "Sign out" }
+    }
 }
 
 /// Says that nobody is signed in any more, or that nobody was.
@@ -242,6 +256,13 @@ mod tests {
             ..error("Closed for maintenance", None, &[])
         };
         let out = |out| SignedOutPage { host: "shop.localhost", out }.render().unwrap();
+        let sign_out = |action, switching| SignOutPage {
+            account: ACCOUNT,
+            host: "shop.localhost",
+            token: "t",
+            action,
+            switching,
+        };
         vec![
             ("error-at-a-hop", error("<title>", Some(Hop::Upstream), &[]).render().unwrap()),
             ("error-without-a-hop", error("Not found", None, &one).render().unwrap()),
@@ -259,10 +280,8 @@ mod tests {
                 ErrorPage { host: None, ..error("Bad request", None, &[]) }.render().unwrap(),
             ),
             ("denied", denied.render().unwrap()),
-            (
-                "sign-out",
-                SignOutPage { account: ACCOUNT, host: "shop.localhost", token: "t" }.render().unwrap(),
-            ),
+            ("sign-out", sign_out("/.mezu/sign-out", false).render().unwrap()),
+            ("switch-account", sign_out("/.mezu/sign-out?then=sign-in", true).render().unwrap()),
             ("signed-out", out(SignedOut::Now)),
             ("not-signed-in", out(SignedOut::Before)),
         ]

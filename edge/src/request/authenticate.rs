@@ -100,7 +100,7 @@ fn session_credential(token: Token) -> Credential {
 
 /// The holder of an API key. A key that is no good is refused on every route that looks at it: whoever sends
 /// one wants to be known by it.
-fn by_key(
+pub(crate) fn by_key(
     key: &PresentedKey,
     site: &Site,
     host: &Host,

@@ -32,10 +32,20 @@ pub(crate) fn way(
     hosts: &Platform,
     entropy: &Entropy,
 ) -> SignInWay {
+    way_to(return_to(ask, authority, headers), authority, state, hosts, entropy)
+}
+
+/// Where to sign in and come back from to `return_to`, a place that [`leads_here`] takes.
+pub(crate) fn way_to(
+    return_to: &str,
+    authority: &Authority,
+    state: Option<Token>,
+    hosts: &Platform,
+    entropy: &Entropy,
+) -> SignInWay {
     // A second tab must not spoil the sign-in that the first one has begun.
     let secret = state.unwrap_or_else(|| Token::random(entropy));
     let login = hosts.host(PlatformHost::Login).map(|login| hosts.origin(&login)).unwrap_or_default();
-    let return_to = return_to(ask, authority, headers);
     let url = format!(
         "{login}/sign-in?host={}&return_to={}&state={}",
         authority.host,
@@ -69,7 +79,7 @@ fn return_to<'a>(ask: &'a Ask, authority: &Authority, headers: &'a HeaderMap) ->
 
 /// Whether the login host takes this as a place to come back to: no browser may read it as another host's, and it is not
 /// too long. A place it refuses would end the sign-in before it began.
-fn leads_here(place: &str) -> bool {
+pub(crate) fn leads_here(place: &str) -> bool {
     place.starts_with('/')
         && !place.starts_with("//")
         && place.len() <= RETURN_TO_LEN_MAX

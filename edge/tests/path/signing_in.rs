@@ -278,13 +278,179 @@ async fn whoami_tells_the_signed_in_who_they_are_and_strangers_nothing() {
     let (world, warpgate) = World::with_warpgate(ok).await;
     let cookie = world.sign_in(&["customer"]);
     world.settle().await;
-    let (_, _, body) = read(world.send(get_as("/.mezu/whoami", &cookie)).await).await;
-    let document: serde_json::Value = serde_json::from_slice(&body).unwrap();
-    assert_eq!((&document["email"], &document["roles"][0]), (&"zoe@shop.example".into(), &"customer".into()));
-    let (status, headers, body) = read(world.send(get("/.mezu/whoami")).await).await;
-    assert_eq!((status.as_u16(), body.as_slice()), (200, br#"{"signed_in":false}"#.as_slice()));
-    assert_eq!(headers["cache-control"], "no-store");
+    let told = async |answer| {
+        let (status, headers, body) = read(answer).await;
+        assert_eq!((status.as_u16(), &headers["cache-control"]), (200, &"no-store".parse().unwrap()));
+        assert!(!headers.contains_key("access-control-allow-origin"));
+        serde_json::from_slice::<serde_json::Value>(&body).unwrap()
+    };
+    let document = told(world.send(get_as("/.mezu/whoami", &cookie)).await).await;
+    for (name, value) in [
+        ("authenticated", serde_json::json!(true)),
+        ("kind", "user".into()),
+        ("account", crate::world::USER.to_string().into()),
+        ("email", "zoe@shop.example".into()),
+        ("roles", serde_json::json!(["customer"])),
+        ("methods", serde_json::json!(["pwd"])),
+        ("acr", "aal1".into()),
+        ("sign_out", "/.mezu/sign-out".into()),
+    ] {
+        assert_eq!(document[name], value, "{name}");
+    }
+    let ends = document["session"]["expires_at"].as_str().unwrap();
+    assert!(ends > document["authenticated_at"].as_str().unwrap(), "{document}");
+    let stranger = told(world.send(get("/.mezu/whoami")).await).await;
+    assert_eq!(stranger, serde_json::json!({ "authenticated": false, "sign_in": "/.mezu/sign-in" }));
+    let key = world.api_key(|_| {});
+    world.settle().await;
+    let asked =
+        request(Method::GET, "/.mezu/whoami", &[("authorization", &format!("Bearer {key}"))], empty());
+    let machine = told(world.send(asked).await).await;
+    assert_eq!(
+        (&machine["kind"], &machine["session"]),
+        (&"service_account".into(), &serde_json::Value::Null)
+    );
     assert!(warpgate.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_link_of_the_application_leads_to_sign_in_and_back() {
+    let (world, warpgate) = World::with_warpgate(ok).await;
+    let leads = async |path: &str, fields: &[(&str, &str)]| {
+        let answer = world.send(request(Method::GET, path, fields, empty())).await;
+        assert_eq!(answer.status(), 302, "{path}");
+        answer.headers()[LOCATION].to_str().unwrap().split("&state=").next().unwrap().to_owned()
+    };
+    let login = "https://login.mezu.localhost:8443/sign-in?host=shop.localhost&return_to=";
+    assert_eq!(leads("/.mezu/sign-in?return_to=/cart%3Fa%3D1", &[]).await, format!("{login}/cart%3Fa%3D1"));
+    let referer = [("referer", "https://shop.localhost:8443/cart")];
+    assert_eq!(leads("/.mezu/sign-in", &referer).await, format!("{login}/cart"));
+    for elsewhere in ["//evil.example", "https://evil.example", "/%5Cevil.example", "/a%0d%0ab", ""] {
+        let path = format!("/.mezu/sign-in?return_to={elsewhere}");
+        assert_eq!(leads(&path, &[]).await, format!("{login}/"), "r17 {elsewhere}");
+    }
+    let cookie = world.sign_in(&["customer"]);
+    world.settle().await;
+    let signed_in = [(COOKIE.as_str(), cookie.as_str())];
+    assert_eq!(leads("/.mezu/sign-in?return_to=/cart", &signed_in).await, "https://shop.localhost:8443/cart");
+    assert!(warpgate.seen().is_empty());
+}
+
+#[tokio::test]
+async fn whoever_switches_the_account_signs_out_and_goes_on_to_sign_in() {
+    let (world, _warpgate) = World::with_warpgate(ok).await;
+    let cookie = world.sign_in(&["customer"]);
+    world.settle().await;
+    let login = "https://login.mezu.localhost:8443";
+    let place = "return_to=%2Fvip%3Fa%3D1";
+    let switch = "/.mezu/sign-out?then=sign-in";
+    let fields = [
+        (COOKIE.as_str(), cookie.as_str()),
+        ("referer", "https://shop.localhost:8443/vip?a=1"),
+        ("accept", "text/html"),
+    ];
+    let (status, headers, body) =
+        read(world.send(request(Method::GET, switch, &fields, empty())).await).await;
+    let page = String::from_utf8(body).unwrap();
+    assert_eq!(status, 200, "a GET asks");
+    assert!(page.contains("zoe@shop.example") && page.contains(place), "{page}");
+    assert!(
+        headers["content-security-policy"]
+            .to_str()
+            .unwrap()
+            .contains(&format!("form-action 'self' {login};")),
+        "chromium follows the redirect after the form"
+    );
+    assert!(world.link.signed_out.lock().unwrap().is_empty());
+    let body = format!("token={}", form_token(&world, &cookie).await);
+    let fields = [
+        (COOKIE.as_str(), cookie.as_str()),
+        ("content-type", "application/x-www-form-urlencoded"),
+        ("origin", "https://shop.localhost:8443"),
+    ];
+    let act = request(Method::POST, &format!("{switch}&{place}"), &fields, full(body));
+    let answer = world.send(act).await;
+    assert_eq!(answer.status(), 303);
+    let to = answer.headers()[LOCATION].to_str().unwrap().to_owned();
+    assert!(
+        to.starts_with(&format!("{login}/sign-in?host=shop.localhost&return_to=/vip%3Fa%3D1&state=")),
+        "{to}"
+    );
+    let set: Vec<_> = answer.headers().get_all(SET_COOKIE).iter().map(|set| set.to_str().unwrap()).collect();
+    assert!(set.iter().any(|set| set.starts_with("__Host-mezu-session=; ")), "{set:?}");
+    assert!(set.iter().any(|set| set.starts_with(STATE)), "{set:?}");
+    assert_eq!(world.link.signed_out.lock().unwrap().len(), 1);
+    // Whoever is signed out by then is led on without being asked.
+    let again = world.send(get(switch)).await;
+    assert_eq!(again.status(), 302);
+}
+
+fn program(method: Method, fields: &[(&str, &str)], body: &str) -> Request<Body> {
+    let json = [("content-type", "application/json"), ("accept", "application/json")];
+    let fields: Vec<(&str, &str)> = json.into_iter().chain(fields.iter().copied()).collect();
+    request(method, "/.mezu/session", &fields, full(body.to_owned()))
+}
+
+#[tokio::test]
+async fn a_program_turns_its_code_into_a_session_and_ends_it() {
+    let (world, warpgate) = World::with_warpgate(ok).await;
+    let state = Token::random(&world.entropy);
+    let body = serde_json::json!({ "code": "abc", "state": state.reveal() }).to_string();
+    for fields in [&[][..], &[("origin", "https://shop.localhost:8443"), ("sec-fetch-site", "same-origin")]] {
+        let token = prepare(&world, "/");
+        let answer = world.send(program(Method::POST, fields, &body)).await;
+        assert_eq!(answer.status(), 204);
+        let set = answer.headers()[SET_COOKIE].to_str().unwrap().to_owned();
+        let (pair, attributes) = set.split_once(';').unwrap();
+        assert_eq!(attributes, " Path=/; Secure; HttpOnly; SameSite=Lax", "r11");
+        assert!(pair.contains(&token.reveal()));
+        assert_eq!(world.send(get_as("/customer/x", pair)).await.status(), 200);
+        let hash = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(state.hash().as_bytes());
+        assert_eq!(world.link.redeemed.lock().unwrap().last().unwrap().state_hash, hash);
+        let cookie = [(COOKIE.as_str(), pair)];
+        let ended = world.send(program(Method::DELETE, &cookie, "")).await;
+        assert_eq!(ended.status(), 204);
+        assert!(ended.headers()[SET_COOKIE].to_str().unwrap().contains("Max-Age=0"));
+        assert_eq!(world.send(get_as("/customer/x", pair)).await.status(), 401);
+        world.hand.advance(Duration::from_secs(5));
+    }
+    assert_eq!(world.link.signed_out.lock().unwrap().len(), 2);
+    assert_eq!(warpgate.seen().len(), 2);
+}
+
+#[tokio::test]
+async fn r16_no_page_of_another_site_begins_or_ends_a_programs_session() {
+    let (world, _warpgate) = World::with_warpgate(ok).await;
+    let state = Token::random(&world.entropy);
+    let body = serde_json::json!({ "code": "abc", "state": state.reveal() }).to_string();
+    prepare(&world, "/");
+    let rows: [&[(&str, &str)]; 3] = [
+        &[("origin", "https://evil.example")],
+        &[("sec-fetch-site", "cross-site")],
+        &[("origin", "https://shop.localhost:8443"), ("sec-fetch-site", "same-site")],
+    ];
+    for fields in rows {
+        for method in [Method::POST, Method::DELETE] {
+            let refused = world.send(program(method.clone(), fields, &body)).await;
+            assert_eq!(code(refused).await, (403, "edge.forged_form".to_owned()), "{method} {fields:?}");
+        }
+    }
+    // What a form can send is not read.
+    let form = request(Method::POST, "/.mezu/session", &[("content-type", "text/plain")], full(body));
+    assert_eq!(code(world.send(form).await).await, (403, "edge.forged_form".to_owned()));
+    for (body, wanted) in [
+        ("{}", "edge.bad_body"),
+        ("", "edge.forged_form"),
+        ("[", "edge.bad_body"),
+        (r#"{"code":"abc","state":"short"}"#, "edge.sign_in_failed"),
+        (&format!(r#"{{"code":"","state":"{}"}}"#, state.reveal()), "edge.sign_in_failed"),
+        (&"x".repeat(5000), "edge.too_large"),
+    ] {
+        assert_eq!(code(world.send(program(Method::POST, &[], body)).await).await.1, wanted, "{body}");
+    }
+    assert!(world.link.redeemed.lock().unwrap().is_empty(), "control was asked nothing");
+    let asked = world.send(request(Method::GET, "/.mezu/session", &[], empty())).await;
+    assert_eq!((asked.status().as_u16(), asked.headers()["allow"].to_str().unwrap()), (405, "POST, DELETE"));
 }
 
 #[tokio::test]
