@@ -29,6 +29,7 @@ mod informational;
 mod pool;
 mod principal;
 mod probe;
+mod propagate;
 mod respond;
 mod rules;
 mod running;

@@ -1,6 +1,6 @@
 //! Who sends a request: assertions verified once per slot of a tunnel, then remembered until they expire.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use http::HeaderMap;
 use mezusphere_model::{Identity, Timestamp};
@@ -10,7 +10,7 @@ use tunnel_proto::exchange::{FailureCode, IdentityRef};
 use tunnel_proto::headers;
 use tunnel_proto::principals::Known;
 
-use super::Refused;
+use super::{Refused, propagate};
 use crate::bundle::Trusted;
 
 /// A caller whose assertion control signed.
@@ -20,6 +20,8 @@ pub(crate) struct Verified {
     pub(crate) identity: Identity,
     /// The identity headers, ready to be copied into each request.
     headers: HeaderMap,
+    /// The same in other proxies' words, made at the first request of a route that asks for them.
+    aliases: OnceLock<propagate::Caller>,
     expires_at: Timestamp,
     /// Of the keys it was verified with.
     keys_generation: u64,
@@ -31,6 +33,11 @@ impl Verified {
         for (name, value) in &self.headers {
             to.insert(name.clone(), value.clone());
         }
+    }
+
+    /// What other proxies would call the caller.
+    pub(super) fn aliases(&self) -> &propagate::Caller {
+        self.aliases.get_or_init(|| propagate::Caller::of(&self.identity))
     }
 }
 
@@ -96,6 +103,7 @@ fn verify(jws: &[u8], trusted: &Trusted, now: Timestamp) -> Result<Verified, Ref
     Ok(Verified {
         identity: claims.identity(),
         headers: identity_headers,
+        aliases: OnceLock::new(),
         expires_at: claims.expires_at(),
         keys_generation: trusted.keys_generation,
     })
