@@ -19,6 +19,7 @@
 pub mod api_key;
 pub mod applied;
 pub mod audit;
+mod batch;
 pub mod certificate;
 mod commit;
 mod dialect;

@@ -25,7 +25,7 @@ pub struct ProjectRow {
     pub created_at: Timestamp,
 }
 
-fn read(row: &Row) -> Result<ProjectRow, StoreError> {
+pub(super) fn read(row: &Row) -> Result<ProjectRow, StoreError> {
     Ok(ProjectRow {
         id: row.get("id")?,
         organization: row.get("organization")?,
@@ -104,6 +104,68 @@ pub async fn rename(
         args![organization, id, name],
     )
     .await
+}
+
+/// What holds a project to its directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeldBy {
+    /// Users of the directory hold roles in the project.
+    Roles,
+    /// Users of the directory are signed in to the project.
+    Sessions,
+    /// The directory serves this project alone, and has users: they would be lost.
+    Users,
+}
+
+/// What holds a project to its directory, if anything does.
+pub async fn held_by(tx: &mut ReadTx, row: &ProjectRow) -> Result<Option<HeldBy>, StoreError> {
+    let now = tx.now();
+    let roles = tx.row("SELECT 1 AS one FROM user_roles WHERE project = $1 LIMIT 1", args![row.id]).await?;
+    if roles.is_some() {
+        return Ok(Some(HeldBy::Roles));
+    }
+    let sessions = tx
+        .row(
+            "SELECT 1 AS one FROM sessions WHERE project = $1 AND ended_at IS NULL AND expires_at > $2 LIMIT 1",
+            args![row.id, now],
+        )
+        .await?;
+    if sessions.is_some() {
+        return Ok(Some(HeldBy::Sessions));
+    }
+    let users = tx
+        .row(
+            "SELECT 1 AS one FROM users u JOIN directories d ON d.id = u.directory
+             WHERE d.id = $1 AND d.project IS NOT NULL LIMIT 1",
+            args![row.directory],
+        )
+        .await?;
+    Ok(users.map(|_| HeldBy::Users))
+}
+
+/// Gives a project another directory; the one it had alone goes. Ask [`held_by`] first.
+///
+/// # Errors
+/// Not found: the directory, if it is another organization's or serves another project.
+pub async fn set_directory(tx: &mut Tx, row: &ProjectRow, directory: DirectoryId) -> Result<(), WriteError> {
+    tx.need_whole_organization()?;
+    tx.change(
+        "directory",
+        "UPDATE projects SET directory = $3 WHERE organization = $1 AND id = $2
+           AND EXISTS (SELECT 1 FROM directories d WHERE d.organization = $1 AND d.id = $3
+                       AND (d.project IS NULL OR d.project = $2))",
+        args![row.organization, row.id, directory],
+    )
+    .await?;
+    if row.directory != directory {
+        tx.execute(
+            "DELETE FROM directories WHERE id = $1 AND project = $2
+               AND NOT EXISTS (SELECT 1 FROM users WHERE users.directory = directories.id)",
+            args![row.directory, row.id],
+        )
+        .await?;
+    }
+    Ok(())
 }
 
 /// Removes a project with all it owns: environments, roles, accounts, and its directory with the users if that serves no

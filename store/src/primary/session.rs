@@ -25,7 +25,7 @@ pub struct SessionRow {
     pub ended_at: Option<Timestamp>,
 }
 
-fn read(row: &Row) -> Result<SessionRow, StoreError> {
+pub(super) fn read(row: &Row) -> Result<SessionRow, StoreError> {
     Ok(SessionRow {
         doc: SessionDoc {
             id: row.get("id")?,

@@ -1,5 +1,6 @@
 //! Directories: where end users live. One belongs to an organization, or to one project of it.
 
+pub mod limits;
 mod settings;
 
 use aws_lc_rs::digest;
@@ -10,6 +11,7 @@ pub use settings::{
     Brand, DOMAINS_MAX, LOGO_LEN_MAX, Logo, LogoMark, LogoType, MailLooks, SessionLimits, Settings, SignUp,
 };
 
+use super::project::{self, ProjectRow};
 use super::value::{Row, args, json};
 use super::{PageRequest, Paged, ReadTx, StoreError, Tx, WriteError};
 
@@ -104,6 +106,43 @@ pub async fn find(
         )
         .await?;
     row.as_ref().map(read).transpose()
+}
+
+/// The projects a directory serves, by slug; the key of a page is a slug.
+pub async fn projects(
+    tx: &mut ReadTx,
+    organization: OrganizationId,
+    id: DirectoryId,
+    page: &PageRequest,
+) -> Result<Paged<ProjectRow>, StoreError> {
+    let rows = tx
+        .rows(
+            "SELECT * FROM projects WHERE organization = $1 AND directory = $2 AND slug > $3
+             ORDER BY slug LIMIT $4",
+            args![organization, id, page.start(), page.fetch()],
+        )
+        .await?;
+    Ok(page.cut(rows.iter().map(project::read).collect::<Result<_, _>>()?, |row| row.slug.to_string()))
+}
+
+/// How many users a directory has.
+pub async fn count_users(tx: &mut ReadTx, id: DirectoryId) -> Result<u64, StoreError> {
+    let row = tx.row("SELECT COUNT(*) AS n FROM users WHERE directory = $1", args![id]).await?;
+    row.map_or(Ok(0), |row| row.get("n"))
+}
+
+/// Removes a directory that serves no project, with its users.
+///
+/// # Errors
+/// Not found: the directory, also if a project uses it; ask [`projects`] first.
+pub async fn delete(tx: &mut Tx, organization: OrganizationId, id: DirectoryId) -> Result<(), WriteError> {
+    tx.change(
+        "directory",
+        "DELETE FROM directories WHERE organization = $1 AND id = $2
+           AND NOT EXISTS (SELECT 1 FROM projects WHERE projects.directory = directories.id)",
+        args![organization, id],
+    )
+    .await
 }
 
 /// An organization's directories by name; the key of a page is a name.

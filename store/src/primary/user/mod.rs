@@ -1,5 +1,6 @@
 //! Users: people in a directory.
 
+mod import;
 mod search;
 
 use std::collections::BTreeMap;
@@ -9,6 +10,7 @@ use mezusphere_model::document::Status;
 use mezusphere_model::id::{DirectoryId, UserId};
 use mezusphere_model::identity::Subject;
 
+pub use import::{IMPORTED_MAX, ImportedUser, import, taken};
 pub use search::{MENDED_MAX, SCANNED_MAX, TERMS_MAX, UserQuery, mend, search};
 
 use super::value::{IntoValue, Row, Value, args, json};

@@ -4,11 +4,14 @@
 //! at no more than [`SCANNED_MAX`] entries of it, so that no question takes long however few users it is true for: a page
 //! may then be shorter than asked for, even empty, and only a missing [`Paged::next`] says that the list is over.
 
+use std::sync::LazyLock;
+
 use mezusphere_model::document::Status;
 use mezusphere_model::id::{DirectoryId, ProjectId, UserId};
 use mezusphere_model::slug::Name;
 
 use super::{UserRow, key, read};
+use crate::primary::batch::Insertion;
 use crate::primary::value::{Row, args};
 use crate::primary::{PageRequest, Paged, ReadTx, StoreError, Tx, WriteError};
 
@@ -26,6 +29,10 @@ const WORD_LEN_MAX: usize = 64;
 
 /// Most users [`mend`] looks after in one transaction, so that other writers never wait long.
 pub const MENDED_MAX: u32 = 200;
+
+/// Files users under their words.
+pub(super) static WORDS: LazyLock<Insertion> =
+    LazyLock::new(|| Insertion::new("INSERT INTO user_words (directory, word, user_id)", 3));
 
 /// Ends a range of words: no character sorts after it.
 const LAST: char = char::MAX;
@@ -47,7 +54,7 @@ fn cut(word: &str) -> &str {
 }
 
 /// What a user is found by: address and name as people write them in parts (`Jean-Luc O'Neill` also by `luc` and `neill`).
-fn words(email: &str, name: &str) -> Vec<String> {
+pub(super) fn words(email: &str, name: &str) -> Vec<String> {
     let folded = name.to_lowercase();
     let mut words = vec![cut(&key(email)).to_owned()];
     for word in folded.split_whitespace() {
@@ -70,15 +77,8 @@ pub(super) async fn file(
     name: &str,
 ) -> Result<(), WriteError> {
     tx.execute("DELETE FROM user_words WHERE user_id = $1", args![id]).await?;
-    for word in words(email, name) {
-        tx.insert(
-            "user",
-            "INSERT INTO user_words (directory, word, user_id) VALUES ($1, $2, $3)",
-            args![directory, word, id],
-        )
-        .await?;
-    }
-    Ok(())
+    let rows = words(email, name).into_iter().map(|word| args![directory, word, id]).collect();
+    tx.insert_many("user", &WORDS, rows).await
 }
 
 /// Files users that a node of an older version added, which knows nothing of words; says how many, at most
