@@ -4,6 +4,10 @@
 //! order they were written; equal ones too. A route that lists methods is passed over by all others, and the next
 //! one that matches is taken. Knows nothing of sessions; [`crate::policy`] decides what the caller may do next.
 
+mod demand;
+mod identity_forward;
+mod network;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -16,14 +20,21 @@ use crate::path::{Reading, RequestPath};
 use crate::pattern::Pattern;
 use crate::policy;
 use crate::rules::{ProjectQuota, Reader, RouteLimits, RouteRules, RuleError};
-use crate::slug::{Name, Slug};
+use crate::slug::Slug;
 
+pub use self::demand::{
+    AUTH_AGE_S_MAX, AUTH_AGE_S_MIN, CLAIM_NAME_LEN_MAX, CLAIM_VALUE_LEN_MAX, CLAIM_VALUES_MAX, CLAIMS_MAX,
+    ClaimRule, Requirement, StepUp,
+};
+pub use self::identity_forward::{IdentityForward, IdentityProfile};
+pub use self::network::{Cidr, CidrError, NETWORKS_MAX};
 pub use crate::pattern::{PATTERN_LEN_MAX, PathMatch, PatternError, REGEX_CACHE_MAX, REGEX_SIZE_MAX};
 
 /// The newest policy document this code understands; a route that asks for more is closed, never guessed at.
 ///
-/// 1: hosts, paths, methods, access, upstream, time-outs. 2: [`crate::rules`].
-pub const READER: u32 = 2;
+/// 1: hosts, paths, methods, access, upstream, time-outs. 2: [`crate::rules`]. 3: claims, step-up, networks, and what more an
+/// upstream is told of a caller.
+pub const READER: u32 = 3;
 
 /// Most routes of one environment.
 pub const ROUTES_MAX: usize = 1000;
@@ -41,47 +52,6 @@ pub enum AuthMode {
     Optional,
     /// Only callers with an identity.
     Required,
-}
-
-/// What an identity must hold; empty lists ask for nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Requirement {
-    /// At least one of these roles.
-    pub any_role: Vec<Name>,
-    /// Each of these roles.
-    pub all_roles: Vec<Name>,
-    /// At least one of these permissions.
-    pub any_permission: Vec<Name>,
-    /// Each of these permissions.
-    pub all_permissions: Vec<Name>,
-}
-
-impl Requirement {
-    /// Whether it asks for nothing beyond being signed in.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-impl std::fmt::Display for Requirement {
-    /// As people read it: `role=admin+customer · permission=x:y`; `a|b` is one of them, `a+b` each of them. Empty if it
-    /// asks for nothing.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let lists = [
-            ("role", &self.any_role, "|"),
-            ("role", &self.all_roles, "+"),
-            ("permission", &self.any_permission, "|"),
-            ("permission", &self.all_permissions, "+"),
-        ];
-        let mut between = "";
-        for (what, names, joint) in lists.into_iter().filter(|(_, names, _)| !names.is_empty()) {
-            let names: Vec<&str> = names.iter().map(Name::as_str).collect();
-            write!(f, "{between}{what}={}", names.join(joint))?;
-            between = " · ";
-        }
-        Ok(())
-    }
 }
 
 /// Time-outs of a route, in milliseconds.
@@ -122,6 +92,18 @@ pub struct RouteDoc {
     /// What else they must hold.
     #[serde(default)]
     pub require: Requirement,
+    /// How strongly and how lately they must have proved who they are.
+    #[serde(default, skip_serializing_if = "StepUp::is_empty")]
+    pub step_up: StepUp,
+    /// From which networks they must come; empty: from any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<Cidr>,
+    /// `false`: a dry run. Demands beyond sign-in are decided on and written down, and refuse nobody.
+    #[serde(default = "enforced", skip_serializing_if = "Clone::clone")]
+    pub enforce: bool,
+    /// What more the upstream is told of them.
+    #[serde(default, skip_serializing_if = "IdentityForward::is_empty")]
+    pub identity: IdentityForward,
     /// The warpgate's name for where it leads; the upstream given without a name is `default`.
     pub upstream: Slug,
     /// Its time-outs.
@@ -148,6 +130,10 @@ impl RouteDoc {
             methods: Vec::new(),
             auth,
             require: Requirement::default(),
+            step_up: StepUp::default(),
+            networks: Vec::new(),
+            enforce: true,
+            identity: IdentityForward::default(),
             upstream,
             timeouts: RouteTimeouts::default(),
             rules: RouteRules::default(),
@@ -157,20 +143,30 @@ impl RouteDoc {
     }
 
     /// The oldest `reader` that does all that the route asks of it. What is only a preference, or a time-out more, is worth no closed
-    /// route: affinity, the total time-out.
+    /// route: affinity, the total time-out; nor is a dry run, which an older reader enforces.
     pub fn reader(&self, reader: Reader) -> u32 {
         let limits = match reader {
             Reader::Edge => self.limits.reader(),
             Reader::Warpgate => 1,
         };
-        self.rules.reader(reader).max(limits)
+        // Both decide on all demands. A family of headers that nobody takes from clients' requests, clients could write themselves.
+        let has_demands =
+            !self.require.claims.is_empty() || !self.step_up.is_empty() || !self.networks.is_empty();
+        let access = if has_demands || !self.identity.is_empty() { 3 } else { 1 };
+        self.rules.reader(reader).max(limits).max(access)
     }
 
-    /// Whether its rules, limits and time-outs can be carried out.
+    /// Whether its demands, rules, limits and time-outs can be carried out.
     ///
     /// # Errors
     /// The first that cannot.
     pub fn check(&self) -> Result<(), RuleError> {
+        self.require.check()?;
+        self.step_up.check()?;
+        if self.networks.len() > NETWORKS_MAX {
+            return Err(RuleError::TooManyNetworks);
+        }
+        self.identity.check()?;
         self.rules.check(&self.path)?;
         self.limits.check()?;
         let RouteTimeouts { head_ms: head, total_ms: total, .. } = self.timeouts;
@@ -180,7 +176,7 @@ impl RouteDoc {
     /// Who may use the route, demands included: one that demands something of its callers needs to know them,
     /// whatever its mode says. Control refuses to store such a contradiction; here it is closed.
     pub fn auth_in_force(&self) -> AuthMode {
-        if self.require.is_empty() { self.auth } else { AuthMode::Required }
+        if self.require.is_empty() && self.step_up.is_empty() { self.auth } else { AuthMode::Required }
     }
 
     /// Whether requests with this method may match. A route that lists `GET` also takes `HEAD`
@@ -189,6 +185,11 @@ impl RouteDoc {
         let lists = |method: &str| self.methods.iter().any(|known| known == method);
         self.methods.is_empty() || lists(method) || (method == "HEAD" && lists("GET"))
     }
+}
+
+/// A route that does not say is enforced.
+fn enforced() -> bool {
+    true
 }
 
 /// One published environment: its hosts and routes. What a site table is built from.

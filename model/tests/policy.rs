@@ -4,11 +4,18 @@
 use mezusphere_model::Timestamp;
 use mezusphere_model::id::{RouteId, UserId};
 use mezusphere_model::identity::{Assurance, Identity, Method, Subject};
-use mezusphere_model::policy::{Denial, decide};
+use mezusphere_model::policy::{Circumstances, Denial, Permit};
 use mezusphere_model::route::{AuthMode, PathMatch, READER, Requirement, RouteDoc};
 use mezusphere_model::slug::{Name, Slug};
 use proptest::collection::vec;
 use proptest::prelude::*;
+
+/// The decision for somebody at an address and time that no demand of these tests minds.
+fn decide(route: &RouteDoc, caller: Option<&Identity>) -> Result<Permit, Denial> {
+    let circumstances =
+        Circumstances { client: "192.0.2.1".parse().unwrap(), now: Timestamp::from_seconds(0) };
+    mezusphere_model::policy::decide(route, caller, &circumstances)
+}
 
 fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
@@ -100,6 +107,7 @@ fn r01_each_demand_is_met_by_what_it_asks_for_and_nothing_else() {
         all_roles: names(&["c", "d"]),
         any_permission: names(&["p", "q"]),
         all_permissions: names(&["r", "s"]),
+        claims: Vec::new(),
     };
     let route = route(AuthMode::Required, require);
     assert!(decide(&route, Some(&caller(&["b", "c", "d"], &["q", "r", "s"]))).unwrap().forwards_identity());
@@ -197,7 +205,7 @@ proptest! {
                     && all_permissions.iter().all(|p| permissions.contains(p))
             }
         };
-        let route = route(mode, Requirement { any_role, all_roles, any_permission, all_permissions });
+        let route = route(mode, Requirement { any_role, all_roles, any_permission, all_permissions, claims: Vec::new() });
         prop_assert_eq!(decide(&route, identity.as_ref()).is_ok(), expected);
     }
 }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use ::http::header::ORIGIN;
 use mezusphere_model::link::Credential;
-use mezusphere_model::policy::{Denial, Permit, decide};
+use mezusphere_model::policy::{Circumstances, Denial, Permit, decide};
 use mezusphere_model::route::{AuthMode, RouteDoc, Site};
-use mezusphere_model::{Entropy, Platform};
+use mezusphere_model::{Clock, Entropy, Platform};
 
 use super::authenticate::{Authenticated, Identified};
 use super::inbound::Inbound;
@@ -33,11 +33,13 @@ pub(crate) struct Permitted<'a> {
 pub(crate) fn permit<'a>(
     identified: Identified<'a>,
     hosts: &Platform,
+    clock: &Clock,
     entropy: &Entropy,
 ) -> Result<Permitted<'a>, Refusal> {
     let Identified { routed: Routed { inbound, site, route }, sender } = identified;
     let identity = sender.as_ref().ok().map(|somebody| &somebody.caller.identity);
-    match (decide(&route, identity), sender) {
+    let circumstances = Circumstances { client: inbound.ask.client, now: clock.now() };
+    match (decide(&route, identity, &circumstances), sender) {
         (Ok(permit), sender) => {
             may_switch(&inbound, &route, sender.as_ref().ok())?;
             let sender = sender.ok().filter(|_| permit.forwards_identity());

@@ -158,7 +158,7 @@ impl Server {
         if let Ok(somebody) = &identified.sender {
             line.subject(somebody.caller.identity.subject);
         }
-        let permitted = authorize::permit(identified, &parts.hosts, &parts.entropy)?;
+        let permitted = authorize::permit(identified, &parts.hosts, &parts.clock, &parts.entropy)?;
         line.answered("permit");
         if let Some(answer) = rules::redirect(&permitted) {
             return Ok(Answer::Own(answer));

@@ -5,7 +5,12 @@ use super::{
     MAINTENANCE_LEN_MAX, PER_MINUTE_MAX, PER_SECOND_MAX, REDIRECT_LEN_MAX, RETRY_AFTER_S_MAX, RULES_MAX,
 };
 
-/// Why a rule of a route cannot be carried out.
+use crate::route::{
+    AUTH_AGE_S_MAX, AUTH_AGE_S_MIN, CLAIM_NAME_LEN_MAX, CLAIM_VALUE_LEN_MAX, CLAIM_VALUES_MAX, CLAIMS_MAX,
+    NETWORKS_MAX,
+};
+
+/// Why a demand or rule of a route cannot be carried out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RuleError {
     /// A path of a path rule is not one, or not in canonical form.
@@ -73,6 +78,25 @@ pub enum RuleError {
     /// A time that no browser keeps.
     #[error("CORS: a preflight is remembered for at most {CORS_AGE_S_MAX} seconds")]
     CorsAge,
+    /// A name that no claim has.
+    #[error(
+        "claim {0:?}: a name has 1 to {CLAIM_NAME_LEN_MAX} letters, digits, -, _ and ., and begins with a letter"
+    )]
+    ClaimName(String),
+    /// Values that no claim can be compared with.
+    #[error(
+        "claim {0}: 1 to {CLAIM_VALUES_MAX} values are accepted, each a text of at most {CLAIM_VALUE_LEN_MAX} octets, a number, true or false"
+    )]
+    ClaimValues(String),
+    /// Too many claims.
+    #[error("claims: at most {CLAIMS_MAX}")]
+    TooManyClaims,
+    /// A proof of identity that nobody has, or everybody.
+    #[error("max auth age: {AUTH_AGE_S_MIN} to {AUTH_AGE_S_MAX} seconds")]
+    AuthAge,
+    /// Too many networks.
+    #[error("networks: at most {NETWORKS_MAX}")]
+    TooManyNetworks,
     /// A size out of bounds.
     #[error("body limit: at most {BODY_MAX_MAX} octets")]
     BodyMax,

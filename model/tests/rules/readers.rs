@@ -2,7 +2,7 @@
 
 use mezusphere_model::id::RouteId;
 use mezusphere_model::path::RequestPath;
-use mezusphere_model::policy::{self, Denial};
+use mezusphere_model::policy::{self, Circumstances, Denial};
 use mezusphere_model::route::{AuthMode, NoRoute, PathMatch, READER, RouteDoc, RouteTimeouts, Site};
 use mezusphere_model::rules::{
     CorsRule, EdgeAnswer, HeaderRules, HeaderValueRule, Maintenance, Origin, PathRule, Rate, RateKey, Reader,
@@ -108,5 +108,7 @@ fn r01_a_route_with_a_rule_that_does_not_hold_is_closed_and_no_other() {
     assert_eq!(find("/x"), Ok(RouteId::from_bits(2)));
     // Neither is it decided on by whoever finds it by its id.
     let by_id = built.route(RouteId::from_bits(1)).unwrap();
-    assert_eq!(policy::decide(by_id, None).unwrap_err(), Denial::TooNew);
+    let circumstances =
+        Circumstances { client: "192.0.2.1".parse().unwrap(), now: mezusphere_model::Timestamp::default() };
+    assert_eq!(policy::decide(by_id, None, &circumstances).unwrap_err(), Denial::TooNew);
 }

@@ -12,15 +12,16 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Uri};
 use mezusphere_model::path::RequestPath;
-use mezusphere_model::policy;
+use mezusphere_model::policy::{self, Circumstances};
 use mezusphere_model::route::{AuthMode, RouteDoc, RouteTimeouts};
 use mezusphere_model::rules::RouteRules;
 use tunnel_proto::exchange::{FailureCode, RequestHead, Scheme};
 use tunnel_proto::headers;
+use tunnel_proto::limits::CLOCK_SKEW_MAX;
 
 use super::principal::{Principals, Verified};
 use super::upstream::Upstream;
-use super::{Gate, Refused, rules};
+use super::{Gate, Refused, propagate, rules};
 use crate::bundle::Trusted;
 
 /// A request that may go to its upstream, exactly as it goes there.
@@ -121,14 +122,15 @@ pub(crate) async fn validate(
         return Err(malformed("a CONNECT is not forwarded"));
     }
     let route = find_route(&head, &trusted)?;
-    let caller = match route.auth {
+    let now = gate.clock.now();
+    let caller = match route.auth_in_force() {
         // No identity is looked for on a public route and none is forwarded, whatever the edge says.
         AuthMode::Public => None,
-        AuthMode::Optional | AuthMode::Required => {
-            principals.find(&head.identity, &trusted, gate.clock.now())?
-        }
+        AuthMode::Optional | AuthMode::Required => principals.find(&head.identity, &trusted, now)?,
     };
-    let permit = policy::decide(&route, caller.as_ref().map(|verified| &verified.identity))
+    // Where the client is, only the edge knows; when it signed in, the assertion says, by control's clock.
+    let circumstances = Circumstances { client: head.client, now: now.before(CLOCK_SKEW_MAX) };
+    let permit = policy::decide(&route, caller.as_ref().map(|verified| &verified.identity), &circumstances)
         .map_err(|why| Refused::new(FailureCode::Denied, why.to_string()))?;
     let caller = caller.filter(|_| permit.forwards_identity());
     let upstream = gate.upstream(&route.upstream).ok_or_else(|| {
@@ -147,6 +149,8 @@ pub(crate) async fn validate(
     set_forwarding(&mut headers, client, scheme, &authority)?;
     set_identity(&mut headers, caller.as_deref());
     rules::request(&route.rules, &mut headers);
+    // After the rules: none of them says who the caller is.
+    propagate::write(&route.identity, caller.as_deref(), &mut headers);
     let target = match &route.rules.path {
         Some(rule) => rules::target(rule, &target).map_err(|why| malformed(&why.to_string()))?,
         None => target,

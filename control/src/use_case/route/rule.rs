@@ -87,9 +87,14 @@ fn next(bad: &BadRule) -> Option<&'static str> {
             RuleError::Total { .. } => {
                 "give a longer --total-timeout, a shorter --head-timeout, or --total-timeout none"
             }
+            RuleError::ClaimName(_) => "write the claim's name as the user's record has it: plan, or team-id",
+            RuleError::ClaimValues(_) => "write the accepted values one by one: plan=pro,team",
+            RuleError::AuthAge => "write a time such as 15m; leave it out to accept any sign-in",
+            RuleError::TooManyNetworks => "write wider networks, or guard the application with a role instead",
             RuleError::HeaderValueLength(_)
             | RuleError::HeaderListLength
             | RuleError::TooMany(_)
+            | RuleError::TooManyClaims
             | RuleError::RedirectLength
             | RuleError::Maintenance
             | RuleError::RetryAfter

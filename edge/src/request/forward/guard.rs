@@ -2,10 +2,11 @@
 //!
 //! Asked at every piece of a body and once a second in between; costs a few loads while nothing has changed.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mezusphere_model::policy::decide;
+use mezusphere_model::policy::{Circumstances, decide};
 use mezusphere_model::route::{RouteDoc, Site};
 use mezusphere_model::{Clock, Host};
 
@@ -24,6 +25,7 @@ pub(crate) struct Guard {
     site: Arc<Site>,
     route: Arc<RouteDoc>,
     host: Host,
+    client: IpAddr,
 }
 
 impl Guard {
@@ -32,7 +34,7 @@ impl Guard {
         clock: &Clock,
         caller: &Arc<Caller>,
         (site, route): (&Arc<Site>, &Arc<RouteDoc>),
-        host: &Host,
+        (host, client): (&Host, IpAddr),
     ) -> Self {
         Self {
             view: Arc::clone(view),
@@ -41,6 +43,7 @@ impl Guard {
             site: Arc::clone(site),
             route: Arc::clone(route),
             host: host.clone(),
+            client,
         }
     }
 
@@ -55,7 +58,8 @@ impl Guard {
         }
         let Some(caller) = self.view.again(&self.caller) else { return false };
         self.caller = caller;
-        decide(&self.route, Some(&self.caller.identity)).is_ok() && self.is_good()
+        let circumstances = Circumstances { client: self.client, now: self.clock.now() };
+        decide(&self.route, Some(&self.caller.identity), &circumstances).is_ok() && self.is_good()
     }
 
     /// The same, and the session's own time-outs. An exchange under way counts as being there.

@@ -68,7 +68,8 @@ pub(crate) async fn send(
     let Inbound { ask, address, mut headers, length, body, extensions, .. } = inbound;
     let (interim, upgrade) = (extensions.get::<Interim>(), extensions.get::<Upgrade>());
     let mut guard = sender.as_ref().map(|somebody| {
-        Guard::new(&parts.view, &parts.clock, &somebody.caller, (&site, &route), &address.authority.host)
+        let place = (&address.authority.host, ask.client);
+        Guard::new(&parts.view, &parts.clock, &somebody.caller, (&site, &route), place)
     });
     // What a client sends after a switch of protocols is no body: nothing of it leaves before the switch.
     let (mut source, mut switched) = match (body, upgrade) {

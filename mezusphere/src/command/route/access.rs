@@ -66,6 +66,7 @@ impl AccessArgs {
             all_roles: self.all_roles.clone(),
             any_permission: self.permissions.clone(),
             all_permissions: self.all_permissions.clone(),
+            claims: Vec::new(),
         }
     }
 
