@@ -16,11 +16,13 @@ mod support;
 
 mod accounts;
 mod audit_log;
+mod directories;
 mod feed_log;
 mod hand_offs;
 mod moving;
 mod nodes;
 mod opening;
+mod people;
 mod postgres_only;
 mod postgres_opening;
 mod sessions;

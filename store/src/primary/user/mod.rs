@@ -11,7 +11,7 @@ use mezusphere_model::id::{DirectoryId, UserId};
 use mezusphere_model::identity::Subject;
 
 pub use import::{IMPORTED_MAX, ImportedUser, import, taken};
-pub use search::{MENDED_MAX, SCANNED_MAX, TERMS_MAX, UserQuery, mend, search};
+pub use search::{MENDED_MAX, SCANNED_MAX, TERMS_MAX, UserQuery, mend, must_mend, search};
 
 use super::value::{IntoValue, Row, Value, args, json};
 use super::{PageRequest, Paged, ReadTx, StoreError, Tx, WriteError, principal, sign_in};

@@ -81,6 +81,18 @@ pub(super) async fn file(
     tx.insert_many("user", &WORDS, rows).await
 }
 
+/// Whether there are users for [`mend`] to look after.
+pub async fn must_mend(tx: &mut ReadTx) -> Result<bool, StoreError> {
+    let row = tx
+        .row(
+            "SELECT 1 AS one FROM users
+             WHERE NOT EXISTS (SELECT 1 FROM user_words w WHERE w.user_id = users.id) LIMIT 1",
+            vec![],
+        )
+        .await?;
+    Ok(row.is_some())
+}
+
 /// Files users that a node of an older version added, which knows nothing of words; says how many, at most
 /// [`MENDED_MAX`]: a job repeats it until 0.
 pub async fn mend(tx: &mut Tx) -> Result<u64, WriteError> {
