@@ -6,7 +6,9 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use axum::Router;
 use mezusphere_edge_link::join::{JoinRefused, JoinReply, JoinRequest};
+use mezusphere_identity::desk::Desk;
 use mezusphere_identity::factor::password::{PasswordPool, Peppers, PoolLimits};
+use mezusphere_identity::history::History;
 use mezusphere_identity::throttle::Throttle;
 use mezusphere_model::id::{ControlId, EdgeId};
 use mezusphere_model::link::ControlLink;
@@ -67,9 +69,19 @@ impl Control {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let passwords = PasswordPool::start(peppers, PoolLimits::for_cores(cores), &entropy)
             .map_err(OpenError::Threads)?;
+        let throttle = Throttle::new(clock.clone(), &entropy);
+        let desk = Desk {
+            primary: primary.clone(),
+            clock: clock.clone(),
+            entropy: entropy.clone(),
+            passwords: passwords.clone(),
+            throttle: throttle.clone(),
+            history: History::default(),
+        };
         let shared = Arc::new(Shared {
+            desk,
             form_key: FormKey::from_secret(&keys.form),
-            throttle: Throttle::new(clock.clone()),
+            throttle,
             passwords,
             certificates,
             signer: ArcSwap::new(signer),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use mezusphere_identity::desk::Desk;
 use mezusphere_identity::factor::password::PasswordPool;
 use mezusphere_identity::throttle::Throttle;
 use mezusphere_model::seal::Seal;
@@ -45,6 +46,8 @@ pub(crate) struct Shared {
     /// Slows down guessing. Each control node counts for itself: with n nodes behind one name, an attacker who spreads
     /// over them gets n times the guesses, which stays far from enough.
     pub(crate) throttle: Throttle,
+    /// Where sign-in's flows are served, to pages and to the JSON API: the same parts as above.
+    pub(crate) desk: Desk,
     /// Authenticates hosted forms.
     pub(crate) form_key: FormKey,
 }

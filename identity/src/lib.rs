@@ -9,12 +9,18 @@
 //! do that first, then call in here inside the transaction they opened, so that one commit holds the change,
 //! its audit entry and what edges learn of it.
 //!
-//! A first reading: [`factor::password`], [`flow::login`], [`sign_in`], [`account`].
+//! What a flow wants said goes out as a value ([`message`]): `control` has the words and sends them.
+//!
+//! A first reading: [`desk`], [`factor::password`], [`flow`] with [`flow::login`], [`sign_in`], [`account`].
 
 pub mod access;
 pub mod account;
+pub mod desk;
 pub mod factor;
 pub mod flow;
+pub mod history;
+pub mod message;
 pub mod service_account;
+pub mod session;
 pub mod sign_in;
 pub mod throttle;

@@ -15,16 +15,24 @@ use mezusphere_model::document::Status;
 use mezusphere_model::id::{DirectoryId, EnvironmentId, ProjectId, SignInId};
 use mezusphere_model::token::Token;
 use mezusphere_model::{Entropy, Host, Timestamp};
+use mezusphere_store::primary::directory::Settings;
 use mezusphere_store::primary::hand_off::{self, HandOffRow};
 use mezusphere_store::primary::sign_in::{self, SignInRow};
 use mezusphere_store::primary::user::{self, UserRow};
 use mezusphere_store::primary::{ReadTx, Tx};
 use mezusphere_store::{StoreError, WriteError};
 
-use crate::flow::Authenticated;
+use crate::account::Email;
+use crate::flow::{Authenticated, Refusal};
+use crate::history::{self, Outcome};
+use crate::message::{Message, MessageKind};
 
 /// How long a hand-off code is good: the time of two redirects.
 pub const HAND_OFF_TTL: Duration = Duration::from_mins(1);
+
+/// Sign-ins one browser holds, one per directory: more tokens would make its cookie longer than needed by anybody but
+/// a tester.
+pub const HELD_MAX: usize = 4;
 
 /// Longest note kept of the browser that signed in, in characters.
 const AGENT_LEN_MAX: usize = 256;
@@ -38,8 +46,18 @@ pub struct Limits {
     pub idle: Duration,
 }
 
+impl Limits {
+    /// A directory's own limits, or the installation's.
+    pub fn of(installation: Self, settings: &Settings) -> Self {
+        settings.sessions.map_or(installation, |own| Self {
+            absolute: Duration::from_secs(u64::from(own.absolute_s)),
+            idle: Duration::from_secs(u64::from(own.idle_s)),
+        })
+    }
+}
+
 /// Where a sign-in was made, noted for the person to recognise it by.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     /// From which address.
     pub address: String,
@@ -106,6 +124,55 @@ pub async fn begin(
     };
     sign_in::insert(tx, &row).await?;
     Ok((row, token))
+}
+
+/// A sign-in that was begun.
+#[derive(Clone, Debug)]
+pub struct Welcome {
+    /// It.
+    pub row: SignInRow,
+    /// The tokens of all sign-ins the browser holds from now on, this one first: what its cookie says.
+    pub tokens: Vec<Token>,
+    /// What to mail: that somebody signed in from a new place.
+    pub messages: Vec<Message>,
+}
+
+/// Begins a sign-in in a browser that holds the tokens `held`, and notes it in the account's history. The browser's
+/// earlier sign-in in this directory ends, and its oldest ones past [`HELD_MAX`].
+///
+/// # Errors
+/// [`Refusal::Inactive`] if the user was suspended or deleted since they proved who they are.
+pub async fn welcome(
+    tx: &mut Tx,
+    directory: DirectoryId,
+    who: &Authenticated,
+    limits: Limits,
+    place: &Place,
+    held: &[Token],
+) -> Result<Welcome, Refusal> {
+    let user = user::get(tx, directory, who.user()).await?.ok_or(Refusal::Inactive)?;
+    if user.status != Status::Active {
+        return Err(Refusal::Inactive);
+    }
+    let (mut replaced, mut kept) = (None, Vec::new());
+    for token in held {
+        match sign_in::find(tx, &token.hash()).await? {
+            Some(row) if row.directory == directory => replaced = Some(token),
+            Some(_) if kept.len() + 1 < HELD_MAX => kept.push(token.clone()),
+            Some(row) => drop(sign_in::end(tx, row.directory, row.id).await?),
+            None => {}
+        }
+    }
+    let is_new = history::is_new_place(tx, &user, place).await?;
+    let entropy = tx.entropy().clone();
+    let (row, token) = begin(tx, &entropy, directory, who, limits, place, replaced).await?;
+    history::record(tx, &user, Outcome::SignedIn, Some(who.methods()), place).await?;
+    let mut messages = Vec::new();
+    if is_new {
+        let kind = MessageKind::NewSignIn { at: tx.now(), place: place.clone() };
+        messages.push(Message::new(directory, Email::parse(&user.email)?, &user.name, kind));
+    }
+    Ok(Welcome { row, tokens: std::iter::once(token).chain(kept).collect(), messages })
 }
 
 /// Who holds this token, if the sign-in is good now.

@@ -1,7 +1,8 @@
-//! What control does without being asked, as long as whoever holds [`Jobs`] lets it: work that comes due ([`work`]), and
-//! following what other control nodes changed ([`follow`]).
+//! What control does without being asked, as long as whoever holds [`Jobs`] lets it: work that comes due ([`work`]),
+//! following what other control nodes changed ([`follow`]), and writing accounts' histories ([`history`]).
 
 mod follow;
+mod history;
 mod work;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ impl Jobs {
         let tasks = vec![
             tokio::spawn(work::run(Arc::clone(shared), cancel.clone())),
             tokio::spawn(follow::run(Arc::clone(shared), cancel.clone())),
+            tokio::spawn(history::run(Arc::clone(shared), cancel.clone())),
         ];
         Self { cancel, tasks }
     }

@@ -8,9 +8,11 @@ pub mod password;
 use mezusphere_model::Timestamp;
 use mezusphere_model::id::UserId;
 use mezusphere_model::identity::Method;
+use serde::{Deserialize, Serialize};
 
-/// That somebody proved to be this user. Made by factors only, so a flow cannot be advanced by a mere claim.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// That somebody proved to be this user. Made by factors only, so a flow cannot be advanced by a mere claim; read back
+/// only as part of a flow that the caller sealed itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proof {
     user: UserId,
     method: Method,

@@ -10,26 +10,20 @@
 //! token is stored. It proves who opens it as well as a password would: whoever makes one must know whom they
 //! give it to.
 
-use std::time::Duration;
-
 use mezusphere_model::document::Status;
 use mezusphere_model::id::{DirectoryId, UserId};
-use mezusphere_model::identity::Method;
-use mezusphere_model::slug::Name;
 use mezusphere_model::token::Token;
 use mezusphere_model::{Entropy, Timestamp};
 use mezusphere_store::primary::one_time_link::{self, LinkRow};
 use mezusphere_store::primary::{ReadTx, Tx, user};
 use mezusphere_store::{StoreError, WriteError};
 
-use super::Authenticated;
-use crate::factor::Proof;
+use super::link::{self, For, Purpose};
+use super::sign_up::who;
+use super::{Authenticated, Refusal};
 use crate::factor::password::{PasswordHash, set};
 
-/// How long a link works (R17).
-pub const LINK_TTL: Duration = Duration::from_mins(30);
-
-const PURPOSE: &str = "first-sign-in";
+pub use super::link::LINK_TTL;
 
 /// A first sign-in that is open.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +51,15 @@ pub enum CompleteError {
     Write(#[from] WriteError),
 }
 
+impl From<Refusal> for CompleteError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Store(error) => Self::Write(error),
+            _ => Self::Dead,
+        }
+    }
+}
+
 impl From<StoreError> for CompleteError {
     fn from(error: StoreError) -> Self {
         Self::Write(error.into())
@@ -80,48 +83,48 @@ pub async fn create_link(
     now: Timestamp,
 ) -> Result<Token, WriteError> {
     let token = Token::random(entropy);
-    let row = LinkRow {
-        token_hash: token.hash(),
-        purpose: purpose()?,
-        directory,
-        user,
-        created_at: now,
-        expires_at: now.after(LINK_TTL),
-    };
-    one_time_link::insert(tx, &row).await?;
+    let whom = For { directory, user: Some(user), email: "" };
+    link::put(tx, Purpose::FirstSignIn, whom, &token, now, &()).await?;
     Ok(token)
+}
+
+/// The first sign-in this link opens; the link stays good.
+///
+/// # Errors
+/// [`Refusal::LinkDead`].
+pub async fn open(tx: &mut ReadTx, token: &Token) -> Result<FirstSignIn, Refusal> {
+    let row = link::peek(tx, Purpose::FirstSignIn, token).await?;
+    opened(tx, &row).await
 }
 
 /// The first sign-in this link opens, if it does; the link stays good.
 pub async fn peek(tx: &mut ReadTx, token: &Token) -> Result<Option<FirstSignIn>, StoreError> {
-    let Some(link) = one_time_link::peek(tx, &token.hash(), &purpose()?).await? else {
-        return Ok(None);
-    };
-    let user = user::get(tx, link.directory, link.user).await?;
-    Ok(user.filter(|user| user.status == Status::Active).map(|user| FirstSignIn {
-        directory: link.directory,
-        user: link.user,
-        email: user.email,
-        name: user.name,
-        ends_at: link.expires_at,
-    }))
+    match open(tx, token).await {
+        Ok(open) => Ok(Some(open)),
+        Err(Refusal::Store(WriteError::Store(error))) => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
+async fn opened(tx: &mut ReadTx, row: &LinkRow) -> Result<FirstSignIn, Refusal> {
+    let id = row.user.ok_or(Refusal::LinkDead)?;
+    let user = user::get(tx, row.directory, id).await?.filter(|user| user.status == Status::Active);
+    let user = user.ok_or(Refusal::LinkDead)?;
+    let (directory, ends_at) = (row.directory, row.expires_at);
+    Ok(FirstSignIn { directory, user: id, email: user.email, name: user.name, ends_at })
 }
 
 /// Takes the link and sets the password; exactly one of any number of attempts does. Earlier sign-ins of the
-/// user end.
+/// user end, and every other link of theirs.
 pub async fn complete(
     tx: &mut Tx,
     token: &Token,
     hash: PasswordHash,
 ) -> Result<(FirstSignIn, Authenticated), CompleteError> {
-    let open = peek(tx, token).await?.ok_or(CompleteError::Dead)?;
-    one_time_link::take(tx, &token.hash(), &purpose()?).await?.ok_or(CompleteError::Dead)?;
+    let row = link::take(tx, Purpose::FirstSignIn, token).await?;
+    let open = opened(tx, &row).await?;
     set(tx, open.directory, open.user, hash).await?;
-    let proof = Proof::new(open.user, Method::Password, tx.now());
-    let done = Authenticated::from_proofs(&[proof]).ok_or(CompleteError::Dead)?;
+    one_time_link::remove_of(tx, open.directory, open.user, &open.email).await?;
+    let done = who(open.user, tx.now())?;
     Ok((open, done))
-}
-
-fn purpose() -> Result<Name, StoreError> {
-    Name::parse(PURPOSE).map_err(|error| StoreError::Damaged(error.to_string()))
 }

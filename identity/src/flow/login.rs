@@ -17,14 +17,18 @@ use mezusphere_model::id::{DirectoryId, FlowId};
 use mezusphere_model::identity::{Assurance, Method};
 use mezusphere_model::{Entropy, Timestamp};
 
-use super::{Authenticated, FlowError};
+use serde::{Deserialize, Serialize};
+
+use super::{Authenticated, FlowError, Refusal};
+use crate::desk::{Desk, Visit};
 use crate::factor::Proof;
+use crate::factor::password::Password;
 
 /// How long a sign-in page may stay open before it has to be loaded anew: long enough to look a password up.
 pub const LOGIN_TTL: Duration = Duration::from_mins(30);
 
 /// One run of a sign-in.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Login {
     id: FlowId,
     directory: DirectoryId,
@@ -46,6 +50,11 @@ impl Login {
     /// Begins a sign-in to `directory` that one factor satisfies.
     pub fn begin(entropy: &Entropy, directory: DirectoryId, now: Timestamp) -> Self {
         Self::resume(FlowId::random(entropy), directory, now.after(LOGIN_TTL))
+    }
+
+    /// Begins a sign-in that needs at least this assurance.
+    pub fn begin_for(entropy: &Entropy, directory: DirectoryId, needs: Assurance, now: Timestamp) -> Self {
+        Self { needs, ..Self::begin(entropy, directory, now) }
     }
 
     /// The flow as it was begun, read back from where the caller kept it.
@@ -85,6 +94,27 @@ impl Login {
             return Err(FlowError::Expired);
         }
         Ok(())
+    }
+
+    /// Checks an address and its password, and says what is next. Everything that costs work comes after the throttle.
+    ///
+    /// # Errors
+    /// [`Refusal::Wrong`], [`Refusal::Inactive`], [`Refusal::Throttled`], [`Refusal::Busy`], [`Refusal::Expired`]…; the
+    /// flow stays where it is.
+    pub async fn password(
+        &mut self,
+        desk: &Desk,
+        visit: &Visit,
+        email: &str,
+        typed: String,
+    ) -> Result<Step, Refusal> {
+        self.check(desk.clock.now())?;
+        if email.trim().is_empty() || typed.is_empty() {
+            return Err(Refusal::Incomplete);
+        }
+        let typed = Password::new(typed)?;
+        let proof = desk.prove(visit, self.directory, email, typed).await?;
+        Ok(self.prove(proof, desk.clock.now())?)
     }
 
     /// Takes a proof and says what is next.

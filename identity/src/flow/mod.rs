@@ -1,18 +1,56 @@
-//! Flows: one run of a sign-in, from the first page to its end.
+//! Flows: one run of a sign-in, a sign-up, a recovery…, from the first page to its end.
 //!
-//! A flow has an id, an end, a state and a next step. It collects proofs from [`crate::factor`] without knowing
-//! how they were made, so factors and flows multiply without knowing each other. Flows do no I/O; what a flow
-//! decides is stored by the caller (`control` keeps an open flow in the form it is about, authenticated, so
-//! that strangers who open the page write nothing).
+//! A flow is a value with an id, an end, a state and a next step. It collects proofs from [`crate::factor`] without
+//! knowing how they were made, so factors and flows multiply without knowing each other. The caller keeps the value
+//! (`control` seals it into the form it is about), so that strangers who open a page write nothing; a value that was not
+//! sealed by the caller itself must never be read back. Only what leaves by mail is stored: one-time links.
+//!
+//! Every flow is served in the same way, so that a page and an API call are a few lines each:
+//!
+//! | step | what the caller does |
+//! |---|---|
+//! | show | `begin`, then seal the flow into the form |
+//! | ask for a mail | `flow.ask(desk, visit, …)?`, then `send(tx, &asked, onward)?` and queue the messages in that transaction |
+//! | open a link (GET) | `desk.open(&visit, text, recovery::open)?`; changes nothing |
+//! | use a link (POST) | `desk.open` again, `desk.new_password(…)?`, then `complete(tx, &token, …)?` and queue its messages |
+//! | prove | `flow.password(desk, visit, …)?` until its step is `SignedIn(who)`, then `sign_in::welcome(tx, …, &who, …)` |
+//!
+//! Every step that is not taken is a [`Refusal`]. What each flow stores, mails and limits is in `docs/flows.md`.
 
+pub mod change_email;
+pub mod change_password;
 pub mod first_sign_in;
+pub mod invitation;
+mod link;
 pub mod login;
+pub mod recovery;
+mod refusal;
+pub mod sign_up;
+pub mod step_up;
+pub mod verify_email;
 
-use mezusphere_model::Timestamp;
 use mezusphere_model::id::UserId;
 use mezusphere_model::identity::{Assurance, Method};
+use mezusphere_model::{Host, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use crate::factor::Proof;
+
+pub use link::{INVITATION_TTL, LINK_TTL};
+pub use refusal::Refusal;
+
+/// Where somebody wanted to go when a flow began that leads through their mailbox: a path on an app host. Kept in the
+/// link; looked up again when the link is used, because the host may be gone.
+///
+/// Without the state of a sign-in that was begun there: the mail may be read in another browser. The application finds
+/// nobody signed in, asks the login host, and gets a hand-off at once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Onward {
+    /// The app host.
+    pub host: Host,
+    /// Path and query there.
+    pub return_to: String,
+}
 
 /// Somebody has satisfied a flow; what a sign-in is made from. Made by flows only.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -18,7 +18,9 @@
 //! them. Unknown accounts draw like known ones (R13). State is per node and in memory.
 
 mod gcra;
+mod mail;
 mod network;
+mod spray;
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -26,12 +28,17 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use aws_lc_rs::digest;
-use mezusphere_model::Clock;
-use mezusphere_model::id::DirectoryId;
+use aws_lc_rs::{digest, hmac};
+use mezusphere_model::id::{DirectoryId, SignInId};
+use mezusphere_model::{Clock, Entropy};
 
+use crate::factor::password::Password;
 use gcra::{Allowance, Table};
+use mail::MailTables;
+pub use mail::Mailing;
 pub use network::Network;
+use spray::Detector;
+pub use spray::{Spraying, SprayingKind};
 
 /// Attempts on one account from one network.
 const PAIR: Allowance = Allowance { burst: 5, period: Duration::from_secs(30) };
@@ -39,6 +46,13 @@ const PAIR: Allowance = Allowance { burst: 5, period: Duration::from_secs(30) };
 const NETWORK: Allowance = Allowance { burst: 30, period: Duration::from_secs(5) };
 /// Attempts of strangers altogether. Twenty Argon2 runs per second are half of one core.
 const EVERYBODY: Allowance = Allowance { burst: 300, period: Duration::from_millis(50) };
+
+/// Attempts of who is signed in to prove it again, per sign-in.
+const AGAIN: Allowance = Allowance { burst: 5, period: Duration::from_secs(30) };
+/// Links that lead nowhere, from one network: mail programs shorten and double links, people click old ones.
+const DEAD_LINKS: Allowance = Allowance { burst: 20, period: Duration::from_secs(10) };
+/// Attempts of a network that sprays passwords, on accounts that never signed in from it.
+const SLOWED: Allowance = Allowance { burst: 1, period: Duration::from_mins(1) };
 
 /// Entries per table. A pair is back at rest after 150 s at most, in which strangers get 3300 attempts through.
 const TABLE_LEN_MAX: usize = 8192;
@@ -100,10 +114,16 @@ pub struct Attempt {
     known: bool,
 }
 
+/// Leave for who is signed in to prove it again, to be handed back unless the proof was wrong.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct AttemptAgain(SignInId);
+
 /// Counts the attempts. Cheap to clone: all clones count together.
 #[derive(Clone)]
 pub struct Throttle {
     clock: Clock,
+    mark_key: hmac::Key,
     tables: Arc<Mutex<Tables>>,
 }
 
@@ -112,31 +132,47 @@ struct Tables {
     networks: Table<Network>,
     everybody: Table<()>,
     known: Known,
+    slowed: Table<Network>,
+    detector: Detector,
+    again: Table<SignInId>,
+    dead_links: Table<Network>,
+    mails: MailTables,
 }
 
 impl Throttle {
-    /// A throttle at rest.
-    pub fn new(clock: Clock) -> Self {
+    /// A throttle at rest. `entropy` gives the key under which passwords that are tried are compared.
+    pub fn new(clock: Clock, entropy: &Entropy) -> Self {
         let tables = Tables {
             pairs: Table::new(PAIR, TABLE_LEN_MAX),
             networks: Table::new(NETWORK, TABLE_LEN_MAX),
             everybody: Table::new(EVERYBODY, 1),
             known: Known::default(),
+            slowed: Table::new(SLOWED, TABLE_LEN_MAX),
+            detector: Detector::default(),
+            again: Table::new(AGAIN, TABLE_LEN_MAX),
+            dead_links: Table::new(DEAD_LINKS, TABLE_LEN_MAX),
+            mails: MailTables::new(),
         };
-        Self { clock, tables: Arc::new(Mutex::new(tables)) }
+        let mark_key = hmac::Key::new(hmac::HMAC_SHA256, &entropy.bytes::<32>());
+        Self { clock, mark_key, tables: Arc::new(Mutex::new(tables)) }
     }
 
     /// Asks leave to try signing in as `account` from `address`.
     pub fn begin(&self, account: AccountKey, address: IpAddr) -> Result<Attempt, Throttled> {
         let network = Network::of(address);
         let now = self.clock.now();
-        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tables = self.tables();
+        let tables = &mut *tables;
         let known = tables.known.contains(&(account, network));
+        let slowed = !known && tables.detector.is_slowed(network, now);
         // All are asked before any is charged, so that a refused attempt costs nothing.
         let mut waits = vec![(tables.pairs.wait(&(account, network), now), Scope::Account)];
         if !known {
             waits.push((tables.networks.wait(&network, now), Scope::Network));
             waits.push((tables.everybody.wait(&(), now), Scope::Everybody));
+        }
+        if slowed {
+            waits.push((tables.slowed.wait(&network, now), Scope::Network));
         }
         if let Some((wait, scope)) =
             waits.into_iter().filter(|(wait, _)| !wait.is_zero()).max_by_key(|(wait, _)| *wait)
@@ -148,6 +184,9 @@ impl Throttle {
             tables.networks.draw(network, now);
             tables.everybody.draw((), now);
         }
+        if slowed {
+            tables.slowed.draw(network, now);
+        }
         Ok(Attempt { account, network, known })
     }
 
@@ -155,7 +194,57 @@ impl Throttle {
     pub fn succeeded(&self, attempt: Attempt) {
         let pair = (attempt.account, attempt.network);
         self.give_back(attempt);
-        self.tables.lock().unwrap_or_else(PoisonError::into_inner).known.remember(pair);
+        self.tables().known.remember(pair);
+    }
+
+    /// The attempt failed, and stays charged. `mark` is [`Throttle::mark`] of what was tried. Returns a burst of spraying
+    /// when it is first noticed: once, however long it goes on.
+    #[expect(clippy::needless_pass_by_value, reason = "an attempt is handed back once")]
+    pub(crate) fn failed(&self, attempt: Attempt, mark: u32) -> Option<Spraying> {
+        let now = self.clock.now();
+        self.tables().detector.failed(attempt.account, attempt.network, mark, now)
+    }
+
+    /// What tells that the same password is tried on many accounts.
+    pub(crate) fn mark(&self, typed: &Password) -> u32 {
+        typed.mark(&self.mark_key)
+    }
+
+    /// Asks leave to prove it again for who is signed in.
+    pub(crate) fn begin_again(&self, sign_in: SignInId) -> Result<AttemptAgain, Throttled> {
+        let now = self.clock.now();
+        let mut tables = self.tables();
+        room(tables.again.wait(&sign_in, now), Scope::Account)?;
+        tables.again.draw(sign_in, now);
+        Ok(AttemptAgain(sign_in))
+    }
+
+    /// It was right, or could not be judged.
+    #[expect(clippy::needless_pass_by_value, reason = "an attempt is handed back once")]
+    pub(crate) fn give_back_again(&self, attempt: AttemptAgain) {
+        self.tables().again.give_back(&attempt.0);
+    }
+
+    /// A link from `address` led nowhere. Links that work are never held up: nobody can guess one, so this only bounds
+    /// what trying costs.
+    pub(crate) fn link_failed(&self, address: IpAddr) -> Result<(), Throttled> {
+        let (network, now) = (Network::of(address), self.clock.now());
+        let mut tables = self.tables();
+        room(tables.dead_links.wait(&network, now), Scope::Network)?;
+        tables.dead_links.draw(network, now);
+        Ok(())
+    }
+
+    /// Asks leave to send `account` a mail of this kind, asked for from `address`; charges it.
+    pub(crate) fn mail(&self, account: AccountKey, kind: Mailing, address: IpAddr) -> Result<(), Throttled> {
+        let (network, now) = (Network::of(address), self.clock.now());
+        let mut tables = self.tables();
+        let known = tables.known.contains(&(account, network));
+        tables.mails.draw(account, kind, network, known, now)
+    }
+
+    fn tables(&self) -> std::sync::MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The attempt could not be judged (too busy, a fault of ours): its draw is given back.
@@ -165,7 +254,7 @@ impl Throttle {
 
     #[expect(clippy::needless_pass_by_value, reason = "an attempt is handed back once")]
     fn give_back(&self, attempt: Attempt) {
-        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tables = self.tables();
         tables.pairs.give_back(&(attempt.account, attempt.network));
         if !attempt.known {
             tables.networks.give_back(&attempt.network);
@@ -178,6 +267,11 @@ impl fmt::Debug for Throttle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Throttle")
     }
+}
+
+/// Nothing if the wait is zero, the refusal otherwise.
+fn room(wait: Duration, scope: Scope) -> Result<(), Throttled> {
+    if wait.is_zero() { Ok(()) } else { Err(Throttled { retry_after: whole_seconds(wait), scope }) }
 }
 
 fn whole_seconds(wait: Duration) -> Duration {
@@ -227,7 +321,7 @@ mod tests {
 
     fn throttle() -> (Throttle, ManualClock) {
         let hand = ManualClock::at(Timestamp::from_seconds(1_800_000_000));
-        (Throttle::new(hand.clock()), hand)
+        (Throttle::new(hand.clock(), &Entropy::counting()), hand)
     }
 
     fn account(name: &str) -> AccountKey {

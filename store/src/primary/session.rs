@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mezusphere_model::Timestamp;
 use mezusphere_model::document::{Document, DocumentKey, Partition};
-use mezusphere_model::id::{ProjectId, SessionId, UserId};
+use mezusphere_model::id::{DirectoryId, ProjectId, SessionId, UserId};
 use mezusphere_model::identity::Subject;
 use mezusphere_model::link::Activity;
 use mezusphere_model::session::SessionDoc;
@@ -114,6 +114,28 @@ pub async fn list(
         )
         .await?;
     Ok(page.cut(rows.iter().map(read).collect::<Result<_, _>>()?, |row| row.doc.id.to_string()))
+}
+
+/// Most sessions [`of_user`] gives: what one account page shows.
+pub const OF_USER_MAX: u32 = 500;
+
+/// A directory's user's sessions in all projects that are good now but for idleness, by sign-in and host.
+pub async fn of_user(
+    tx: &mut ReadTx,
+    directory: DirectoryId,
+    user: UserId,
+) -> Result<Vec<SessionRow>, StoreError> {
+    let now = tx.now();
+    let rows = tx
+        .rows(
+            "SELECT s.* FROM sign_ins i JOIN sessions s ON s.sign_in = i.id
+             WHERE i.directory = $1 AND i.user_id = $2 AND i.ended_at IS NULL
+               AND s.ended_at IS NULL AND s.expires_at > $3
+             ORDER BY s.sign_in, s.host, s.id LIMIT $4",
+            args![directory, user, now, OF_USER_MAX],
+        )
+        .await?;
+    rows.iter().map(read).collect()
 }
 
 /// Notes when sessions and their sign-ins were last used; unknown ones and older times change nothing.

@@ -146,6 +146,48 @@ pub async fn seen(
     .await
 }
 
+/// What a sign-in becomes when somebody has proved themselves again.
+#[derive(Clone, Debug)]
+pub struct Renewal {
+    /// SHA-256 of its new token; the old one finds nothing any more.
+    pub token_hash: TokenHash,
+    /// How, sorted.
+    pub methods: Vec<Method>,
+    /// How strongly.
+    pub assurance: Assurance,
+    /// When they proved it.
+    pub authenticated_at: Timestamp,
+}
+
+/// Renews a sign-in whose token hashes to `old`; its id, its end and its sessions stay. `None`: it was renewed or ended
+/// meanwhile.
+pub async fn renew(
+    tx: &mut Tx,
+    directory: DirectoryId,
+    id: SignInId,
+    old: &TokenHash,
+    renewal: &Renewal,
+) -> Result<Option<SignInRow>, WriteError> {
+    let now = tx.now();
+    let row = tx
+        .row(
+            "UPDATE sign_ins SET token_hash = $4, methods = $5, assurance = $6, authenticated_at = $7, seen_at = $8
+             WHERE directory = $1 AND id = $2 AND token_hash = $3 AND ended_at IS NULL RETURNING *",
+            args![
+                directory,
+                id,
+                old,
+                &renewal.token_hash,
+                json(&renewal.methods)?,
+                renewal.assurance,
+                renewal.authenticated_at,
+                now
+            ],
+        )
+        .await?;
+    Ok(row.as_ref().map(read).transpose()?)
+}
+
 /// Ends a sign-in with all its sessions; `false`: it had ended before.
 /// Publishes a revocation in each of their projects and retracts the sessions.
 pub async fn end(tx: &mut Tx, directory: DirectoryId, id: SignInId) -> Result<bool, WriteError> {

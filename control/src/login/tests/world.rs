@@ -91,7 +91,7 @@ impl World {
             origin: ORIGIN.to_owned(),
             limits: Limits { absolute: Duration::from_hours(12), idle: Duration::from_hours(2) },
             passwords: pool.clone(),
-            throttle: Throttle::new(hand.clock()),
+            throttle: Throttle::new(hand.clock(), &entropy),
             form_key: FormKey::from_secret(&[9; 32]),
             home: (organization, home),
         });

@@ -20,6 +20,29 @@ const OUTPUT_LEN: usize = 32;
 /// Octets of salt.
 pub(super) const SALT_LEN: usize = 16;
 
+/// The version of a pepper that says: none. Hashes that were made elsewhere carry it until the next sign-in.
+const NO_PEPPER: u32 = 0;
+
+/// What a hash that was made elsewhere may cost to verify, so that no import slows sign-ins down for all: KiB of memory,
+/// passes, lanes, and KiB times passes.
+const IMPORTED_KIB: std::ops::RangeInclusive<u32> = 7 * 1024..=64 * 1024;
+const IMPORTED_PASSES_MAX: u32 = 10;
+const IMPORTED_LANES_MAX: u32 = 4;
+const IMPORTED_KIB_PASSES_MAX: u32 = 192 * 1024;
+
+/// Why a hash that was made elsewhere is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ImportError {
+    /// Not Argon2id, version 19, with salt and output, in PHC string format.
+    #[error("not an Argon2id hash in PHC string format ($argon2id$v=19$m=…,t=…,p=…$salt$hash)")]
+    Kind,
+    /// Weaker than is safe, or costs too much to verify.
+    #[error(
+        "its cost is not between 7 MiB and 64 MiB of memory, with at most 10 passes and 192 MiB in all of them"
+    )]
+    Cost,
+}
+
 /// The installation's own secret in every hash: a stolen database alone cannot be guessed against.
 ///
 /// The current one goes into new hashes; hashes made with an older one are still verified, and replaced at the
@@ -42,9 +65,12 @@ impl Peppers {
         self
     }
 
-    fn get(&self, version: u32) -> Option<&[u8; 32]> {
+    fn get(&self, version: u32) -> Option<&[u8]> {
+        if version == NO_PEPPER {
+            return Some(&[]);
+        }
         let all = std::iter::once(&self.current).chain(&self.older);
-        all.into_iter().find(|(known, _)| *known == version).map(|(_, bytes)| &**bytes)
+        all.into_iter().find(|(known, _)| *known == version).map(|(_, bytes)| &bytes[..])
     }
 }
 
@@ -117,6 +143,22 @@ impl Stored {
     }
 }
 
+impl PasswordHash {
+    /// A hash that was made elsewhere, without a pepper of ours; the user's next sign-in replaces it by one of ours.
+    ///
+    /// # Errors
+    /// [`ImportError`] if it is not Argon2id, or costs too little or too much.
+    pub fn imported(phc: &str) -> Result<Self, ImportError> {
+        let hash = Self { phc: phc.to_owned(), pepper_version: NO_PEPPER };
+        let Stored { params, .. } = Stored::read(&hash).ok_or(ImportError::Kind)?;
+        let affordable = IMPORTED_KIB.contains(&params.m_cost())
+            && params.t_cost() <= IMPORTED_PASSES_MAX
+            && params.p_cost() <= IMPORTED_LANES_MAX
+            && params.m_cost().saturating_mul(params.t_cost()) <= IMPORTED_KIB_PASSES_MAX;
+        if affordable { Ok(hash) } else { Err(ImportError::Cost) }
+    }
+}
+
 impl Hasher {
     pub(super) fn new(peppers: Peppers, entropy: &Entropy) -> Result<Self, HashError> {
         let params = Params::new(MEMORY_KIB, PASSES, LANES, Some(OUTPUT_LEN))?;
@@ -138,7 +180,7 @@ impl Hasher {
         memory: &mut Memory,
     ) -> Result<PasswordHash, HashError> {
         let (pepper_version, pepper) = &self.peppers.current;
-        let output = compute(&self.params, pepper, password, &salt, memory)?;
+        let output = compute(&self.params, &pepper[..], password, &salt, memory)?;
         let hash = phc::PasswordHash {
             algorithm: Algorithm::Argon2id.ident(),
             version: Some(Version::V0x13.into()),
@@ -196,7 +238,7 @@ impl Hasher {
 
 fn compute(
     params: &Params,
-    pepper: &[u8; 32],
+    pepper: &[u8],
     password: &Password,
     salt: &[u8],
     memory: &mut Memory,
@@ -246,6 +288,51 @@ mod tests {
         ] {
             let hash = PasswordHash::from_stored(format!("{text}{salt_and_hash}"), 1);
             assert_eq!(Stored::read(&hash).is_some(), ours, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_hash_that_was_made_elsewhere_verifies_and_is_replaced_by_one_of_ours() {
+        let salt = phc::Salt::new(&[9; SALT_LEN]).unwrap();
+        let params = Params::new(16 * 1024, 3, 1, Some(OUTPUT_LEN)).unwrap();
+        let mut output = [0; OUTPUT_LEN];
+        Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone())
+            .hash_password_into(b"plum koala nine rulers", &[9; SALT_LEN], &mut output)
+            .unwrap();
+        let made = phc::PasswordHash {
+            algorithm: Algorithm::Argon2id.ident(),
+            version: Some(Version::V0x13.into()),
+            params: ParamsString::try_from(&params).unwrap(),
+            salt: Some(salt),
+            hash: Some(Output::new(&output).unwrap()),
+        };
+        let hash = PasswordHash::imported(&made.to_string()).unwrap();
+        let hasher = Hasher::new(Peppers::new(3, [7; 32]), &Entropy::counting()).unwrap();
+        let mut memory = Memory::default();
+        let mut verify = |password: &str| {
+            let password = Password::new(password.to_owned()).unwrap();
+            hasher.verify(&password, Some(&hash), [1; SALT_LEN], &mut memory)
+        };
+        let Verdict::Right { replacement } = verify("plum koala nine rulers") else { panic!("wrong") };
+        assert_eq!(replacement.unwrap().pepper_version(), 3);
+        assert!(matches!(verify("plum koala nine rules"), Verdict::Wrong));
+    }
+
+    #[test]
+    fn r14_a_hash_that_was_made_elsewhere_is_neither_weak_nor_costly() {
+        let end = "$AQEBAQEBAQEBAQEBAQEBAQ$AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI";
+        for (start, taken) in [
+            ("$argon2id$v=19$m=19456,t=2,p=1", Ok(())),
+            ("$argon2id$v=19$m=65536,t=3,p=4", Ok(())),
+            ("$argon2id$v=19$m=65536,t=4,p=1", Err(ImportError::Cost)),
+            ("$argon2id$v=19$m=1048576,t=1,p=1", Err(ImportError::Cost)),
+            ("$argon2id$v=19$m=4096,t=3,p=1", Err(ImportError::Cost)),
+            ("$argon2id$v=19$m=8192,t=11,p=1", Err(ImportError::Cost)),
+            ("$argon2i$v=19$m=19456,t=2,p=1", Err(ImportError::Kind)),
+            ("$2b$12", Err(ImportError::Kind)),
+            ("correct horse", Err(ImportError::Kind)),
+        ] {
+            assert_eq!(PasswordHash::imported(&format!("{start}{end}")).map(drop), taken, "{start}");
         }
     }
 }

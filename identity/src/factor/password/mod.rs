@@ -11,6 +11,7 @@ mod rules;
 
 use std::fmt;
 
+use aws_lc_rs::hmac;
 use mezusphere_model::Timestamp;
 use mezusphere_model::id::UserId;
 use mezusphere_store::primary::password::PasswordRow;
@@ -18,8 +19,11 @@ use unicode_normalization::UnicodeNormalization as _;
 use zeroize::Zeroizing;
 
 pub use hasher::Peppers;
-pub use pool::{PasswordPool, PoolError, PoolLimits, QUEUE_LEN_MAX, SetError, THREADS_MAX, Verdict};
-pub(crate) use prove::set;
+pub use pool::{
+    PASSWORD_BUSY_RETRY_AFTER, PasswordPool, PoolError, PoolLimits, QUEUE_LEN_MAX, SetError, THREADS_MAX,
+    Verdict,
+};
+pub(crate) use prove::{Judged, judge, set};
 pub use prove::{ProveError, prove};
 pub use rules::{GUESSES_LOG10_MIN, PASSWORD_LEN_MAX, PASSWORD_LEN_MIN, Weakness};
 
@@ -68,6 +72,13 @@ impl Password {
 
     fn as_str(&self) -> &str {
         &self.normal
+    }
+
+    /// A mark that is the same for the same password, under a key that is never stored: it tells one password tried on
+    /// many accounts, and is too short to tell which.
+    pub(crate) fn mark(&self, key: &hmac::Key) -> u32 {
+        let tag = hmac::sign(key, self.normal.as_bytes());
+        tag.as_ref().first_chunk::<4>().copied().map_or(0, u32::from_be_bytes)
     }
 }
 

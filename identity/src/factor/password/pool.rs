@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use std::{fmt, io};
 
 use mezusphere_model::Entropy;
@@ -18,6 +19,10 @@ use super::{Password, PasswordHash, Weakness, rules};
 /// Jobs that wait for a thread. One takes about 25 ms, so the last of 64 waits under two seconds on one
 /// thread; a longer queue would only make people wait for an answer they have stopped waiting for.
 pub const QUEUE_LEN_MAX: usize = 64;
+
+/// When to come again while the queue is full: it empties within two seconds, and people who come back together would
+/// fill it again.
+pub const PASSWORD_BUSY_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Most threads: together they take 152 MiB and verify about 300 passwords per second, more than the throttle
 /// lets strangers ask for.

@@ -29,6 +29,15 @@ pub enum ProveError {
 /// Asked for in place of a user who does not exist, so that both cases make the same queries.
 const NOBODY: UserId = UserId::from_bits(0);
 
+/// What became of a password.
+#[derive(Debug)]
+pub(crate) struct Judged {
+    /// Whose account was tried, if the address has one: for its history, never for the answer.
+    pub(crate) user: Option<UserId>,
+    /// A proof, or [`ProveError::Wrong`] or [`ProveError::Inactive`].
+    pub(crate) verdict: Result<Proof, ProveError>,
+}
+
 /// Checks the password of the user with this address in `directory`.
 ///
 /// Makes the same queries and one Argon2 computation whether there is such a user or not (R13), and writes
@@ -40,6 +49,20 @@ pub async fn prove(
     email: &str,
     typed: Password,
 ) -> Result<Proof, ProveError> {
+    judge(primary, pool, directory, email, typed).await?.verdict
+}
+
+/// As [`prove`], and tells whose account was tried.
+///
+/// # Errors
+/// Nothing was judged.
+pub(crate) async fn judge(
+    primary: &Primary,
+    pool: &PasswordPool,
+    directory: DirectoryId,
+    email: &str,
+    typed: Password,
+) -> Result<Judged, ProveError> {
     let (user, credential, now) = primary
         .read(async |tx| {
             let user = user::find(tx, directory, email.trim()).await?;
@@ -50,11 +73,13 @@ pub async fn prove(
         .await?;
     let stored = credential.map(|row| PasswordHash::from_stored(row.hash, row.pepper_version));
     let verdict = pool.verify(typed, stored.clone()).await?;
+    let tried = user.as_ref().map(|user| user.id);
+    let judged = |verdict| Ok(Judged { user: tried, verdict });
     let (Some(user), Verdict::Right { replacement }) = (user, verdict) else {
-        return Err(ProveError::Wrong);
+        return judged(Err(ProveError::Wrong));
     };
     if user.status != Status::Active {
-        return Err(ProveError::Inactive);
+        return judged(Err(ProveError::Inactive));
     }
     if let (Some(old), Some(new)) = (stored, replacement) {
         let row = new.into_row(user.id, now);
@@ -64,7 +89,7 @@ pub async fn prove(
             tracing::warn!(user = %user.id, %error, "A password hash could not be renewed");
         }
     }
-    Ok(Proof::new(user.id, Method::Password, now))
+    judged(Ok(Proof::new(user.id, Method::Password, now)))
 }
 
 /// Sets a user's password, and ends every sign-in of theirs but `keep`: whoever knew the old one is out.

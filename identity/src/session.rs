@@ -1,0 +1,125 @@
+//! Where somebody is signed in: listing it, and ending it.
+//!
+//! A *sign-in* is one browser at the login host; each application it went on to has a *session* that is a child of it.
+//! Ending a sign-in ends its sessions on every edge within seconds (R12), with their open connections. Ending a single
+//! session leaves the sign-in: the application asks again and gets a new session, so a person is shown sign-ins to end,
+//! and operators may end either.
+//!
+//! Everything takes the user beside the id: another user's sign-in is not found (R22).
+
+use mezusphere_model::Timestamp;
+use mezusphere_model::id::{DirectoryId, ProjectId, SessionId, SignInId, UserId};
+use mezusphere_store::primary::session::{self, SessionRow};
+use mezusphere_store::primary::sign_in::{self, SignInRow};
+use mezusphere_store::primary::user::UserRow;
+use mezusphere_store::primary::{PageRequest, ReadTx, Tx};
+use mezusphere_store::{StoreError, WriteError};
+
+use crate::history::{self, Outcome};
+use crate::sign_in::{Place, is_good};
+
+/// A sign-in with what hangs on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signed {
+    /// The sign-in: from where, with which browser, since when, last used when, until when.
+    pub sign_in: SignInRow,
+    /// Whether it is the one of the browser that asks.
+    pub is_current: bool,
+    /// Its sessions on app hosts, by host.
+    pub apps: Vec<SessionRow>,
+}
+
+/// Where a user is signed in now: the current one first, then the last used. At most one page of them.
+pub async fn list(
+    tx: &mut ReadTx,
+    user: &UserRow,
+    current: Option<SignInId>,
+) -> Result<Vec<Signed>, StoreError> {
+    let now = tx.now();
+    let sign_ins = sign_in::list(tx, user.directory, user.id, &PageRequest::first()).await?.rows;
+    let sessions = session::of_user(tx, user.directory, user.id).await?;
+    let live = |row: &SessionRow| row.doc.check(row.doc.project, &row.doc.host, now, None).is_ok();
+    let mut signed: Vec<Signed> = sign_ins
+        .into_iter()
+        .filter(|row| is_good(row, user, now))
+        .map(|sign_in| Signed {
+            is_current: current == Some(sign_in.id),
+            apps: sessions.iter().filter(|row| row.doc.sign_in == sign_in.id && live(row)).cloned().collect(),
+            sign_in,
+        })
+        .collect();
+    signed.sort_by_key(|signed| (!signed.is_current, std::cmp::Reverse(signed.sign_in.seen_at)));
+    Ok(signed)
+}
+
+/// Ends one sign-in of a user with all its sessions; `false`: it had ended before.
+///
+/// # Errors
+/// Not found: it is another user's, or there is none.
+pub async fn end_one(tx: &mut Tx, user: &UserRow, id: SignInId, place: &Place) -> Result<bool, WriteError> {
+    own(tx, user, id).await?;
+    let ended = sign_in::end(tx, user.directory, id).await?;
+    if ended {
+        history::record(tx, user, Outcome::SignedOut, None, place).await?;
+    }
+    Ok(ended)
+}
+
+/// Ends every sign-in of a user but `keep`; returns how many.
+///
+/// # Errors
+/// Not found: `keep` is another user's.
+pub async fn end_others(
+    tx: &mut Tx,
+    user: &UserRow,
+    keep: SignInId,
+    place: &Place,
+) -> Result<u32, WriteError> {
+    own(tx, user, keep).await?;
+    end_many(tx, user, Some(keep), place).await
+}
+
+/// Ends every sign-in of a user; returns how many.
+pub async fn end_all(tx: &mut Tx, user: &UserRow, place: &Place) -> Result<u32, WriteError> {
+    end_many(tx, user, None, place).await
+}
+
+/// Ends one session of a user on one app host, and leaves its sign-in; `false`: it had ended before.
+///
+/// # Errors
+/// Not found: it is another user's, or there is none in this project.
+pub async fn end_app(
+    tx: &mut Tx,
+    directory: DirectoryId,
+    user: UserId,
+    project: ProjectId,
+    id: SessionId,
+) -> Result<bool, WriteError> {
+    const NOT_FOUND: WriteError = WriteError::NotFound { what: "session" };
+    let row = session::get(tx, project, id).await?.filter(|row| row.doc.user == user).ok_or(NOT_FOUND)?;
+    sign_in::get(tx, directory, row.doc.sign_in).await?.ok_or(NOT_FOUND)?;
+    session::end(tx, project, id).await
+}
+
+/// When a session or sign-in was last used, as far as it is known: edges report in batches.
+pub fn last_seen(signed: &Signed) -> Timestamp {
+    signed.apps.iter().map(|row| row.doc.seen_at).fold(signed.sign_in.seen_at, Timestamp::max)
+}
+
+async fn end_many(
+    tx: &mut Tx,
+    user: &UserRow,
+    keep: Option<SignInId>,
+    place: &Place,
+) -> Result<u32, WriteError> {
+    let ended = sign_in::end_all(tx, user.directory, user.id, keep).await?;
+    if ended > 0 {
+        history::record(tx, user, Outcome::SignedOut, None, place).await?;
+    }
+    Ok(ended)
+}
+
+async fn own(tx: &mut ReadTx, user: &UserRow, id: SignInId) -> Result<(), WriteError> {
+    let row = sign_in::get(tx, user.directory, id).await?.filter(|row| row.user == user.id);
+    row.map(drop).ok_or(WriteError::NotFound { what: "sign-in" })
+}
