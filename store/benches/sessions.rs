@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest;
+use mezusphere_model::clock::ManualClock;
 use mezusphere_model::document::{Document, DocumentKey, Partition, PrincipalDoc, Status};
 use mezusphere_model::id::{ProjectId, SessionId, SignInId, UserId};
 use mezusphere_model::identity::{Assurance, Method, Subject};
@@ -27,7 +28,7 @@ use mezusphere_model::seal::{Seal, UnsealError};
 use mezusphere_model::session::SessionDoc;
 use mezusphere_model::slug::Name;
 use mezusphere_model::token::TokenHash;
-use mezusphere_model::{Clock, Entropy, Host, Timestamp};
+use mezusphere_model::{Entropy, Host, Timestamp};
 use mezusphere_store::Replica;
 use mezusphere_store::feed::{
     AppliedReport, Bell, Changes, Cursor, Digest, Epoch, FeedError, FeedSource, Filed, Head, SnapshotPage,
@@ -79,7 +80,7 @@ impl Seal for Plain {
 }
 
 fn opened(dir: &Path) -> Replica {
-    Replica::open(dir, Clock::new(|| NOW), Arc::new(Plain)).unwrap()
+    Replica::open(dir, ManualClock::at(NOW).clock(), Arc::new(Plain)).unwrap()
 }
 
 /// Random enough to be scattered, and the same each time.
@@ -159,7 +160,7 @@ impl Source {
 impl FeedSource for Source {
     fn heads(&self) -> Answer<'_, Result<Vec<Head>, FeedError>> {
         let head = Head { partition: Partition::Project(PROJECT), cursor: self.cursor() };
-        Box::pin(async { Ok(vec![head]) })
+        Box::pin(async move { Ok(vec![head]) })
     }
 
     fn snapshot(
@@ -184,7 +185,7 @@ impl FeedSource for Source {
             .collect();
         let more = begin + documents.len() < self.documents.len();
         let page = SnapshotPage { cursor: self.cursor(), documents, more };
-        Box::pin(async { Ok(page) })
+        Box::pin(async move { Ok(page) })
     }
 
     fn changes(&self, _: Partition, _: Cursor, _: usize) -> Answer<'_, Result<Changes, FeedError>> {

@@ -13,6 +13,7 @@ mod answer;
 mod body;
 mod flood;
 mod interim;
+mod leash;
 mod stall;
 mod upgrade;
 
@@ -36,6 +37,7 @@ pub use body::{BodyError, no_body};
 #[cfg(test)]
 pub(crate) use flood::DEBT_MAX;
 pub use interim::{INTERIM_LEN_MAX, Interim, InterimHead, Interims};
+pub(crate) use leash::{Hold, Leash};
 pub(crate) use stall::Stall;
 pub use upgrade::Upgrade;
 

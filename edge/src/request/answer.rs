@@ -31,11 +31,14 @@ impl Answer {
     pub(crate) fn into_response(self, mut line: Line) -> Response<Body> {
         let (parts, source) = match self {
             Self::Forwarded(forwarded, ledger) => {
-                let Forwarded { status, headers, body, warpgate } = *forwarded;
+                let Forwarded { status, headers, body, warpgate, leash } = *forwarded;
                 line.warpgate(warpgate);
                 let mut response = Response::new(());
                 *response.status_mut() = status;
                 *response.headers_mut() = headers;
+                if let Some(leash) = leash {
+                    response.extensions_mut().insert(leash);
+                }
                 let body = Metered::new(body, RESPONSE_HELD_MAX, &ledger);
                 (response.into_parts().0, Source::Upstream(Box::new(body)))
             }

@@ -1,6 +1,7 @@
 //! Keeping the view as fresh as the replica: what changed is dropped or read anew, the rest stays.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -164,6 +165,8 @@ impl View {
         change(&mut built);
         // In order of environments, so that a host claimed twice does not change hands from one swap to the next.
         self.sites.store(Arc::new(SiteTable::build(built.values().cloned())));
+        // After them, so that nobody takes the old ones for these.
+        self.sites_generation.fetch_add(1, Ordering::Release);
     }
 
     fn read_platform(&self) -> bool {

@@ -219,7 +219,10 @@ impl View {
                 }
             }
             Holder::ApiKey(key, environment) => {
-                self.read_api_key(key.id, *environment, now).ok().map(Arc::new)
+                let again = self.read_api_key(key.id, *environment, now).ok()?;
+                let is_same =
+                    matches!(&again.holder, Holder::ApiKey(now, _) if now.secret_hash == key.secret_hash);
+                (is_same && may_request(&again)).then(|| Arc::new(again))
             }
         }
     }
@@ -296,9 +299,20 @@ impl View {
 fn check_key(caller: &Caller, key: &ApiKeyToken) -> Result<(), NoKey> {
     match &caller.holder {
         Holder::ApiKey(doc, _) if doc.secret_hash == key.secret.hash() => {
-            let scopes = doc.scopes.iter().map(Name::as_str);
-            if scopes.into_iter().any(|scope| scope == REQUEST_SCOPE) { Ok(()) } else { Err(NoKey::Scope) }
+            if may_request(caller) {
+                Ok(())
+            } else {
+                Err(NoKey::Scope)
+            }
         }
         Holder::ApiKey(..) | Holder::Session(..) => Err(NoKey::Unknown),
+    }
+}
+
+/// Whether the key behind a caller may call routes.
+fn may_request(caller: &Caller) -> bool {
+    match &caller.holder {
+        Holder::ApiKey(doc, _) => doc.scopes.iter().map(Name::as_str).any(|scope| scope == REQUEST_SCOPE),
+        Holder::Session(..) => false,
     }
 }

@@ -18,6 +18,7 @@ mod watch;
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -69,6 +70,8 @@ pub struct View {
     clock: Clock,
     limits: ViewLimits,
     sites: ArcSwap<SiteTable>,
+    /// Grows with every change of them.
+    sites_generation: AtomicU64,
     /// What the table was built from; only [`View::follow`] changes it.
     built: Mutex<BTreeMap<EnvironmentId, Arc<Site>>>,
     platform: channel::Sender<Option<Arc<PlatformView>>>,
@@ -117,6 +120,7 @@ impl View {
             clock,
             limits,
             sites: ArcSwap::default(),
+            sites_generation: AtomicU64::new(0),
             built: Mutex::default(),
             platform: channel::Sender::new(None),
             trust: channel::Sender::new(None),
@@ -150,6 +154,11 @@ impl View {
     /// The sites now. Cheap; hold it for one request only.
     pub(crate) fn sites(&self) -> arc_swap::Guard<Arc<SiteTable>> {
         self.sites.load()
+    }
+
+    /// Which sites [`View::sites`] gives: whoever reads this first and finds the same later has seen them all. One load.
+    pub(crate) fn sites_generation(&self) -> u64 {
+        self.sites_generation.load(Ordering::Acquire)
     }
 
     /// The platform's document; `None` until the first contact.

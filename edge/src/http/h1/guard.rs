@@ -309,6 +309,14 @@ impl<T: AsyncRead + Unpin> AsyncRead for Guard<T> {
 }
 
 impl<T: AsyncWrite + Unpin> Guard<T> {
+    /// What a write gave, or an error if it waits for a client and the response must end.
+    fn unless_over(&self, cx: &mut Context<'_>, poll: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if poll.is_pending() && self.wire.is_over(cx) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        poll
+    }
+
     /// Writes the interim heads that were said.
     fn poll_say(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
@@ -330,7 +338,8 @@ impl<T: AsyncWrite + Unpin> Guard<T> {
 
 impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
+        let poll = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.unless_over(cx, poll)
     }
 
     fn poll_write_vectored(
@@ -338,7 +347,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<T> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+        let poll = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.unless_over(cx, poll)
     }
 
     fn is_write_vectored(&self) -> bool {

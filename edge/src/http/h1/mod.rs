@@ -31,6 +31,7 @@ use self::switch::{Lead, Switch};
 use self::wire::Wire;
 use super::answer::Breach;
 use super::body::H1Body;
+use super::leash::Leash;
 use super::{Body, ConnectionInfo, Handle, Interim, Service, Upgrade, answer, no_body};
 use crate::config::{Limits, REQUEST_HEAD_LEN_MAX};
 use crate::listen::drain::LINGER;
@@ -124,6 +125,9 @@ impl<H: Handle> Exchange<H> {
         if self.service.drain.is_draining() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             response.headers_mut().insert(CONNECTION, CLOSE);
         }
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            self.wire.answer_on(Leash::take(response.extensions_mut()));
+        }
         self.wire.answered();
         response
     }
@@ -172,8 +176,10 @@ impl<H: Handle> Exchange<H> {
         if let Ok(protocol) = HeaderValue::from_str(wish.protocol()) {
             headers.insert(UPGRADE, protocol);
         }
+        let leash = Leash::take(response.extensions_mut());
         let (head, body) = response.into_parts();
-        *self.switch.lock().unwrap_or_else(PoisonError::into_inner) = Some(lead.grant(body));
+        let switch = lead.grant(body, leash);
+        *self.switch.lock().unwrap_or_else(PoisonError::into_inner) = Some(switch);
         Response::from_parts(head, no_body())
     }
 

@@ -16,7 +16,8 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::http::body::BodyError;
-use crate::http::{Body, BoxError};
+use crate::http::leash::{self, Leash};
+use crate::http::{Body, BoxError, unless};
 
 /// Octets read at once: one TLS record.
 const READ_LEN: usize = 16 * 1024;
@@ -31,6 +32,8 @@ pub(super) struct Switch {
     body: Body,
     /// Who waits for what the client sends.
     client: oneshot::Sender<Client>,
+    /// Whether it must end.
+    leash: Option<Leash>,
 }
 
 /// Hands the client's octets on, should there be a switch.
@@ -52,9 +55,9 @@ pub(super) fn after_switch() -> (Lead, Body) {
 }
 
 impl Lead {
-    /// The upstream switches; `body` is what it sends.
-    pub(super) fn grant(self, body: Body) -> Switch {
-        Switch { body, client: self.0 }
+    /// The upstream switches; `body` is what it sends, until `leash` says that it must end.
+    pub(super) fn grant(self, body: Body, leash: Option<Leash>) -> Switch {
+        Switch { body, client: self.0, leash }
     }
 }
 
@@ -68,13 +71,13 @@ impl Switch {
         let (read, write): (ReadHalf<T>, WriteHalf<T>) = tokio::io::split(io);
         // Fails if the upstream wants nothing of the client any more; then its body says so.
         drop(self.client.send((ahead, Box::new(read))));
-        pump(self.body, write, stall).await;
+        pump(self.body, write, stall, self.leash.as_ref()).await;
     }
 }
 
 /// Writes what the upstream sends. A cut ends the connection without TLS's word of farewell, so that it does not look
 /// like an end.
-async fn pump(mut body: Body, mut io: impl AsyncWrite + Unpin, stall: Duration) {
+async fn pump(mut body: Body, mut io: impl AsyncWrite + Unpin, stall: Duration, leash: Option<&Leash>) {
     loop {
         let frame = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await;
         let data = match frame.map(|frame| frame.map(Frame::into_data)) {
@@ -92,7 +95,8 @@ async fn pump(mut body: Body, mut io: impl AsyncWrite + Unpin, stall: Duration) 
             io.flush().await
         };
         // Also a client that is gone, whom nobody can tell anything.
-        let Ok(Ok(())) = timeout(stall, written).await else { return };
+        let written = unless(written, |cx| leash::is_over(leash, cx));
+        let Ok(Some(Ok(()))) = timeout(stall, written).await else { return };
     }
 }
 

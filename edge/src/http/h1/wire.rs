@@ -1,8 +1,8 @@
 //! What the guard of a connection and the service that answers its requests tell one another.
 //!
 //! The guard sees octets and no exchanges, the service sees exchanges and no octets, and hyper stands between them:
-//! why a request was refused, whether one waits for a switch of protocols, how far answers have come, and the interim
-//! heads that hyper's server cannot write, go past it here.
+//! why a request was refused, whether one waits for a switch of protocols, how far answers have come, whether one must
+//! end, and the interim heads that hyper's server cannot write, go past it here.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -12,6 +12,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::head::Violation;
 use crate::http::InterimHead;
+use crate::http::leash::{self, Leash};
 
 /// What both ends of one connection know. Cheap to clone; all clones are one.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +26,8 @@ struct State {
     answers: AtomicU64,
     has_said: AtomicBool,
     said: Mutex<Said>,
+    /// Whether the response that is being written must end.
+    leash: Mutex<Option<Leash>>,
 }
 
 #[derive(Debug, Default)]
@@ -54,6 +57,16 @@ impl Wire {
     /// Whether the request that is being answered waits for a switch of protocols.
     pub(super) fn is_held(&self) -> bool {
         self.0.held.load(Ordering::Acquire) == self.answers() + 1
+    }
+
+    /// The response that is written next ends when `leash` says so.
+    pub(super) fn answer_on(&self, leash: Option<Leash>) {
+        *self.0.leash.lock().unwrap_or_else(PoisonError::into_inner) = leash;
+    }
+
+    /// Whether the response that is being written must end: to be asked while the client does not take it.
+    pub(super) fn is_over(&self, cx: &mut Context<'_>) -> bool {
+        leash::is_over(self.0.leash.lock().unwrap_or_else(PoisonError::into_inner).as_ref(), cx)
     }
 
     /// A request was answered, as far as its head.

@@ -41,7 +41,7 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const FRAME_LEN_MAX: u32 = 16 * 1024;
 
 /// Octets of responses waiting in a stream for the socket.
-const SEND_BUFFER_LEN_MAX: usize = 128 * 1024;
+const SEND_BUFFER_LEN_MAX: usize = 64 * 1024;
 
 /// Streams the client opened and reset before they were looked at; more is the rapid-reset attack (CVE-2023-44487).
 const PENDING_RESETS_MAX: usize = 20;

@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 use crate::http::answer::{Breach, Dates};
 use crate::http::body::BodyError;
+use crate::http::leash::{self, Leash};
 use crate::http::stall::Stall;
 use crate::http::{
     Body, BoxError, ConnectionInfo, Handle, Interim, InterimHead, Service, Upgrade, answer, no_body, unless,
@@ -67,11 +68,12 @@ pub(super) async fn serve<H: Handle>(
     let Some(response) = response else { return };
     is_answered.store(true, Ordering::Relaxed);
     let mut response = if is_switch { switched(response) } else { response };
+    let leash = Leash::take(response.extensions_mut());
     answer::advertise(response.headers_mut(), service.alt_svc.as_ref());
     let (head, body) = head_and_body(response, is_head, &service.date);
     let is_end = body.is_end_stream();
     match respond.send_response(head, is_end) {
-        Ok(stream) if !is_end => pump(stream, body, Stall::new(service.limits.stall)).await,
+        Ok(stream) if !is_end => pump(stream, body, Stall::new(service.limits.stall), leash.as_ref()).await,
         Ok(_) => {}
         // The response holds what HTTP/2 forbids, or the stream is gone: in both cases nothing was sent.
         Err(_) => return respond.send_reset(Reason::INTERNAL_ERROR),
@@ -164,14 +166,14 @@ fn received(
 }
 
 /// Sends `body` as fast as the client reads and no faster.
-async fn pump(mut stream: SendStream<Bytes>, mut body: Body, mut stall: Stall) {
+async fn pump(mut stream: SendStream<Bytes>, mut body: Body, mut stall: Stall, leash: Option<&Leash>) {
     loop {
         let frame = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx));
         let Some(frame) = unless(frame, |cx| stream.poll_reset(cx).is_ready()).await else { return };
         let sent = match frame.map(|frame| frame.map(Frame::into_data)) {
             None => stream.send_data(Bytes::new(), true),
             Some(Ok(Ok(data))) => {
-                if send(&mut stream, data, body.is_end_stream(), &mut stall).await {
+                if send(&mut stream, data, body.is_end_stream(), &mut stall, leash).await {
                     continue;
                 }
                 return;
@@ -200,11 +202,17 @@ async fn pump(mut stream: SendStream<Bytes>, mut body: Body, mut stall: Stall) {
 }
 
 /// Sends `data`, and the end with it if it `is_last`; whether more may follow.
-async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes, is_last: bool, stall: &mut Stall) -> bool {
+async fn send(
+    stream: &mut SendStream<Bytes>,
+    mut data: Bytes,
+    is_last: bool,
+    stall: &mut Stall,
+    leash: Option<&Leash>,
+) -> bool {
     loop {
         if !data.is_empty() {
             stream.reserve_capacity(data.len());
-            if stream.capacity() == 0 && !room(stream, stall).await {
+            if stream.capacity() == 0 && !room(stream, stall, leash).await {
                 return false;
             }
         }
@@ -219,13 +227,17 @@ async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes, is_last: bool, st
     }
 }
 
-/// Waits until the client lets something be sent; false if it is gone or has not read for too long.
-async fn room(stream: &mut SendStream<Bytes>, stall: &mut Stall) -> bool {
+/// Waits until the client lets something be sent; false if it is gone, has not read for too long, or may not have it
+/// any more.
+async fn room(stream: &mut SendStream<Bytes>, stall: &mut Stall, leash: Option<&Leash>) -> bool {
     let capacity = poll_fn(|cx| {
         if stream.poll_reset(cx).is_ready() {
             return Poll::Ready(Some(None));
         }
         let poll = stream.poll_capacity(cx);
+        if poll.is_pending() && leash::is_over(leash, cx) {
+            return Poll::Ready(None);
+        }
         stall.watch(cx, poll)
     });
     match capacity.await {

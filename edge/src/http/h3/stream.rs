@@ -18,6 +18,7 @@ use tracing::debug;
 use super::body::{H3Body, Recv};
 use super::quic::{self, SendStream};
 use crate::http::answer::Breach;
+use crate::http::leash::{self, Leash};
 use crate::http::stall::Stall;
 use crate::http::{Body, ConnectionInfo, Handle, Interim, InterimHead, Service, answer, unless};
 
@@ -88,9 +89,11 @@ pub(super) async fn serve<H: Handle>(
     } else {
         response
     };
+    let mut response = response;
+    let leash = Leash::take(response.extensions_mut());
     let (head, body) = answer::head_and_body(response, is_head, &service.date);
     let stall = Stall::new(service.limits.stall);
-    if respond(&mut send, head, body, &mut handle, stall).await.is_none() {
+    if respond(&mut send, head, body, &mut handle, (stall, leash)).await.is_none() {
         return Ended::GivenUp;
     }
     // Whatever closes the connection next must not outrun the response.
@@ -162,7 +165,7 @@ async fn answered<H: Handle>(
         let mut head = Response::new(());
         *head.status_mut() = status;
         *head.headers_mut() = headers;
-        in_time(send.send_response(head), &mut stall).await?;
+        in_time(send.send_response(head), &mut stall, None).await?;
     }
 }
 
@@ -172,9 +175,10 @@ async fn respond(
     head: Response<()>,
     mut body: Body,
     handle: &mut quic::Handle,
-    mut stall: Stall,
+    (mut stall, leash): (Stall, Option<Leash>),
 ) -> Option<()> {
-    in_time(send.send_response(head), &mut stall).await?;
+    let leash = leash.as_ref();
+    in_time(send.send_response(head), &mut stall, leash).await?;
     while !body.is_end_stream() {
         let frame = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx));
         // Dropping an unfinished response resets it, so a body that broke off does not look complete.
@@ -184,24 +188,32 @@ async fn respond(
             Ok(mut data) => {
                 while !data.is_empty() {
                     let part = data.split_to(data.len().min(CHUNK_LEN));
-                    in_time(send.send_data(part), &mut stall).await?;
+                    in_time(send.send_data(part), &mut stall, leash).await?;
                 }
             }
             Err(frame) => {
                 if let Ok(trailers) = Frame::into_trailers(frame) {
-                    in_time(send.send_trailers(trailers), &mut stall).await?;
+                    in_time(send.send_trailers(trailers), &mut stall, leash).await?;
                     break;
                 }
             }
         }
     }
-    in_time(send.finish(), &mut stall).await
+    in_time(send.finish(), &mut stall, leash).await
 }
 
-async fn in_time(sending: impl Future<Output = Result<(), StreamError>>, stall: &mut Stall) -> Option<()> {
+/// `None` if it failed, took too long, or must not go on.
+async fn in_time(
+    sending: impl Future<Output = Result<(), StreamError>>,
+    stall: &mut Stall,
+    leash: Option<&Leash>,
+) -> Option<()> {
     let mut sending = pin!(sending);
     poll_fn(|cx| {
         let poll = sending.as_mut().poll(cx);
+        if poll.is_pending() && leash::is_over(leash, cx) {
+            return Poll::Ready(None);
+        }
         stall.watch(cx, poll)
     })
     .await?

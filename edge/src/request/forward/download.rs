@@ -4,7 +4,8 @@
 //! that reads slowly slows its upstream. A body that breaks off ends with an error, never with a clean end.
 //!
 //! After a switch of protocols the same body carries raw octets, and the client's direction has a life of its own
-//! (see [`crate::http::Upgrade`] for how the end of one of the two is told).
+//! (see [`crate::http::Upgrade`] for how the end of one of the two is told). When such an exchange must end and is a
+//! WebSocket, its client is told why between two frames; everything else is cut.
 
 use std::future::Future as _;
 use std::pin::Pin;
@@ -18,15 +19,20 @@ use tokio::time::{Instant, Sleep};
 use tunnel_proto::codes::ResetCode;
 use tunnel_proto::exchange::Event;
 
-use super::guard::{Guard, LOOK_EVERY};
+use super::guard::{CLOSE_WITHIN, Guard, Over};
 use super::reader::{Reader, ReaderError};
 use super::traffic::{Traffic, UploadEnd};
 use super::upload::Upload;
 use crate::http::BoxError;
+use crate::http::websocket::{Frames, close_frame};
 use crate::tunnel::Chosen;
 
-/// Small pieces are joined up to this many octets: one TLS record and one HTTP/2 frame instead of a dozen.
-const JOIN_LEN_MAX: usize = 16 * 1024;
+/// Room for small pieces that are joined: with the header of an HTTP/2 frame they are one TLS record instead of a dozen.
+const JOIN_LEN_MAX: usize = 16 * 1024 - 64;
+
+/// No more is joined from this many octets on: another packet's worth might not fit, and what waits for a slow client would
+/// take twice its size.
+const JOINED_LEN_ENOUGH: usize = JOIN_LEN_MAX - 1500;
 
 /// A piece of this many octets is handed on as it is: copying it would cost more than it saves.
 const ALONE_LEN_MIN: usize = 8 * 1024;
@@ -50,9 +56,9 @@ enum Broken {
     /// The whole exchange took too long.
     #[error("it took longer than the route allows")]
     Total,
-    /// The caller may not have it any more.
-    #[error("the session was ended")]
-    Denied,
+    /// It may not go on.
+    #[error(transparent)]
+    Denied(#[from] Over),
     /// The other direction of a switched protocol was cut.
     #[error("the client's octets broke off")]
     ClientCut,
@@ -64,8 +70,10 @@ pub(super) struct Terms {
     pub(super) idle: Duration,
     /// When it must have ended.
     pub(super) until: Option<Instant>,
-    /// Says whether the caller may still have it.
+    /// Says whether it may go on.
     pub(super) guard: Option<Guard>,
+    /// Whether it asked for a WebSocket.
+    pub(super) is_websocket: bool,
 }
 
 /// The body of a response.
@@ -87,6 +95,10 @@ pub(crate) struct Download {
     traffic: Option<Traffic>,
     /// Whether it carries raw octets, whose client may go on after their end.
     raw: bool,
+    /// Where the frames of a WebSocket's upstream end.
+    frames: Option<Frames>,
+    /// A WebSocket that must end, and until when it may do so in order.
+    closing: Option<(Over, Instant)>,
     /// Counts as outstanding until the body has ended.
     chosen: Option<Chosen>,
 }
@@ -114,7 +126,7 @@ impl Download {
         terms: Terms,
         chosen: Chosen,
     ) -> Self {
-        let traffic = Traffic::begin(upload, terms.guard.clone());
+        let traffic = Traffic::begin(upload, terms.guard.clone(), terms.is_websocket);
         let mut download = Self::begin(reader, traffic, Next::More, terms);
         download.left = length;
         download.chosen = Some(chosen);
@@ -125,7 +137,8 @@ impl Download {
 
     /// Raw octets, after a switch of protocols that was granted to `upload` too.
     pub(super) fn raw(reader: Box<Reader>, upload: Box<Upload>, terms: Terms, chosen: Chosen) -> Self {
-        Self { raw: true, ..Self::new(reader, upload, None, terms, chosen) }
+        let frames = terms.is_websocket.then(Frames::default);
+        Self { raw: true, frames, ..Self::new(reader, upload, None, terms, chosen) }
     }
 
     /// A response without a body, whatever its head says of one (RFC 9110 §6.4.1). `end`: nothing follows the head.
@@ -135,7 +148,7 @@ impl Download {
         } else {
             reader.stop(ResetCode::NotNeeded);
         }
-        let traffic = Traffic::begin(upload, terms.guard.clone());
+        let traffic = Traffic::begin(upload, terms.guard.clone(), false);
         let mut download = Self::begin(reader, traffic, Next::End, terms);
         download.left = Some(0);
         download
@@ -153,14 +166,21 @@ impl Download {
             timer: None,
             traffic,
             raw: false,
+            frames: None,
+            closing: None,
             chosen: None,
         }
+    }
+
+    /// Who watches over it, while there is more to come than is at hand.
+    pub(super) fn guard(&self) -> Option<&Guard> {
+        self.terms.guard.as_ref().filter(|_| self.is_running())
     }
 
     /// Takes what is here already.
     fn gather(&mut self) {
         while matches!(self.next, Next::More)
-            && self.joined.len() < JOIN_LEN_MAX
+            && self.joined.len() < JOINED_LEN_ENOUGH
             && self.piece.len() < ALONE_LEN_MIN
         {
             match self.reader.event() {
@@ -239,8 +259,54 @@ impl Download {
         self.piece.len() + self.joined.len()
     }
 
+    /// What is at hand; of a WebSocket that must end, only the rest of its frame.
     fn take_data(&mut self) -> Bytes {
-        if self.joined.is_empty() { std::mem::take(&mut self.piece) } else { self.joined.split().freeze() }
+        let mut data = if self.joined.is_empty() {
+            std::mem::take(&mut self.piece)
+        } else {
+            self.joined.split().freeze()
+        };
+        let Some(frames) = &mut self.frames else { return data };
+        if let Some(rest) = self.closing.as_ref().and_then(|_| frames.rest(&data)) {
+            data.truncate(rest);
+        }
+        frames.advance(&data);
+        data
+    }
+
+    /// The exchange may not go on: a WebSocket is closed, everything else is cut.
+    fn deny(&mut self, over: Over) {
+        tracing::debug!(%over, "An exchange is ended");
+        self.terms.guard = None;
+        let may_close = self.frames.is_some_and(|frames| !frames.has_closed());
+        if !may_close || !matches!(self.next, Next::More) {
+            return self.cut(ResetCode::Denied, over.into());
+        }
+        if let Some(traffic) = &self.traffic {
+            traffic.hold();
+        }
+        self.timer = None;
+        self.closing = Some((over, Instant::now() + CLOSE_WITHIN));
+    }
+
+    /// A WebSocket's last word, if it must be said and no frame is in the way; after it only the client's own is waited
+    /// for, and dropped.
+    fn close(&mut self) -> Option<Bytes> {
+        if !matches!(self.next, Next::More) || !self.frames.is_some_and(|frames| frames.is_between()) {
+            return None;
+        }
+        let (over, until) = self.closing.as_mut()?;
+        let (code, reason) = over.close();
+        *until = Instant::now() + CLOSE_WITHIN;
+        self.piece.clear();
+        self.joined.clear();
+        self.reader.stop(ResetCode::Denied);
+        if let Some(traffic) = &self.traffic {
+            traffic.drain();
+        }
+        self.timer = None;
+        self.end_raw();
+        Some(close_frame(code, reason))
     }
 
     /// How long nothing may move, and since when nothing has.
@@ -253,8 +319,9 @@ impl Download {
     /// When to look at the clock and the guard again.
     fn next_look(&self) -> Instant {
         let (idle, moved) = self.idle();
-        let at = self.terms.until.map_or(moved + idle, |until| until.min(moved + idle));
-        if self.terms.guard.is_some() { at.min(Instant::now() + LOOK_EVERY) } else { at }
+        let look = self.terms.guard.as_ref().map(Guard::look_at);
+        let close = self.closing.as_ref().map(|(_, until)| *until);
+        [self.terms.until, look, close].into_iter().flatten().fold(moved + idle, Instant::min)
     }
 
     /// Waits with a clock running.
@@ -270,14 +337,31 @@ impl Download {
             if self.is_late() {
                 return Poll::Ready(());
             }
-            if self.terms.guard.as_mut().is_some_and(|guard| !guard.holds_now()) {
-                self.cut(ResetCode::Denied, Broken::Denied);
+            if self.is_closed_late() {
+                return Poll::Ready(());
+            }
+            if let Some(Err(over)) = self.terms.guard.as_mut().map(|guard| guard.check(Instant::now())) {
+                self.deny(over);
                 return Poll::Ready(());
             }
             timer.as_mut().reset(self.next_look());
         }
         self.timer = Some(timer);
         Poll::Pending
+    }
+
+    /// Whether a WebSocket that must end has had its time: one whose last word was not said is cut, any other has ended.
+    fn is_closed_late(&mut self) -> bool {
+        let Some((over, _)) = self.closing.take_if(|(_, until)| Instant::now() >= *until) else {
+            return false;
+        };
+        if matches!(self.next, Next::More) {
+            self.cut(ResetCode::Denied, over.into());
+        } else {
+            self.next = Next::End;
+            self.release();
+        }
+        true
     }
 
     /// Whether the exchange has taken too long; then it is cut.
@@ -301,7 +385,9 @@ impl Download {
                 self.traffic = None;
             }
             Poll::Ready(UploadEnd::Cut) => self.cut(ResetCode::ClientGone, Broken::ClientCut),
-            Poll::Ready(UploadEnd::Denied) => self.cut(ResetCode::Denied, Broken::Denied),
+            // It waits until it is drained.
+            Poll::Ready(UploadEnd::Denied(_)) if self.closing.is_some() => {}
+            Poll::Ready(UploadEnd::Denied(over)) => self.deny(over),
         }
     }
 
@@ -321,13 +407,16 @@ impl Body for Download {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
         if this.is_running() && !this.is_late() {
-            if this.terms.guard.as_mut().is_some_and(|guard| !guard.holds()) {
-                this.cut(ResetCode::Denied, Broken::Denied);
+            if let Some(Err(over)) = this.terms.guard.as_mut().map(|guard| guard.check(Instant::now())) {
+                this.deny(over);
             } else if this.raw {
                 this.poll_client(cx);
             }
         }
         loop {
+            if let Some(last) = this.close() {
+                return Poll::Ready(Some(Ok(Frame::data(last))));
+            }
             this.gather();
             if this.at_hand() > 0 {
                 this.moved = Instant::now();
@@ -336,6 +425,11 @@ impl Body for Download {
             match &mut this.next {
                 Next::More => match this.reader.poll_more(cx) {
                     Poll::Ready(Ok(())) => continue,
+                    // In the middle of a frame, if it must end: that is no end to show.
+                    Poll::Ready(Err(ReaderError::End)) if this.closing.is_some() => {
+                        this.fail(ReaderError::End.into());
+                        continue;
+                    }
                     Poll::Ready(Err(ReaderError::End)) => {
                         this.end_raw();
                         continue;

@@ -18,7 +18,7 @@ use tunnel_proto::exchange::{Event, Failure, ResponseHead};
 use ::http::StatusCode;
 use mezusphere_model::Platform;
 
-use super::guard::{Guard, LOOK_EVERY};
+use super::guard::Guard;
 use super::reader::{Reader, ReaderError};
 use super::source::Source;
 use super::source::SourceError;
@@ -41,7 +41,7 @@ pub(super) struct Terms<'a> {
     /// When the whole exchange must have ended.
     pub(super) until: Option<Instant>,
     /// Says whether the caller may still have it.
-    pub(super) guard: Option<&'a mut Guard>,
+    pub(super) guard: &'a mut Guard,
     /// Where to say 1xx heads.
     pub(super) interim: Option<&'a Interim>,
     /// Whether the head asks to switch protocols.
@@ -147,8 +147,8 @@ impl<'a> Wait<'a> {
     }
 
     fn next_look(&self) -> Instant {
-        let look = self.terms.guard.is_some().then(|| Instant::now() + LOOK_EVERY);
-        [self.terms.until, self.go_on, look].into_iter().flatten().fold(self.deadline, Instant::min)
+        let soonest = self.deadline.min(self.terms.guard.look_at());
+        [self.terms.until, self.go_on].into_iter().flatten().fold(soonest, Instant::min)
     }
 }
 
@@ -266,10 +266,11 @@ impl Race<'_, '_> {
                 };
                 return self.give_up(Failed::Final(refusal), ResetCode::Timeout);
             }
-            if let Some(guard) = &mut self.wait.terms.guard
-                && !guard.holds_now()
-            {
-                return self.give_up(Failed::Final(Refusal::ControlRefused), ResetCode::Denied);
+            let guard = &mut *self.wait.terms.guard;
+            if let Err(over) = guard.check(now) {
+                tracing::debug!(%over, "An exchange was ended before its answer came");
+                let refusal = guard.refusal(over);
+                return self.give_up(Failed::Final(refusal), ResetCode::Denied);
             }
             self.timer.as_mut().reset(self.wait.next_look());
         }

@@ -27,7 +27,7 @@ use tunnel_proto::codes::FailureCode;
 use tunnel_proto::exchange::{Encoder, IdentityRef, RequestHead, ResponseHead, Scheme};
 
 use self::exchange::{Answered, Failed, Terms};
-use self::guard::Guard;
+use self::guard::{CLOSE_WITHIN, Guard, Stalled};
 use self::source::Source;
 use super::ServerParts;
 use super::authenticate::Authenticated;
@@ -36,7 +36,7 @@ use super::cookie;
 use super::inbound::{self, Inbound};
 use super::limits::Afforded;
 use super::refusal::Refusal;
-use crate::http::{Interim, Upgrade};
+use crate::http::{Interim, Leash, Upgrade};
 use crate::tunnel::{Affinity, Chosen, NoTunnel, Tunnel, Wanted};
 use crate::view::assertion::NoAssertion;
 
@@ -55,6 +55,8 @@ pub(crate) struct Forwarded {
     pub(crate) body: Download,
     /// The warpgate it came through.
     pub(crate) warpgate: WarpgateId,
+    /// Ends it while its client does not read; `None`: all of it is at hand.
+    pub(crate) leash: Option<Leash>,
 }
 
 /// Sends a permitted request to a warpgate of its environment.
@@ -67,10 +69,6 @@ pub(crate) async fn send(
     let Permitted { inbound, site, route, sender, .. } = permitted;
     let Inbound { ask, address, mut headers, length, body, extensions, .. } = inbound;
     let (interim, upgrade) = (extensions.get::<Interim>(), extensions.get::<Upgrade>());
-    let mut guard = sender.as_ref().map(|somebody| {
-        let place = (&address.authority.host, ask.client);
-        Guard::new(&parts.view, &parts.clock, &somebody.caller, (&site, &route), place)
-    });
     // What a client sends after a switch of protocols is no body: nothing of it leaves before the switch.
     let (mut source, mut switched) = match (body, upgrade) {
         (Some(body), Some(_)) => (None, Some(Box::new(Source::raw(body)))),
@@ -82,6 +80,7 @@ pub(crate) async fn send(
         headers.insert(EXPECT, HeaderValue::from_static("100-continue"));
     }
     let has_body = source.is_some();
+    let is_websocket = upgrade.is_some_and(Upgrade::is_websocket);
     let mut head = RequestHead {
         request: ask.id,
         route: route.id,
@@ -95,6 +94,13 @@ pub(crate) async fn send(
         identity: IdentityRef::None,
         upgrade: upgrade.map(|upgrade| upgrade.protocol().to_owned()),
     };
+    let mut guard = Guard::new(
+        (&parts.view, &parts.clock),
+        sender.as_ref().map(|somebody| &somebody.caller),
+        (&site, &route),
+        (address.authority.host, address.path),
+        (&ask.method, ask.client),
+    );
     let until = until(&route.timeouts);
     let mut again = Again::new(ask.method.is_idempotent());
     let affinity = route.affinity.then(|| match &sender {
@@ -110,7 +116,7 @@ pub(crate) async fn send(
         let terms = Terms {
             timeouts: &route.timeouts,
             until,
-            guard: guard.as_mut(),
+            guard: &mut guard,
             interim,
             upgrade: upgrade.is_some(),
             hosts: &parts.hosts,
@@ -119,7 +125,7 @@ pub(crate) async fn send(
             Ok(answered) => {
                 chosen.answered(!has_body);
                 let idle = Duration::from_millis(route.timeouts.idle_ms.into());
-                let terms = download::Terms { idle, until, guard };
+                let terms = download::Terms { idle, until, guard: Some(guard), is_websocket };
                 return receive(answered, &ask.method, terms, chosen, switched.take(), &parts.hosts);
             }
             Err((failed, rest)) => {
@@ -271,12 +277,10 @@ fn receive(
         upload.grant(switched);
         // What is switched to may take as long as it likes, so long as something moves.
         let terms = download::Terms { until: None, ..terms };
-        return Ok(Forwarded {
-            status,
-            headers,
-            body: Download::raw(reader, upload, terms, chosen),
-            warpgate,
-        });
+        let grace = if terms.is_websocket { CLOSE_WITHIN } else { Duration::ZERO };
+        let leash = terms.guard.clone().map(|guard| Leash::new(Stalled::new(guard, grace)));
+        let body = Download::raw(reader, upload, terms, chosen);
+        return Ok(Forwarded { status, headers, body, warpgate, leash });
     }
     upload.decline();
     let length = inbound::length(&headers).map_err(|_| Refusal::TunnelProtocol)?;
@@ -293,7 +297,8 @@ fn receive(
     } else {
         Download::new(reader, upload, length, terms, chosen)
     };
-    Ok(Forwarded { status, headers, body, warpgate })
+    let leash = body.guard().map(|guard| Leash::new(Stalled::new(guard.clone(), Duration::ZERO)));
+    Ok(Forwarded { status, headers, body, warpgate, leash })
 }
 
 /// Removes from a response what only we may say (R9): hop-by-hop fields, ours in every spelling, cookies that

@@ -163,6 +163,18 @@ impl Upload {
         self.send.reset(code);
     }
 
+    /// Takes what the client still says and drops it, after [`Upload::cancel`]. Ready when it has ended.
+    pub(super) fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.pending.clear();
+        while let Some(source) = self.source.as_mut().filter(|_| !self.gathered) {
+            match ready!(source.poll_piece(cx)) {
+                Ok(Piece::Data(_)) => {}
+                Ok(Piece::End | Piece::Trailers(_)) | Err(_) => self.gathered = true,
+            }
+        }
+        Poll::Ready(())
+    }
+
     /// Gathers pieces while they are at hand. Whether more are to come.
     fn gather(&mut self, cx: &mut Context<'_>) -> Result<bool, UploadError> {
         if self.switch == Switch::Asked {
