@@ -352,7 +352,10 @@ fn nothing_forbidden_is_linked() {
 fn every_requirement_said_to_be_shown_has_its_test() {
     let model = read(&root().join("docs/threat-model.md"));
     let sources: Vec<String> = files(".rs").iter().map(|path| read(path)).collect();
-    for row in model.lines().filter(|line| line.starts_with("| R")) {
+    let is_requirement = |line: &&str| {
+        line.strip_prefix("| R").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    for row in model.lines().filter(is_requirement) {
         let cells: Vec<&str> = row.split('|').map(str::trim).collect();
         let (number, shown) = (cells[1].trim_start_matches('R'), cells[3]);
         let test = format!("fn r{number:0>2}_");
@@ -360,5 +363,21 @@ fn every_requirement_said_to_be_shown_has_its_test() {
             shown == "later" || sources.iter().any(|source| source.contains(&test)),
             "R{number} is said to be shown ({shown}), and no test is named {test}"
         );
+    }
+}
+
+#[test]
+fn every_test_the_threat_model_names_exists() {
+    let model = read(&root().join("docs/threat-model.md"));
+    let sources: Vec<String> = files(".rs").iter().map(|path| read(path)).collect();
+    let is_name = |word: &&str| {
+        word.strip_prefix('r').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+            && word.contains('_')
+    };
+    let named: Vec<&str> = model.split('`').skip(1).step_by(2).filter(is_name).collect();
+    assert!(named.len() > 20, "{named:?}");
+    for name in named {
+        let test = format!("fn {name}(");
+        assert!(sources.iter().any(|source| source.contains(&test)), "no test is called {name}");
     }
 }
