@@ -76,6 +76,21 @@ fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
+/// Not a moment as [`Timestamp`] writes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("write a time as 2026-11-22T08:00:00Z")]
+pub struct TimestampError;
+
+impl std::str::FromStr for Timestamp {
+    type Err = TimestampError;
+
+    /// Reads RFC 3339, with any offset.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let at = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| TimestampError)?;
+        i64::try_from(at.unix_timestamp_nanos() / 1000).map(Self::from_micros).map_err(|_| TimestampError)
+    }
+}
+
 /// Tells the time. Cheap to clone.
 ///
 /// A program's main makes it from `SystemTime::now`; a test from [`ManualClock`].
