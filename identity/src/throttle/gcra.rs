@@ -37,6 +37,11 @@ impl<K: Eq + Hash> Table<K> {
         full_at.before(tolerance).since(now)
     }
 
+    /// Whether `key` has made no use of its allowance lately.
+    pub(super) fn is_at_rest(&self, key: &K, now: Timestamp) -> bool {
+        self.full_at.get(key).is_none_or(|full_at| *full_at <= now)
+    }
+
     /// Charges one to `key`, which [`Table::wait`] said has room.
     pub(super) fn draw(&mut self, key: K, now: Timestamp) {
         let full_at = self.full_at.entry(key).or_insert(now);

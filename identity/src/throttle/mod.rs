@@ -6,15 +6,17 @@
 //! |---|---|---|
 //! | account from this network | guessing one account's password | 5, then one per 30 s |
 //! | network, any account | spraying one password over many accounts | 30, then one per 5 s |
-//! | everybody | a swarm of networks | 300, then 20 per second |
+//! | everybody, from networks that were quiet | a swarm of networks | 200, then 15 per second |
+//! | everybody, from networks that were not | a swarm that goes on | 100, then 5 per second |
 //!
-//! An attempt that succeeds gives its draw back, so an office behind one address is not slowed by people who
+//! The last two are one allowance in two parts, so that a swarm that tries on and on cannot keep out somebody who comes
+//! from a network of their own. An attempt that succeeds gives its draw back, so an office behind one address is not slowed by people who
 //! know their passwords. Nothing is counted per account alone: whoever guesses at an account from elsewhere
 //! slows only themselves. A network from which an account has signed in before is *known* for it, and is not
-//! held up by the second and third allowance, which strangers can use up.
+//! held up by the allowances of the network and of everybody, which strangers can use up.
 //!
 //! A network is a /24 of IPv4 or a /64 of IPv6: what one person can easily hold. Tables are bounded; a full
-//! one is first swept of entries that are back at rest. The third allowance bounds how fast strangers can fill
+//! one is first swept of entries that are back at rest. The allowances of everybody bound how fast strangers can fill
 //! them. Unknown accounts draw like known ones (R13). State is per node and in memory.
 
 mod gcra;
@@ -44,8 +46,11 @@ pub use spray::{Spraying, SprayingKind};
 const PAIR: Allowance = Allowance { burst: 5, period: Duration::from_secs(30) };
 /// Attempts from one network on any account.
 const NETWORK: Allowance = Allowance { burst: 30, period: Duration::from_secs(5) };
-/// Attempts of strangers altogether. Twenty Argon2 runs per second are half of one core.
-const EVERYBODY: Allowance = Allowance { burst: 300, period: Duration::from_millis(50) };
+/// Attempts of strangers altogether, from networks that are at rest. With [`EVERYBODY`], twenty Argon2 runs per second,
+/// which are half of one core.
+const QUIET: Allowance = Allowance { burst: 200, period: Duration::from_millis(67) };
+/// Attempts of strangers altogether, from networks that have tried before.
+const EVERYBODY: Allowance = Allowance { burst: 100, period: Duration::from_millis(200) };
 
 /// Attempts of who is signed in to prove it again, per sign-in.
 const AGAIN: Allowance = Allowance { burst: 5, period: Duration::from_secs(30) };
@@ -112,6 +117,7 @@ pub struct Attempt {
     account: AccountKey,
     network: Network,
     known: bool,
+    was_quiet: bool,
 }
 
 /// Leave for who is signed in to prove it again, to be handed back unless the proof was wrong.
@@ -130,6 +136,7 @@ pub struct Throttle {
 struct Tables {
     pairs: Table<(AccountKey, Network)>,
     networks: Table<Network>,
+    quiet: Table<()>,
     everybody: Table<()>,
     known: Known,
     slowed: Table<Network>,
@@ -145,6 +152,7 @@ impl Throttle {
         let tables = Tables {
             pairs: Table::new(PAIR, TABLE_LEN_MAX),
             networks: Table::new(NETWORK, TABLE_LEN_MAX),
+            quiet: Table::new(QUIET, 1),
             everybody: Table::new(EVERYBODY, 1),
             known: Known::default(),
             slowed: Table::new(SLOWED, TABLE_LEN_MAX),
@@ -165,11 +173,13 @@ impl Throttle {
         let tables = &mut *tables;
         let known = tables.known.contains(&(account, network));
         let slowed = !known && tables.detector.is_slowed(network, now);
+        let was_quiet = tables.networks.is_at_rest(&network, now);
+        let everybody = if was_quiet { &mut tables.quiet } else { &mut tables.everybody };
         // All are asked before any is charged, so that a refused attempt costs nothing.
         let mut waits = vec![(tables.pairs.wait(&(account, network), now), Scope::Account)];
         if !known {
             waits.push((tables.networks.wait(&network, now), Scope::Network));
-            waits.push((tables.everybody.wait(&(), now), Scope::Everybody));
+            waits.push((everybody.wait(&(), now), Scope::Everybody));
         }
         if slowed {
             waits.push((tables.slowed.wait(&network, now), Scope::Network));
@@ -182,12 +192,12 @@ impl Throttle {
         tables.pairs.draw((account, network), now);
         if !known {
             tables.networks.draw(network, now);
-            tables.everybody.draw((), now);
+            everybody.draw((), now);
         }
         if slowed {
             tables.slowed.draw(network, now);
         }
-        Ok(Attempt { account, network, known })
+        Ok(Attempt { account, network, known, was_quiet })
     }
 
     /// The attempt succeeded: its draw is given back, and the network is known for the account from now on.
@@ -258,7 +268,11 @@ impl Throttle {
         tables.pairs.give_back(&(attempt.account, attempt.network));
         if !attempt.known {
             tables.networks.give_back(&attempt.network);
-            tables.everybody.give_back(&());
+            if attempt.was_quiet {
+                tables.quiet.give_back(&());
+            } else {
+                tables.everybody.give_back(&());
+            }
         }
     }
 }
@@ -402,9 +416,36 @@ mod tests {
             .enumerate()
             .filter(|(n, address)| throttle.begin(account(&format!("user{n}")), *address).is_ok())
             .count();
-        assert_eq!(made, 300);
-        assert_eq!(throttle.begin(account("new"), home).unwrap_err().scope, Scope::Everybody);
+        assert_eq!(made, 200);
+        let elsewhere = v4(198, 51, 100, 1);
+        assert_eq!(throttle.begin(account("new"), elsewhere).unwrap_err().scope, Scope::Everybody);
         assert!(throttle.begin(account("ada@shop.example"), home).is_ok(), "signed in from here before");
+    }
+
+    #[test]
+    fn r15_fifty_networks_that_try_on_and_on_keep_nobody_out() {
+        let (throttle, hand) = throttle();
+        let home = v4(192, 0, 2, 7);
+        throttle.succeeded(throttle.begin(account("ada@shop.example"), home).unwrap());
+        let mut made = 0;
+        for tick in 0..600_u32 {
+            for network in 0..50 {
+                // As many accounts as they like, and the victim's own.
+                for name in [format!("user{tick}-{network}"), "ada@shop.example".to_owned()] {
+                    made += u32::from(throttle.begin(account(&name), v4(198, 51, network, 1)).is_ok());
+                }
+            }
+            if tick % 100 == 99 {
+                let away = v4(203, 0, u8::try_from(tick / 100).unwrap(), 1);
+                assert!(
+                    throttle.begin(account("ada@shop.example"), away).is_ok(),
+                    "from a new place, {tick}"
+                );
+                throttle.succeeded(throttle.begin(account("ada@shop.example"), home).unwrap());
+            }
+            hand.advance(Duration::from_millis(100));
+        }
+        assert!((300..1500).contains(&made), "{made} of 60 000 attempts were made");
     }
 
     #[test]

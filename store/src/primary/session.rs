@@ -46,7 +46,9 @@ pub(super) fn read(row: &Row) -> Result<SessionRow, StoreError> {
     })
 }
 
-/// Adds a session. Publishes it, and its user's principal in the project.
+/// Adds a session. Publishes it, and its user's principal in the project. Sessions of the same sign-in on the same host
+/// that rest on an older proof end: after a step-up, what was held before it is dead (R11). Those of the same proof stay,
+/// because two tabs may have asked at once.
 ///
 /// # Errors
 /// Not found: the sign-in, if it has ended, is another user's, or its user does not live in the project's directory.
@@ -78,6 +80,18 @@ pub async fn insert(tx: &mut Tx, doc: &SessionDoc) -> Result<(), WriteError> {
         .await?;
     if added == 0 {
         return Err(WriteError::NotFound { what: "sign-in" });
+    }
+    let now = tx.now();
+    let older = tx
+        .rows(
+            "UPDATE sessions SET ended_at = $5
+             WHERE sign_in = $1 AND project = $2 AND host = $3 AND authenticated_at < $4 AND ended_at IS NULL
+             RETURNING token_hash",
+            args![doc.sign_in, doc.project, &doc.host, doc.authenticated_at, now],
+        )
+        .await?;
+    for row in &older {
+        tx.retract(Partition::Project(doc.project), DocumentKey::session(&row.get("token_hash")?))?;
     }
     principal::publish_once(tx, doc.project, Subject::User(doc.user)).await?;
     Ok(tx.publish(Partition::Project(doc.project), &Document::Session(doc.clone()))?)
