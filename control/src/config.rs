@@ -8,6 +8,8 @@ use mezusphere_model::Platform;
 use mezusphere_model::document::NodeAddress;
 use mezusphere_model::id::{ControlId, EdgeId};
 
+use crate::MailConfig;
+
 /// Shortest life of a leaf certificate. Below it, clock skew and renewal have no room; tests use exactly this.
 pub const LEAF_TTL_MIN: Duration = Duration::from_mins(1);
 
@@ -43,6 +45,8 @@ pub struct ControlConfig {
     pub session: SessionLimits,
     /// Where public certificates come from.
     pub public_certificate: PublicCertificate,
+    /// How mail leaves; `None`: it does not, and what needs it is not offered.
+    pub mail: Option<MailConfig>,
 }
 
 impl ControlConfig {
@@ -71,6 +75,7 @@ impl ControlConfig {
             leaf_ttl: LEAF_TTL_MAX,
             session: SessionLimits::default(),
             public_certificate: PublicCertificate::Internal,
+            mail: None,
         }
     }
 }

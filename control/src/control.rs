@@ -12,6 +12,7 @@ use mezusphere_identity::history::History;
 use mezusphere_identity::throttle::Throttle;
 use mezusphere_model::id::{ControlId, EdgeId};
 use mezusphere_model::link::ControlLink;
+use mezusphere_model::platform::PlatformHost;
 use mezusphere_model::seal::Seal;
 use mezusphere_model::{Clock, Entropy};
 use mezusphere_pki::{CurrentIdentity, CurrentTrust};
@@ -25,6 +26,7 @@ use crate::installation::{Keys, secret_name};
 use crate::jobs::Jobs;
 use crate::link::Link;
 use crate::login::{self, FormKey};
+use crate::mail::Mail;
 use crate::node::{Node, identity, row};
 use crate::platform::{PlatformService, Services, service};
 use crate::shared::Shared;
@@ -78,7 +80,10 @@ impl Control {
             throttle: throttle.clone(),
             history: History::default(),
         };
+        let login_origin = config.platform.origin(&config.platform.host(PlatformHost::Login)?);
+        let mail = Mail::new(config.mail.clone(), &config.platform, login_origin).map_err(OpenError::Mail)?;
         let shared = Arc::new(Shared {
+            mail,
             desk,
             form_key: FormKey::from_secret(&keys.form),
             throttle,
@@ -87,6 +92,8 @@ impl Control {
             signer: ArcSwap::new(signer),
             current_keys: ArcSwap::from_pointee(keys),
             drift: tokio::sync::Notify::new(),
+            limits: tokio::sync::Notify::new(),
+            importing: tokio::sync::Semaphore::new(1),
             node,
             seal,
             installation,

@@ -28,6 +28,8 @@ pub(crate) enum Job {
     Platform,
     /// Removing what is over.
     Prune,
+    /// Sending mail.
+    Mail,
 }
 
 impl Job {
@@ -38,6 +40,7 @@ impl Job {
             Self::Certificates => "control/certificates",
             Self::Platform => "control/platform",
             Self::Prune => "control/prune",
+            Self::Mail => "control/mail",
         }
     }
 }

@@ -28,6 +28,7 @@ mod leaf;
 mod lease;
 mod link;
 mod login;
+mod mail;
 mod node;
 mod open_error;
 mod page;
@@ -48,6 +49,7 @@ pub use config::{
 };
 pub use control::Control;
 pub use jobs::Jobs;
+pub use mail::{MailConfig, MailConfigError, MailFigures, MailSender, MailTls, MailWay, SmtpConfig};
 pub use open_error::OpenError;
 pub use platform::{Body, BoxError, PlatformService};
 pub use problem::{CODES, Code, Refusal};

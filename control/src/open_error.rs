@@ -94,6 +94,9 @@ pub enum OpenError {
     /// The threads that hash passwords cannot be started.
     #[error("the password threads cannot be started: {0}")]
     Threads(std::io::Error),
+    /// What the mail server is known by cannot be read.
+    #[error("the authorities of the mail server cannot be used: {0}")]
+    Mail(String),
     /// The bundle of an environment cannot be signed.
     #[error("an environment's bundle cannot be signed: {0}")]
     Bundle(#[from] tunnel_proto::bundle::MintError),

@@ -8,12 +8,13 @@ use mezusphere_identity::throttle::Throttle;
 use mezusphere_model::seal::Seal;
 use mezusphere_model::{Clock, Entropy};
 use mezusphere_store::Primary;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::ControlConfig;
 use crate::certificate::PublicCertificates;
 use crate::installation::{CurrentKeys, Installation, Keys};
 use crate::login::FormKey;
+use crate::mail::Mail;
 use crate::node::Node;
 use crate::signer::CurrentSigner;
 
@@ -39,6 +40,10 @@ pub(crate) struct Shared {
     pub(crate) seal: Arc<dyn Seal>,
     /// Rung when bundles may not be in line with the nodes any more; the jobs listen.
     pub(crate) drift: Notify,
+    /// Rung when a directory's session limits may have become shorter; the jobs listen.
+    pub(crate) limits: Notify,
+    /// Whoever holds it imports users: one at a time, because an import is held in memory.
+    pub(crate) importing: Semaphore,
     /// Where browsers' certificates come from.
     pub(crate) certificates: PublicCertificates,
     /// Hashes and verifies passwords.
@@ -48,6 +53,8 @@ pub(crate) struct Shared {
     pub(crate) throttle: Throttle,
     /// Where sign-in's flows are served, to pages and to the JSON API: the same parts as above.
     pub(crate) desk: Desk,
+    /// The way out of mails.
+    pub(crate) mail: Mail,
     /// Authenticates hosted forms.
     pub(crate) form_key: FormKey,
 }

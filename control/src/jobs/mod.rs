@@ -1,7 +1,9 @@
 //! What control does without being asked, as long as whoever holds [`Jobs`] lets it: work that comes due ([`work`]),
-//! following what other control nodes changed ([`follow`]), and writing accounts' histories ([`history`]).
+//! following what other control nodes changed ([`follow`]), writing accounts' histories
+//! ([`history`]), and sending mail ([`crate::mail`]).
 
 mod follow;
+mod people;
 mod history;
 mod work;
 
@@ -10,7 +12,7 @@ use std::sync::Arc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::Shared;
+use crate::{Shared, mail};
 
 /// The running jobs. Ends them when dropped; [`Jobs::stop`] also waits for the one at work.
 #[derive(Debug)]
@@ -27,6 +29,7 @@ impl Jobs {
             tokio::spawn(work::run(Arc::clone(shared), cancel.clone())),
             tokio::spawn(follow::run(Arc::clone(shared), cancel.clone())),
             tokio::spawn(history::run(Arc::clone(shared), cancel.clone())),
+            tokio::spawn(mail::run(Arc::clone(shared), cancel.clone())),
         ];
         Self { cancel, tasks }
     }

@@ -177,13 +177,15 @@ pub async fn next_due(tx: &mut ReadTx, token: u64) -> Result<Option<Timestamp>, 
 }
 
 /// Takes up to `limit` mails that are due, in turn from each directory, so that one with many does not hold up the
-/// others. Those that an earlier holder of the lease was at come again: it may have died before it handed them over.
+/// others, and those never tried before those that failed. Those that an earlier holder of the lease was at come again: it may have died before it handed them over.
 pub async fn claim(tx: &mut Tx, token: u64, limit: usize) -> Result<Vec<ClaimedMail>, StoreError> {
     let now = tx.now();
     let rows = tx
         .rows(
             "SELECT * FROM (
-                 SELECT mails.*, ROW_NUMBER() OVER (PARTITION BY directory ORDER BY next_at, id) AS place FROM mails
+                 SELECT mails.*, ROW_NUMBER() OVER (
+                     PARTITION BY directory ORDER BY CASE WHEN attempts = 0 THEN 0 ELSE 1 END, next_at, id) AS place
+                 FROM mails
                  WHERE next_at <= $1 AND (state = 'queued' OR (state = 'sending' AND claim <> $2))) AS due
              ORDER BY place, next_at, id LIMIT $3",
             args![now, token, limit],
