@@ -24,7 +24,7 @@ use crate::slug::Slug;
 
 pub use self::demand::{
     AUTH_AGE_S_MAX, AUTH_AGE_S_MIN, CLAIM_NAME_LEN_MAX, CLAIM_VALUE_LEN_MAX, CLAIM_VALUES_MAX, CLAIMS_MAX,
-    ClaimRule, Requirement, StepUp,
+    ClaimRule, Demands, Requirement, StepUp,
 };
 pub use self::identity_forward::{IdentityForward, IdentityProfile};
 pub use self::network::{Cidr, CidrError, NETWORKS_MAX};
@@ -149,10 +149,11 @@ impl RouteDoc {
             Reader::Edge => self.limits.reader(),
             Reader::Warpgate => 1,
         };
-        // Both decide on all demands. A family of headers that nobody takes from clients' requests, clients could write themselves.
+        // Both decide on all demands. What the upstream is told, the warpgate writes.
         let has_demands =
             !self.require.claims.is_empty() || !self.step_up.is_empty() || !self.networks.is_empty();
-        let access = if has_demands || !self.identity.is_empty() { 3 } else { 1 };
+        let tells = reader == Reader::Warpgate && !self.identity.is_empty();
+        let access = if has_demands || tells { 3 } else { 1 };
         self.rules.reader(reader).max(limits).max(access)
     }
 
@@ -177,6 +178,16 @@ impl RouteDoc {
     /// whatever its mode says. Control refuses to store such a contradiction; here it is closed.
     pub fn auth_in_force(&self) -> AuthMode {
         if self.require.is_empty() && self.step_up.is_empty() { self.auth } else { AuthMode::Required }
+    }
+
+    /// What it demands beyond sign-in, to be shown.
+    pub fn demands(&self) -> Demands<'_> {
+        Demands {
+            require: &self.require,
+            step_up: self.step_up,
+            networks: &self.networks,
+            enforce: self.enforce,
+        }
     }
 
     /// Whether requests with this method may match. A route that lists `GET` also takes `HEAD`

@@ -1,4 +1,4 @@
-//! What routing a request costs in allocations: one for a plain path, none to find its route.
+//! What routing a request costs in allocations: one for a plain path, none to find its route, none to decide.
 #![expect(unsafe_code, reason = "counting allocations takes an allocator, and that trait is unsafe")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -8,10 +8,13 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;
 
-use mezusphere_model::id::RouteId;
+use mezusphere_model::Timestamp;
+use mezusphere_model::id::{RouteId, UserId};
+use mezusphere_model::identity::{Assurance, Identity, Method, Subject};
 use mezusphere_model::path::RequestPath;
-use mezusphere_model::route::{AuthMode, PathMatch, RouteDoc, Site};
-use mezusphere_model::slug::Slug;
+use mezusphere_model::policy::{Circumstances, decide};
+use mezusphere_model::route::{AuthMode, ClaimRule, PathMatch, Requirement, RouteDoc, Site, StepUp};
+use mezusphere_model::slug::{Name, Slug};
 
 use shop::publishing;
 
@@ -64,4 +67,40 @@ fn a_plain_path_costs_one_allocation_and_its_route_none() {
         let (found, finding) = counted(|| site.find(&path, "GET").unwrap().id.bits());
         assert_eq!((found, finding), (id, 0), "{text}");
     }
+}
+
+#[test]
+fn to_let_somebody_in_costs_no_allocation_however_much_is_demanded() {
+    let names = || vec![Name::parse("a").unwrap(), Name::parse("b").unwrap()];
+    let path = PathMatch::parse("/*").unwrap();
+    let route = RouteDoc::new(RouteId::from_bits(1), path, AuthMode::Required, Slug::parse("web").unwrap());
+    let claims = vec![ClaimRule { name: "plan".to_owned(), any_of: vec!["pro".into(), 3.into()] }];
+    let full = RouteDoc {
+        require: Requirement {
+            any_role: names(),
+            all_roles: names(),
+            any_permission: names(),
+            all_permissions: names(),
+            claims,
+        },
+        step_up: StepUp { acr: Some(Assurance::Aal2), max_auth_age_s: Some(900) },
+        networks: vec!["10.0.0.0/8".parse().unwrap(), "192.0.2.0/24".parse().unwrap()],
+        ..route
+    };
+    let caller = Identity {
+        subject: Subject::User(UserId::from_bits(1)),
+        session: None,
+        email: String::new(),
+        name: String::new(),
+        roles: names(),
+        permissions: names(),
+        methods: vec![Method::Passkey],
+        assurance: Assurance::Aal2,
+        authenticated_at: Timestamp::from_seconds(0),
+        claims: [("plan".to_owned(), 3.into())].into(),
+    };
+    let request = Circumstances { client: "192.0.2.7".parse().unwrap(), now: Timestamp::from_seconds(900) };
+    let (permit, deciding) = counted(|| decide(&full, Some(&caller), &request).unwrap());
+    assert!(permit.forwards_identity());
+    assert_eq!(deciding, 0);
 }

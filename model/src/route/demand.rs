@@ -7,6 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::network::Cidr;
 use crate::identity::Assurance;
 use crate::rules::RuleError;
 use crate::slug::Name;
@@ -189,7 +190,7 @@ fn is_ambiguous(text: &str) -> bool {
 }
 
 impl fmt::Display for StepUp {
-    /// As people read it: `aal2 · signed in within 900 s`. Empty if it asks for nothing.
+    /// As people read it: `aal2 · signed in within 15 min`. Empty if it asks for nothing.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut between = "";
         if let Some(acr) = self.acr {
@@ -197,8 +198,37 @@ impl fmt::Display for StepUp {
             between = " · ";
         }
         match self.max_auth_age_s {
+            Some(seconds) if seconds % 3600 == 0 => {
+                write!(f, "{between}signed in within {} h", seconds / 3600)
+            }
+            Some(seconds) if seconds % 60 == 0 => write!(f, "{between}signed in within {} min", seconds / 60),
             Some(seconds) => write!(f, "{between}signed in within {seconds} s"),
             None => Ok(()),
         }
+    }
+}
+
+/// Everything that a route demands beyond sign-in, to be shown.
+#[derive(Clone, Copy, Debug)]
+pub struct Demands<'a> {
+    /// What an identity must hold.
+    pub require: &'a Requirement,
+    /// How strongly and how lately it must be proved.
+    pub step_up: StepUp,
+    /// From where requests must come.
+    pub networks: &'a [Cidr],
+    /// Whether whoever does not meet them is refused.
+    pub enforce: bool,
+}
+
+impl fmt::Display for Demands<'_> {
+    /// As people read it: `role=admin · aal2 · from 10.0.0.0/8|192.0.2.0/24 · dry run`. Empty if nothing is demanded.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let networks: Vec<String> = self.networks.iter().map(ToString::to_string).collect();
+        let from = if networks.is_empty() { String::new() } else { format!("from {}", networks.join("|")) };
+        let dry = if self.enforce { "" } else { "dry run" };
+        let parts = [self.require.to_string(), self.step_up.to_string(), from, dry.to_owned()];
+        let parts: Vec<&str> = parts.iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
+        f.write_str(&parts.join(" · "))
     }
 }

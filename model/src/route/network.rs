@@ -63,9 +63,19 @@ impl FromStr for Cidr {
     type Err = CidrError;
 
     fn from_str(text: &str) -> Result<Self, CidrError> {
-        let network = match text.parse::<IpAddr>() {
-            Ok(address) => IpNet::from(address),
-            Err(_) => text.parse::<IpNet>().map_err(|_| CidrError::Malformed)?,
+        // Part by part: leading zeros, which some read as octal, are in no address.
+        let (address, length) = match text.split_once('/') {
+            Some((address, length)) => (address, Some(length)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| CidrError::Malformed)?;
+        let network = match length {
+            None => IpNet::from(address),
+            Some(length) if length.bytes().all(|byte| byte.is_ascii_digit()) => {
+                let length = length.parse().map_err(|_| CidrError::Malformed)?;
+                IpNet::new(address, length).map_err(|_| CidrError::Malformed)?
+            }
+            Some(_) => return Err(CidrError::Malformed),
         };
         let network = Self::folded(network);
         if network.trunc() == network {
@@ -117,9 +127,17 @@ mod tests {
         }
         assert_eq!("10.0.0.1/8".parse::<Cidr>(), Err(CidrError::HostBits(cidr("10.0.0.0/8"))));
         assert_eq!("2001:db8::1/64".parse::<Cidr>(), Err(CidrError::HostBits(cidr("2001:db8::/64"))));
-        for text in
-            ["", "10.0.0.0/33", "10.0.0/8", "10.0.0.0/", "::/129", "host", "10.0.0.0 /8", "010.0.0.0/8"]
-        {
+        for text in [
+            "",
+            "10.0.0.0/33",
+            "10.0.0/8",
+            "10.0.0.0/",
+            "::/129",
+            "host",
+            "10.0.0.0 /8",
+            "010.0.0.0/8",
+            "10.0.0.0/+8",
+        ] {
             assert_eq!(text.parse::<Cidr>(), Err(CidrError::Malformed), "{text}");
         }
     }

@@ -1,7 +1,7 @@
 //! What guards a route beside its policy is not got round by a spelling that a lenient server takes for its path (ADR 14, 15).
 
 use mezusphere_model::path::RequestPath;
-use mezusphere_model::route::{NoRoute, RouteDoc, Site};
+use mezusphere_model::route::{IdentityProfile, NoRoute, RouteDoc, Site};
 use mezusphere_model::rules::{
     CorsRule, EdgeAnswer, HeaderRules, Maintenance, Origin, Rate, RateKey, RouteLimits, RouteRules,
 };
@@ -52,6 +52,8 @@ fn r02_a_spelling_that_lenient_servers_take_for_a_guarded_path_does_not_get_roun
         let origins = vec![Origin::parse("https://app.example").unwrap()];
         route.rules.cors = Some(CorsRule { origins, ..CorsRule::default() });
     };
+    let near: Change = |route| route.networks = vec!["10.0.0.0/8".parse().unwrap()];
+    let told: Change = |route| route.identity.profiles = vec![IdentityProfile::RemoteUser];
     let nothing: Change = |_| {};
     for (what, guard) in [
         ("body", limited),
@@ -59,6 +61,8 @@ fn r02_a_spelling_that_lenient_servers_take_for_a_guarded_path_does_not_get_roun
         ("maintenance", closed),
         ("request header", stripped),
         ("response header", hidden),
+        ("network", near),
+        ("identity", told),
     ] {
         assert_eq!(find(&guarded(nothing, guard), "/GUARDED"), REFUSED, "{what}");
         assert_eq!(find(&guarded(nothing, guard), "/guarded/"), REFUSED, "{what}");
@@ -74,6 +78,15 @@ fn r02_a_spelling_that_lenient_servers_take_for_a_guarded_path_does_not_get_roun
     // Other origins may read `/*`, and nothing was said of them for `/guarded`; the other way round nothing is gained.
     assert_eq!(find(&guarded(shared, nothing), "/GUARDED"), REFUSED);
     assert_eq!(find(&guarded(nothing, shared), "/GUARDED"), Ok(1));
+    let nearer = |route: &mut RouteDoc| route.networks = vec!["10.1.0.0/16".parse().unwrap()];
+    assert_eq!(find(&guarded(nearer, near), "/GUARDED"), Ok(1));
+    assert_eq!(find(&guarded(near, nearer), "/GUARDED"), REFUSED);
+    let dry = |route: &mut RouteDoc| {
+        near(route);
+        route.enforce = false;
+    };
+    assert_eq!(find(&guarded(dry, near), "/GUARDED"), REFUSED, "a dry run keeps nobody out");
+    assert_eq!(find(&guarded(nothing, dry), "/GUARDED"), Ok(1));
     let smaller = |route: &mut RouteDoc| route.limits.body_max = Some(512);
     assert_eq!(find(&guarded(smaller, limited), "/GUARDED"), Ok(1));
     let other_rate = |route: &mut RouteDoc| route.limits.rate = Some(rate(20));

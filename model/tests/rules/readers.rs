@@ -1,9 +1,13 @@
 //! What an older reader makes of a route with rules, and what a reader makes of rules that do not hold.
 
 use mezusphere_model::id::RouteId;
+use mezusphere_model::identity::Assurance;
 use mezusphere_model::path::RequestPath;
 use mezusphere_model::policy::{self, Circumstances, Denial};
-use mezusphere_model::route::{AuthMode, NoRoute, PathMatch, READER, RouteDoc, RouteTimeouts, Site};
+use mezusphere_model::route::{
+    AuthMode, ClaimRule, IdentityForward, IdentityProfile, NoRoute, PathMatch, READER, Requirement, RouteDoc,
+    RouteTimeouts, Site, StepUp,
+};
 use mezusphere_model::rules::{
     CorsRule, EdgeAnswer, HeaderRules, HeaderValueRule, Maintenance, Origin, PathRule, Rate, RateKey, Reader,
     RouteLimits, RouteRules,
@@ -33,6 +37,10 @@ fn rows() -> Vec<(&'static str, RouteDoc, u32, u32)> {
     let cors = CorsRule { origins: vec![Origin::parse("https://a.example").unwrap()], ..CorsRule::default() };
     let rate = Rate { per_minute: 1, burst: 1, by: RateKey::Address };
     let none = RouteRules::default;
+    let plan = ClaimRule { name: "plan".to_owned(), any_of: vec![json!("pro")] };
+    let claims = Requirement { claims: vec![plan], ..Requirement::default() };
+    let told =
+        IdentityForward { profiles: vec![IdentityProfile::RemoteUser], claims: vec!["plan".to_owned()] };
     vec![
         ("nothing", with(none()), 1, 1),
         ("path", with(RouteRules { path: Some(strip), ..none() }), 1, 2),
@@ -44,6 +52,23 @@ fn rows() -> Vec<(&'static str, RouteDoc, u32, u32)> {
         ("body", RouteDoc { limits: RouteLimits { body_max: Some(1), rate: None }, ..with(none()) }, 2, 1),
         ("rate", RouteDoc { limits: RouteLimits { body_max: None, rate: Some(rate) }, ..with(none()) }, 2, 1),
         ("affinity", RouteDoc { affinity: true, ..with(none()) }, 1, 1),
+        ("networks", RouteDoc { networks: vec!["10.0.0.0/8".parse().unwrap()], ..with(none()) }, 3, 3),
+        ("claims", RouteDoc { require: claims, ..with(none()) }, 3, 3),
+        (
+            "strength",
+            RouteDoc { step_up: StepUp { acr: Some(Assurance::Aal2), ..StepUp::default() }, ..with(none()) },
+            3,
+            3,
+        ),
+        (
+            "age",
+            RouteDoc { step_up: StepUp { max_auth_age_s: Some(60), ..StepUp::default() }, ..with(none()) },
+            3,
+            3,
+        ),
+        ("identity", RouteDoc { identity: told, ..with(none()) }, 1, 3),
+        // An older reader enforces what a newer one would only write down.
+        ("dry run", RouteDoc { enforce: false, ..with(none()) }, 1, 1),
         (
             "total",
             RouteDoc {
