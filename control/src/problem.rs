@@ -82,6 +82,10 @@ codes! {
         "give whole numbers from 1, or none to take a limit away";
     ROLE_UNKNOWN = "role.unknown", 422, "A role does not exist",
         "define it first with: mezusphere role set";
+    DIRECTORY_INVALID = "directory.invalid", 422, "A setting of the directory cannot be used",
+        "correct the value that is named and try again; docs/operations/directories.md shows each setting";
+    DIRECTORY_SHARED = "directory.shared", 403, "The directory serves other projects too",
+        "ask an operator of the installation; roles in one's own project can be set";
     EMAIL_INVALID = "email.invalid", 422, "This is not an e-mail address",
         "write it as name@domain";
     PASSWORD_REJECTED = "password.rejected", 422, "The password cannot be used",

@@ -74,6 +74,8 @@ const PATCH: &Method = &Method::PATCH;
 const DELETE: &Method = &Method::DELETE;
 
 fn installation(endpoints: Endpoints) -> Endpoints {
+    const DIRECTORIES: &str = "/organizations/{organization}/directories";
+    const DIRECTORY: &str = "/organizations/{organization}/directories/{directory}";
     endpoints
         .add(GET, "/whoami", None, h::whoami)
         .add(GET, "/installation", InstallationRead, h::installation)
@@ -81,6 +83,11 @@ fn installation(endpoints: Endpoints) -> Endpoints {
         .add(POST, "/organizations", InstallationWrite, h::create_organization)
         .add(GET, "/organizations/{organization}", ProjectsRead, h::show_organization)
         .add(GET, "/organizations/{organization}/audit", AuditRead, h::audit_of_organization)
+        .add(GET, DIRECTORIES, InstallationRead, h::list_directories)
+        .add(POST, DIRECTORIES, InstallationWrite, h::create_directory)
+        .add(GET, DIRECTORY, InstallationRead, h::show_directory)
+        .add(PATCH, DIRECTORY, InstallationWrite, h::change_directory)
+        .add(DELETE, DIRECTORY, InstallationWrite, h::delete_directory)
         .add(GET, "/audit", AuditRead, h::audit)
         .add(GET, "/operators", InstallationRead, h::list_operators)
         .add(POST, "/operators/{operator}/sign-in-link", InstallationWrite, h::operator_link)
@@ -105,6 +112,7 @@ fn publishing(endpoints: Endpoints) -> Endpoints {
     const ROUTES: &str = "/projects/{project}/environments/{environment}/routes";
     const ROUTE: &str = "/projects/{project}/environments/{environment}/routes/{route}";
     endpoints
+        .add(POST, "/explain", RoutesRead, h::explain_url)
         .add(GET, "/projects", ProjectsRead, h::list_projects)
         .add(POST, "/projects", ProjectsWrite, h::create_project)
         .add(GET, PROJECT, ProjectsRead, h::show_project)
@@ -134,11 +142,14 @@ fn publishing(endpoints: Endpoints) -> Endpoints {
 }
 
 fn people(endpoints: Endpoints) -> Endpoints {
+    const OWN: &str = "/projects/{project}/directory";
     const USERS: &str = "/projects/{project}/users";
     const USER: &str = "/projects/{project}/users/{user}";
     const ROLE: &str = "/projects/{project}/roles/{role}";
     endpoints
-        .add(GET, "/projects/{project}/directory", UsersRead, h::directory)
+        .add(GET, OWN, UsersRead, h::own_directory)
+        .add(PATCH, OWN, ProjectsWrite, h::change_own_directory)
+        .add(PUT, OWN, InstallationWrite, h::set_directory)
         .add(GET, USERS, UsersRead, h::list_users)
         .add(POST, USERS, UsersWrite, h::create_user)
         .add(GET, USER, UsersRead, h::show_user)

@@ -23,6 +23,10 @@ const PRUNE_EVERY: Duration = Duration::from_mins(1);
 /// Between two looks at public certificates, which live for months.
 const CERTIFICATES_EVERY: Duration = Duration::from_hours(1);
 
+/// Between two looks at users whom a node of an older version added and at session limits, besides those after a change
+/// here.
+const PEOPLE_EVERY: Duration = Duration::from_hours(1);
+
 /// Between two looks at whether bundles are in line with the nodes, besides those after a change here: the control node
 /// that changed something may have died before its own look.
 const DRIFT_EVERY: Duration = Duration::from_secs(10);
@@ -45,6 +49,7 @@ pub(super) async fn run(shared: Arc<Shared>, cancel: CancellationToken) {
             () = cancel.cancelled() => return,
             () = tokio::time::sleep(work.sleep()) => {}
             () = shared.drift.notified() => work.drift_at = Instant::now(),
+            () = shared.limits.notified() => work.people_at = Instant::now(),
         }
         work.run().await;
     }
@@ -61,6 +66,7 @@ struct Work {
     drift_at: Instant,
     prune_at: Instant,
     certificates_at: Instant,
+    people_at: Instant,
 }
 
 impl Work {
@@ -75,6 +81,7 @@ impl Work {
             drift_at: now + DRIFT_EVERY,
             prune_at: now + PRUNE_EVERY,
             certificates_at: now + CERTIFICATES_EVERY,
+            people_at: now,
             shared,
         }
     }
@@ -82,7 +89,9 @@ impl Work {
     fn sleep(&self) -> Duration {
         let now = self.shared.clock.now();
         let renewal = self.renewal.wait(now).min(self.own_renewal.wait(now));
-        let next = self.prune_at.min(self.certificates_at).min(self.beat_at).min(self.drift_at);
+        let next = [self.prune_at, self.certificates_at, self.beat_at, self.people_at]
+            .into_iter()
+            .fold(self.drift_at, Instant::min);
         renewal.min(next.saturating_duration_since(Instant::now())).clamp(SLEEP_MIN, SLEEP_MAX)
     }
 
@@ -93,6 +102,7 @@ impl Work {
         self.reconcile().await;
         self.prune().await;
         self.renew_certificates().await;
+        self.look_after_people().await;
     }
 
     async fn renew_signer(&mut self) {
@@ -170,6 +180,16 @@ impl Work {
         self.prune_at = Instant::now() + PRUNE_EVERY;
         if let Err(why) = self.shared.prune().await {
             tracing::warn!(error = %why, "What is over could not be removed");
+        }
+    }
+
+    async fn look_after_people(&mut self) {
+        if Instant::now() < self.people_at {
+            return;
+        }
+        self.people_at = Instant::now() + PEOPLE_EVERY;
+        if let Err(why) = self.shared.look_after_people().await {
+            tracing::warn!(error = %why, "Users could not be looked after");
         }
     }
 

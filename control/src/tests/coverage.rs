@@ -14,6 +14,7 @@ use crate::api::endpoints;
 type Row = (&'static str, Option<Permission>, Value);
 
 fn rows() -> Vec<Row> {
+    const ORGANIZATION: &str = "/organizations/{organization}";
     const PROJECT: &str = "/projects/{project}";
     const ENVIRONMENT: &str = "/projects/{project}/environments/{environment}";
     let none = Value::Null;
@@ -24,6 +25,11 @@ fn rows() -> Vec<Row> {
         ("POST", "", "/organizations", Some(InstallationWrite), json!({ "slug": "gamma" })),
         ("GET", "", "/organizations/{organization}", Some(ProjectsRead), none.clone()),
         ("GET", "", "/organizations/{organization}/audit", Some(AuditRead), none.clone()),
+        ("GET", ORGANIZATION, "/directories", Some(InstallationRead), none.clone()),
+        ("POST", ORGANIZATION, "/directories", Some(InstallationWrite), json!({ "name": "people" })),
+        ("GET", ORGANIZATION, "/directories/{directory}", Some(InstallationRead), none.clone()),
+        ("PATCH", ORGANIZATION, "/directories/{directory}", Some(InstallationWrite), json!({})),
+        ("DELETE", ORGANIZATION, "/directories/{directory}", Some(InstallationWrite), none.clone()),
         ("GET", "", "/audit", Some(AuditRead), none.clone()),
         ("GET", "", "/operators", Some(InstallationRead), none.clone()),
         ("POST", "", "/operators/{operator}/sign-in-link", Some(InstallationWrite), none.clone()),
@@ -35,6 +41,7 @@ fn rows() -> Vec<Row> {
         ("POST", "", "/edge-invitations", Some(InstallationWrite), json!({ "name": "eu-1" })),
         ("DELETE", "", "/edge-invitations/{invitation}", Some(InstallationWrite), none.clone()),
         ("GET", "", "/controls", Some(InstallationRead), none.clone()),
+        ("POST", "", "/explain", Some(RoutesRead), json!({ "url": "https://shop.localhost/" })),
         ("GET", "", "/projects", Some(ProjectsRead), none.clone()),
         ("POST", "", "/projects", Some(ProjectsWrite), json!({ "slug": "third" })),
         ("GET", PROJECT, "", Some(ProjectsRead), none.clone()),
@@ -43,6 +50,8 @@ fn rows() -> Vec<Row> {
         ("PATCH", PROJECT, "/quota", Some(InstallationWrite), json!({ "exchanges": 10 })),
         ("GET", PROJECT, "/audit", Some(AuditRead), none.clone()),
         ("GET", PROJECT, "/directory", Some(UsersRead), none.clone()),
+        ("PATCH", PROJECT, "/directory", Some(ProjectsWrite), json!({ "sign_up": "open" })),
+        ("PUT", PROJECT, "/directory", Some(InstallationWrite), json!({ "directory": "people" })),
         ("GET", PROJECT, "/environments", Some(ProjectsRead), none.clone()),
         ("POST", PROJECT, "/environments", Some(EnvironmentsWrite), json!({ "slug": "mine" })),
         ("GET", ENVIRONMENT, "", Some(ProjectsRead), none.clone()),

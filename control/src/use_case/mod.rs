@@ -7,8 +7,10 @@
 pub(crate) mod api_key;
 pub(crate) mod audit;
 pub(crate) mod control_node;
+pub(crate) mod directory;
 pub(crate) mod edge;
 pub(crate) mod environment;
+pub(crate) mod explain;
 pub(crate) mod host;
 pub(crate) mod installation;
 pub(crate) mod operator;

@@ -5,13 +5,13 @@ use mezusphere_model::platform::PRODUCTION;
 use mezusphere_model::rules::ProjectQuota;
 use mezusphere_model::slug::Slug;
 use mezusphere_store::primary::directory::{self, DirectoryRow};
-use mezusphere_store::primary::project::{self, ProjectRow};
+use mezusphere_store::primary::project::{self, HeldBy, ProjectRow};
 use mezusphere_store::primary::{
-    PageRequest, Paged, ReadTx, Taken, WriteError, environment as environments, organization, quota, user,
+    PageRequest, Paged, ReadTx, Taken, WriteError, environment as environments, organization, quota,
 };
 
 use super::{Paging, environment, scope};
-use crate::api::types::{CreateProject, Directory, Page, Project, Quota, QuotaChanges, UpdateProject};
+use crate::api::types::{CreateProject, Page, Project, Quota, QuotaChanges, SetDirectory, UpdateProject};
 use crate::caller::{Caller, Permission, Reach};
 use crate::problem::{self, Refusal};
 use crate::{Shared, eviction};
@@ -100,28 +100,38 @@ pub(crate) async fn create(
                 return Err(WriteError::Conflict { what: Taken::ProjectSlug }.into());
             }
             let now = tx.now();
+            let shared_with = match &request.directory {
+                Some(name) => Some(scope::shared_directory(tx, owner.id, name).await?),
+                None => None,
+            };
             let row = ProjectRow {
                 id: ProjectId::random(&shared.entropy),
                 organization: owner.id,
-                directory: DirectoryId::random(&shared.entropy),
+                directory: shared_with
+                    .as_ref()
+                    .map_or_else(|| DirectoryId::random(&shared.entropy), |directory| directory.id),
                 slug: request.slug,
                 name,
                 created_at: now,
             };
-            directory::insert(
-                tx,
-                &DirectoryRow {
-                    id: row.directory,
-                    organization: owner.id,
-                    project: Some(row.id),
-                    name: row.slug.to_string(),
-                    settings: directory::Settings::default(),
-                    created_at: now,
-                },
-            )
-            .await?;
+            if shared_with.is_none() {
+                directory::insert(
+                    tx,
+                    &DirectoryRow {
+                        id: row.directory,
+                        organization: owner.id,
+                        project: Some(row.id),
+                        name: row.slug.to_string(),
+                        settings: directory::Settings::default(),
+                        created_at: now,
+                    },
+                )
+                .await?;
+            }
             project::insert(tx, &row).await?;
-            let detail = serde_json::json!({ "slug": row.slug });
+            let detail = serde_json::json!({
+                "slug": row.slug, "directory": shared_with.map(|directory| directory.name),
+            });
             scope::audit(tx, &grant, &row, "project.create", &row.id, detail);
             environment::insert(tx, shared, &grant, &row, production).await?;
             view(tx, shared, row).await
@@ -188,6 +198,53 @@ fn quota_view(quota: ProjectQuota) -> Quota {
     Quota { requests_per_second: quota.requests_per_second, exchanges: quota.exchanges }
 }
 
+/// Lets its users live in a shared directory of its organization, while nobody is lost by it.
+pub(crate) async fn set_directory(
+    shared: &Shared,
+    caller: &Caller,
+    name: &str,
+    request: SetDirectory,
+) -> Result<Project, Refusal> {
+    let grant = caller.allow(Permission::InstallationWrite)?;
+    shared
+        .primary
+        .write(async |tx| {
+            let mut row = scope::people(tx, &grant, name).await?;
+            let found = scope::shared_directory(tx, row.organization, &request.directory).await?;
+            if found.id == row.directory {
+                return view(tx, shared, row).await;
+            }
+            if let Some(held) = project::held_by(tx, &row).await? {
+                return Err(is_held(&row, held));
+            }
+            project::set_directory(tx, &row, found.id).await?;
+            row.directory = found.id;
+            let detail = serde_json::json!({ "slug": row.slug, "directory": found.name });
+            scope::audit(tx, &grant, &row, "project.set_directory", &row.id, detail);
+            view(tx, shared, row).await
+        })
+        .await
+}
+
+fn is_held(row: &ProjectRow, held: HeldBy) -> Refusal {
+    let slug = &row.slug;
+    let (detail, next) = match held {
+        HeldBy::Roles => (
+            format!("users of its directory hold roles in {slug}"),
+            format!("take the roles away first; mezusphere user list {slug} shows them"),
+        ),
+        HeldBy::Sessions => (
+            format!("users of its directory are signed in to {slug}"),
+            "sign them out first, or wait until their sessions have ended".to_owned(),
+        ),
+        HeldBy::Users => (
+            format!("the directory of {slug} serves it alone and has users, who would be lost"),
+            "import them into the other directory, and delete them here first".to_owned(),
+        ),
+    };
+    Refusal::new(&problem::IN_USE, detail).with_next(next)
+}
+
 /// Removes it with all it owns. Tunnels of its warpgates end.
 pub(crate) async fn delete(shared: &Shared, caller: &Caller, name: &str) -> Result<(), Refusal> {
     let grant = caller.allow(Permission::ProjectsWrite)?;
@@ -209,31 +266,4 @@ pub(crate) async fn delete(shared: &Shared, caller: &Caller, name: &str) -> Resu
             Ok(())
         })
         .await
-}
-
-/// Where its users live.
-pub(crate) async fn directory(shared: &Shared, caller: &Caller, name: &str) -> Result<Directory, Refusal> {
-    let grant = caller.allow(Permission::UsersRead)?;
-    shared
-        .primary
-        .read(async |tx| {
-            let row = scope::project(tx, &grant, name).await?;
-            let found = directory::get(tx, row.organization, row.directory).await?;
-            let found = found.ok_or_else(|| scope::not_found("directory", ""))?;
-            Ok(Directory { id: found.id, name: found.name, users: count_users(tx, row.directory).await? })
-        })
-        .await
-}
-
-async fn count_users(tx: &mut ReadTx, directory: DirectoryId) -> Result<u64, Refusal> {
-    let mut page = PageRequest::first();
-    let mut users = 0;
-    loop {
-        let found = user::list(tx, directory, &page).await?;
-        users += u64::try_from(found.rows.len()).unwrap_or(u64::MAX);
-        match found.next {
-            Some(next) => page = PageRequest::after(next),
-            None => return Ok(users),
-        }
-    }
 }

@@ -3,8 +3,10 @@
 //! What is out of reach and what does not exist give the same refusal (R22). Once the tenant is known the transaction is
 //! confined to it: a second wall, behind the tenant's id in every query.
 
+use mezusphere_model::id::OrganizationId;
 use mezusphere_model::slug::Slug;
 use mezusphere_store::primary::audit::AuditEntry;
+use mezusphere_store::primary::directory::{self, DirectoryRow};
 use mezusphere_store::primary::environment::EnvironmentRow;
 use mezusphere_store::primary::organization::OrganizationRow;
 use mezusphere_store::primary::project::ProjectRow;
@@ -41,6 +43,7 @@ fn list_command(kind: &str) -> Option<&'static str> {
         "environment" => "environment list PROJECT",
         "host" => "host list PROJECT",
         "route" => "route list PROJECT",
+        "directory" => "directory list",
         "user" => "user list PROJECT",
         "role" => "role list PROJECT",
         "service account" => "service-account list PROJECT",
@@ -71,6 +74,34 @@ pub(crate) async fn organization(
     found.filter(reached).ok_or_else(|| not_found("organization", name))
 }
 
+/// The organization's directory of this name or id.
+pub(crate) async fn directory(
+    tx: &mut ReadTx,
+    organization: OrganizationId,
+    name: &str,
+) -> Result<DirectoryRow, Refusal> {
+    let found = match name.parse() {
+        Ok(id) => directory::get(tx, organization, id).await?,
+        Err(_) => directory::find(tx, organization, name).await?,
+    };
+    found.ok_or_else(|| not_found("directory", name))
+}
+
+/// The same, if any project of the organization may use it.
+pub(crate) async fn shared_directory(
+    tx: &mut ReadTx,
+    organization: OrganizationId,
+    name: &str,
+) -> Result<DirectoryRow, Refusal> {
+    let found = directory(tx, organization, name).await?;
+    if found.project.is_none() {
+        return Ok(found);
+    }
+    let detail = format!("the directory {} serves one project alone", found.name);
+    Err(Refusal::new(&problem::DIRECTORY_INVALID, detail)
+        .with_next("make one that projects share: mezusphere directory create NAME"))
+}
+
 /// The project of this slug or id. Confines the transaction to it.
 pub(crate) async fn project(tx: &mut ReadTx, grant: &Grant, name: &str) -> Result<ProjectRow, Refusal> {
     let row = reached(tx, grant, name).await?;
@@ -84,6 +115,35 @@ pub(crate) async fn people(tx: &mut ReadTx, grant: &Grant, name: &str) -> Result
     let row = reached(tx, grant, name).await?;
     tx.confine(row.organization, None).await?;
     Ok(row)
+}
+
+/// The same for work on accounts, which concern every project their directory serves: a caller who reaches one project
+/// alone may not touch them if others share the directory.
+pub(crate) async fn accounts(tx: &mut ReadTx, grant: &Grant, name: &str) -> Result<ProjectRow, Refusal> {
+    let row = people(tx, grant, name).await?;
+    may_govern(tx, grant, &row).await?;
+    Ok(row)
+}
+
+/// Whether the caller's reach covers all that the project's directory serves.
+async fn may_govern(tx: &mut ReadTx, grant: &Grant, row: &ProjectRow) -> Result<DirectoryRow, Refusal> {
+    let found = directory::get(tx, row.organization, row.directory).await?;
+    let found = found.ok_or_else(|| not_found("directory", ""))?;
+    if found.project.is_some() || grant.reach() == Reach::Installation {
+        return Ok(found);
+    }
+    let detail = format!("{} shares its directory {} with other projects", row.slug, found.name);
+    Err(Refusal::new(&problem::DIRECTORY_SHARED, detail))
+}
+
+/// The directory of a project, for a change of what it allows. Confines the transaction to the organization.
+pub(crate) async fn governed_directory(
+    tx: &mut ReadTx,
+    grant: &Grant,
+    project: &str,
+) -> Result<DirectoryRow, Refusal> {
+    let row = people(tx, grant, project).await?;
+    may_govern(tx, grant, &row).await
 }
 
 async fn reached(tx: &mut ReadTx, grant: &Grant, name: &str) -> Result<ProjectRow, Refusal> {

@@ -6,14 +6,32 @@ use axum::extract::{Path, State};
 use super::{Asking, Control, Done, GONE, Gone, One, Two, created, ok};
 use crate::api::body::{Body, Force};
 use crate::api::types as t;
-use crate::use_case::{Paging, project, role, user};
+use crate::use_case::{Paging, directory, project, role, user};
 
-pub(in crate::api) async fn directory(
+pub(in crate::api) async fn own_directory(
     State(s): Control,
     Extension(c): Asking,
     Path(name): One,
 ) -> Done<t::Directory> {
-    project::directory(&s, &c, &name).await.map(ok)
+    directory::of_project(&s, &c, &name).await.map(ok)
+}
+
+pub(in crate::api) async fn change_own_directory(
+    State(s): Control,
+    Extension(c): Asking,
+    Path(name): One,
+    Body(changes): Body<t::DirectoryChanges>,
+) -> Done<t::Directory> {
+    directory::change_of_project(&s, &c, &name, changes).await.map(ok)
+}
+
+pub(in crate::api) async fn set_directory(
+    State(s): Control,
+    Extension(c): Asking,
+    Path(name): One,
+    Body(request): Body<t::SetDirectory>,
+) -> Done<t::Project> {
+    project::set_directory(&s, &c, &name, request).await.map(ok)
 }
 
 pub(in crate::api) async fn list_users(

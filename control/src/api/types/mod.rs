@@ -4,9 +4,12 @@
 //! Requests refuse unknown fields, so that a misspelt one is told and not ignored. Responses may gain fields:
 //! a reader skips what it does not know. Times are RFC 3339 in UTC, ids and slugs as people type them.
 
+mod access;
 mod account;
 mod audit;
 mod change;
+mod explain;
+mod directory;
 mod installation;
 mod node;
 mod project;
@@ -17,21 +20,24 @@ mod warpgate;
 
 use serde::{Deserialize, Serialize};
 
+pub use access::{IdentityChanges, RequireChanges, StepUpChanges};
 pub use account::{
     ApiKey, ApiKeyState, CreateApiKey, CreateServiceAccount, CreatedApiKey, RotateApiKey, ServiceAccount,
 };
 pub use audit::AuditEntry;
 pub use change::Change;
+pub use explain::{ExplainUrl, ExplainedCaller, ExplainedPlace, ExplainedUrl, ExplainedVerdict};
+pub use directory::{CreateDirectory, Directory, DirectoryChanges, LogoInfo, SetDirectory, SignUp};
 pub use installation::{
     CreateOperatorKey, CreateOrganization, Installation, Operator, Organization, SignInLink, WhoAmI,
 };
 pub use node::{ControlNode, Edge, EdgeInvitation, InvitationState, InviteEdge, InvitedEdge, NodeState};
 pub use project::{
-    AddHost, CreateEnvironment, CreateProject, Directory, Environment, Host, Project, UpdateProject,
+    AddHost, CreateEnvironment, CreateProject, Environment, Host, Project, UpdateProject,
 };
 pub use route::{
     AddRoute, ExplainRequest, Explained, FollowingRoute, OrderRoutes, Place, Route, RouteAdded, RouteRemoved,
-    Step, Timeouts, UpdateRoute,
+    Step, Timeouts, UpdateRoute, Verdict,
 };
 pub use rule::{
     Cors, CorsChanges, HeaderChanges, HeaderRule, LimitChanges, Limits, Maintenance, Quota, QuotaChanges,

@@ -1,4 +1,4 @@
-//! Projects, their environments and hosts, and the directory their users live in.
+//! Projects, their environments and hosts.
 
 use mezusphere_model::id::{DirectoryId, EnvironmentId, OrganizationId, ProjectId};
 use mezusphere_model::slug::Slug;
@@ -40,6 +40,9 @@ pub struct CreateProject {
     /// Its owner, by slug or id; the installation's own organization if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub organization: Option<String>,
+    /// A shared directory of that organization, by name or id; one of its own if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
 }
 
 /// `PATCH /projects/{project}`.
@@ -61,6 +64,12 @@ pub struct Environment {
     pub origin: String,
     /// Its endpoint and custom domains.
     pub hosts: Vec<String>,
+    /// Who signs the assertions its upstreams get: their `iss`.
+    #[serde(default)]
+    pub issuer: String,
+    /// Whom those are for: their `aud`.
+    #[serde(default)]
+    pub audience: String,
     /// Revision of its published routes.
     pub revision: u64,
     /// Since when.
@@ -92,15 +101,4 @@ pub struct Host {
 pub struct AddHost {
     /// Its name, without scheme and port.
     pub host: String,
-}
-
-/// Where a project's users live.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Directory {
-    /// Its id.
-    pub id: DirectoryId,
-    /// Its name.
-    pub name: String,
-    /// How many users.
-    pub users: u64,
 }
