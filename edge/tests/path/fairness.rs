@@ -16,6 +16,7 @@ use mezusphere_edge::http::{Body, BoxError, Protocol};
 use mezusphere_model::route::AuthMode;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tunnel_proto::limits::STREAM_WINDOW;
 
 use crate::warpgate::Exchange;
 use crate::world::{SOON, World, code, connection, empty, get, read, request};
@@ -183,7 +184,7 @@ async fn r23_two_hundred_readers_that_stand_still_leave_the_others_p99_unmoved()
             stalled.push(stall(&world).await);
         }
         let held = || gauge(&world, "test_edge_bodies_held_octets");
-        until("their windows are counted", || held() >= 200 * 1024 * 1024).await;
+        until("their windows are counted", || held() >= 200 * u64::from(STREAM_WINDOW)).await;
         // Until all their windows are full, nobody stands still.
         let mut before_that = 0;
         while before_that != sent.load(Ordering::Relaxed) {
@@ -208,7 +209,7 @@ fn gauge(world: &World, name: &str) -> u64 {
 
 #[tokio::test]
 async fn r23_beyond_the_budget_the_readers_that_stand_still_longest_are_cut_and_no_other() {
-    let budget: u64 = 8 * 1024 * 1024;
+    let budget = 8 * u64::from(STREAM_WINDOW);
     let limits =
         FairLimits { bodies_held: budget, stalled: Duration::from_millis(200), ..FairLimits::default() };
     let world = World::fair(&limits);

@@ -23,6 +23,7 @@ mod refusing;
 mod relaying;
 mod renewing;
 mod reporting;
+mod revoking;
 mod rules;
 mod signing_in;
 mod switching;

@@ -236,11 +236,12 @@ async fn what_only_the_client_says_counts_as_movement() {
 }
 
 #[tokio::test]
-async fn r12_a_session_that_ends_cuts_what_was_switched_within_two_seconds() {
+async fn r12_a_session_that_ends_cuts_what_was_switched_to_no_websocket_within_two_seconds() {
     let (world, _warpgate) = World::with_warpgate(echo).await;
     let cookie = world.sign_in(&["customer"]);
     let fields = [("cookie", cookie.as_str()), ("origin", "https://shop.localhost:8443")];
-    let (pieces, ask) = websocket("/customer/chat", &fields);
+    let (pieces, mut ask) = websocket("/customer/chat", &fields);
+    ask.extensions_mut().insert(Upgrade::to("tcp").unwrap());
     let response = world.send(ask).await;
     assert_eq!(response.status(), 101);
     let mut body = response.into_body();

@@ -25,7 +25,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tunnel_proto::codes::ResetCode;
 use tunnel_proto::control::{Hello, SessionEnd, UpstreamHealth, VERSIONS, WarpgateEvent, WarpgateSession};
 use tunnel_proto::exchange::{Decoder, Encoder, Event, RequestHead, ResponseHead};
-use tunnel_proto::limits::{EXCHANGES_MAX, TCP_STREAM_WINDOW, TCP_WARPGATE_WINDOW};
+use tunnel_proto::limits::{EXCHANGES_MAX, STREAM_WINDOW, TCP_WARPGATE_WINDOW};
 
 use crate::world::{EDGE, ENVIRONMENT, PROJECT, SOON, World, issue};
 
@@ -162,7 +162,7 @@ where
 {
     let handler: Arc<Handler> = Arc::new(move |exchange| Box::pin(handler(exchange)));
     let mut connection = h2::server::Builder::new()
-        .initial_window_size(TCP_STREAM_WINDOW)
+        .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(TCP_WARPGATE_WINDOW)
         .max_concurrent_streams(EXCHANGES_MAX + 1)
         .handshake::<_, Bytes>(stream)
