@@ -43,7 +43,10 @@ pub use rule::{
     Cors, CorsChanges, HeaderChanges, HeaderRule, LimitChanges, Limits, Maintenance, Quota, QuotaChanges,
     RateLimit, Redirect, Rewrite, RuleChanges, Rules,
 };
-pub use user::{CreateUser, PutRole, Role, SetPassword, SetRoles, User, UserStatus};
+pub use user::{
+    Claims, CreateUser, ImportProblem, ImportQuery, ImportReport, InviteUser, LoginEvent, PutRole, Role,
+    SetPassword, SetRoles, SignedOut, UpdateUser, User, UserInvitation, UserListQuery, UserSession, UserStatus,
+};
 pub use warpgate::{Tunnel, Warpgate};
 
 /// Entries of one page if the request does not say.

@@ -1,11 +1,13 @@
 //! Routes of an environment.
 
+use std::net::IpAddr;
+
 use mezusphere_model::id::RouteId;
-use mezusphere_model::route::{AuthMode, Requirement};
+use mezusphere_model::route::{AuthMode, Cidr, Demands, IdentityForward, Requirement, StepUp};
 use mezusphere_model::slug::Slug;
 use serde::{Deserialize, Serialize};
 
-use super::{LimitChanges, Limits, RuleChanges, Rules};
+use super::{IdentityChanges, LimitChanges, Limits, RequireChanges, RuleChanges, Rules, StepUpChanges};
 
 /// Time-outs, in milliseconds; a field left out keeps its default (or, on update, its value).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +42,18 @@ pub struct Route {
     pub auth: AuthMode,
     /// What else they must hold.
     pub require: Requirement,
+    /// How strongly and how lately they must have proved who they are.
+    #[serde(default)]
+    pub step_up: StepUp,
+    /// From which networks they must come; empty: from any.
+    #[serde(default)]
+    pub networks: Vec<Cidr>,
+    /// `false`: a dry run; demands beyond sign-in are written down and refuse nobody.
+    #[serde(default = "yes")]
+    pub enforce: bool,
+    /// What more the upstream is told of them.
+    #[serde(default)]
+    pub identity: IdentityForward,
     /// The warpgate's name for where it leads.
     pub upstream: Slug,
     /// Its time-outs.
@@ -57,6 +71,23 @@ pub struct Route {
     pub created_at: String,
 }
 
+impl Route {
+    /// What it demands beyond sign-in, to be shown.
+    pub fn demands(&self) -> Demands<'_> {
+        Demands {
+            require: &self.require,
+            step_up: self.step_up,
+            networks: &self.networks,
+            enforce: self.enforce,
+        }
+    }
+}
+
+/// What older servers, which enforce everything, leave out.
+fn yes() -> bool {
+    true
+}
+
 /// `POST …/routes`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -69,8 +100,20 @@ pub struct AddRoute {
     /// Who may use it. Must be said: nothing is open by omission.
     pub auth: AuthMode,
     /// What else they must hold.
-    #[serde(default, skip_serializing_if = "Requirement::is_empty")]
-    pub require: Requirement,
+    #[serde(default, skip_serializing_if = "RequireChanges::is_keep")]
+    pub require: RequireChanges,
+    /// How strongly and how lately they must have proved who they are.
+    #[serde(default, skip_serializing_if = "StepUpChanges::is_keep")]
+    pub step_up: StepUpChanges,
+    /// From which networks they must come, in CIDR notation; empty or absent: from any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<String>,
+    /// `false`: a dry run; demands beyond sign-in are written down and refuse nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enforce: Option<bool>,
+    /// What more the upstream is told of them.
+    #[serde(default, skip_serializing_if = "IdentityChanges::is_keep")]
+    pub identity: IdentityChanges,
     /// The warpgate's name for where it leads; `default` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream: Option<Slug>,
@@ -104,9 +147,21 @@ pub struct UpdateRoute {
     /// Who may use it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth: Option<AuthMode>,
-    /// What else they must hold, as a whole.
+    /// What else they must hold; a list that is left out stays.
+    #[serde(skip_serializing_if = "RequireChanges::is_keep")]
+    pub require: RequireChanges,
+    /// How strongly and how lately they must have proved who they are.
+    #[serde(skip_serializing_if = "StepUpChanges::is_keep")]
+    pub step_up: StepUpChanges,
+    /// From which networks they must come, as a whole list; empty: from any.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub require: Option<Requirement>,
+    pub networks: Option<Vec<String>>,
+    /// Whether demands beyond sign-in refuse anybody.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enforce: Option<bool>,
+    /// What more the upstream is told of them.
+    #[serde(skip_serializing_if = "IdentityChanges::is_keep")]
+    pub identity: IdentityChanges,
     /// Where it leads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream: Option<Slug>,
@@ -167,6 +222,9 @@ pub struct FollowingRoute {
     pub auth: AuthMode,
     /// What else they must hold.
     pub require: Requirement,
+    /// All that it demands beyond sign-in, in a few words; empty: nothing.
+    #[serde(default)]
+    pub needs: String,
     /// Which methods of these requests it takes; empty: every one that is left.
     pub methods: Vec<String>,
     /// A regular expression, which may match some of the paths and not others.
@@ -182,6 +240,13 @@ pub struct ExplainRequest {
     /// Its method; `GET` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
+    /// Who sends it, signed in just now with a password: an e-mail address or id of a user of the project's directory. Nobody if
+    /// absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The client's address. If absent, networks count as met.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<IpAddr>,
 }
 
 /// What would become of a request.
@@ -193,6 +258,24 @@ pub struct Explained {
     pub refused: Option<String>,
     /// What happens to it, in order.
     pub steps: Vec<Step>,
+    /// What the policy of the route says; `null` if no route takes it, or it is answered before.
+    #[serde(default)]
+    pub verdict: Option<Verdict>,
+}
+
+/// What the policy of a route says of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Whether it is let in.
+    pub allowed: bool,
+    /// Why not, as a stable word: `sign_in_required`, `missing_role`, `network`…; in a dry run, why it would not be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// The same as words for people: `needs the role admin`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Whether the upstream is told who it is.
+    pub forwards_identity: bool,
 }
 
 /// One thing that happens to a request.

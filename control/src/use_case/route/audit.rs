@@ -30,6 +30,10 @@ pub(super) fn summary(doc: &RouteDoc) -> Value {
         }
     }
     let more = [
+        ("step_up", !doc.step_up.is_empty(), json!(doc.step_up)),
+        ("networks", !doc.networks.is_empty(), json!(doc.networks)),
+        ("enforce", !doc.enforce, json!(false)),
+        ("identity", !doc.identity.is_empty(), json!(doc.identity)),
         ("rules", !doc.rules.is_empty(), json!(rules)),
         ("limits", !doc.limits.is_empty(), json!(rule::limits_view(doc.limits))),
         ("affinity", doc.affinity, json!(true)),

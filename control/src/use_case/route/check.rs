@@ -5,7 +5,10 @@
 use std::ops::RangeInclusive;
 
 use mezusphere_model::id::RouteId;
-use mezusphere_model::route::{AuthMode, PathMatch, PatternError, Requirement, RouteTimeouts};
+use mezusphere_model::route::{
+    AuthMode, Cidr, CidrError, ClaimRule, IdentityForward, PathMatch, PatternError, Requirement,
+    RouteTimeouts, StepUp,
+};
 use mezusphere_model::rules::{RouteLimits, RouteRules};
 use mezusphere_model::slug::{Name, Slug};
 
@@ -44,6 +47,10 @@ pub(crate) struct Draft {
     pub(crate) methods: Vec<String>,
     pub(crate) auth: AuthMode,
     pub(crate) require: Requirement,
+    pub(crate) step_up: StepUp,
+    pub(crate) networks: Vec<Cidr>,
+    pub(crate) enforce: bool,
+    pub(crate) identity: IdentityForward,
     pub(crate) upstream: Slug,
     pub(crate) timeouts: RouteTimeouts,
     pub(crate) rules: RouteRules,
@@ -72,6 +79,9 @@ pub(crate) enum BadRoute {
     /// Too many names in a list.
     #[error("require: at most {REQUIRE_MAX} names in a list")]
     TooManyNames,
+    /// Not a network.
+    #[error("networks: {0:?}: {1}")]
+    Network(String, CidrError),
     /// A time-out out of bounds.
     #[error("timeouts.{field}: {low} to {high} milliseconds")]
     Timeout {
@@ -102,6 +112,7 @@ impl From<BadRoute> for Refusal {
             BadRoute::Method(_)
             | BadRoute::TooManyMethods
             | BadRoute::TooManyNames
+            | BadRoute::Network(..)
             | BadRoute::Timeout { .. }
             | BadRoute::Rule(_)
             | BadRoute::Upstream(_) => &problem::ROUTE_INVALID,
@@ -117,6 +128,12 @@ impl From<BadRoute> for Refusal {
             BadRoute::TooManyMethods => refusal.with_next("leave --method out for all methods"),
             BadRoute::TooManyNames => {
                 refusal.with_next("give fewer of --role, --all-role, --permission or --all-permission")
+            }
+            BadRoute::Network(_, CidrError::HostBits(network)) => refusal.with_next(format!(
+                "give --network {network} for all of that network, or the address alone for one client"
+            )),
+            BadRoute::Network(_, CidrError::Malformed) => {
+                refusal.with_next("give --network 192.0.2.0/24, 2001:db8::/32 or one address, once for each")
             }
             BadRoute::Timeout { field, low, high } => {
                 let name = field.trim_end_matches("_ms");
@@ -149,7 +166,11 @@ impl Draft {
             path: pattern(&request.path)?,
             methods: methods(&request.methods)?,
             auth: request.auth,
-            require: requirement(&request.require)?,
+            require: requirement(request.require.applied(Requirement::default()))?,
+            step_up: request.step_up.applied(StepUp::default()),
+            networks: networks(&request.networks)?,
+            enforce: request.enforce.unwrap_or(true),
+            identity: request.identity.applied(IdentityForward::default()),
             upstream,
             timeouts: timeouts(RouteTimeouts::default(), request.timeouts)?,
             rules: rule::changed(RouteRules::default(), &request.rules)?,
@@ -165,7 +186,11 @@ impl Draft {
             path: request.path.as_deref().map_or(Ok(self.path), pattern)?,
             methods: request.methods.as_deref().map_or(Ok(self.methods), methods)?,
             auth: request.auth.unwrap_or(self.auth),
-            require: request.require.as_ref().map_or(Ok(self.require), requirement)?,
+            require: requirement(request.require.applied(self.require))?,
+            step_up: request.step_up.applied(self.step_up),
+            networks: request.networks.as_deref().map_or(Ok(self.networks), networks)?,
+            enforce: request.enforce.unwrap_or(self.enforce),
+            identity: request.identity.applied(self.identity),
             upstream: request.upstream.clone().unwrap_or(self.upstream),
             timeouts: timeouts(self.timeouts, request.timeouts.unwrap_or_default())?,
             rules: rule::changed(self.rules, &request.rules)?,
@@ -177,7 +202,7 @@ impl Draft {
 
     fn consistent(self) -> Result<Self, BadRoute> {
         // Anybody passes such a route without showing who they are, so a demand on it protects nothing.
-        if self.auth != AuthMode::Required && !self.require.is_empty() {
+        if self.auth != AuthMode::Required && !(self.require.is_empty() && self.step_up.is_empty()) {
             return Err(BadRoute::Contradiction(self.auth));
         }
         // Readers ask the same again, and close a route that does not hold.
@@ -215,19 +240,35 @@ fn methods(given: &[String]) -> Result<Vec<String>, BadRoute> {
     Ok(methods)
 }
 
-fn requirement(given: &Requirement) -> Result<Requirement, BadRoute> {
-    let list = |names: &[Name]| {
-        let mut names = names.to_vec();
+fn requirement(given: Requirement) -> Result<Requirement, BadRoute> {
+    let list = |mut names: Vec<Name>| {
         names.sort();
         names.dedup();
         if names.len() > REQUIRE_MAX { Err(BadRoute::TooManyNames) } else { Ok(names) }
     };
-    let mut require = given.clone();
-    require.any_role = list(&given.any_role)?;
-    require.all_roles = list(&given.all_roles)?;
-    require.any_permission = list(&given.any_permission)?;
-    require.all_permissions = list(&given.all_permissions)?;
-    Ok(require)
+    // One spelling of one demand: what is the same must compare as the same.
+    let mut claims = given.claims;
+    claims.sort_by(|one, other| one.name.cmp(&other.name));
+    claims.dedup();
+    for ClaimRule { any_of, .. } in &mut claims {
+        any_of.sort_by_key(ToString::to_string);
+        any_of.dedup();
+    }
+    Ok(Requirement {
+        any_role: list(given.any_role)?,
+        all_roles: list(given.all_roles)?,
+        any_permission: list(given.any_permission)?,
+        all_permissions: list(given.all_permissions)?,
+        claims,
+    })
+}
+
+fn networks(given: &[String]) -> Result<Vec<Cidr>, BadRoute> {
+    let read = |text: &String| text.trim().parse().map_err(|why| BadRoute::Network(text.clone(), why));
+    let mut networks = given.iter().map(read).collect::<Result<Vec<Cidr>, _>>()?;
+    networks.sort_unstable();
+    networks.dedup();
+    Ok(networks)
 }
 
 fn timeouts(now: RouteTimeouts, change: Timeouts) -> Result<RouteTimeouts, BadRoute> {
@@ -251,15 +292,23 @@ fn timeouts(now: RouteTimeouts, change: Timeouts) -> Result<RouteTimeouts, BadRo
 
 #[cfg(test)]
 pub(super) mod tests {
+    use serde_json::json;
+
     use super::*;
-    use crate::api::types::{LimitChanges, RuleChanges};
+    use crate::api::types::{
+        Change, IdentityChanges, LimitChanges, RequireChanges, RuleChanges, StepUpChanges,
+    };
 
     pub(crate) fn request(path: &str) -> AddRoute {
         AddRoute {
             path: path.to_owned(),
             methods: Vec::new(),
             auth: AuthMode::Required,
-            require: Requirement::default(),
+            require: RequireChanges::default(),
+            step_up: StepUpChanges::default(),
+            networks: Vec::new(),
+            enforce: None,
+            identity: IdentityChanges::default(),
             upstream: None,
             timeouts: Timeouts::default(),
             rules: RuleChanges::default(),
@@ -288,10 +337,57 @@ pub(super) mod tests {
     #[test]
     fn a_demand_on_a_route_that_lets_everybody_in_is_a_contradiction() {
         for auth in [AuthMode::Public, AuthMode::Optional] {
-            let require = Requirement { any_role: vec![name("admin")], ..Requirement::default() };
+            let require = RequireChanges { any_role: Some(vec![name("admin")]), ..RequireChanges::default() };
             let bad = Draft::new(&AddRoute { auth, require, ..request("/*") }).unwrap_err();
             assert_eq!(bad, BadRoute::Contradiction(auth));
             assert_eq!(Refusal::from(bad).code(), &problem::ROUTE_CONTRADICTION);
+        }
+    }
+
+    #[test]
+    fn a_network_is_told_with_the_one_that_was_meant() {
+        let asked = |text: &str| AddRoute { networks: vec![text.to_owned()], ..request("/*") };
+        let refused = |text| Refusal::from(Draft::new(&asked(text)).unwrap_err());
+        let bits = refused("10.1.2.3/8");
+        assert!(bits.to_string().contains("10.0.0.0/8"), "{bits}");
+        assert_eq!(refused("intranet").code(), &problem::ROUTE_INVALID);
+        let draft = Draft::new(&asked("::ffff:192.0.2.0/120")).unwrap();
+        assert_eq!(draft.networks, ["192.0.2.0/24".parse().unwrap()], "as clients' addresses are");
+        // Networks ask nothing of an identity, so a route for everybody may have them.
+        assert!(Draft::new(&AddRoute { auth: AuthMode::Public, ..asked("192.0.2.0/24") }).is_ok());
+    }
+
+    #[test]
+    fn demands_of_a_sign_in_are_checked_like_roles() {
+        let young =
+            |seconds| StepUpChanges { max_auth_age_s: Change::Set(seconds), ..StepUpChanges::default() };
+        let asked = |seconds, auth| AddRoute { auth, step_up: young(seconds), ..request("/*") };
+        for (seconds, code) in
+            [(59, Some(&problem::ROUTE_RULE)), (60, None), (2_592_001, Some(&problem::ROUTE_RULE))]
+        {
+            let refused = Draft::new(&asked(seconds, AuthMode::Required)).err().map(Refusal::from);
+            assert_eq!(refused.as_ref().map(Refusal::code), code, "{seconds}");
+        }
+        let open = Draft::new(&asked(60, AuthMode::Optional)).unwrap_err();
+        assert_eq!(open, BadRoute::Contradiction(AuthMode::Optional));
+        let claim = |name: &str, any_of: serde_json::Value| {
+            let any_of = any_of.as_array().unwrap().clone();
+            let claims = Some(vec![ClaimRule { name: name.to_owned(), any_of }]);
+            let require = RequireChanges { claims, ..RequireChanges::default() };
+            Draft::new(&AddRoute { require, ..request("/*") }).map(|draft| draft.require.claims)
+        };
+        let kept = claim("plan", json!(["team", "pro", "team", 3, true])).unwrap();
+        assert_eq!(kept[0].any_of, [json!("pro"), json!("team"), json!(3), json!(true)]);
+        for (name, any_of) in [
+            ("", json!(["a"])),
+            ("a b", json!(["a"])),
+            ("1st", json!(["a"])),
+            ("plan", json!([])),
+            ("plan", json!([null])),
+            ("plan", json!([["a"]])),
+            ("plan", json!(["x".repeat(257)])),
+        ] {
+            assert!(matches!(claim(name, any_of.clone()), Err(BadRoute::Rule(_))), "{name:?} {any_of}");
         }
     }
 
@@ -315,11 +411,20 @@ pub(super) mod tests {
 
     #[test]
     fn an_update_changes_what_it_names_and_is_checked_as_a_whole() {
-        let require = Requirement { any_role: vec![name("admin")], ..Requirement::default() };
+        let require = RequireChanges { any_role: Some(vec![name("admin")]), ..RequireChanges::default() };
         let draft = Draft::new(&AddRoute { require, ..request("/api/*") }).unwrap();
         let moved = UpdateRoute { path: Some("/v2/*".to_owned()), ..UpdateRoute::default() };
         let updated = draft.clone().updated(&moved).unwrap();
         assert_eq!((updated.path.to_string().as_str(), &updated.require), ("/v2/*", &draft.require));
+        // One list of demands is changed without another being lost.
+        let names = Some(vec![name("x:y")]);
+        let more = RequireChanges { all_permissions: names, ..RequireChanges::default() };
+        let networks = Some(vec!["192.0.2.0/24".to_owned()]);
+        let guarded = UpdateRoute { require: more, networks, enforce: Some(false), ..UpdateRoute::default() };
+        let guarded = draft.clone().updated(&guarded).unwrap();
+        assert_eq!(guarded.require.any_role, [name("admin")]);
+        let kept = guarded.clone().updated(&moved).unwrap();
+        assert_eq!((kept.networks, kept.enforce, kept.require), (guarded.networks, false, guarded.require));
         let opened = UpdateRoute { auth: Some(AuthMode::Public), ..UpdateRoute::default() };
         assert_eq!(draft.updated(&opened), Err(BadRoute::Contradiction(AuthMode::Public)));
     }

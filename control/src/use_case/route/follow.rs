@@ -152,9 +152,11 @@ fn rank(route: &RouteDoc, place: u32) -> (u8, usize, u32) {
 
 /// A route as it is called in a sentence: `/account/* (auth required · role=customer)`.
 fn described(route: &RouteDoc) -> String {
-    let who = match (route.auth_in_force(), route.require.to_string()) {
-        (AuthMode::Public, _) => "public: no sign-in".to_owned(),
-        (AuthMode::Optional, _) => "optional: no sign-in needed".to_owned(),
+    let who = match (route.auth_in_force(), route.demands().to_string()) {
+        (AuthMode::Public, needs) if needs.is_empty() => "public: no sign-in".to_owned(),
+        (AuthMode::Optional, needs) if needs.is_empty() => "optional: no sign-in needed".to_owned(),
+        (AuthMode::Public, needs) => format!("public: no sign-in · {needs}"),
+        (AuthMode::Optional, needs) => format!("optional: no sign-in needed · {needs}"),
         (AuthMode::Required, needs) if needs.is_empty() => "auth required".to_owned(),
         (AuthMode::Required, needs) => format!("auth required · {needs}"),
     };
@@ -174,6 +176,7 @@ impl Following<'_> {
             path: taker.route.path.to_string(),
             auth: taker.route.auth_in_force(),
             require: taker.route.require.clone(),
+            needs: taker.route.demands().to_string(),
             methods: taker.methods.iter().flatten().map(|&method| method.to_owned()).collect(),
             partly: taker.partly,
         };

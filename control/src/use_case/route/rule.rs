@@ -90,7 +90,9 @@ fn next(bad: &BadRule) -> Option<&'static str> {
             RuleError::ClaimName(_) => "write the claim's name as the user's record has it: plan, or team-id",
             RuleError::ClaimValues(_) => "write the accepted values one by one: plan=pro,team",
             RuleError::AuthAge => "write a time such as 15m; leave it out to accept any sign-in",
-            RuleError::TooManyNetworks => "write wider networks, or guard the application with a role instead",
+            RuleError::TooManyNetworks => {
+                "write wider networks, or guard the application with a role instead"
+            }
             RuleError::HeaderValueLength(_)
             | RuleError::HeaderListLength
             | RuleError::TooMany(_)

@@ -30,6 +30,9 @@ Examples:
     mezusphere route set shop '/api/*' --cors-origin https://app.example --cors-credentials true
   Not more than 600 requests a minute from one address, 50 at once:
     mezusphere route set shop '/api/*' --rate 600/min:50
+  Only from the office, and only for who signed in within a quarter of an hour; first without refusing anybody:
+    mezusphere route set shop '/admin/*' --role admin --network 192.0.2.0/24 --max-auth-age 15m --dry-run-policy
+    mezusphere route set shop '/admin/*' --enforce true
   Close it for a while, and open it again:
     mezusphere route set shop '/api/*' --maintenance 'Back at nine.' --retry-after 30m
     mezusphere route set shop '/api/*' --no-maintenance
@@ -99,6 +102,12 @@ pub(crate) enum Command {
         /// Its method.
         #[arg(long, default_value = "GET")]
         method: String,
+        /// Who sends it: the e-mail address of a user, signed in just now. Nobody if left out.
+        #[arg(long, value_name = "EMAIL")]
+        user: Option<String>,
+        /// The client's address.
+        #[arg(long, value_name = "IP")]
+        from: Option<std::net::IpAddr>,
         #[command(flatten)]
         environment: EnvironmentArg,
     },
@@ -142,7 +151,11 @@ impl Settings {
             path,
             methods: self.access.methods.clone(),
             auth: auth.into(),
-            require: self.access.requirement(),
+            require: self.access.require(&ClearAccess::default()),
+            step_up: self.access.step_up(&ClearAccess::default()),
+            networks: self.access.networks(&ClearAccess::default()).unwrap_or_default(),
+            enforce: self.access.enforce(),
+            identity: self.access.identity(&ClearAccess::default()),
             upstream: self.access.upstream.clone(),
             timeouts: self.limits.timeouts(),
             rules: self.rules.changes(&ClearRules::default())?,
@@ -158,7 +171,11 @@ impl Settings {
             path,
             methods: self.access.new_methods(&clear.access),
             auth: auth.map(AuthMode::from),
-            require: self.access.new_requirement(&clear.access),
+            require: self.access.require(&clear.access),
+            step_up: self.access.step_up(&clear.access),
+            networks: self.access.networks(&clear.access),
+            enforce: self.access.enforce(),
+            identity: self.access.identity(&clear.access),
             upstream: self.access.upstream.clone(),
             timeouts: (timeouts != Timeouts::default()).then_some(timeouts),
             rules: self.rules.changes(&clear.rules)?,
@@ -196,8 +213,8 @@ impl Command {
                 let path = format!("{}/routes/{}", environment.path(&project), segment(&route));
                 show::published(context, &context.client.patch(&path, &body).await?, "Changed")
             }
-            Self::Explain { project, path, method, environment } => {
-                let body = ExplainRequest { path, method: Some(method) };
+            Self::Explain { project, path, method, user, from, environment } => {
+                let body = ExplainRequest { path, method: Some(method), user, from };
                 let told =
                     context.client.post(&format!("{}/explain", environment.path(&project)), &body).await?;
                 show::explained(context, &told)
@@ -336,8 +353,48 @@ mod tests {
                 &["--all-methods", "--no-require"],
                 json!({
                     "methods": [],
-                    "require": { "any_role": [], "all_roles": [], "any_permission": [], "all_permissions": [] },
+                    "require": {
+                        "any_role": [], "all_roles": [], "any_permission": [], "all_permissions": [], "claims": [],
+                    },
                 }),
+            ),
+            (&["--role", "a", "--role", "b"], json!({ "require": { "any_role": ["a", "b"] } })),
+            (
+                &["--require-claim", "plan=pro,team", "--require-claim", r#"level=3,"4",true"#],
+                json!({ "require": { "claims": [
+                    { "name": "plan", "any_of": ["pro", "team"] }, { "name": "level", "any_of": [3, "4", true] },
+                ] } }),
+            ),
+            (&["--no-require-claims"], json!({ "require": { "claims": [] } })),
+            (
+                &[
+                    "--network",
+                    "10.0.0.0/8",
+                    "--network",
+                    "2001:DB8::1",
+                    "--acr",
+                    "aal2",
+                    "--max-auth-age",
+                    "15m",
+                ],
+                json!({
+                    "networks": ["10.0.0.0/8", "2001:db8::1/128"],
+                    "step_up": { "acr": "aal2", "max_auth_age_s": 900 },
+                }),
+            ),
+            (
+                &["--no-networks", "--no-acr", "--no-max-auth-age"],
+                json!({ "networks": [], "step_up": { "acr": null, "max_auth_age_s": null } }),
+            ),
+            (&["--dry-run-policy"], json!({ "enforce": false })),
+            (&["--enforce", "true"], json!({ "enforce": true })),
+            (
+                &["--identity-profile", "remote-user", "--forward-claim", "plan"],
+                json!({ "identity": { "profiles": ["remote-user"], "claims": ["plan"] } }),
+            ),
+            (
+                &["--no-identity-profiles", "--no-forward-claims"],
+                json!({ "identity": { "profiles": [], "claims": [] } }),
             ),
             (
                 &["--method", "GET", "--path", "/b/*", "--auth", "public"],
@@ -373,6 +430,13 @@ mod tests {
             (&["--redirect", "/x", "--maintenance", "Soon."], "cannot be used with"),
             (&["--cors-origin", "*", "--no-cors"], "cannot be used with"),
             (&["--affinity", "--no-affinity"], "cannot be used with"),
+            (&["--network", "10.1.2.3/8"], "10.0.0.0/8"),
+            (&["--network", "office"], "192.0.2.0/24"),
+            (&["--require-claim", "plan"], "NAME=VALUE"),
+            (&["--require-claim", "plan="], "plan"),
+            (&["--acr", "aal3"], "aal2"),
+            (&["--identity-profile", "remote"], "x-forwarded-user"),
+            (&["--enforce", "true", "--dry-run-policy"], "cannot be used with"),
         ] {
             let why = parse(&[&["set", "shop", "r"], words].concat()).unwrap_err().to_string();
             assert!(why.contains(said), "{words:?}: {why}");

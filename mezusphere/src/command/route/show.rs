@@ -97,7 +97,7 @@ pub(super) fn explained(context: &Context, told: &Value) -> Result<(), Failure> 
     Ok(())
 }
 
-/// A route as a line of the table: with its requirement as a warpgate writes it, `role=a|b · permission=x+y`, and in a few words
+/// A route as a line of the table: with its demands as a warpgate writes them, `role=a|b · from 10.0.0.0/8 · dry run`, and in a few words
 /// what it does.
 fn row(route: &Value) -> Value {
     let mut row = route.clone();
@@ -105,7 +105,7 @@ fn row(route: &Value) -> Value {
     else {
         return row;
     };
-    fields.insert("needs".to_owned(), route.require.to_string().into());
+    fields.insert("needs".to_owned(), route.demands().to_string().into());
     fields.insert("does".to_owned(), words(&route).join(" · ").into());
     row
 }
@@ -143,6 +143,12 @@ fn words(route: &Route) -> Vec<String> {
     if route.affinity {
         words.push("affinity".to_owned());
     }
+    words.extend(route.identity.profiles.iter().map(|profile| profile.as_str().to_owned()));
+    match route.identity.claims.as_slice() {
+        [] => {}
+        [claim] => words.push(format!("tells {claim}")),
+        claims => words.push(format!("tells {} claims", claims.len())),
+    }
     words
 }
 
@@ -155,7 +161,7 @@ fn rows(route: &Route) -> Vec<(&'static str, String)> {
         AuthMode::Optional => "optional",
         AuthMode::Required => "required",
     };
-    let needs = route.require.to_string();
+    let needs = route.demands().to_string();
     let times = [
         ("connect", route.timeouts.connect_ms),
         ("head", route.timeouts.head_ms),
@@ -169,6 +175,12 @@ fn rows(route: &Route) -> Vec<(&'static str, String)> {
         ("upstream", route.upstream.to_string()),
         ("time-outs", times.collect::<Vec<_>>().join(" · ")),
     ];
+    if !route.enforce {
+        rows.push(("dry run", "demands beyond sign-in are written down and refuse nobody".to_owned()));
+    }
+    let profiles: Vec<&str> = route.identity.profiles.iter().map(|profile| profile.as_str()).collect();
+    let told = [("headers for", profiles.join(", ")), ("tells claims", route.identity.claims.join(", "))];
+    rows.extend(told.into_iter().filter(|(_, names)| !names.is_empty()));
     if let Some(maintenance) = &rules.maintenance {
         let retry = maintenance.retry_after_s;
         let retry =

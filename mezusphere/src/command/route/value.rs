@@ -1,5 +1,8 @@
 //! Values of flags as people write them: sizes, times, `NAME=VALUE`. Each wrong one is told with what to write.
 
+use mezusphere_model::route::{Cidr, CidrError, ClaimRule};
+use serde_json::Value;
+
 /// A time in milliseconds: `500ms`, `30s`, `5m`, `1h`, or a number of milliseconds.
 pub(super) fn milliseconds(text: &str) -> Result<u32, String> {
     let wrong = || format!("'{text}' is not a time: write 500ms, 30s, 5m or 1h");
@@ -53,6 +56,43 @@ pub(super) fn header(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
+/// `NAME=VALUE[,VALUE]`: a claim and the values it may have. What reads as a number, `true` or `false` is one; a text in quotes is a
+/// text, and may hold commas.
+pub(super) fn claim_rule(text: &str) -> Result<ClaimRule, String> {
+    let wrong = || format!("'{text}': write it as NAME=VALUE or NAME=VALUE,VALUE");
+    let (name, mut rest) = text.split_once('=').ok_or_else(wrong)?;
+    let mut any_of = Vec::new();
+    loop {
+        let mut quoted = serde_json::Deserializer::from_str(rest).into_iter::<String>();
+        let (value, after) = match quoted.next() {
+            Some(Ok(value)) if rest.starts_with('"') => {
+                (Value::String(value), rest.get(quoted.byte_offset()..).unwrap_or_default())
+            }
+            _ => {
+                let end = rest.find(',').unwrap_or(rest.len());
+                let (word, after) = rest.split_at_checked(end).ok_or_else(wrong)?;
+                let scalar =
+                    serde_json::from_str(word).ok().filter(|v: &Value| v.is_number() || v.is_boolean());
+                (scalar.unwrap_or_else(|| Value::String(word.to_owned())), after)
+            }
+        };
+        if value == Value::String(String::new()) {
+            return Err(wrong());
+        }
+        any_of.push(value);
+        match after.strip_prefix(',') {
+            Some(more) => rest = more,
+            None if after.is_empty() => return Ok(ClaimRule { name: name.to_owned(), any_of }),
+            None => return Err(wrong()),
+        }
+    }
+}
+
+/// A network in CIDR notation, or one address.
+pub(super) fn network(text: &str) -> Result<Cidr, String> {
+    text.parse().map_err(|why: CidrError| why.to_string())
+}
+
 /// `/old=/new`.
 pub(super) fn replacement(text: &str) -> Result<(String, String), String> {
     let (old, new) = text.split_once('=').ok_or_else(|| format!("'{text}': write it as /old=/new"))?;
@@ -84,6 +124,8 @@ pub(super) fn in_time(ms: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -113,6 +155,22 @@ mod tests {
         }
         for bad in ["", "MiB", "-1", "1.5MiB", "10M", "99999999999999999999", "99999999999999GiB"] {
             assert!(octets(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_claims_values_are_what_they_read_as_unless_they_stand_in_quotes() {
+        for (text, values) in [
+            ("plan=pro", json!(["pro"])),
+            ("plan=pro,team", json!(["pro", "team"])),
+            (r#"level=3,"3",true,"true",1.5"#, json!([3, "3", true, "true", 1.5])),
+            (r#"team="a,b",c=d"#, json!(["a,b", "c=d"])),
+            ("x=null,[1],{}", json!(["null", "[1]", "{}"])),
+        ] {
+            assert_eq!(json!(claim_rule(text).unwrap().any_of), values, "{text}");
+        }
+        for bad in ["plan", "plan=", "plan=a,", "plan=,a", r#"plan="a"b"#, r#"plan="""#] {
+            assert!(claim_rule(bad).unwrap_err().contains("NAME=VALUE"), "{bad}");
         }
     }
 
