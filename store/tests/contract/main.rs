@@ -19,6 +19,7 @@ mod audit_log;
 mod directories;
 mod feed_log;
 mod hand_offs;
+mod mails;
 mod moving;
 mod nodes;
 mod opening;
