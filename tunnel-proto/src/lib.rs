@@ -156,7 +156,7 @@
 //! - An abort is `RST_STREAM` with error code `0x4d5a0000 +` [`codes::ResetCode`] ([`codes::ResetCode::http2`]); HTTP/2's own
 //!   codes read as in [`codes::ResetCode::from_http2`]. It ends **both** directions: there is no `STOP_SENDING`. A
 //!   receiver that does not want the rest, while the other direction is to go on, reads and drops it.
-//! - Windows: [`limits::TCP_STREAM_WINDOW`] for a stream; [`limits::TCP_WARPGATE_WINDOW`] and [`limits::TCP_EDGE_WINDOW`] for
+//! - Windows: [`limits::STREAM_WINDOW`] for a stream; [`limits::TCP_WARPGATE_WINDOW`] and [`limits::TCP_EDGE_WINDOW`] for
 //!   the connection. The warpgate's `SETTINGS_MAX_CONCURRENT_STREAMS` is [`limits::EXCHANGES_MAX`] and one for the control
 //!   stream. `SETTINGS_ENABLE_PUSH` is 0; header lists are at most [`limits::TCP_HEADER_LIST_LEN_MAX`].
 //! - Liveness is that of the control stream, as over QUIC: Ping, Pong, [`limits::SILENCE_MAX`]. HTTP/2's PING is answered

@@ -60,8 +60,10 @@ pub const LABEL_LEN_MAX: usize = 64;
 /// Longest reason with an upstream's health, in octets: the name of a code.
 pub const HEALTH_REASON_LEN_MAX: usize = 128;
 
-/// Window of each stream of a tunnel over TCP, in octets: what one exchange may have under way.
-pub const TCP_STREAM_WINDOW: u32 = 1024 * 1024;
+/// Window of each stream of a tunnel, over QUIC and TCP alike, in octets: what one exchange may have under way, and what one
+/// that nobody reads holds. 512 KiB is 100 MB/s at 5 ms and 5 MB/s at 100 ms for each exchange; of 50 slow readers of
+/// long bodies it is 25 MiB (design §10 has 64 MiB for all of what they cost).
+pub const STREAM_WINDOW: u32 = 512 * 1024;
 
 /// Window of a whole tunnel over TCP towards the warpgate, in octets. Like [`TCP_EDGE_WINDOW`] it must never bind, or one
 /// stalled exchange would hold up the others; what bounds memory is each stream's own window and the stall limits.

@@ -140,12 +140,8 @@ pub const TUNNEL_IDLE_MAX: Duration = Duration::from_secs(6);
 /// How often an idle tunnel is kept alive; three may be lost before [`TUNNEL_IDLE_MAX`].
 pub const TUNNEL_KEEP_ALIVE: Duration = Duration::from_millis(1_500);
 
-/// Receive window of one stream, in octets: what one upload may have on its way or unread. 1 MiB fills
-/// 80 Mbit/s at 100 ms; fifty stalled uploads hold 50 MiB.
-pub const STREAM_WINDOW: u32 = 1024 * 1024;
-
 /// Receive window of a tunnel, in octets. It is the memory budget of all unread uploads together, and wide enough
-/// that 256 uploads must stall at once before it binds.
+/// that 512 uploads must stall at once before it binds.
 pub const TUNNEL_WINDOW: u32 = 256 * 1024 * 1024;
 
 /// Most octets sent on a tunnel and not yet acknowledged: 8 MiB is 640 Mbit/s at 100 ms, and the most a
@@ -216,8 +212,8 @@ pub const POOL_READY_MAX: Duration = Duration::from_secs(2);
 /// Most octets of a response head of an upstream, which also bounds its trailers.
 pub const UPSTREAM_HEAD_LEN_MAX: usize = 32 * 1024;
 
-/// Largest read from an upstream, in octets.
-pub const UPSTREAM_BUFFER_LEN_MAX: usize = 128 * 1024;
+/// Largest read from an upstream, in octets. A download that nobody reads holds three of them.
+pub const UPSTREAM_BUFFER_LEN_MAX: usize = 64 * 1024;
 
 /// How long the probe of an upstream may take when routes are shown.
 pub const PROBE_MAX: Duration = Duration::from_secs(2);

@@ -16,6 +16,7 @@ use dashmap::DashMap;
 use http_body::{Body, Frame, SizeHint};
 use mezusphere_telemetry::Counter;
 use tokio::time::Instant;
+use tunnel_proto::limits::STREAM_WINDOW;
 
 use super::FairLimits;
 use crate::http::{BodyError, BoxError, Protocol};
@@ -24,7 +25,7 @@ use crate::http::{BodyError, BoxError, Protocol};
 pub(crate) const SHED_HELP: &str = "Bodies that stood still and were given up for their memory";
 
 /// Most octets of a response that wait while its client does not read: the receive window of its stream in the tunnel.
-pub(crate) const RESPONSE_HELD_MAX: u32 = 1024 * 1024;
+pub(crate) const RESPONSE_HELD_MAX: u32 = STREAM_WINDOW;
 
 /// Most octets of a request that wait while its upstream does not read: what is gathered for the tunnel, and what its
 /// protocol takes in ahead: a read buffer, or the receive window of the client's stream.
@@ -34,7 +35,7 @@ pub(crate) const fn request_held_max(protocol: Protocol) -> u32 {
         + match protocol {
             Protocol::H1 => 64 * 1024,
             Protocol::H2 => 256 * 1024,
-            Protocol::H3 => 1024 * 1024,
+            Protocol::H3 => STREAM_WINDOW,
         }
 }
 

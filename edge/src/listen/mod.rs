@@ -20,6 +20,7 @@ pub(crate) mod door;
 
 mod certificates;
 mod paced;
+mod packets;
 mod plain;
 mod quic;
 mod shared;

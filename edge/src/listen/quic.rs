@@ -16,12 +16,14 @@ use quinn::{
 };
 use tokio::time::timeout;
 use tracing::debug;
+use tunnel_proto::limits::STREAM_WINDOW;
 
 use super::admission::{Admission, Place};
 use super::cid::PlacedCids;
 use super::counters::Counters;
 use super::decide::ALPN_H3;
 use super::drain::Drain;
+use super::packets::Packets;
 use super::select::SelectingServerConfig;
 use super::socket::canonical;
 use crate::config::{Limits, PUBLIC_STREAMS_MAX, StartError};
@@ -32,10 +34,8 @@ use crate::tunnel;
 /// A silent connection ends after this long. Tunnels are shorter: QUIC takes the smaller of both ends' wishes.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// Octets of a stream that may be on their way: 20 MB/s at 50 ms. Cannot change later, so it serves tunnels too.
-const STREAM_WINDOW: u32 = 1024 * 1024;
-
-/// The same for all streams of a client's connection; a tunnel raises it when the warpgate is known.
+/// Octets on their way on all streams of a client's connection; a tunnel raises it when the warpgate is known. For one
+/// stream it is [`STREAM_WINDOW`]: that cannot change later, so it serves tunnels and clients alike.
 const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 
 /// Octets sent and not acknowledged that a client's connection may hold: what one slow reader costs. A tunnel
@@ -108,7 +108,11 @@ pub(super) fn endpoint(
         .incoming_buffer_size(INCOMING_LEN_MAX)
         .incoming_buffer_size_total(INCOMING_LEN_TOTAL_MAX)
         .migration(true);
-    Endpoint::new(endpoint, Some(server), socket, Arc::new(quinn::TokioRuntime))
+    Packets::new(socket)
+        .and_then(|packets| {
+            let runtime = Arc::new(quinn::TokioRuntime);
+            Endpoint::new_with_abstract_socket(endpoint, Some(server), Arc::new(packets), runtime)
+        })
         .map_err(|source| StartError::Listen { protocol: "UDP", address, source })
 }
 

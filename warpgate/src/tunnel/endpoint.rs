@@ -10,12 +10,12 @@ use quinn::{
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::time::Instant;
 use tracing::info;
-use tunnel_proto::limits::EXCHANGES_FIRST;
+use tunnel_proto::limits::{EXCHANGES_FIRST, STREAM_WINDOW};
 
 use super::proxy::ProxySettings;
 use crate::limits::{
-    INITIAL_RTT, REBIND_AFTER, REBIND_PAUSE, SOCKET_BUFFER_LEN, STREAM_WINDOW, TUNNEL_IDLE_MAX,
-    TUNNEL_KEEP_ALIVE, TUNNEL_SEND_WINDOW, TUNNEL_WINDOW,
+    INITIAL_RTT, REBIND_AFTER, REBIND_PAUSE, SOCKET_BUFFER_LEN, TUNNEL_IDLE_MAX, TUNNEL_KEEP_ALIVE,
+    TUNNEL_SEND_WINDOW, TUNNEL_WINDOW,
 };
 
 /// The socket, and what the system granted it.

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 use tunnel_proto::codes::ResetCode;
-use tunnel_proto::limits::{EXCHANGES_MAX, TCP_HEADER_LIST_LEN_MAX, TCP_STREAM_WINDOW, TCP_WARPGATE_WINDOW};
+use tunnel_proto::limits::{EXCHANGES_MAX, STREAM_WINDOW, TCP_HEADER_LIST_LEN_MAX, TCP_WARPGATE_WINDOW};
 
 use super::stream::{Http2Recv, Http2Send, RecvHalf, SendHalf};
 use super::turns::{Piece, Turns};
@@ -55,7 +55,7 @@ impl Http2 {
     {
         let mut builder = h2::server::Builder::new();
         builder
-            .initial_window_size(TCP_STREAM_WINDOW)
+            .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(TCP_WARPGATE_WINDOW)
             .max_concurrent_streams(EXCHANGES_MAX + 1)
             .max_header_list_size(TCP_HEADER_LIST_LEN_MAX)

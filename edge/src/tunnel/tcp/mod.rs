@@ -19,7 +19,7 @@ use ::http::{Method, Request, Uri, Version};
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
 use tokio_util::sync::CancellationToken;
-use tunnel_proto::limits::{EXCHANGES_MAX, TCP_EDGE_WINDOW, TCP_HEADER_LIST_LEN_MAX, TCP_STREAM_WINDOW};
+use tunnel_proto::limits::{EXCHANGES_MAX, STREAM_WINDOW, TCP_EDGE_WINDOW, TCP_HEADER_LIST_LEN_MAX};
 
 use self::gate::{Gate, Tally};
 use super::stream::{RecvHalf, SendEnd, SendHalf};
@@ -60,7 +60,7 @@ pub(super) async fn begin<T: Duplex + 'static>(
     let tally = Arc::new(Tally::default());
     let mut builder = Builder::new();
     builder
-        .initial_window_size(TCP_STREAM_WINDOW)
+        .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(TCP_EDGE_WINDOW)
         .max_frame_size(FRAME_LEN)
         .max_header_list_size(TCP_HEADER_LIST_LEN_MAX)
