@@ -5,30 +5,40 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mezusphere_identity::account::{self, Email, NewUser};
+use mezusphere_identity::desk::{Desk, Visit};
 use mezusphere_identity::factor::password::{
     Password, PasswordHash, PasswordPool, Peppers, PoolLimits, ProveError, prove,
 };
-use mezusphere_identity::flow::Authenticated;
 use mezusphere_identity::flow::login::{Login, Step};
-use mezusphere_identity::sign_in::{self, Destination, Limits, Place};
+use mezusphere_identity::flow::{Authenticated, Onward};
+use mezusphere_identity::history::History;
+use mezusphere_identity::message::{Message, MessageKind};
+use mezusphere_identity::sign_in::{self, Destination, Limits, Place, SignedIn};
+use mezusphere_identity::throttle::Throttle;
 use mezusphere_model::clock::ManualClock;
+use mezusphere_model::document::Status;
 use mezusphere_model::id::{DirectoryId, EnvironmentId, OrganizationId, ProjectId};
 use mezusphere_model::seal::{Seal, UnsealError};
 use mezusphere_model::slug::Slug;
 use mezusphere_model::token::Token;
 use mezusphere_model::{Entropy, Host, Timestamp};
 use mezusphere_store::Primary;
-use mezusphere_store::primary::directory::{self, DirectoryRow};
+use mezusphere_store::primary::ReadTx;
+use mezusphere_store::primary::directory::{self, DirectoryRow, Settings, SignUp};
 use mezusphere_store::primary::environment::{self, EnvironmentRow};
 use mezusphere_store::primary::host::{self, HostKind, HostRow};
 use mezusphere_store::primary::organization::{self, OrganizationRow};
 use mezusphere_store::primary::project::{self, ProjectRow};
 use mezusphere_store::primary::sign_in::SignInRow;
-use mezusphere_store::primary::user::UserRow;
+use mezusphere_store::primary::user::{self, UserRow};
 use mezusphere_store::{StoreError, WriteError};
 
 /// A password the rules take.
 pub(crate) const GOOD: &str = "plum koala nine rulers";
+
+/// How long sign-ins last here.
+pub(crate) const LIMITS: Limits =
+    Limits { absolute: Duration::from_hours(12), idle: Duration::from_hours(2) };
 
 /// Nothing is sealed in these tests.
 struct Open;
@@ -51,6 +61,8 @@ pub(crate) struct World {
     pub(crate) directory: DirectoryId,
     pub(crate) project: ProjectId,
     pub(crate) environment: EnvironmentId,
+    pub(crate) desk: Desk,
+    organization: OrganizationId,
     _dir: tempfile::TempDir,
 }
 
@@ -63,9 +75,19 @@ impl World {
             Primary::open_sqlite(dir.path(), hand.clock(), entropy.clone(), Arc::new(Open)).await.unwrap();
         let peppers = Peppers::new(1, [7; 32]);
         let pool = PasswordPool::start(peppers, PoolLimits::for_cores(1), &entropy).unwrap();
+        let desk = Desk {
+            primary: primary.clone(),
+            clock: hand.clock(),
+            entropy: entropy.clone(),
+            passwords: pool.clone(),
+            throttle: Throttle::new(hand.clock(), &entropy),
+            history: History::default(),
+        };
         let world = Self {
             primary,
             pool,
+            desk,
+            organization: OrganizationId::random(&entropy),
             directory: DirectoryId::random(&entropy),
             project: ProjectId::random(&entropy),
             environment: EnvironmentId::random(&entropy),
@@ -78,7 +100,7 @@ impl World {
     }
 
     async fn furnish(&self) {
-        let organization = OrganizationId::random(&self.entropy);
+        let organization = self.organization;
         let created_at = self.now();
         let slug = |text| Slug::parse(text).unwrap();
         let name = "Shop".to_owned();
@@ -94,7 +116,7 @@ impl World {
                     organization,
                     project,
                     name: name.clone(),
-                    settings: directory::Settings::default(),
+                    settings: Settings::default(),
                     created_at,
                 },
             )
@@ -114,6 +136,55 @@ impl World {
 
     pub(crate) fn now(&self) -> Timestamp {
         self.hand.clock().now()
+    }
+
+    /// The directory's row as it is now.
+    pub(crate) async fn directory(&self) -> DirectoryRow {
+        let id = self.directory;
+        self.read(async |tx| directory::by_id(tx, id).await).await.unwrap().unwrap()
+    }
+
+    /// Says who may sign up.
+    pub(crate) async fn allow(&self, sign_up: SignUp) {
+        let settings = Settings { sign_up, ..Settings::default() };
+        let (organization, id) = (self.organization, self.directory);
+        let write = self.write(async |tx| directory::update_settings(tx, organization, id, &settings).await);
+        write.await.unwrap();
+    }
+
+    /// Suspends or resumes a user.
+    pub(crate) async fn set_status(&self, user: &UserRow, status: Status) {
+        let write = self.write(async |tx| account::set_status(tx, user.directory, user.id, status).await);
+        write.await.unwrap();
+    }
+
+    /// A user as they are now.
+    pub(crate) async fn reload(&self, user: &UserRow) -> UserRow {
+        self.read(async |tx| user::get(tx, user.directory, user.id).await).await.unwrap().unwrap()
+    }
+
+    /// The user with this address, if there is one.
+    pub(crate) async fn find(&self, email: &str) -> Option<UserRow> {
+        let directory = self.directory;
+        self.read(async |tx| user::find(tx, directory, email).await).await.unwrap()
+    }
+
+    /// Signs in, and is who is signed in.
+    pub(crate) async fn signed_in(&self, email: &str) -> (SignedIn, Token) {
+        let (_, token) = self.sign_in(email, None).await;
+        (self.resolve(&token).await.unwrap(), token)
+    }
+
+    /// Who holds this token.
+    pub(crate) async fn resolve(&self, token: &Token) -> Option<SignedIn> {
+        self.read(async |tx| sign_in::resolve(tx, token).await).await.unwrap()
+    }
+
+    pub(crate) async fn read<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut ReadTx) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.primary.read(work).await
     }
 
     pub(crate) async fn hash(&self, password: &str) -> PasswordHash {
@@ -152,10 +223,9 @@ impl World {
     /// Signs in, as a browser that holds `held`.
     pub(crate) async fn sign_in(&self, email: &str, held: Option<&Token>) -> (SignInRow, Token) {
         let who = self.authenticate(email, GOOD).await.unwrap();
-        let limits = Limits { absolute: Duration::from_hours(12), idle: Duration::from_hours(2) };
         let place = Place { address: "192.0.2.7".to_owned(), agent: "Browser\u{7}/1".to_owned() };
         let begin = self.primary.write(async |tx| {
-            sign_in::begin(tx, &self.entropy, self.directory, &who, limits, &place, held).await
+            sign_in::begin(tx, &self.entropy, self.directory, &who, LIMITS, &place, held).await
         });
         begin.await.unwrap()
     }
@@ -186,6 +256,46 @@ impl World {
     {
         self.primary.write(work).await
     }
+}
+
+/// Somebody at a desk, in a network of their own.
+pub(crate) fn visit(network: u8) -> Visit {
+    Visit { address: [192, 0, network, 7].into(), agent: "Browser/1".to_owned() }
+}
+
+pub(crate) fn place() -> Place {
+    visit(2).place()
+}
+
+pub(crate) fn onward() -> Onward {
+    Onward { host: Host::parse("shop.localhost").unwrap(), return_to: "/orders?page=2".to_owned() }
+}
+
+/// The token of the one mail there is.
+pub(crate) fn mailed(messages: &[Message]) -> Token {
+    let [message] = messages else { panic!("one mail, not {messages:?}") };
+    match &message.kind {
+        MessageKind::SignUp { token }
+        | MessageKind::VerifyEmail { token }
+        | MessageKind::Recovery { token }
+        | MessageKind::Invitation { token, .. }
+        | MessageKind::ChangeEmail { token } => token.clone(),
+        other => panic!("no link in {other:?}"),
+    }
+}
+
+/// Links that lead nowhere: cut short, altered, none at all.
+pub(crate) fn mutilated(token: &Token) -> Vec<String> {
+    let text = token.reveal();
+    let swapped: String = text.chars().rev().collect();
+    vec![
+        String::new(),
+        text[..42].to_owned(),
+        format!("{text}A"),
+        swapped,
+        text.to_lowercase(),
+        "é".repeat(43),
+    ]
 }
 
 pub(crate) fn typed(text: &str) -> Password {

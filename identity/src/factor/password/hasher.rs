@@ -293,7 +293,7 @@ mod tests {
 
     #[test]
     fn a_hash_that_was_made_elsewhere_verifies_and_is_replaced_by_one_of_ours() {
-        let salt = phc::Salt::new(&[9; SALT_LEN]).unwrap();
+        let salt = Salt::new(&[9; SALT_LEN]).unwrap();
         let params = Params::new(16 * 1024, 3, 1, Some(OUTPUT_LEN)).unwrap();
         let mut output = [0; OUTPUT_LEN];
         Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone())

@@ -1,0 +1,171 @@
+//! Where somebody is signed in, and ending it.
+
+use std::time::Duration;
+
+use mezusphere_identity::session::{self, Signed};
+use mezusphere_identity::sign_in;
+use mezusphere_model::id::{ProjectId, SessionId, SignInId};
+use mezusphere_model::session::SessionDoc;
+use mezusphere_model::token::Token;
+use mezusphere_store::WriteError;
+use mezusphere_store::primary::session as rows;
+use mezusphere_store::primary::sign_in::SignInRow;
+use mezusphere_store::primary::user::UserRow;
+
+use crate::world::{GOOD, LIMITS, World, place, visit};
+
+async fn list(world: &World, user: &UserRow, current: Option<SignInId>) -> Vec<Signed> {
+    world.read(async |tx| session::list(tx, user, current).await).await.unwrap()
+}
+
+/// A session of this sign-in on the shop's host.
+async fn app(world: &World, sign_in: &SignInRow) -> SessionDoc {
+    let doc = SessionDoc {
+        id: SessionId::random(&world.entropy),
+        token_hash: Token::random(&world.entropy).hash(),
+        sign_in: sign_in.id,
+        user: sign_in.user,
+        project: world.project,
+        host: world.destination().host,
+        methods: sign_in.methods.clone(),
+        assurance: sign_in.assurance,
+        authenticated_at: sign_in.authenticated_at,
+        issued_at: world.now(),
+        expires_at: sign_in.expires_at,
+        idle_s_max: 0,
+        seen_at: world.now(),
+    };
+    world.write(async |tx| rows::insert(tx, &doc).await).await.unwrap();
+    doc
+}
+
+#[tokio::test]
+async fn a_list_tells_where_since_when_and_which_one_is_this_browser() {
+    let world = World::new().await;
+    let ada = world.user("ada@shop.example", Some(GOOD)).await;
+    let (first, _) = world.sign_in("ada@shop.example", None).await;
+    let shop = app(&world, &first).await;
+    world.hand.advance(Duration::from_mins(1));
+    let (second, _) = world.sign_in("ada@shop.example", None).await;
+    world.hand.advance(Duration::from_mins(1));
+    let (third, _) = world.sign_in("ada@shop.example", None).await;
+    let listed = list(&world, &ada, Some(second.id)).await;
+    let ids: Vec<SignInId> = listed.iter().map(|signed| signed.sign_in.id).collect();
+    assert_eq!(ids, [second.id, third.id, first.id], "this browser first, then the last used");
+    assert_eq!(listed.iter().filter(|signed| signed.is_current).count(), 1);
+    let apps: Vec<_> = listed[2].apps.iter().map(|row| row.doc.id).collect();
+    assert_eq!((apps, listed[2].sign_in.address.as_str()), (vec![shop.id], "192.0.2.7"));
+    assert_eq!(session::last_seen(&listed[2]), shop.seen_at);
+    world.hand.advance(Duration::from_hours(2));
+    assert!(list(&world, &ada, None).await.is_empty(), "what is idle is over");
+}
+
+#[tokio::test]
+async fn r12_ending_one_ends_it_with_its_sessions_and_no_other() {
+    let world = World::new().await;
+    let ada = world.user("ada@shop.example", Some(GOOD)).await;
+    let (one, held) = world.sign_in("ada@shop.example", None).await;
+    let (two, kept) = world.sign_in("ada@shop.example", None).await;
+    let (of_one, of_two) = (app(&world, &one).await, app(&world, &two).await);
+    let end = world.write(async |tx| session::end_one(tx, &ada, one.id, &place()).await);
+    assert_eq!(end.await, Ok(true));
+    assert!(!world.is_signed_in(&held).await && world.is_signed_in(&kept).await);
+    let project = world.project;
+    let ended = async |id: SessionId| {
+        let row = world.read(async |tx| rows::get(tx, project, id).await).await.unwrap();
+        row.unwrap().ended_at.is_some()
+    };
+    assert_eq!((ended(of_one.id).await, ended(of_two.id).await), (true, false));
+    let again = world.write(async |tx| session::end_one(tx, &ada, one.id, &place()).await);
+    assert_eq!(again.await, Ok(false));
+}
+
+#[tokio::test]
+async fn r12_all_others_or_all_end_at_once() {
+    let world = World::new().await;
+    let ada = world.user("ada@shop.example", Some(GOOD)).await;
+    let mut tokens = Vec::new();
+    for _ in 0..3 {
+        tokens.push(world.sign_in("ada@shop.example", None).await);
+    }
+    let keep = tokens[1].0.id;
+    let others = world.write(async |tx| session::end_others(tx, &ada, keep, &place()).await);
+    assert_eq!(others.await, Ok(2));
+    for (row, token) in &tokens {
+        assert_eq!(world.is_signed_in(token).await, row.id == keep);
+    }
+    assert_eq!(world.write(async |tx| session::end_all(tx, &ada, &place()).await).await, Ok(1));
+    assert_eq!(world.write(async |tx| session::end_all(tx, &ada, &place()).await).await, Ok(0));
+    assert!(!world.is_signed_in(&tokens[1].1).await);
+}
+
+#[tokio::test]
+async fn r22_nobody_ends_what_is_anothers() {
+    let world = World::new().await;
+    let ada = world.user("ada@shop.example", Some(GOOD)).await;
+    let eve = world.user("eve@shop.example", Some(GOOD)).await;
+    let (row, token) = world.sign_in("ada@shop.example", None).await;
+    let shop = app(&world, &row).await;
+    let one = world.write(async |tx| session::end_one(tx, &eve, row.id, &place()).await);
+    assert!(matches!(one.await, Err(WriteError::NotFound { .. })));
+    let others = world.write(async |tx| session::end_others(tx, &eve, row.id, &place()).await);
+    assert!(matches!(others.await, Err(WriteError::NotFound { .. })));
+    let (directory, project) = (world.directory, world.project);
+    let foreign = [
+        (directory, eve.id, project),
+        (mezusphere_model::id::DirectoryId::from_bits(7), ada.id, project),
+        (directory, ada.id, ProjectId::from_bits(7)),
+    ];
+    for (directory, user, project) in foreign {
+        let end = world.write(async |tx| session::end_app(tx, directory, user, project, shop.id).await);
+        assert!(matches!(end.await, Err(WriteError::NotFound { .. })));
+    }
+    assert!(world.is_signed_in(&token).await);
+    let own = world.write(async |tx| session::end_app(tx, directory, ada.id, project, shop.id).await);
+    assert_eq!(own.await, Ok(true));
+    assert!(world.is_signed_in(&token).await, "the sign-in stays");
+}
+
+#[tokio::test]
+async fn a_browser_holds_one_sign_in_per_directory_and_so_many_in_all() {
+    let world = World::new().await;
+    let ada = world.user("ada@shop.example", Some(GOOD)).await;
+    let who = world.authenticate("ada@shop.example", GOOD).await.unwrap();
+    let welcome = async |held: &[Token]| {
+        let directory = ada.directory;
+        let begin =
+            world.write(async |tx| sign_in::welcome(tx, directory, &who, LIMITS, &place(), held).await);
+        begin.await.unwrap()
+    };
+    let first = welcome(&[]).await;
+    let second = welcome(&first.tokens).await;
+    assert_eq!(second.tokens.len(), 1);
+    assert!(!world.is_signed_in(&first.tokens[0]).await, "replaced");
+    assert_eq!(
+        welcome(&[Token::random(&world.entropy)]).await.tokens.len(),
+        1,
+        "what opens nothing is dropped"
+    );
+}
+
+#[tokio::test]
+async fn a_user_suspended_after_the_password_was_checked_is_not_signed_in() {
+    let world = World::new().await;
+    let ada = world.user("ada@shop.example", Some(GOOD)).await;
+    let who = world.authenticate("ada@shop.example", GOOD).await.unwrap();
+    world.set_status(&ada, mezusphere_model::document::Status::Suspended).await;
+    let directory = ada.directory;
+    let begin =
+        world.write(async |tx| sign_in::welcome(tx, directory, &who, LIMITS, &visit(3).place(), &[]).await);
+    assert!(matches!(begin.await, Err(mezusphere_identity::flow::Refusal::Inactive)));
+}
+
+#[test]
+fn a_directorys_own_limits_come_before_the_installations() {
+    use mezusphere_store::primary::directory::{SessionLimits, Settings};
+    let sessions = Some(SessionLimits { absolute_s: 3600, idle_s: 0 });
+    let own = sign_in::Limits::of(LIMITS, &Settings { sessions, ..Settings::default() });
+    assert_eq!((own.absolute, own.idle), (Duration::from_hours(1), Duration::ZERO));
+    let plain = sign_in::Limits::of(LIMITS, &Settings::default());
+    assert_eq!((plain.absolute, plain.idle), (LIMITS.absolute, LIMITS.idle));
+}
