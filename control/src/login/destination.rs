@@ -2,10 +2,19 @@
 //!
 //! `host` must be a host some environment is registered for; `return_to` a path on it. What a browser could
 //! read as another site is refused, not repaired. All destinations are `https`.
+//!
+//! The query may also ask for more than being signed in: `max_age` (seconds since the password was last entered),
+//! `acr` (how strongly), both by an edge whose route demands it, and `prompt` (a form although somebody is signed
+//! in, or a choice of accounts). These can only make signing in harder, so anybody may write them.
 
+use std::fmt::Write as _;
+
+use mezusphere_identity::flow::Onward;
+use mezusphere_identity::flow::step_up::Demand;
 use mezusphere_identity::sign_in::Destination;
 use mezusphere_model::Host;
-use mezusphere_model::id::{DirectoryId, OrganizationId};
+use mezusphere_model::id::DirectoryId;
+use mezusphere_model::identity::Assurance;
 use mezusphere_model::path::URI_LEN_MAX;
 use mezusphere_store::StoreError;
 use mezusphere_store::primary::{ReadTx, host, project};
@@ -15,10 +24,12 @@ use serde::{Deserialize, Serialize};
 const STATE_LEN: usize = 43;
 
 /// What the query asks for, if it is well-formed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Asked {
-    /// No host: the installation's own account page.
+    /// Nothing: the installation's own account page, for operators.
     Home,
+    /// The account page of somebody of this directory.
+    Directory(DirectoryId),
     /// An application.
     App(AppAddress),
 }
@@ -44,8 +55,44 @@ pub(super) struct Resolved {
     pub(super) destination: Destination,
     /// The project's name for people.
     pub(super) name: String,
-    pub(super) organization: OrganizationId,
     pub(super) directory: DirectoryId,
+}
+
+/// What is asked for beyond being signed in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Wish {
+    pub(super) demand: Demand,
+    pub(super) prompt: Option<Prompt>,
+}
+
+/// What to show to somebody who is signed in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Prompt {
+    /// The form, for another account.
+    Login,
+    /// The choice of accounts.
+    SelectAccount,
+}
+
+impl Wish {
+    /// Reads the query's fields.
+    pub(super) fn read(fields: &[(String, String)]) -> Result<Self, BadReturn> {
+        let max_age_s = one(fields, "max_age")?.map(str::parse).transpose().map_err(|_| BadReturn)?;
+        let assurance = match one(fields, "acr")? {
+            None => Assurance::default(),
+            Some(text) => {
+                let known = [Assurance::Aal1, Assurance::Aal2].into_iter();
+                known.into_iter().find(|assurance| assurance.as_str() == text).ok_or(BadReturn)?
+            }
+        };
+        let prompt = match one(fields, "prompt")? {
+            None => None,
+            Some("login") => Some(Prompt::Login),
+            Some("select_account") => Some(Prompt::SelectAccount),
+            Some(_) => return Err(BadReturn),
+        };
+        Ok(Self { demand: Demand { assurance, max_age_s }, prompt })
+    }
 }
 
 impl Asked {
@@ -53,9 +100,13 @@ impl Asked {
     pub(super) fn read(fields: &[(String, String)]) -> Result<Self, BadReturn> {
         let (host, return_to, state) =
             (one(fields, "host")?, one(fields, "return_to")?, one(fields, "state")?);
-        let (host, return_to, state) = match (host, return_to, state) {
-            (None, None, None) => return Ok(Self::Home),
-            (Some(host), Some(return_to), Some(state)) => (host, return_to, state),
+        let directory = one(fields, "directory")?;
+        let (host, return_to, state) = match (host, return_to, state, directory) {
+            (None, None, None, None) => return Ok(Self::Home),
+            (None, None, None, Some(directory)) => {
+                return directory.parse().map(Self::Directory).map_err(|_| BadReturn);
+            }
+            (Some(host), Some(return_to), Some(state), None) => (host, return_to, state),
             _ => return Err(BadReturn),
         };
         let host = Host::parse(host).map_err(|_| BadReturn)?;
@@ -64,6 +115,73 @@ impl Asked {
         }
         Ok(Self::App(AppAddress { host, return_to: return_to.to_owned(), state: state.to_owned() }))
     }
+
+    /// A page of this host, asked with the same query.
+    pub(super) fn path(&self, page: &str) -> String {
+        match self {
+            Self::Home => page.to_owned(),
+            Self::Directory(directory) => format!("{page}?directory={directory}"),
+            Self::App(AppAddress { host, return_to, state }) => {
+                let mut query = form_urlencoded::Serializer::new(format!("{page}?"));
+                query.append_pair("host", host.as_str());
+                query.append_pair("return_to", return_to).append_pair("state", state).finish()
+            }
+        }
+    }
+
+    /// The sign-in page with the same query and a wish.
+    pub(super) fn sign_in(&self, wish: Wish) -> String {
+        let mut path = self.path("/sign-in");
+        let mut add = |name: &str, value: &str| {
+            let sign = if path.contains('?') { '&' } else { '?' };
+            // Writing to a string does not fail.
+            drop(write!(path, "{sign}{name}={value}"));
+        };
+        if let Some(max_age_s) = wish.demand.max_age_s {
+            add("max_age", &max_age_s.to_string());
+        }
+        if wish.demand.assurance != Assurance::default() {
+            add("acr", wish.demand.assurance.as_str());
+        }
+        match wish.prompt {
+            None => {}
+            Some(Prompt::Login) => add("prompt", "login"),
+            Some(Prompt::SelectAccount) => add("prompt", "select_account"),
+        }
+        path
+    }
+
+    /// Where somebody wants to go, as a link keeps it.
+    pub(super) fn onward(&self) -> Option<Onward> {
+        match self {
+            Self::Home | Self::Directory(_) => None,
+            Self::App(AppAddress { host, return_to, .. }) => {
+                Some(Onward { host: host.clone(), return_to: return_to.clone() })
+            }
+        }
+    }
+}
+
+/// Where a link leads on, if people of `directory` may still go there.
+pub(super) async fn onward(
+    tx: &mut ReadTx,
+    onward: Option<&Onward>,
+    directory: DirectoryId,
+) -> Result<Option<Further>, StoreError> {
+    let Some(Onward { host, return_to }) = onward else { return Ok(None) };
+    let Some(row) = host::find(tx, host).await? else { return Ok(None) };
+    let project = project::get(tx, row.project).await?.filter(|project| project.directory == directory);
+    let further = |name| Further { host: host.clone(), return_to: return_to.clone(), name };
+    Ok(project.filter(|_| is_path_here(return_to)).map(|project| further(project.name)))
+}
+
+/// An application's page that exists, for people who may go there.
+#[derive(Clone, Debug)]
+pub(super) struct Further {
+    pub(super) host: Host,
+    pub(super) return_to: String,
+    /// The project's name for people.
+    pub(super) name: String,
 }
 
 impl AppAddress {
@@ -78,12 +196,7 @@ impl AppAddress {
             state_hash: self.state.clone(),
             return_to: self.return_to.clone(),
         };
-        Ok(Some(Resolved {
-            destination,
-            name: project.name,
-            organization: project.organization,
-            directory: project.directory,
-        }))
+        Ok(Some(Resolved { destination, name: project.name, directory: project.directory }))
     }
 }
 

@@ -44,16 +44,32 @@ impl std::fmt::Debug for FormKey {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Purpose {
     SignIn,
-    FirstSignIn,
+    Confirm,
+    SignUp,
+    Recover,
+    Link,
     SignOut,
+    Name,
+    Email,
+    Verify,
+    Password,
+    Sessions,
 }
 
 impl Purpose {
     const fn context(self) -> &'static [u8] {
         match self {
             Self::SignIn => b"mezu-form/1 sign-in\0",
-            Self::FirstSignIn => b"mezu-form/1 first-sign-in\0",
+            Self::Confirm => b"mezu-form/1 confirm\0",
+            Self::SignUp => b"mezu-form/1 sign-up\0",
+            Self::Recover => b"mezu-form/1 recover\0",
+            Self::Link => b"mezu-form/1 link\0",
             Self::SignOut => b"mezu-form/1 sign-out\0",
+            Self::Name => b"mezu-form/1 name\0",
+            Self::Email => b"mezu-form/1 email\0",
+            Self::Verify => b"mezu-form/1 verify\0",
+            Self::Password => b"mezu-form/1 password\0",
+            Self::Sessions => b"mezu-form/1 sessions\0",
         }
     }
 }

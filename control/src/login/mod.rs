@@ -2,12 +2,15 @@
 //!
 //! ```text
 //! GET  /sign-in?host&return_to&state   the form; or on at once, if this browser is signed in for that host
-//! POST /sign-in                        303 to https://<host>/.mezu/callback?code=…, or the form with a problem
-//! GET  /first-sign-in/<token>          choosing a password; changes nothing
-//! POST /first-sign-in/<token>          303 to /account
-//! GET  /account                        who is signed in, where, until when
-//! GET  /sign-out, POST /sign-out       asks, then ends the sign-in and every session of it
+//!      &max_age&acr&prompt             the password once more, or another account
+//! POST /sign-in, /confirm              303 to https://<host>/.mezu/callback?code=…, or the form with a problem
+//! GET  /sign-up, /recover              asks for an address; POST answers "check your mail", always
+//! GET  /<link>/<token>                 what a link leads to; changes nothing. POST acts. Links: first-sign-in,
+//!                                      sign-up, invitation, recover, verify, change-email
+//! GET  /account…                       see `account`
+//! GET  /sign-out, POST /sign-out       asks, then ends the sign-in and every session of it, here or everywhere
 //! GET  /assets/<name>-<hash>.<ext>     the pages' looks
+//! GET  /logo/<directory>/<digest>      a directory's logo
 //! ```
 //!
 //! Owns HTTP and nothing else: who somebody is, is `identity`'s; words and looks are `page`'s. Without `host`
@@ -18,17 +21,23 @@
 //! hand-off code that way. Works without script; needs cookies, and says so.
 
 mod account;
+mod address;
 mod answer;
+mod ask;
 mod asset;
+mod confirm;
 mod cookie;
 mod destination;
-mod first_sign_in;
+mod enter;
 mod form;
+mod link;
 mod sign_in;
 mod sign_out;
+mod target;
 mod tenant;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -37,34 +46,33 @@ use axum::Router;
 use axum::extract::{FromRequestParts, Request};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use http::request::Parts;
 use http::{HeaderMap, header};
-use mezusphere_identity::factor::password::PasswordPool;
-use mezusphere_identity::sign_in::{Limits, Place};
-use mezusphere_identity::throttle::Throttle;
+use mezusphere_identity::desk::Desk;
+use mezusphere_identity::desk::Visit;
+use mezusphere_identity::sign_in::Limits;
 use mezusphere_model::host::HostError;
 use mezusphere_model::id::{DirectoryId, OrganizationId, RequestId};
 use mezusphere_model::link::ClientAddress;
 use mezusphere_model::platform::{Platform, PlatformHost};
-use mezusphere_model::{Clock, Entropy};
-use mezusphere_store::Primary;
 
 use crate::Shared;
+use crate::mail::Mail;
 use answer::Failure;
 pub(crate) use form::FormKey;
+use link::Link;
 
 /// What the pages work with.
 pub(crate) struct Login {
-    primary: Primary,
-    clock: Clock,
-    entropy: Entropy,
+    /// Where flows are served.
+    desk: Desk,
+    mail: Mail,
     platform: Platform,
     /// This host's own origin, which every form must come from.
     origin: String,
+    /// How long sign-ins last where a directory does not say.
     limits: Limits,
-    passwords: PasswordPool,
-    throttle: Throttle,
     form_key: FormKey,
     /// Where operators live, and whose audit log tells of them.
     home: (OrganizationId, DirectoryId),
@@ -79,14 +87,11 @@ type State = axum::extract::State<Arc<Login>>;
 pub(crate) fn router(shared: &Shared) -> Result<Router, HostError> {
     let platform = shared.config.platform.clone();
     Ok(routes(Login {
-        primary: shared.primary.clone(),
-        clock: shared.clock.clone(),
-        entropy: shared.entropy.clone(),
+        desk: shared.desk.clone(),
+        mail: shared.mail.clone(),
         origin: platform.origin(&platform.host(PlatformHost::Login)?),
         platform,
         limits: Limits { absolute: shared.config.session.absolute, idle: shared.config.session.idle },
-        passwords: shared.passwords.clone(),
-        throttle: shared.throttle.clone(),
         form_key: shared.form_key.clone(),
         home: (shared.installation.organization, shared.installation.directory),
     }))
@@ -94,18 +99,30 @@ pub(crate) fn router(shared: &Shared) -> Result<Router, HostError> {
 
 fn routes(login: Login) -> Router {
     let login = Arc::new(login);
+    pages(&login).with_state(login)
+}
+
+/// The pages: what browsers see.
+fn pages(login: &Arc<Login>) -> Router<Arc<Login>> {
     Router::new()
-        .route("/", get(account::root))
         .route("/sign-in", get(sign_in::show).post(sign_in::submit))
-        .route("/first-sign-in/{token}", get(first_sign_in::show).post(first_sign_in::submit))
-        .route("/account", get(account::show))
+        .route("/confirm", post(confirm::submit))
+        .route("/sign-up", get(ask::sign_up_page).post(ask::sign_up))
+        .route("/recover", get(ask::recover_page).post(ask::recover))
+        .route("/first-sign-in/{token}", link::pages(Link::First))
+        .route("/sign-up/{token}", link::pages(Link::SignUp))
+        .route("/invitation/{token}", link::pages(Link::Invitation))
+        .route("/recover/{token}", link::pages(Link::Recover))
+        .route("/verify/{token}", get(address::show_verify).post(address::verify))
+        .route("/change-email/{token}", get(address::show_change).post(address::change))
         .route("/sign-out", get(sign_out::show).post(sign_out::submit))
         .route("/signed-out", get(sign_out::done))
         .route("/assets/{name}", get(asset::serve))
+        .route("/logo/{directory}/{digest}", get(asset::logo))
+        .merge(account::routes())
         .fallback(|| async { Failure::not_found() })
         .method_not_allowed_fallback(|| async { Failure::wrong_method() })
-        .layer(middleware::from_fn_with_state(Arc::clone(&login), guard))
-        .with_state(login)
+        .layer(middleware::from_fn_with_state(Arc::clone(login), guard))
 }
 
 /// Refuses POSTs from elsewhere before anything reads them, shows failures as pages that name the request, and puts the
@@ -122,16 +139,7 @@ async fn guard(login: State, request: Request, next: Next) -> Response {
 }
 
 /// Where a request comes from.
-struct Visitor {
-    address: IpAddr,
-    agent: String,
-}
-
-impl Visitor {
-    fn place(&self) -> Place {
-        Place { address: self.address.to_string(), agent: self.agent.clone() }
-    }
-}
+struct Visitor(Visit);
 
 impl<S: Sync> FromRequestParts<S> for Visitor {
     type Rejection = std::convert::Infallible;
@@ -140,7 +148,7 @@ impl<S: Sync> FromRequestParts<S> for Visitor {
         // A listener that forgot to say shares one throttle with all like it: slower, never freer.
         let unknown = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         let address = parts.extensions.get::<ClientAddress>().map_or(unknown, |client| client.0.ip());
-        Ok(Self { address, agent: agent(&parts.headers) })
+        Ok(Self(Visit { address, agent: agent(&parts.headers) }))
     }
 }
 

@@ -3,47 +3,39 @@
 use mezusphere_model::id::DirectoryId;
 use mezusphere_store::StoreError;
 use mezusphere_store::primary::directory::DirectoryRow;
-use mezusphere_store::primary::project::ProjectRow;
-use mezusphere_store::primary::session::{self, SessionRow};
-use mezusphere_store::primary::sign_in::SignInRow;
-use mezusphere_store::primary::{PageRequest, ReadTx, directory, organization, project};
+use mezusphere_store::primary::{ReadTx, directory, project};
 
-/// The directory of a sign-in or link somebody holds; the row says which organization it belongs to.
-pub(super) async fn directory(tx: &mut ReadTx, id: DirectoryId) -> Result<Option<DirectoryRow>, StoreError> {
-    let mut page = PageRequest::first();
-    loop {
-        let organizations = organization::list(tx, &page).await?;
-        for organization in organizations.rows {
-            if let Some(row) = directory::get(tx, organization.id, id).await? {
-                return Ok(Some(row));
-            }
-        }
-        let Some(next) = organizations.next else { return Ok(None) };
-        page = PageRequest::after(next);
-    }
+use super::answer::Failure;
+use crate::page::{Brand, Chrome};
+
+/// A directory with what people are shown of it.
+#[derive(Clone, Debug)]
+pub(super) struct Tenant {
+    pub(super) row: DirectoryRow,
+    /// Whose accounts it holds: its brand's name, its project's, or its own.
+    pub(super) name: String,
 }
 
-/// Whose accounts a directory holds, for people: its project's name as that project has it now.
-pub(super) async fn name(tx: &mut ReadTx, directory: &DirectoryRow) -> Result<String, StoreError> {
-    let project = match directory.project {
-        Some(id) => project::get(tx, id).await?,
-        None => None,
-    };
-    Ok(project.map_or_else(|| directory.name.clone(), |project| project.name))
-}
-
-/// The sessions of a sign-in that have not ended, in the projects its directory serves.
-pub(super) async fn sessions(
-    tx: &mut ReadTx,
-    directory: &DirectoryRow,
-    sign_in: &SignInRow,
-) -> Result<Vec<SessionRow>, StoreError> {
-    let projects = project::list(tx, directory.organization, &PageRequest::first()).await?.rows;
-    let mut found = Vec::new();
-    for ProjectRow { id, .. } in projects.into_iter().filter(|row| row.directory == directory.id) {
-        let sessions = session::list(tx, id, sign_in.user, &PageRequest::first()).await?.rows;
-        found.extend(sessions.into_iter().filter(|row| row.doc.sign_in == sign_in.id));
+impl Tenant {
+    /// The directory of a sign-in, link or application somebody holds.
+    pub(super) async fn find(tx: &mut ReadTx, id: DirectoryId) -> Result<Option<Self>, StoreError> {
+        let Some(row) = directory::by_id(tx, id).await? else { return Ok(None) };
+        let project = match row.project {
+            Some(id) if row.settings.brand.name.is_none() => project::get(tx, id).await?,
+            _ => None,
+        };
+        let own = row.settings.brand.name.clone();
+        let name = own.or(project.map(|project| project.name)).unwrap_or_else(|| row.name.clone());
+        Ok(Some(Self { row, name }))
     }
-    found.sort_by(|a, b| a.doc.host.cmp(&b.doc.host));
-    Ok(found)
+
+    /// The same, where it was there a moment ago.
+    pub(super) async fn held(tx: &mut ReadTx, id: DirectoryId) -> Result<Result<Self, Failure>, StoreError> {
+        Ok(Self::find(tx, id).await?.ok_or_else(Failure::unknown_host))
+    }
+
+    /// The pages' looks for its people.
+    pub(super) fn chrome(&self) -> Chrome {
+        Chrome::branded(Brand::of(&self.row))
+    }
 }

@@ -1,138 +1,80 @@
 //! The hosted pages: one typed struct per template, each with `sample()`, so that a test can render them all.
 //!
 //! Server-rendered, no script, no inline style, everything escaped by askama. Words are in [`text`], looks in
-//! `look/` (shared with the edge's pages, which a visitor meets one click away) and `templates/style.css`. Which page is shown when, and with which status, is `login`'s.
+//! `look/` (shared with the edge's pages, which a visitor meets one click away) and `templates/style.css`, a
+//! directory's own looks in [`brand`]. Which page is shown when, and with which status, is `login`'s.
 
 mod account;
+mod account_change;
+mod agent;
 pub(crate) mod asset;
-mod first_sign_in;
+pub(crate) mod brand;
+mod by_mail;
+mod choose;
+mod colour;
+mod field;
+mod history;
+pub(crate) mod mail;
 mod moment;
 mod notice;
 mod problem;
+#[cfg(test)]
+mod samples;
+mod sessions;
 mod sign_in;
 mod sign_out;
 pub(crate) mod text;
 
-use askama::Template;
-
-pub(crate) use account::{Account, App, SignInCard};
-pub(crate) use first_sign_in::FirstSignIn;
+pub(crate) use account::{Account, Accounts, App, Card, Saved};
+pub(crate) use account_change::{ChangeEmail, ChangeName, ChangePassword, VerifyEmail};
+pub(crate) use agent::in_words as agent_in_words;
+pub(crate) use brand::Brand;
+pub(crate) use by_mail::{
+    AskMail, AskMailKind, ConfirmAddress, Confirms, Done, DoneKind, MailSent, MailSentKind,
+};
+pub(crate) use choose::{Choose, ChooseKind};
+pub(crate) use history::{Event, History};
 pub(crate) use moment::Moment;
-pub(crate) use notice::{Notice, NoticeKind};
+pub(crate) use notice::{Notice, NoticeKind, Way};
 pub(crate) use problem::Problem;
-pub(crate) use sign_in::{LeadsTo, SignIn};
+pub(crate) use sessions::{Ended, SessionCard, Sessions};
+pub(crate) use sign_in::{ChooseAccount, Confirm, LeadsTo, SignIn, TooWeak};
 pub(crate) use sign_out::{SignOut, SignedOut};
 use text::Texts;
 
-/// The mark at the top of every page.
+/// The mark at the top of every page without a logo.
 const MARK: &str = include_str!("../../../look/mark.html");
 
-/// What every page carries: its language and where its looks are.
-#[derive(Clone, Copy)]
+/// What every page carries: its language and its looks.
+#[derive(Clone)]
 pub(crate) struct Chrome {
     pub(crate) t: &'static Texts,
     pub(crate) stylesheet: &'static str,
     pub(crate) icon: &'static str,
+    pub(crate) brand: Brand,
 }
 
 impl Chrome {
-    /// The chrome of pages in English.
+    /// The chrome of pages in English, in the installation's own looks.
     pub(crate) fn english() -> Self {
-        Self { t: &text::ENGLISH, stylesheet: asset::stylesheet_path(), icon: asset::icon_path() }
+        Self::branded(Brand::default())
+    }
+
+    /// The same in a directory's looks.
+    pub(crate) fn branded(brand: Brand) -> Self {
+        Self { t: &text::ENGLISH, stylesheet: asset::stylesheet_path(), icon: asset::icon_path(), brand }
+    }
+
+    /// Whose page it is, for the title and the last line.
+    fn whose(&self) -> &str {
+        self.brand.name.as_deref().unwrap_or(self.t.product)
     }
 }
 
-/// A page that can be shown.
-pub(crate) trait Page: Template {
-    /// The page as a person might meet it, for the test that renders them all and for looking at.
-    #[cfg(test)]
+/// A page as a person might meet it, in each of its states: for the test that renders them all, and for looking at.
+#[cfg(test)]
+trait Page: askama::Template {
     fn sample() -> Vec<(&'static str, Self)>
     where
         Self: Sized;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Every sample of every page, by name.
-    fn all() -> Vec<(&'static str, String)> {
-        fn render<P: Page>() -> Vec<(&'static str, String)> {
-            P::sample().into_iter().map(|(name, page)| (name, page.render().unwrap())).collect()
-        }
-        [
-            render::<SignIn>(),
-            render::<FirstSignIn>(),
-            render::<SignOut>(),
-            render::<SignedOut>(),
-            render::<Account>(),
-            render::<Notice>(),
-        ]
-        .concat()
-    }
-
-    #[test]
-    fn every_page_renders_whole_with_a_title_a_heading_and_a_language() {
-        for (name, html) in all() {
-            for part in ["<!doctype html>", "<html lang=\"en\">", "<h1>", "</html>", "name=\"viewport\""] {
-                assert_eq!(html.matches(part).count(), 1, "{name}: {part}");
-            }
-            let title = html.split("<title>").nth(1).unwrap().split("</title>").next().unwrap();
-            assert!(title.ends_with(" · Mezusphere") && title.len() > 20, "{name}: {title}");
-            assert!(!html.contains("{}"), "{name}: a placeholder is left");
-        }
-    }
-
-    #[test]
-    fn r18_no_page_holds_a_script_an_inline_style_or_a_foreign_address() {
-        for (name, html) in all() {
-            for part in
-                ["<script", "<style", " style=", " onload", " onclick", "javascript:", "http://", "//cdn"]
-            {
-                assert!(!html.contains(part), "{name}: {part}");
-            }
-        }
-    }
-
-    #[test]
-    fn every_field_has_a_label_and_every_description_exists() {
-        for (name, html) in all() {
-            for id in attribute_values(&html, "aria-describedby").into_iter().flat_map(str::split_whitespace)
-            {
-                assert!(html.contains(&format!(" id=\"{id}\"")), "{name}: no element {id}");
-            }
-            let ids = |kind: &str| html.matches(kind).count();
-            let shown = ids("<input id=");
-            assert_eq!(ids("<label for="), shown, "{name}: one label per field");
-            assert!(ids("aria-invalid") <= shown, "{name}");
-        }
-    }
-
-    fn attribute_values<'a>(html: &'a str, name: &str) -> Vec<&'a str> {
-        let start = format!(" {name}=\"");
-        html.split(&start).skip(1).filter_map(|rest| rest.split('"').next()).collect()
-    }
-
-    #[test]
-    fn what_people_typed_is_escaped() {
-        let mut page = SignIn::sample().remove(0).1;
-        page.email = "\"><script>alert(1)</script>".to_owned();
-        page.app = Some(LeadsTo { name: "<b>Shop</b>".to_owned(), host: "<b>shop</b>".to_owned() });
-        let html = page.render().unwrap();
-        assert!(!html.contains("<script") && !html.contains("<b>"), "{html}");
-    }
-
-    /// Writes all pages to the directory in `MEZU_PAGES`, with the assets beside them, to be looked at.
-    #[test]
-    fn pages_can_be_written_out_to_be_looked_at() {
-        let Some(dir) = std::env::var_os("MEZU_PAGES").map(std::path::PathBuf::from) else { return };
-        for (name, html) in all() {
-            let html = html.replace("\"/assets/", "\"assets/");
-            std::fs::write(dir.join(format!("{name}.html")), html).unwrap();
-        }
-        std::fs::create_dir_all(dir.join("assets")).unwrap();
-        for asset in asset::ALL {
-            std::fs::write(dir.join(asset.path().trim_start_matches('/')), asset.body).unwrap();
-        }
-    }
 }

@@ -2,7 +2,7 @@
 
 use askama::Template;
 
-use super::{Chrome, Page, text};
+use super::{Chrome, text};
 
 /// A notice with its stable code.
 #[derive(Template)]
@@ -11,22 +11,48 @@ pub(crate) struct Notice {
     pub(crate) chrome: Chrome,
     words: &'static text::Notice,
     code: &'static str,
-    link: Option<Link>,
+    link: Option<Way>,
     /// The request's id, as the access log has it.
     request: Option<String>,
 }
 
 /// Where to go from here.
-#[derive(Clone)]
-struct Link {
-    href: &'static str,
-    label: &'static str,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// To sign in: there.
+    SignIn(String),
+    /// To the account: right for everybody, because who is not signed in is sent on to sign in.
+    Account,
+}
+
+impl Way {
+    fn href(&self) -> &str {
+        match self {
+            Self::SignIn(path) => path,
+            Self::Account => "/account",
+        }
+    }
+
+    fn label(&self, chrome: &Chrome) -> &'static str {
+        match self {
+            Self::SignIn(_) => chrome.t.sign_in.submit,
+            Self::Account => chrome.t.by_mail.to_account,
+        }
+    }
 }
 
 /// Which notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoticeKind {
     LinkDead,
+    LinkTaken,
+    SignUpClosed,
+    InvitationOnly,
+    SessionOver,
+    OtherAccount,
+    MailOff,
+    Inactive,
+    Throttled,
     UnknownHost,
     BadReturn,
     FormStale,
@@ -42,8 +68,16 @@ pub(crate) enum NoticeKind {
 
 impl NoticeKind {
     #[cfg(test)]
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 20] = [
         Self::LinkDead,
+        Self::LinkTaken,
+        Self::SignUpClosed,
+        Self::InvitationOnly,
+        Self::SessionOver,
+        Self::OtherAccount,
+        Self::MailOff,
+        Self::Inactive,
+        Self::Throttled,
         Self::UnknownHost,
         Self::BadReturn,
         Self::FormStale,
@@ -61,6 +95,14 @@ impl NoticeKind {
     pub(crate) const fn code(self) -> &'static str {
         match self {
             Self::LinkDead => "login.link_dead",
+            Self::LinkTaken => "login.link_taken",
+            Self::SignUpClosed => "login.sign_up_closed",
+            Self::InvitationOnly => "login.invitation_only",
+            Self::SessionOver => "login.session_over",
+            Self::OtherAccount => "login.other_account",
+            Self::MailOff => "login.mail_off",
+            Self::Inactive => "login.inactive",
+            Self::Throttled => "login.throttled",
             Self::UnknownHost => "login.unknown_host",
             Self::BadReturn => "login.bad_return",
             Self::FormStale => "login.form_stale",
@@ -79,6 +121,14 @@ impl NoticeKind {
         let all = &chrome.t.notice;
         match self {
             Self::LinkDead => &all.link_dead,
+            Self::LinkTaken => &all.link_taken,
+            Self::SignUpClosed => &all.sign_up_closed,
+            Self::InvitationOnly => &all.invitation_only,
+            Self::SessionOver => &all.session_over,
+            Self::OtherAccount => &all.other_account,
+            Self::MailOff => &all.mail_off,
+            Self::Inactive => &all.inactive,
+            Self::Throttled => &all.throttled,
             Self::UnknownHost => &all.unknown_host,
             Self::BadReturn => &all.bad_return,
             Self::FormStale => &all.form_stale,
@@ -95,28 +145,33 @@ impl NoticeKind {
 }
 
 impl Notice {
-    /// The notice of this kind.
-    pub(crate) fn new(chrome: Chrome, kind: NoticeKind, request: Option<String>) -> Self {
-        let link = match kind {
-            // Only where signing in at the installation itself is a way on.
-            NoticeKind::LinkDead => Some(Link { href: "/sign-in", label: chrome.t.sign_in }),
-            // Right for everybody: who is not signed in is sent on to sign in.
-            NoticeKind::NotFound => Some(Link { href: "/account", label: chrome.t.go_to_account }),
-            _ => None,
-        };
-        Self { chrome, words: kind.text(&chrome), code: kind.code(), link, request }
+    /// The notice of this kind, with the way on.
+    pub(crate) fn new(chrome: Chrome, kind: NoticeKind, way: Option<Way>, request: Option<String>) -> Self {
+        Self { words: kind.text(&chrome), code: kind.code(), link: way, request, chrome }
     }
 }
 
-impl Page for Notice {
-    #[cfg(test)]
-    fn sample() -> Vec<(&'static str, Self)> {
-        NoticeKind::ALL
-            .into_iter()
-            .map(|kind| {
-                let request = Some("req_01jd8x0m4vf1n8q3t5w7y9a2c4".to_owned());
-                (kind.code().trim_start_matches("login."), Self::new(Chrome::english(), kind, request))
-            })
-            .collect()
+#[cfg(test)]
+mod sample {
+    use super::super::Page;
+    use super::super::samples::{branded, plain};
+    use super::*;
+
+    impl Page for Notice {
+        fn sample() -> Vec<(&'static str, Self)> {
+            let request = || Some("req_01jd8x0m4vf1n8q3t5w7y9a2c4".to_owned());
+            let page = |kind: NoticeKind| {
+                let way = match kind {
+                    NoticeKind::SessionOver | NoticeKind::LinkTaken => {
+                        Some(Way::SignIn("/sign-in".to_owned()))
+                    }
+                    NoticeKind::NotFound | NoticeKind::OtherAccount => Some(Way::Account),
+                    _ => None,
+                };
+                (kind.code().trim_start_matches("login."), Self::new(plain(), kind, way, request()))
+            };
+            let dead = Self::new(branded(), NoticeKind::LinkDead, Some(Way::Account), request());
+            NoticeKind::ALL.into_iter().map(page).chain([("link_dead-branded", dead)]).collect()
+        }
     }
 }

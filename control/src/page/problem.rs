@@ -2,37 +2,47 @@
 
 use std::time::Duration;
 
-use super::text::{Texts, fill};
+use super::text::{Said, Texts, fill};
 
 /// A problem with a form: what it is, and what to do.
 #[derive(Clone)]
 pub(crate) struct Problem {
     pub(crate) what: &'static str,
     pub(crate) next: String,
-    /// Whether it lies in the fields, so that they are marked.
-    pub(crate) in_fields: bool,
+    /// The fields it lies in, by id, so that they are marked and the summary leads to the first.
+    pub(crate) fields: &'static [&'static str],
 }
 
 impl Problem {
-    /// One that lies in what was typed.
-    pub(crate) fn typed(what: &'static str, next: &str) -> Self {
-        Self { what, next: next.to_owned(), in_fields: true }
+    /// One that lies in these fields.
+    pub(crate) fn typed(said: &Said, fields: &'static [&'static str]) -> Self {
+        Self { what: said.what, next: said.next.to_owned(), fields }
     }
 
-    /// One that does not.
-    pub(crate) fn other(what: &'static str, next: &str) -> Self {
-        Self { what, next: next.to_owned(), in_fields: false }
+    /// One that does not lie in what was typed.
+    pub(crate) fn other(said: &Said) -> Self {
+        Self::typed(said, &[])
     }
 
     /// Too many attempts.
     pub(crate) fn throttled(t: &Texts, retry_after: Duration) -> Self {
         let seconds = retry_after.as_secs();
         let next = if seconds <= 90 {
-            fill(t.throttled_next_seconds, &seconds.to_string())
+            fill(t.problem.throttled_next_seconds, &seconds.to_string())
         } else {
-            fill(t.throttled_next_minutes, &seconds.div_ceil(60).to_string())
+            fill(t.problem.throttled_next_minutes, &seconds.div_ceil(60).to_string())
         };
-        Self { what: t.throttled, next, in_fields: false }
+        Self { what: t.problem.throttled, next, fields: &[] }
+    }
+
+    /// Whether it lies in this field.
+    pub(crate) fn marks(&self, field: &str) -> bool {
+        self.fields.contains(&field)
+    }
+
+    /// The field to put the cursor in.
+    pub(crate) fn first_field(&self) -> Option<&'static str> {
+        self.fields.first().copied()
     }
 }
 

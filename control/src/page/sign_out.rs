@@ -2,8 +2,8 @@
 
 use askama::Template;
 
+use super::Chrome;
 use super::text::fill;
-use super::{Chrome, Page};
 
 /// Asks before signing out, because a link must not do it (R16).
 #[derive(Template)]
@@ -12,21 +12,15 @@ pub(crate) struct SignOut {
     pub(crate) chrome: Chrome,
     /// Who is signed in: one address, or several.
     pub(crate) who: String,
-    /// The form token.
-    pub(crate) form: String,
+    /// The form token of signing out in this browser.
+    pub(crate) here: String,
+    /// The form token of signing out everywhere.
+    pub(crate) everywhere: String,
 }
 
 impl SignOut {
     fn text(&self) -> String {
-        fill(self.chrome.t.sign_out_text, &self.who)
-    }
-}
-
-impl Page for SignOut {
-    #[cfg(test)]
-    fn sample() -> Vec<(&'static str, Self)> {
-        let form = "eyJmbG93IjoiZmx3XzAxIn0.c2lnbmF0dXJl".to_owned();
-        vec![("sign-out", Self { chrome: Chrome::english(), who: "ada@shop.example".to_owned(), form })]
+        fill(self.chrome.t.sign_out.text, &self.who)
     }
 }
 
@@ -35,14 +29,49 @@ impl Page for SignOut {
 #[template(path = "signed_out.html")]
 pub(crate) struct SignedOut {
     pub(crate) chrome: Chrome,
+    /// On every device, not only in this browser.
+    pub(crate) everywhere: bool,
     /// Where to sign in again; `None`: by opening an application.
-    pub(crate) sign_in: Option<&'static str>,
+    pub(crate) sign_in: Option<String>,
 }
 
-impl Page for SignedOut {
-    #[cfg(test)]
-    fn sample() -> Vec<(&'static str, Self)> {
-        let page = |sign_in| Self { chrome: Chrome::english(), sign_in };
-        vec![("signed-out", page(None)), ("signed-out-installation", page(Some("/sign-in")))]
+impl SignedOut {
+    const fn text(&self) -> &'static str {
+        let t = &self.chrome.t.sign_out;
+        if self.everywhere { t.done_everywhere } else { t.done_text }
+    }
+}
+
+#[cfg(test)]
+mod sample {
+    use super::super::Page;
+    use super::super::samples::{ADA, FORM, plain};
+    use super::*;
+
+    impl Page for SignOut {
+        fn sample() -> Vec<(&'static str, Self)> {
+            let page = |who: &str| Self {
+                chrome: plain(),
+                who: who.to_owned(),
+                here: FORM.to_owned(),
+                everywhere: FORM.to_owned(),
+            };
+            vec![("sign-out", page(ADA)), ("sign-out-two", page("ada@shop.example, operator@mezu.localhost"))]
+        }
+    }
+
+    impl Page for SignedOut {
+        fn sample() -> Vec<(&'static str, Self)> {
+            let page = |everywhere, sign_in: Option<&str>| Self {
+                chrome: plain(),
+                everywhere,
+                sign_in: sign_in.map(str::to_owned),
+            };
+            vec![
+                ("signed-out", page(false, None)),
+                ("signed-out-installation", page(false, Some("/sign-in"))),
+                ("signed-out-everywhere", page(true, None)),
+            ]
+        }
     }
 }

@@ -3,6 +3,14 @@
 /// Title, text and next step of each page that says why nothing else can be shown.
 pub(crate) struct Notices {
     pub(crate) link_dead: Notice,
+    pub(crate) link_taken: Notice,
+    pub(crate) sign_up_closed: Notice,
+    pub(crate) invitation_only: Notice,
+    pub(crate) session_over: Notice,
+    pub(crate) other_account: Notice,
+    pub(crate) mail_off: Notice,
+    pub(crate) inactive: Notice,
+    pub(crate) throttled: Notice,
     pub(crate) unknown_host: Notice,
     pub(crate) bad_return: Notice,
     pub(crate) form_stale: Notice,
@@ -27,8 +35,48 @@ pub(crate) struct Notice {
 pub(super) const ENGLISH: Notices = Notices {
     link_dead: Notice {
         title: "This link no longer works",
-        text: "It was already used, or it is older than 30 minutes.",
-        next: "Ask whoever sent it to you for a new one. If you have chosen a password already, sign in with it.",
+        text: "It was used already, a newer one took its place, or it is too old.",
+        next: "Open the newest mail, or ask for a new link where you asked for this one. If you have chosen a password already, sign in with it.",
+    },
+    link_taken: Notice {
+        title: "This address has an account already",
+        text: "The link is not needed any more.",
+        next: "Sign in with your password. If you have forgotten it, ask for a new one on the sign-in page.",
+    },
+    sign_up_closed: Notice {
+        title: "Nobody can sign up here",
+        text: "Accounts are made by whoever runs this application.",
+        next: "Ask them for an account.",
+    },
+    invitation_only: Notice {
+        title: "An invitation is needed",
+        text: "Accounts here are for people who were invited.",
+        next: "Ask whoever runs this application for an invitation; it comes by mail.",
+    },
+    session_over: Notice {
+        title: "You are not signed in any more",
+        text: "Your sign-in has ended: its time was over, or it was ended from elsewhere.",
+        next: "Nothing was changed. Sign in again to go on.",
+    },
+    other_account: Notice {
+        title: "This page belongs to another account",
+        text: "It was opened with one account, and this browser is signed in with another now.",
+        next: "Nothing was changed. Open your account anew and do it there.",
+    },
+    mail_off: Notice {
+        title: "Mail cannot be sent here",
+        text: "What you want to do needs a link by mail, and this installation has no way to send one.",
+        next: "Ask whoever runs this installation.",
+    },
+    inactive: Notice {
+        title: "This account is not active",
+        text: "It was suspended, or it is gone.",
+        next: "Ask whoever manages your account to activate it.",
+    },
+    throttled: Notice {
+        title: "Too many attempts",
+        text: "There were many attempts from your network in a short time.",
+        next: "Wait a minute, then try again. Nothing is locked.",
     },
     unknown_host: Notice {
         title: "Nothing to sign in to",
