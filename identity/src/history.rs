@@ -256,3 +256,63 @@ async fn write(tx: &mut Tx, batch: &[Noted]) -> Result<(), WriteError> {
     }
     login_event::record_many(tx, &events).await
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use super::*;
+
+    fn visit() -> Visit {
+        Visit { address: IpAddr::V4(Ipv4Addr::LOCALHOST), agent: String::new() }
+    }
+
+    fn note(history: &History, second: i64) {
+        let (directory, user) = (DirectoryId::from_bits(1), Some(UserId::from_bits(1)));
+        history.note(directory, user, Outcome::WrongPassword, &visit(), Timestamp::from_seconds(second));
+    }
+
+    fn seconds(batch: &[Noted]) -> (i64, i64) {
+        (batch[0].at.as_seconds(), batch[batch.len() - 1].at.as_seconds())
+    }
+
+    #[test]
+    fn a_full_queue_forgets_the_oldest_and_says_how_many() {
+        let history = History::default();
+        let len = i64::try_from(QUEUE_LEN_MAX).unwrap();
+        for second in 0..len + 10 {
+            note(&history, second);
+        }
+        let (batch, forgotten) = history.take();
+        assert_eq!((batch.len(), forgotten), (BATCH_LEN_MAX, 10));
+        assert_eq!(seconds(&batch).0, 10);
+        for second in 0..len {
+            note(&history, second);
+        }
+        history.put_back(batch);
+        assert_eq!(history.lock().events.len(), QUEUE_LEN_MAX);
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_written_later_in_its_order() {
+        let history = History::default();
+        for second in 0..100 {
+            note(&history, second);
+        }
+        let (batch, _) = history.take();
+        note(&history, 100);
+        history.put_back(batch);
+        let (batch, _) = history.take();
+        assert_eq!(seconds(&batch), (0, i64::try_from(BATCH_LEN_MAX).unwrap() - 1));
+        let (rest, _) = history.take();
+        assert_eq!(seconds(&rest), (i64::try_from(BATCH_LEN_MAX).unwrap(), 100));
+    }
+
+    #[test]
+    fn an_attempt_on_an_account_that_does_not_exist_takes_no_place() {
+        let history = History::default();
+        let at = Timestamp::from_seconds(0);
+        history.note(DirectoryId::from_bits(1), None, Outcome::WrongPassword, &visit(), at);
+        assert!(history.take().0.is_empty());
+    }
+}

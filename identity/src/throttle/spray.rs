@@ -158,3 +158,86 @@ fn place<K: Eq + Hash, V>(table: &mut HashMap<K, V>, key: &K, keep: impl Fn(&V) 
     table.retain(|_, value| keep(value));
     table.len() < ENTRIES_MAX
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use mezusphere_model::id::DirectoryId;
+
+    use super::*;
+
+    fn account(n: usize) -> AccountKey {
+        AccountKey::of(DirectoryId::from_bits(1), &format!("user{n}"))
+    }
+
+    fn network(n: usize) -> Network {
+        let [.., b, c] = n.to_be_bytes();
+        Network::of(Ipv4Addr::new(10, b, c, 1).into())
+    }
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_seconds(1_800_000_000 + seconds)
+    }
+
+    #[test]
+    fn r15_one_network_that_fails_on_many_accounts_is_told_once() {
+        let mut detector = Detector::default();
+        let mut told = Vec::new();
+        for n in 0..100 {
+            // A password each, so that nothing else gives it away.
+            let mark = u32::try_from(n).unwrap();
+            told.extend(detector.failed(account(n), network(1), mark, at(0)).map(|burst| (n, burst)));
+        }
+        let burst = Spraying { kind: SprayingKind::Network, accounts: ACCOUNTS_OF_NETWORK, networks: 1 };
+        assert_eq!(told, [(ACCOUNTS_OF_NETWORK - 1, burst)]);
+        assert!(detector.is_slowed(network(1), at(1)));
+        assert!(!detector.is_slowed(network(2), at(1)));
+    }
+
+    #[test]
+    fn r15_one_password_is_noticed_from_however_many_networks_and_slows_all_of_them() {
+        let mut detector = Detector::default();
+        let told: Vec<_> =
+            (0..40).filter_map(|n| detector.failed(account(n), network(n), 7, at(0))).collect();
+        let (kind, many) = (SprayingKind::Password, ACCOUNTS_OF_PASSWORD);
+        assert_eq!(told, [Spraying { kind, accounts: many, networks: many }]);
+        assert!((0..40).all(|n| detector.is_slowed(network(n), at(1))), "who came before and who came after");
+    }
+
+    #[test]
+    fn one_person_who_mistypes_on_and_on_sprays_nothing() {
+        let mut detector = Detector::default();
+        for second in 0..1000 {
+            assert_eq!(detector.failed(account(1), network(1), 7, at(second)), None);
+        }
+        assert!(!detector.is_slowed(network(1), at(1000)));
+    }
+
+    #[test]
+    fn a_burst_ends_with_a_quiet_window_and_the_next_is_told_again() {
+        let mut detector = Detector::default();
+        let mut burst =
+            |from: i64| (0..20).filter_map(|n| detector.failed(account(n), network(n), 7, at(from))).count();
+        let window = i64::try_from(WINDOW.as_secs()).unwrap();
+        assert_eq!((burst(0), burst(window - 1), burst(2 * window)), (1, 0, 1));
+        assert!(!detector.is_slowed(network(1), at(3 * window)));
+    }
+
+    #[test]
+    fn r15_a_flood_of_single_failures_neither_fills_memory_nor_hides_what_repeats() {
+        let mut detector = Detector::default();
+        let mut noticed = 0;
+        for n in 0..5 * ENTRIES_MAX {
+            let noise = u32::try_from(n).unwrap().wrapping_mul(2_654_435_761) | 1;
+            detector.failed(account(n), network(n), noise, at(0));
+            if n % 1000 == 0 {
+                noticed += usize::from(detector.failed(account(n), network(n), 0, at(0)).is_some());
+            }
+        }
+        assert_eq!(noticed, 1);
+        for len in [detector.networks.len(), detector.passwords.len(), detector.slowed_until.len()] {
+            assert!(len <= ENTRIES_MAX, "{len}");
+        }
+    }
+}

@@ -1,7 +1,9 @@
 //! Verifying an address that an operator or an import put down.
 
 use mezusphere_identity::flow::verify_email::{self, Opened};
-use mezusphere_identity::flow::{LINK_TTL, Refusal};
+use mezusphere_identity::flow::{
+    LINK_TTL, Refusal, change_email, first_sign_in, invitation, recovery, sign_up,
+};
 use mezusphere_identity::sign_in::SignedIn;
 use mezusphere_model::document::Status;
 use mezusphere_model::token::Token;
@@ -70,7 +72,6 @@ async fn r17_a_link_of_one_purpose_does_nothing_else() {
     let world = World::new().await;
     let ada = ada(&world).await;
     let token = ask(&world, &ada).await.unwrap();
-    use mezusphere_identity::flow::{change_email, first_sign_in, invitation, recovery, sign_up};
     let text = token.reveal();
     assert!(world.desk.open(&visit(9), &text, recovery::open).await.is_err());
     assert!(world.desk.open(&visit(9), &text, change_email::open).await.is_err());

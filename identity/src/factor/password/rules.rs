@@ -8,6 +8,9 @@ use zxcvbn::zxcvbn;
 
 use super::Password;
 
+/// What anybody knows of an installation.
+const PRODUCT: &str = "mezusphere";
+
 /// Shortest password that is the only factor, in code points (design §6).
 pub const PASSWORD_LEN_MIN: usize = 15;
 
@@ -29,14 +32,14 @@ pub enum Weakness {
     Common,
 }
 
-/// Checks a new password. `about` is what an attacker knows of its owner: address, name, the product's name.
+/// Checks a new password. `about` is what an attacker knows of its owner: address, name, what they sign in to.
 ///
 /// Takes up to some milliseconds, so it runs on the pool's threads.
 pub(super) fn check(password: &Password, about: &[String]) -> Result<(), Weakness> {
     if password.code_points() < PASSWORD_LEN_MIN {
         return Err(Weakness::TooShort);
     }
-    let about: Vec<&str> = about.iter().flat_map(|text| words(text)).collect();
+    let about: Vec<&str> = about.iter().flat_map(|text| words(text)).chain([PRODUCT]).collect();
     if zxcvbn(password.as_str(), &about).guesses_log10() < GUESSES_LOG10_MIN {
         return Err(Weakness::Common);
     }
@@ -81,6 +84,10 @@ mod tests {
             "PasswordPassword",
             "ada.lovelace@analytical.example",
             "lovelacelovelace",
+            "ada.lovelace@analytical.example1",
+            "Ada Lovelace 2026",
+            "mezuspheremezusphere",
+            "Mezusphere123456",
             "111111111111111111111111111111",
         ];
         for text in common {
