@@ -86,6 +86,10 @@ codes! {
         "correct the value that is named and try again; docs/operations/directories.md shows each setting";
     DIRECTORY_SHARED = "directory.shared", 403, "The directory serves other projects too",
         "ask an operator of the installation; roles in one's own project can be set";
+    CLAIMS_INVALID = "claims.invalid", 422, "A custom claim cannot be used",
+        "correct the claim that is named and try again";
+    IMPORT_FORMAT = "import.format", 422, "The file of users cannot be read",
+        "give a CSV file with a header line, or JSON: docs/operations/directories.md shows both";
     EMAIL_INVALID = "email.invalid", 422, "This is not an e-mail address",
         "write it as name@domain";
     PASSWORD_REJECTED = "password.rejected", 422, "The password cannot be used",
@@ -94,6 +98,10 @@ codes! {
         "use connect, request, or permissions of the admin API such as routes:write";
     EDGE_NO_CONTROL = "edge.no_control", 409, "No edge can join this installation",
         "start a control node with a node port: mezusphere serve --node-listen ADDR --node-advertise HOST:PORT";
+    MAIL_OFF = "mail.off", 409, "No mail can be sent",
+        "start control with --mail and --mail-from; docs/operations/mail.md shows how";
+    MAIL_FAILED = "mail.failed", 502, "The mail was not taken",
+        "the sentence above is the mail server's own; docs/operations/mail.md says what to look at";
     ENVIRONMENT_UNKNOWN = "environment.unknown", 404, "There is no such environment for this key",
         "create a connection key for the environment and use that one";
     AGENT_TOO_OLD = "agent.too_old", 400, "This warpgate is too old",

@@ -77,6 +77,7 @@ enum Command {
     /// Routes: what is published, and for whom
     #[command(subcommand)]
     Route(command::route::Command),
+    Explain(command::explain::Explain),
     /// Users of a project
     #[command(subcommand)]
     User(command::user::Command),
@@ -98,6 +99,9 @@ enum Command {
     /// Where state is kept
     #[command(subcommand)]
     Store(command::store::Command),
+    /// Mail: what waits, trying again, whether it works
+    #[command(subcommand)]
+    Mail(command::mail::Command),
     /// People who administer
     #[command(subcommand)]
     Operator(command::operator::Command),
@@ -220,6 +224,7 @@ async fn administer(command: Command, context: &Context) -> Result<(), Failure> 
         Command::Environment(command) => command.run(context).await,
         Command::Host(command) => command.run(context).await,
         Command::Route(command) => command.run(context).await,
+        Command::Explain(command) => command.run(context).await,
         Command::User(command) => command.run(context).await,
         Command::Role(command) => command.run(context).await,
         Command::ServiceAccount(command) => command.run(context).await,
@@ -227,6 +232,7 @@ async fn administer(command: Command, context: &Context) -> Result<(), Failure> 
         Command::Warpgate(command) => command.run(context).await,
         Command::Edge(command) => command.run(context).await,
         Command::Store(command) => command.run(context).await,
+        Command::Mail(command) => command.run(context).await,
         Command::Operator(command) => command.run(context).await,
         Command::Audit(command) => command.run(context).await,
     }

@@ -103,6 +103,9 @@ fn nodes(endpoints: Endpoints) -> Endpoints {
         .add(POST, "/edge-invitations", InstallationWrite, h::invite_edge)
         .add(DELETE, "/edge-invitations/{invitation}", InstallationWrite, h::uninvite_edge)
         .add(GET, "/controls", InstallationRead, h::list_controls)
+        .add(GET, "/mails", InstallationRead, h::list_mails)
+        .add(POST, "/mails/{mail}/retry", InstallationWrite, h::retry_mail)
+        .add(POST, "/mail-test", InstallationWrite, h::test_mail)
 }
 
 fn publishing(endpoints: Endpoints) -> Endpoints {

@@ -112,6 +112,12 @@ impl MailConfig {
     pub fn new(way: MailWay, sender: MailSender) -> Self {
         Self { sender, way, figures: MailFigures::default() }
     }
+
+    /// The same, counted.
+    #[must_use]
+    pub fn counted(self, figures: MailFigures) -> Self {
+        Self { figures, ..self }
+    }
 }
 
 impl MailFigures {
@@ -244,6 +250,15 @@ impl fmt::Display for SmtpConfig {
             MailTls::Never => "no TLS",
         };
         write!(f, "{}:{}, {how}", self.host, self.port)
+    }
+}
+
+impl fmt::Display for MailSender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => write!(f, "{name} <{}>", self.address()),
+            None => fmt::Display::fmt(self.address(), f),
+        }
     }
 }
 

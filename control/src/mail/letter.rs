@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 /// How long sending is tried: what mail servers themselves do for is a few days, but a mail of this kind is stale after one.
-pub(super) const TRIED_FOR: Duration = Duration::from_hours(24);
+pub(crate) const TRIED_FOR: Duration = Duration::from_hours(24);
 
 /// One mail that waits.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -30,6 +30,7 @@ use tokio::sync::Notify;
 
 pub use config::{MailConfig, MailConfigError, MailFigures, MailSender, MailTls, MailWay, SmtpConfig};
 use letter::Letter;
+pub(crate) use letter::TRIED_FOR;
 pub(crate) use looks::Looks;
 pub(crate) use queue::run;
 pub(crate) use smtp::SendError;
@@ -101,18 +102,15 @@ impl Mail {
         let Some(config) = &self.0.config else { return Ok(()) };
         let letter = Letter::of(message, tx.now());
         let id = MailId::random(tx.entropy());
-        let queued = mail::add(
-            tx,
-            &NewMail {
-                id,
-                directory: message.directory,
-                recipient: message.to.as_str(),
-                kind: letter.kind(),
-                body: &letter.to_bytes()?,
-                give_up_at: letter.give_up_at(tx.now()),
-            },
-        );
-        match queued.await? {
+        let mail = NewMail {
+            id,
+            directory: message.directory,
+            recipient: message.to.as_str(),
+            kind: letter.kind(),
+            body: &letter.to_bytes()?,
+            give_up_at: letter.give_up_at(tx.now()),
+        };
+        match mail::add(tx, &mail).await? {
             Queued::Yes => self.0.bell.notify_one(),
             Queued::Full => {
                 config.figures.dropped.inc();

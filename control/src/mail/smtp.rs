@@ -51,11 +51,16 @@ pub(crate) enum SendError {
 }
 
 /// Knows the mail server.
-#[derive(Debug)]
 pub(super) struct Smtp {
     config: SmtpConfig,
     hello: ClientId,
     tls: Option<TlsParameters>,
+}
+
+impl std::fmt::Debug for Smtp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Smtp({})", self.config)
+    }
 }
 
 /// Reads authorities in PEM.

@@ -14,6 +14,7 @@ pub(crate) mod explain;
 pub(crate) mod host;
 pub(crate) mod installation;
 pub(crate) mod operator;
+pub(crate) mod mail;
 pub(crate) mod organization;
 pub(crate) mod project;
 pub(crate) mod role;

@@ -15,6 +15,7 @@ use mezusphere_model::{Host, Platform};
 use mezusphere_store::primary::PostgresConfig;
 use mezusphere_telemetry::LogFormat;
 
+use super::mail::MailFlags;
 use super::seconds;
 use crate::failure::{Failure, Kind};
 use crate::node::{self, ControlPart, EdgePart, NodeConfig, NodePortPart, Role, Store};
@@ -143,6 +144,8 @@ struct ControlFlags {
     /// Life of internal certificates, 1m to 24h.
     #[arg(long, value_name = "SPAN", default_value = "24h", value_parser = seconds)]
     leaf_ttl: u64,
+    #[command(flatten)]
+    mail: MailFlags,
 }
 
 impl Serve {
@@ -314,6 +317,7 @@ impl ControlFlags {
                 Failure::new(Kind::Usage, why).next("write it as postgres://user:password@host/database")
             })?),
         };
+        let mail = self.mail.config(&self.base)?;
         let files = self.tls_cert.into_iter().zip(self.tls_key);
         Ok(ControlPart {
             platform: Platform { base: self.base, apps: self.apps, port },
@@ -322,6 +326,7 @@ impl ControlFlags {
             certificates: files.map(|(chain, key)| CertificateFiles { chain, key }).collect(),
             store,
             node_port,
+            mail,
         })
     }
 }

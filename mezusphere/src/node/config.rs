@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mezusphere_control::{Advertise, CertificateFiles};
+use mezusphere_control::{Advertise, CertificateFiles, MailConfig};
 use mezusphere_model::Platform;
 use mezusphere_model::document::NodeAddress;
 use mezusphere_model::join_token::JoinToken;
@@ -61,6 +61,8 @@ pub(crate) struct ControlPart {
     pub(crate) store: Store,
     /// Where other nodes arrive; `None`: nowhere.
     pub(crate) node_port: Option<NodePortPart>,
+    /// How mail leaves; `None`: it does not.
+    pub(crate) mail: Option<MailConfig>,
 }
 
 /// Where the state is kept.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mezusphere_control::{Control, ControlConfig, Jobs, LocalEdge, PublicCertificate};
+use mezusphere_control::{Control, ControlConfig, Jobs, LocalEdge, MailFigures, PublicCertificate};
 use mezusphere_edge::PlatformHosts;
 use mezusphere_model::Platform;
 use mezusphere_model::platform::PlatformHost;
@@ -46,6 +46,7 @@ impl<'a> ControlSide<'a> {
         config.node_port_open = part.node_port.is_some();
         config.operator_email = part.operator;
         config.leaf_ttl = part.leaf_ttl;
+        config.mail = part.mail.map(|mail| mail.counted(MailFigures::register(&base.metrics)));
         config.edge = match (edge, config.edge) {
             (Some(edge), Some(mut local)) => {
                 base.name.clone_into(&mut local.name);

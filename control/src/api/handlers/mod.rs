@@ -2,6 +2,7 @@
 
 mod installation;
 mod machines;
+mod mail;
 mod nodes;
 mod people;
 mod publishing;
@@ -19,6 +20,7 @@ use crate::problem::Refusal;
 
 pub(super) use installation::*;
 pub(super) use machines::*;
+pub(super) use mail::*;
 pub(super) use nodes::*;
 pub(super) use people::*;
 pub(super) use publishing::*;

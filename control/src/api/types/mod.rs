@@ -11,6 +11,7 @@ mod change;
 mod explain;
 mod directory;
 mod installation;
+mod mail;
 mod node;
 mod project;
 mod route;
@@ -31,6 +32,7 @@ pub use directory::{CreateDirectory, Directory, DirectoryChanges, LogoInfo, SetD
 pub use installation::{
     CreateOperatorKey, CreateOrganization, Installation, Operator, Organization, SignInLink, WhoAmI,
 };
+pub use mail::{QueuedMail, QueuedMailState, TestMail, TestedMail};
 pub use node::{ControlNode, Edge, EdgeInvitation, InvitationState, InviteEdge, InvitedEdge, NodeState};
 pub use project::{
     AddHost, CreateEnvironment, CreateProject, Environment, Host, Project, UpdateProject,
