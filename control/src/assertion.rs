@@ -128,6 +128,11 @@ impl Shared {
         self.mint(&identity, &principal, environment, now)
     }
 
+    /// Who signs assertions: their `iss`.
+    pub(crate) fn issuer(&self) -> String {
+        format!("spiffe://{}", self.installation.trust_domain)
+    }
+
     fn mint(
         &self,
         identity: &Identity,
@@ -136,8 +141,7 @@ impl Shared {
         now: Timestamp,
     ) -> Result<IssuedAssertion, AssertionRefused> {
         let audience = Audience { project: principal.project, environment };
-        let issuer = format!("spiffe://{}", self.installation.trust_domain);
-        let claims = Claims::with_life(identity, &issuer, audience, now, ASSERTION_TTL);
+        let claims = Claims::with_life(identity, &self.issuer(), audience, now, ASSERTION_TTL);
         let jws = assertion::sign(&self.keys().assertion, &claims)?;
         Ok(IssuedAssertion { jws, expires_at: claims.expires_at(), principal_version: principal.version })
     }

@@ -54,6 +54,8 @@ pub(super) enum Purpose {
     Verify,
     Password,
     Sessions,
+    ApiFlow,
+    ApiToken,
 }
 
 impl Purpose {
@@ -70,6 +72,8 @@ impl Purpose {
             Self::Verify => b"mezu-form/1 verify\0",
             Self::Password => b"mezu-form/1 password\0",
             Self::Sessions => b"mezu-form/1 sessions\0",
+            Self::ApiFlow => b"mezu-form/1 api-flow\0",
+            Self::ApiToken => b"mezu-form/1 api-token\0",
         }
     }
 }

@@ -11,6 +11,7 @@
 //! GET  /sign-out, POST /sign-out       asks, then ends the sign-in and every session of it, here or everywhere
 //! GET  /assets/<name>-<hash>.<ext>     the pages' looks
 //! GET  /logo/<directory>/<digest>      a directory's logo
+//!      /api/v1/…                       the same flows as JSON, see `api`
 //! ```
 //!
 //! Owns HTTP and nothing else: who somebody is, is `identity`'s; words and looks are `page`'s. Without `host`
@@ -23,6 +24,7 @@
 mod account;
 mod address;
 mod answer;
+mod api;
 mod ask;
 mod asset;
 mod confirm;
@@ -99,7 +101,8 @@ pub(crate) fn router(shared: &Shared) -> Result<Router, HostError> {
 
 fn routes(login: Login) -> Router {
     let login = Arc::new(login);
-    pages(&login).with_state(login)
+    let api = api::router(&login);
+    pages(&login).with_state(login).nest(api::PREFIX, api)
 }
 
 /// The pages: what browsers see.

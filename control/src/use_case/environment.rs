@@ -7,6 +7,7 @@ use mezusphere_store::primary::environment::{self, EnvironmentRow};
 use mezusphere_store::primary::host::{self, HostKind, HostRow};
 use mezusphere_store::primary::project::ProjectRow;
 use mezusphere_store::primary::{ReadTx, Tx};
+use tunnel_proto::assertion::Audience;
 
 use super::scope;
 use crate::api::types::{CreateEnvironment, Environment, Page};
@@ -45,6 +46,8 @@ pub(crate) async fn view(
         slug: row.slug,
         origin: endpoint.unwrap_or_default(),
         hosts: hosts.into_iter().map(|row| row.host.to_string()).collect(),
+        issuer: shared.issuer(),
+        audience: Audience { project: project.id, environment: row.id }.to_string(),
         revision: row.site_revision,
         created_at: row.created_at.to_string(),
     })
