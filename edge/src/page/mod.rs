@@ -243,10 +243,18 @@ mod tests {
         let long = "a-project-whose-slug-has-forty-characters--staging.applications.example.org";
         let denied = ErrorPage {
             account: Some(ACCOUNT),
-            detail: "This address needs the role vip.",
+            detail: "Your account may not use this page.",
             next: "Ask whoever runs this application for access, or use another account.",
             code: "edge.denied",
             ..error("No access", None, &two)
+        };
+        let again = [link("Sign in again"), link("Use another account")];
+        let not_enough = ErrorPage {
+            account: Some(ACCOUNT),
+            detail: "You have signed in again, and this page asks for a sign-in within the last 15 minutes.",
+            next: "Ask whoever runs this application, or use another account.",
+            code: "edge.step_up_failed",
+            ..error("Not enough", None, &again)
         };
         let maintenance = ErrorPage {
             detail: "We are moving to a bigger house.\n\nOrders are open again on Monday at noon.",
@@ -280,6 +288,7 @@ mod tests {
                 ErrorPage { host: None, ..error("Bad request", None, &[]) }.render().unwrap(),
             ),
             ("denied", denied.render().unwrap()),
+            ("not-enough", not_enough.render().unwrap()),
             ("sign-out", sign_out("/.mezu/sign-out", false).render().unwrap()),
             ("switch-account", sign_out("/.mezu/sign-out?then=sign-in", true).render().unwrap()),
             ("signed-out", out(SignedOut::Now)),

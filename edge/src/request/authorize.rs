@@ -10,7 +10,7 @@ use mezusphere_model::{Clock, Entropy, Platform};
 
 use super::authenticate::{Authenticated, Identified};
 use super::inbound::Inbound;
-use super::refusal::{Refusal, SignInWhy};
+use super::refusal::{Refusal, SignInWay, SignInWhy, StepUpWay};
 use super::route::Routed;
 use super::sign_in;
 use crate::http::Upgrade;
@@ -26,7 +26,14 @@ pub(crate) struct Permitted<'a> {
     /// Who sends it, if the route lets identities through.
     pub(crate) sender: Option<Authenticated>,
     /// The policy's word. Private: a `Permitted` is made here and nowhere else.
-    _permit: Permit,
+    permit: Permit,
+}
+
+impl Permitted<'_> {
+    /// What the route's dry run would have refused it for.
+    pub(crate) fn would_deny(&self) -> Option<&Denial> {
+        self.permit.would_deny()
+    }
 }
 
 /// Asks the policy.
@@ -43,12 +50,23 @@ pub(crate) fn permit<'a>(
         (Ok(permit), sender) => {
             may_switch(&inbound, &route, sender.as_ref().ok())?;
             let sender = sender.ok().filter(|_| permit.forwards_identity());
-            Ok(Permitted { inbound, site, route, sender, _permit: permit })
+            Ok(Permitted { inbound, site, route, sender, permit })
         }
         (Err(Denial::SignInRequired), sender) => Err(sign_in_first(inbound, sender.err(), hosts, entropy)),
         (Err(Denial::TooNew), _) => Err(Refusal::TooNew),
-        (Err(denial), Ok(somebody)) => Err(Refusal::Denied(denial, somebody.caller.account().into())),
-        // Demands are made of identities only; a policy that makes one of nobody means: sign in.
+        (Err(denial), Ok(somebody)) => Err(match somebody.caller.identity.session {
+            // Whoever has no session has nowhere to sign in: a key is as strong as it will ever be.
+            Some(session) if denial.is_of_sign_in() => {
+                let is_again = inbound.cookies.step_up.is_some_and(|before| before != session);
+                let account = somebody.caller.account().into();
+                let way = sign_in::again(way(inbound, hosts, entropy), route.step_up);
+                let way = StepUpWay { way, needs: route.step_up, account, session, is_again };
+                Refusal::StepUp(denial, Box::new(way))
+            }
+            _ => Refusal::Denied(denial, Some(somebody.caller.account().into())),
+        }),
+        (Err(denial @ Denial::Network), Err(_)) => Err(Refusal::Denied(denial, None)),
+        // Other demands are made of identities only; a policy that makes one of nobody means: sign in.
         (Err(_), Err(why)) => Err(sign_in_first(inbound, Some(why), hosts, entropy)),
     }
 }
@@ -85,7 +103,10 @@ fn sign_in_first(
     hosts: &Platform,
     entropy: &Entropy,
 ) -> Refusal {
+    Refusal::SignIn(why.unwrap_or(SignInWhy::None), Box::new(way(inbound, hosts, entropy)))
+}
+
+fn way(inbound: Inbound<'_>, hosts: &Platform, entropy: &Entropy) -> SignInWay {
     let Inbound { ask, address, cookies, headers, .. } = inbound;
-    let way = sign_in::way(ask, &address.authority, &headers, cookies.state, hosts, entropy);
-    Refusal::SignIn(why.unwrap_or(SignInWhy::None), Box::new(way))
+    sign_in::way(ask, &address.authority, &headers, cookies.state, hosts, entropy)
 }

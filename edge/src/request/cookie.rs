@@ -3,6 +3,7 @@
 //! The application's own cookies pass untouched, in both directions.
 
 use ::http::header::{COOKIE, HeaderMap, HeaderValue};
+use mezusphere_model::id::SessionId;
 use mezusphere_model::token::{SessionCookie, Token};
 use mezusphere_model::{Host, Platform};
 
@@ -11,6 +12,13 @@ pub(crate) const RESERVED_PREFIX: &str = "__Host-mezu";
 
 /// Name of the cookie that ties a sign-in to the browser that began it.
 pub(crate) const STATE_NAME: &str = "__Host-mezu-state";
+
+/// Name of the cookie that says from which session a browser was sent to sign in once more.
+pub(crate) const STEP_UP_NAME: &str = "__Host-mezu-step-up";
+
+/// How long that is remembered, in seconds. Not longer than the youngest age a route may ask of a sign-in: one that was enough
+/// when it came back is never taken for one that was not.
+const STEP_UP_AGE_S: u32 = mezusphere_model::route::AUTH_AGE_S_MIN;
 
 /// How long a sign-in may take, in seconds: the life of the state cookie.
 pub(crate) const STATE_AGE_S_MAX: u32 = 600;
@@ -22,6 +30,8 @@ pub(crate) struct Cookies {
     pub(crate) session: Option<SessionText>,
     /// The secret of a sign-in under way.
     pub(crate) state: Option<Token>,
+    /// The session that was not enough, and was to be followed by another one.
+    pub(crate) step_up: Option<SessionId>,
 }
 
 /// The value of a session cookie as the client sent it; a secret until proven worthless.
@@ -64,7 +74,7 @@ pub(crate) fn take(headers: &mut HeaderMap) -> Cookies {
         for pair in field.as_bytes().split(|byte| *byte == b';') {
             let pair = pair.trim_ascii();
             if is_ours(pair) {
-                read_ours(pair, &mut session, &mut cookies.state);
+                read_ours(pair, &mut session, &mut cookies);
             } else if !pair.is_empty() {
                 if !kept.is_empty() {
                     kept.extend_from_slice(b"; ");
@@ -90,7 +100,7 @@ enum Seen {
     Several,
 }
 
-fn read_ours(pair: &[u8], session: &mut Seen, state: &mut Option<Token>) {
+fn read_ours(pair: &[u8], session: &mut Seen, cookies: &mut Cookies) {
     let Some((name, value)) = std::str::from_utf8(pair).ok().and_then(|pair| pair.split_once('=')) else {
         return;
     };
@@ -103,7 +113,8 @@ fn read_ours(pair: &[u8], session: &mut Seen, state: &mut Option<Token>) {
                 Seen::One(_) | Seen::Several => Seen::Several,
             };
         }
-        STATE_NAME => *state = Token::parse(value.trim_start()),
+        STATE_NAME => cookies.state = Token::parse(value.trim_start()),
+        STEP_UP_NAME => cookies.step_up = value.trim().parse().ok(),
         _ => {}
     }
 }
@@ -172,6 +183,11 @@ pub(crate) fn set_state(secret: &Token) -> String {
     format!("{STATE_NAME}={secret}; Path=/; Max-Age={STATE_AGE_S_MAX}; Secure; HttpOnly; SameSite=Lax")
 }
 
+/// A `set-cookie` value that remembers which session was not enough.
+pub(crate) fn set_step_up(session: SessionId) -> String {
+    format!("{STEP_UP_NAME}={session}; Path=/; Max-Age={STEP_UP_AGE_S}; Secure; HttpOnly; SameSite=Lax")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,6 +232,16 @@ mod tests {
     }
 
     #[test]
+    fn the_session_that_was_not_enough_is_remembered() {
+        let set = set_step_up(SessionId::from_bits(7));
+        let pair = set.split(';').next().unwrap();
+        let mut headers = request(&[&format!("a=1; {pair}")]);
+        assert_eq!(take(&mut headers).step_up, Some(SessionId::from_bits(7)));
+        assert_eq!(headers[COOKIE], "a=1");
+        assert_eq!(take(&mut request(&["__Host-mezu-step-up=x"])).step_up, None);
+    }
+
+    #[test]
     fn r09_an_upstream_cannot_set_a_platform_cookie_nor_one_for_other_hosts() {
         let platform = Platform::development(8443).unwrap();
         let rows = [
@@ -244,7 +270,8 @@ mod tests {
 
     #[test]
     fn r11_the_session_cookie_is_for_one_host_and_out_of_reach_of_scripts() {
-        for text in [set_session("v"), clear_session(), set_state(&Token::from_bytes([7; 32]))] {
+        let state = set_state(&Token::from_bytes([7; 32]));
+        for text in [set_session("v"), clear_session(), state, set_step_up(SessionId::from_bits(7))] {
             assert!(text.starts_with("__Host-"), "{text}");
             for attribute in ["; Path=/", "; Secure", "; HttpOnly", "; SameSite=Lax"] {
                 assert!(text.contains(attribute), "{text} lacks {attribute}");

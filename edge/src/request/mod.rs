@@ -159,7 +159,7 @@ impl Server {
             line.subject(somebody.caller.identity.subject);
         }
         let permitted = authorize::permit(identified, &parts.hosts, &parts.clock, &parts.entropy)?;
-        line.answered("permit");
+        line.permitted(permitted.would_deny());
         if let Some(answer) = rules::redirect(&permitted) {
             return Ok(Answer::Own(answer));
         }

@@ -4,6 +4,7 @@
 //! here is on the way of a byte: counters are atomics found once, and without a reader of the log no line is made.
 
 mod denials;
+mod reasons;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use ::http::{Method, StatusCode, Uri};
 use dashmap::DashMap;
 use mezusphere_model::id::{RequestId, WarpgateId};
 use mezusphere_model::identity::Subject;
+use mezusphere_model::policy::Denial;
 use mezusphere_model::route::{RouteDoc, Site};
 use mezusphere_model::{Clock, Host};
 use mezusphere_telemetry::metrics::{REQUEST_US, Unit};
@@ -21,6 +23,7 @@ use tracing::Level;
 use tunnel_proto::codes::FailureCode;
 
 use self::denials::{Denials, Denied};
+use self::reasons::Reasons;
 use super::inbound::Ask;
 use super::refusal::Refusal;
 use super::told;
@@ -35,6 +38,8 @@ pub(crate) struct Names {
     requests: &'static str,
     durations: &'static str,
     refusals: &'static str,
+    denials: &'static str,
+    would_deny: &'static str,
     limited: &'static str,
     running: &'static str,
     sent: &'static str,
@@ -46,6 +51,8 @@ impl Names {
         requests: "edge_requests",
         durations: "edge_request_duration",
         refusals: "edge_refusals",
+        denials: "edge_denials",
+        would_deny: "edge_would_deny",
         limited: "edge_rate_limited",
         running: "edge_requests_running",
         sent: "edge_sent_octets",
@@ -56,6 +63,8 @@ impl Names {
         requests: "front_requests",
         durations: "front_request_duration",
         refusals: "front_refusals",
+        denials: "front_denials",
+        would_deny: "front_would_deny",
         limited: "front_rate_limited",
         running: "front_requests_running",
         sent: "front_sent_octets",
@@ -69,6 +78,9 @@ pub(crate) struct Recorder {
     refusals: Family<Counter, 2>,
     /// Its counters by code, so that a flood of refusals takes no lock of all. Codes are few and ours.
     refused: DashMap<&'static str, Counter>,
+    /// What the policy refused, and what a dry run would have.
+    denied: Reasons,
+    would_deny: Reasons,
     limited: LimitedBy,
     running: Gauge,
     sent: Counter,
@@ -102,6 +114,12 @@ impl Recorder {
                 ["code", "hop"],
             ),
             refused: DashMap::new(),
+            denied: Reasons::new(metrics, names.denials, "Requests that the policy of their route refused"),
+            would_deny: Reasons::new(
+                metrics,
+                names.would_deny,
+                "Requests let in by a dry run that the policy of their route would refuse",
+            ),
             limited: LimitedBy::new(metrics, names),
             running: metrics.gauge(names.running, "Requests whose response has not ended"),
             sent: metrics.counter(names.sent, "Octets of response bodies given to clients"),
@@ -175,6 +193,8 @@ struct Told {
     decision: &'static str,
     hop: &'static str,
     why: Option<String>,
+    reason: &'static str,
+    would_deny: &'static str,
     warpgate: Option<WarpgateId>,
 }
 
@@ -191,6 +211,8 @@ impl Line {
                 decision: "none",
                 hop: "",
                 why: None,
+                reason: "",
+                would_deny: "",
                 warpgate: None,
             })
         });
@@ -241,6 +263,17 @@ impl Line {
         }
     }
 
+    /// The policy let it through; `would_deny`: for what a dry run did not refuse it.
+    pub(crate) fn permitted(&mut self, would_deny: Option<&Denial>) {
+        self.answered("permit");
+        let Some(denial) = would_deny else { return };
+        self.recorder.would_deny.count(denial.code());
+        if let Some(told) = &mut self.told {
+            told.would_deny = denial.code();
+            told.why = Some(denial.to_string());
+        }
+    }
+
     /// It has a place among its project's requests, until its response has ended.
     pub(crate) fn hold(&mut self, share: Share) {
         self.share = Some(share);
@@ -257,8 +290,16 @@ impl Line {
     pub(crate) fn refused(&mut self, refusal: &Refusal) {
         let (code, hop) = (refusal.code(), told::tell(refusal).hop.as_str());
         self.recorder.count(refusal, code, hop);
+        let denial = match refusal {
+            Refusal::Denied(denial, _) | Refusal::StepUp(denial, _) => Some(denial.code()),
+            _ => None,
+        };
+        if let Some(reason) = denial {
+            self.recorder.denied.count(reason);
+        }
+        // To be asked to sign in once more is no denial that anybody has to look into.
         let reason = match refusal {
-            Refusal::Denied(denial, _) => Some(denial.code()),
+            Refusal::Denied(..) => denial,
             Refusal::Warpgate(code @ FailureCode::Denied) => Some(code.name()),
             _ => None,
         };
@@ -271,6 +312,7 @@ impl Line {
             told.decision = code;
             told.hop = hop;
             told.why = Some(refusal.to_string());
+            told.reason = denial.unwrap_or_default();
         }
     }
 
@@ -333,6 +375,8 @@ impl Line {
             decision = told.decision,
             hop = told.hop,
             why = told.why.as_deref().unwrap_or_default(),
+            reason = told.reason,
+            would_deny = told.would_deny,
             subject = shown(self.subject.map(|subject| subject.to_string())),
             warpgate = shown(told.warpgate.map(|warpgate| warpgate.to_string())),
             end = match self.end {

@@ -5,8 +5,10 @@
 
 use std::time::Duration;
 
+use mezusphere_model::id::SessionId;
 use mezusphere_model::path::PathError;
 use mezusphere_model::policy::Denial;
+use mezusphere_model::route::StepUp;
 use tunnel_proto::codes::FailureCode;
 
 use super::authority::AuthorityError;
@@ -54,9 +56,13 @@ pub(crate) enum Refusal {
     /// The API key is not one this project knows, or may not be used here.
     #[error("the API key is refused: {0}")]
     Key(KeyWhy),
-    /// Somebody is signed in and may not; with the account's name, for its owner.
+    /// Somebody is signed in and may not; with the account's name, for its owner. Without one it is a stranger, who is told
+    /// nothing.
     #[error("denied: {0}")]
-    Denied(Denial, Box<str>),
+    Denied(Denial, Option<Box<str>>),
+    /// Somebody is signed in, and has to prove again or more strongly who they are (RFC 9470).
+    #[error("a further sign-in is required: {0}")]
+    StepUp(Denial, Box<StepUpWay>),
     /// A form came from another site, or without its token.
     #[error("the form did not come from this site")]
     Forged,
@@ -155,6 +161,21 @@ impl std::fmt::Debug for SignInWay {
     }
 }
 
+/// How somebody who is signed in can prove more, and come back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StepUpWay {
+    /// Where to sign in.
+    pub(crate) way: SignInWay,
+    /// What the route asks of a sign-in.
+    pub(crate) needs: StepUp,
+    /// Who is signed in.
+    pub(crate) account: Box<str>,
+    /// The session that is not enough.
+    pub(crate) session: SessionId,
+    /// They have just come back from there, and it was not enough: sent again, they would go round in circles.
+    pub(crate) is_again: bool,
+}
+
 /// Why nobody counts as signed in. For the log only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SignInWhy {
@@ -238,6 +259,8 @@ impl Refusal {
             Self::SignIn(..) => "edge.sign_in_required",
             Self::Key(_) => "edge.key_refused",
             Self::Denied(..) => "edge.denied",
+            Self::StepUp(_, way) if way.is_again => "edge.step_up_failed",
+            Self::StepUp(..) => "edge.step_up_required",
             Self::Forged => "edge.forged_form",
             Self::Callback(_) => "edge.sign_in_failed",
             Self::TooMany(_) => "edge.too_many",

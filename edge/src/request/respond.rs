@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::refusal::{KeyWhy, Refusal};
 use super::told::{Told, tell};
 use super::wants::Wants;
+use super::{cookie, sign_in};
 use crate::page::{self, ERROR_FIELD, ErrorPage, Hop, Link};
 use ::http::header::{self, HeaderName, HeaderValue};
 use ::http::{Method, Response, StatusCode};
@@ -17,6 +18,8 @@ use askama::Template;
 use bytes::Bytes;
 use mezusphere_model::Host;
 use mezusphere_model::id::RequestId;
+use mezusphere_model::route::StepUp;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 /// An answer the edge makes itself; never large.
 pub(crate) type Own = Response<Bytes>;
@@ -53,6 +56,9 @@ pub(crate) fn refuse(refusal: &Refusal, asker: Asker<'_>, wanted: &Wanted<'_>) -
     let told = tell(refusal);
     let mut response = match refusal {
         Refusal::SignIn(_, way) if asker.wants.may_redirect(asker.method) => redirect(&way.url, asker),
+        Refusal::StepUp(_, way) if asker.wants.may_redirect(asker.method) && !way.is_again => {
+            redirect(&way.way.url, asker)
+        }
         _ if asker.wants == Wants::Page => page(refusal, &told, asker, wanted),
         _ => problem(refusal, &told, asker),
     };
@@ -65,6 +71,15 @@ pub(crate) fn refuse(refusal: &Refusal, asker: Asker<'_>, wanted: &Wanted<'_>) -
             set(headers, header::SET_COOKIE, &way.set_cookie);
             if status == StatusCode::UNAUTHORIZED {
                 set(headers, header::WWW_AUTHENTICATE, "Bearer");
+            }
+        }
+        Refusal::StepUp(_, step) => {
+            set(headers, header::SET_COOKIE, &step.way.set_cookie);
+            if !step.is_again {
+                set(headers, header::SET_COOKIE, &cookie::set_step_up(step.session));
+            }
+            if status == StatusCode::UNAUTHORIZED {
+                set(headers, header::WWW_AUTHENTICATE, &challenge(step.needs));
             }
         }
         Refusal::Key(why) => {
@@ -160,14 +175,15 @@ fn page(refusal: &Refusal, told: &Told<'_>, asker: Asker<'_>, wanted: &Wanted<'_
         detail: &told.detail,
         next: told.next,
         account: match refusal {
-            Refusal::Denied(_, account) => Some(account),
+            Refusal::Denied(_, account) => account.as_deref(),
+            Refusal::StepUp(_, way) => Some(&way.account),
             _ => None,
         },
         // During maintenance nothing is broken, so no place is marked.
         hop: Some(told.hop).filter(|hop| *hop != Hop::Client && !is_maintenance),
         // Whoever has used up their share is told so in the page's own words.
         fault: told.hop.fault().filter(|_| !is_maintenance && !matches!(refusal, Refusal::ProjectBusy(..))),
-        links: &links(refusal, wanted),
+        links: &links(refusal, asker, wanted),
         code: refusal.code(),
         request: &request,
     };
@@ -176,7 +192,7 @@ fn page(refusal: &Refusal, told: &Told<'_>, asker: Asker<'_>, wanted: &Wanted<'_
     html(told.status, body, asker)
 }
 
-fn links(refusal: &Refusal, wanted: &Wanted<'_>) -> Vec<Link> {
+fn links(refusal: &Refusal, asker: Asker<'_>, wanted: &Wanted<'_>) -> Vec<Link> {
     let front = || match &wanted.host {
         // Whoever was refused at the front page itself gets nowhere by going there.
         Some(host) if wanted.path != "/" => {
@@ -188,13 +204,41 @@ fn links(refusal: &Refusal, wanted: &Wanted<'_>) -> Vec<Link> {
     match refusal {
         Refusal::SignIn(_, way) => vec![Link { href: way.url.clone(), label: "Sign in".into() }],
         Refusal::Callback(_) => vec![Link { href: "/".to_owned(), label: "Start again".into() }],
-        Refusal::Denied(..) => std::iter::once(sign_out("Use another account")).chain(front()).collect(),
+        Refusal::Denied(_, None) => front().into_iter().collect(),
+        Refusal::Denied(..) => std::iter::once(switch(asker, wanted)).chain(front()).collect(),
+        Refusal::StepUp(_, way) => {
+            let again = Link { href: way.way.url.clone(), label: "Sign in again".into() };
+            std::iter::once(again).chain(way.is_again.then(|| switch(asker, wanted))).collect()
+        }
         Refusal::ControlRefused => vec![sign_out("Sign out")],
         Refusal::NoRoute | Refusal::Path(_) | Refusal::AmbiguousPath | Refusal::Forged => {
             front().into_iter().collect()
         }
         _ => Vec::new(),
     }
+}
+
+/// The way to another account, and back to what was asked for, if asking again does nothing but read.
+fn switch(asker: Asker<'_>, wanted: &Wanted<'_>) -> Link {
+    let reads = *asker.method == Method::GET || *asker.method == Method::HEAD;
+    let place = Some(wanted.path).filter(|path| reads && sign_in::leads_here(path)).unwrap_or("/");
+    let place = utf8_percent_encode(place, NON_ALPHANUMERIC);
+    let href = format!("{}?then=sign-in&return_to={place}", super::own::SIGN_OUT);
+    Link { href, label: "Use another account".into() }
+}
+
+/// The challenge of RFC 9470 §3: what a sign-in must be for the route.
+fn challenge(needs: StepUp) -> String {
+    let mut challenge = "Bearer error=\"insufficient_user_authentication\", \
+                         error_description=\"A stronger or more recent sign-in is required\""
+        .to_owned();
+    if let Some(acr) = needs.acr {
+        challenge.push_str(&format!(", acr_values=\"{}\"", acr.as_str()));
+    }
+    if let Some(seconds) = needs.max_auth_age_s {
+        challenge.push_str(&format!(", max_age=\"{seconds}\""));
+    }
+    challenge
 }
 
 fn problem(refusal: &Refusal, told: &Told<'_>, asker: Asker<'_>) -> Own {
@@ -207,8 +251,15 @@ fn problem(refusal: &Refusal, told: &Told<'_>, asker: Asker<'_>) -> Own {
         "hop": told.hop.as_str(),
         "request": asker.request.to_string(),
     });
-    if let (Refusal::SignIn(_, way), Some(fields)) = (refusal, document.as_object_mut()) {
-        fields.insert("login_url".to_owned(), way.url.clone().into());
+    let more = match refusal {
+        Refusal::SignIn(_, way) => Some(("login_url", way.url.as_str())),
+        Refusal::StepUp(_, step) => Some(("login_url", step.way.url.as_str())),
+        // A word, to those we know: not what they would need, but of which kind it is.
+        Refusal::Denied(denial, Some(_)) => Some(("reason", denial.code())),
+        _ => None,
+    };
+    if let (Some((name, value)), Some(fields)) = (more, document.as_object_mut()) {
+        fields.insert(name.to_owned(), value.into());
     }
     json(told.status, "application/problem+json", document.to_string(), asker)
 }
@@ -219,8 +270,10 @@ fn seconds_up(wait: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::refusal::{SignInWay, SignInWhy};
+    use super::super::refusal::{SignInWay, SignInWhy, StepUpWay};
     use super::*;
+    use mezusphere_model::id::SessionId;
+    use mezusphere_model::identity::Assurance;
     use mezusphere_model::policy::Denial;
     use mezusphere_model::slug::Name;
     use tunnel_proto::codes::FailureCode;
@@ -274,26 +327,96 @@ mod tests {
     }
 
     #[test]
-    fn the_reason_of_a_denial_is_told_to_the_person_denied_and_to_nobody_else() {
-        let denial = Denial::MissingRole(Name::parse("customer").unwrap());
-        let denied = refuse(
-            &Refusal::Denied(denial, "zoe@example".into()),
-            asker(&Method::GET, Wants::Page),
-            &wanted(),
+    fn what_is_missing_is_told_to_nobody_and_of_which_kind_it_is_only_to_those_we_know() {
+        let role = || Denial::MissingRole(Name::parse("customer").unwrap());
+        let known = || Some("zoe@example".into());
+        let told = |denial, account, wants| {
+            let denied = refuse(&Refusal::Denied(denial, account), asker(&Method::GET, wants), &wanted());
+            assert_eq!(denied.status(), 403);
+            text(&denied).to_owned()
+        };
+        let page = told(role(), known(), Wants::Page);
+        assert!(
+            page.contains("Your account may not use this page.") && page.contains("zoe@example"),
+            "{page}"
         );
-        assert_eq!(denied.status(), 403);
-        assert!(text(&denied).contains("role customer") && text(&denied).contains("zoe@example"));
+        let problem = told(role(), known(), Wants::Problem);
+        assert!(problem.contains("\"reason\":\"missing_role\""), "{problem}");
+        let network = told(Denial::Network, known(), Wants::Page);
+        assert!(network.contains("from your network"), "{network}");
+        for wants in [Wants::Page, Wants::Problem] {
+            let stranger = told(Denial::Network, None, wants);
+            assert!(!stranger.contains("network") && !stranger.contains("reason"), "{stranger}");
+            assert!(!stranger.contains("another account"), "{stranger}");
+            assert!(!told(role(), known(), wants).contains("customer"));
+        }
         let stranger = refuse(&sign_in(), asker(&Method::POST, Wants::Page), &wanted());
         assert!(!text(&stranger).contains("role"));
+    }
+
+    fn step_up(is_again: bool) -> Refusal {
+        let way = SignInWay {
+            url: "https://login.mezu.localhost/sign-in?host=shop.localhost&max_age=900".to_owned(),
+            set_cookie: "__Host-mezu-state=s; Path=/; Secure".to_owned(),
+        };
+        let needs = StepUp { acr: Some(Assurance::Aal2), max_auth_age_s: Some(900) };
+        let (account, session) = ("zoe@example".into(), SessionId::from_bits(7));
+        let way = StepUpWay { way, needs, account, session, is_again };
+        Refusal::StepUp(Denial::TooOld { max_auth_age_s: 900 }, Box::new(way))
+    }
+
+    #[test]
+    fn whoever_must_prove_more_is_sent_to_do_so_or_gets_the_challenge_of_rfc_9470() {
+        let challenge = "Bearer error=\"insufficient_user_authentication\", \
+            error_description=\"A stronger or more recent sign-in is required\", acr_values=\"aal2\", max_age=\"900\"";
+        for (method, wants, status) in [
+            (Method::GET, Wants::Page, 302),
+            (Method::HEAD, Wants::Page, 302),
+            (Method::POST, Wants::Page, 401),
+            (Method::GET, Wants::Problem, 401),
+        ] {
+            let response = refuse(&step_up(false), asker(&method, wants), &wanted());
+            assert_eq!(response.status(), status, "{method} {wants:?}");
+            let cookies = response.headers().get_all(header::SET_COOKIE).iter().count();
+            assert_eq!(cookies, 2, "the way back, and where it began");
+            let told = response.headers().get(header::WWW_AUTHENTICATE).map(|value| value.to_str().unwrap());
+            assert_eq!(told, (status == 401).then_some(challenge), "{method} {wants:?}");
+        }
+        let problem = refuse(&step_up(false), asker(&Method::GET, Wants::Problem), &wanted());
+        let document: serde_json::Value = serde_json::from_slice(problem.body()).unwrap();
+        assert_eq!(document["code"], "edge.step_up_required");
+        assert!(document["login_url"].as_str().unwrap().ends_with("&max_age=900"));
+    }
+
+    #[test]
+    fn whoever_comes_back_with_no_more_than_before_is_not_sent_round_in_circles() {
+        for (method, wants) in [(Method::GET, Wants::Page), (Method::GET, Wants::Problem)] {
+            let response = refuse(&step_up(true), asker(&method, wants), &wanted());
+            assert_eq!(response.status(), 403);
+            assert!(!response.headers().contains_key(header::LOCATION));
+            assert!(!response.headers().contains_key(header::WWW_AUTHENTICATE));
+            assert!(text(&response).contains("within the last 15 minutes"), "{}", text(&response));
+        }
+        let page = refuse(&step_up(true), asker(&Method::GET, Wants::Page), &wanted());
+        for part in ["zoe@example", "Sign in again", "Use another account", "edge.step_up_failed"] {
+            assert!(text(&page).contains(part), "{part}");
+        }
     }
 
     #[test]
     fn who_may_not_is_offered_another_account_and_never_a_bare_way_out() {
         let denial = Denial::NoneOfRoles(vec![Name::parse("vip").unwrap()]);
-        let denied = Refusal::Denied(denial, "zoe@example".into());
+        let denied = Refusal::Denied(denial, Some("zoe@example".into()));
+        let switch = |method| {
+            let page = refuse(&denied, asker(&method, Wants::Page), &wanted());
+            let way =
+                text(&page).split("/.mezu/sign-out").nth(1).unwrap().split('"').next().unwrap().to_owned();
+            assert!(text(&page).contains(">Use another account</a>"));
+            way.replace("&#38;", "&").replace("&amp;", "&")
+        };
+        assert_eq!(switch(Method::GET), "?then=sign-in&return_to=%2Forders");
+        assert_eq!(switch(Method::POST), "?then=sign-in&return_to=%2F", "what writes is not asked for again");
         let page = refuse(&denied, asker(&Method::GET, Wants::Page), &wanted());
-        assert!(text(&page).contains("This address needs the role vip."), "{}", text(&page));
-        assert!(text(&page).contains("href=\"/.mezu/sign-out\">Use another account</a>"));
         assert!(!text(&page).contains("Sign out"));
     }
 

@@ -6,6 +6,7 @@ use ::http::header::{HeaderMap, REFERER};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use mezusphere_model::platform::PlatformHost;
+use mezusphere_model::route::StepUp;
 use mezusphere_model::token::Token;
 use mezusphere_model::{Entropy, Platform};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -55,6 +56,17 @@ pub(crate) fn way_to(
     SignInWay { url, set_cookie: cookie::set_state(&secret) }
 }
 
+/// The same way for somebody whose sign-in is not strong or young enough.
+pub(crate) fn again(mut way: SignInWay, needs: StepUp) -> SignInWay {
+    if let Some(seconds) = needs.max_auth_age_s {
+        way.url.push_str(&format!("&max_age={seconds}"));
+    }
+    if let Some(acr) = needs.acr {
+        way.url.push_str(&format!("&acr={}", acr.as_str()));
+    }
+    way
+}
+
 /// What the login host is told of the secret: enough to bind a code to this browser, useless to anybody else.
 pub(crate) fn state_hash(secret: &Token) -> String {
     BASE64URL.encode(secret.hash().as_bytes())
@@ -93,6 +105,7 @@ mod tests {
     use ::http::HeaderValue;
     use mezusphere_model::Host;
     use mezusphere_model::id::RequestId;
+    use mezusphere_model::identity::Assurance;
 
     fn ask(method: Method, target: &str, wants: Wants) -> Ask {
         Ask {
@@ -124,6 +137,15 @@ mod tests {
         let page = |target| url(&ask(Method::GET, target, Wants::Page), None);
         assert_eq!(page("/a/b?c=d&e=%2F"), format!("{start}/a/b%3Fc%3Dd%26e%3D%252F"));
         assert_eq!(page(&format!("/{}", "x".repeat(RETURN_TO_LEN_MAX))), format!("{start}/"));
+    }
+
+    #[test]
+    fn a_sign_in_that_is_not_enough_is_asked_for_what_it_lacks() {
+        let way = SignInWay { url: "https://login/sign-in?host=h".to_owned(), set_cookie: String::new() };
+        let url = |acr, max_auth_age_s| again(way.clone(), StepUp { acr, max_auth_age_s }).url;
+        assert_eq!(url(None, Some(900)), "https://login/sign-in?host=h&max_age=900");
+        let both = url(Some(Assurance::Aal2), Some(60));
+        assert_eq!(both, "https://login/sign-in?host=h&max_age=60&acr=aal2");
     }
 
     #[test]

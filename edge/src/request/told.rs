@@ -7,6 +7,7 @@ mod failure;
 use std::borrow::Cow;
 
 use ::http::StatusCode;
+use mezusphere_model::policy::Denial;
 
 use super::authority::AuthorityError;
 use super::refusal::{CallbackWhy, Refusal};
@@ -105,11 +106,37 @@ pub(crate) fn tell(refusal: &Refusal) -> Told<'_> {
             "This API key is not good here.",
             "Check that it is whole, has not expired, belongs to this project and may call its routes.",
         ),
-        Refusal::Denied(why, _) => Told {
+        Refusal::Denied(_, None) => client(
+            StatusCode::FORBIDDEN,
+            "No access",
+            "You may not use this address.",
+            "If you should be able to, ask whoever runs this application.",
+        ),
+        Refusal::Denied(Denial::Network, Some(_)) => client(
+            StatusCode::FORBIDDEN,
+            "No access",
+            "This page may not be used from your network.",
+            "Come from a network that it is open to, or ask whoever runs this application.",
+        ),
+        // Which role or claim is missing is for its owner to read, in the access log and in `explain`.
+        Refusal::Denied(..) => client(
+            StatusCode::FORBIDDEN,
+            "No access",
+            "Your account may not use this page.",
+            "Ask whoever runs this application for access, or use another account.",
+        ),
+        Refusal::StepUp(denial, way) if way.is_again => Told {
             status: StatusCode::FORBIDDEN,
-            title: "No access",
-            detail: format!("This address {why}.").into(),
-            next: "Ask whoever runs this application for access, or use another account.",
+            title: "Not enough",
+            detail: format!("You have signed in again, and {}.", lacking(denial)).into(),
+            next: "Ask whoever runs this application, or use another account.",
+            hop: Hop::Client,
+        },
+        Refusal::StepUp(denial, _) => Told {
+            status: StatusCode::UNAUTHORIZED,
+            title: "Sign in again",
+            detail: format!("To go on, prove once more who you are: {}.", lacking(denial)).into(),
+            next: "Sign in again, then try again.",
             hop: Hop::Client,
         },
         Refusal::Forged => client(
@@ -257,6 +284,27 @@ pub(crate) fn tell(refusal: &Refusal) -> Told<'_> {
     }
 }
 
+/// What a sign-in lacks, to whoever is signed in.
+fn lacking(denial: &Denial) -> String {
+    match denial {
+        Denial::TooOld { max_auth_age_s } => {
+            format!("this page asks for a sign-in within the last {}", time(*max_auth_age_s))
+        }
+        Denial::Assurance { .. } => "this page asks for a sign-in with a second factor".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// A time in words.
+fn time(seconds: u32) -> String {
+    let (count, unit) = match seconds {
+        seconds if seconds % 3600 == 0 => (seconds / 3600, "hour"),
+        seconds if seconds % 60 == 0 => (seconds / 60, "minute"),
+        seconds => (seconds, "second"),
+    };
+    if count == 1 { unit.to_owned() } else { format!("{count} {unit}s") }
+}
+
 /// A refusal of the client's request whose own words say what is wrong.
 fn said<'a>(status: StatusCode, title: &'static str, why: &impl ToString, next: &'static str) -> Told<'a> {
     let mut detail = why.to_string();
@@ -271,13 +319,22 @@ fn said<'a>(status: StatusCode, title: &'static str, why: &impl ToString, next: 
 mod tests {
     use std::time::Duration;
 
+    use mezusphere_model::id::SessionId;
+    use mezusphere_model::identity::Assurance;
+    use mezusphere_model::route::StepUp;
     use tunnel_proto::codes::FailureCode;
 
-    use super::super::refusal::{KeyWhy, SignInWay, SignInWhy};
+    use super::super::refusal::{KeyWhy, SignInWay, SignInWhy, StepUpWay};
     use super::*;
     use crate::fair::share::BusyWhy;
 
     const ERRORS: &str = include_str!("../../../docs/errors.md");
+
+    fn step_up(is_again: bool) -> Box<StepUpWay> {
+        let way = SignInWay { url: String::new(), set_cookie: String::new() };
+        let (needs, session) = (StepUp::default(), SessionId::from_bits(1));
+        Box::new(StepUpWay { way, needs, account: "zoe".into(), session, is_again })
+    }
 
     /// One of each, with what a refusal's words are made of.
     fn every_refusal() -> Vec<Refusal> {
@@ -295,7 +352,12 @@ mod tests {
             Refusal::TooNew,
             Refusal::SignIn(SignInWhy::None, Box::new(way)),
             Refusal::Key(KeyWhy::Unknown),
-            Refusal::Denied(mezusphere_model::policy::Denial::TooNew, "zoe".into()),
+            Refusal::Denied(Denial::TooNew, Some("zoe".into())),
+            Refusal::Denied(Denial::Network, Some("zoe".into())),
+            Refusal::Denied(Denial::Network, None),
+            Refusal::StepUp(Denial::TooOld { max_auth_age_s: 900 }, step_up(false)),
+            Refusal::StepUp(Denial::TooOld { max_auth_age_s: 3600 }, step_up(true)),
+            Refusal::StepUp(Denial::Assurance { needs: Assurance::Aal2 }, step_up(true)),
             Refusal::Forged,
             Refusal::Callback(CallbackWhy::NoCode),
             Refusal::TooMany(Duration::from_secs(1)),

@@ -146,8 +146,10 @@ impl Guard {
     /// What a client is told that has not had an answer yet.
     pub(super) fn refusal(&self, over: Over) -> Refusal {
         match (over, &self.caller) {
-            (Over::Access(denial), Some(caller)) => Refusal::Denied(denial, caller.account().into()),
-            (Over::Session | Over::Access(_), _) => Refusal::ControlRefused,
+            (Over::Access(denial), caller) => {
+                Refusal::Denied(denial, caller.as_ref().map(|caller| caller.account().into()))
+            }
+            (Over::Session, _) => Refusal::ControlRefused,
             (Over::Route, _) => Refusal::NoRoute,
             (Over::Stale, _) => Refusal::Stale,
         }
