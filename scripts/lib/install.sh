@@ -26,15 +26,16 @@ need_nextest() {
     cargo install --locked cargo-nextest
 }
 
-# playwright-core drives the chromium that Debian brings; it downloads no browser of its own.
+# playwright-core drives the chromium that Debian brings; it downloads no browser of its own. axe-core looks for what keeps
+# people out of a page.
 need_playwright() {
     need_debian npm npm
-    [ -d tests/browser/node_modules/playwright-core ] && return 0
-    echo "installing playwright-core"
+    [ -d tests/browser/node_modules/playwright-core ] && [ -d tests/browser/node_modules/axe-core ] && return 0
+    echo "installing playwright-core and axe-core"
     (cd tests/browser && npm ci --silent --no-audit --no-fund)
 }
 
-# Clients that share no code with the product (grpcio, aioquic, h2, h11, websockets), in a virtual environment beside the
+# Clients and servers that share no code with the product (grpcio, aioquic, aiosmtpd, h2, h11, websockets), in a virtual environment beside the
 # build: tests find it there.
 need_python_clients() {
     need_debian python3 python3
