@@ -88,8 +88,6 @@ codes! {
         "ask an operator of the installation; roles in one's own project can be set";
     CLAIMS_INVALID = "claims.invalid", 422, "A custom claim cannot be used",
         "correct the claim that is named and try again";
-    IMPORT_FORMAT = "import.format", 422, "The file of users cannot be read",
-        "give a CSV file with a header line, or JSON: docs/operations/directories.md shows both";
     EMAIL_INVALID = "email.invalid", 422, "This is not an e-mail address",
         "write it as name@domain";
     PASSWORD_REJECTED = "password.rejected", 422, "The password cannot be used",

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::types::{PAGE_LEN_DEFAULT, PAGE_LEN_MAX, PageQuery, REQUEST_LEN_MAX};
 use crate::problem::{self, Refusal};
 use crate::use_case::Paging;
+use crate::use_case::user::import::Format;
 
 /// A request body read as JSON; refused if it is not `application/json`, too long, or has unknown fields.
 #[derive(Debug)]
@@ -40,9 +41,13 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
 }
 
 fn is_json(request: &Request) -> bool {
+    essence(request).eq_ignore_ascii_case("application/json")
+}
+
+/// The body's media type without parameters.
+fn essence(request: &Request) -> &str {
     let value = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let essence = value.unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    essence.eq_ignore_ascii_case("application/json")
+    value.unwrap_or_default().split(';').next().unwrap_or_default().trim()
 }
 
 /// Reads one JSON value and nothing after it; an error names the field.
@@ -69,12 +74,56 @@ impl<S: Send + Sync> FromRequestParts<S> for Paging {
         let axum::extract::Query(query) = axum::extract::Query::<PageQuery>::from_request_parts(parts, state)
             .await
             .map_err(|why| Refusal::new(&problem::REQUEST_INVALID, why.body_text()))?;
-        let limit = query.limit.unwrap_or(PAGE_LEN_DEFAULT);
+        Self::checked(query.limit, query.after)
+    }
+}
+
+impl Paging {
+    /// The page a query asks for.
+    pub(super) fn checked(limit: Option<u32>, after: Option<String>) -> Result<Self, Refusal> {
+        let limit = limit.unwrap_or(PAGE_LEN_DEFAULT);
         if !(1..=PAGE_LEN_MAX).contains(&limit) {
             let detail = format!("limit: 1 to {PAGE_LEN_MAX}");
             return Err(Refusal::new(&problem::REQUEST_INVALID, detail));
         }
-        Ok(Self { limit, after: query.after })
+        Ok(Self { limit, after })
+    }
+}
+
+/// What the query string asks for; unknown fields are refused by the type.
+#[derive(Debug)]
+pub(super) struct Asked<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let axum::extract::Query(query) =
+            axum::extract::Query::<T>::from_request_parts(parts, state)
+                .await
+                .map_err(|why| Refusal::new(&problem::REQUEST_INVALID, why.body_text()))?;
+        Ok(Self(query))
+    }
+}
+
+/// A file of users, read as it comes in by whoever takes it.
+#[derive(Debug)]
+pub(super) struct File(pub(super) Format, pub(super) axum::body::Body);
+
+impl<S: Send + Sync> FromRequest<S> for File {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Refusal> {
+        let format = match essence(&request).to_ascii_lowercase().as_str() {
+            "text/csv" => Format::Csv,
+            "application/json" | "application/x-ndjson" => Format::Json,
+            _ => {
+                let detail = "the body is neither text/csv nor application/json";
+                return Err(Refusal::new(&problem::REQUEST_MEDIA_TYPE, detail)
+                    .with_next("send content-type: text/csv, or application/json"));
+            }
+        };
+        Ok(Self(format, request.into_body()))
     }
 }
 

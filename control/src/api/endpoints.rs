@@ -148,6 +148,8 @@ fn people(endpoints: Endpoints) -> Endpoints {
     const OWN: &str = "/projects/{project}/directory";
     const USERS: &str = "/projects/{project}/users";
     const USER: &str = "/projects/{project}/users/{user}";
+    const SESSIONS: &str = "/projects/{project}/users/{user}/sessions";
+    const INVITATIONS: &str = "/projects/{project}/invitations";
     const ROLE: &str = "/projects/{project}/roles/{role}";
     endpoints
         .add(GET, OWN, UsersRead, h::own_directory)
@@ -156,9 +158,19 @@ fn people(endpoints: Endpoints) -> Endpoints {
         .add(GET, USERS, UsersRead, h::list_users)
         .add(POST, USERS, UsersWrite, h::create_user)
         .add(GET, USER, UsersRead, h::show_user)
+        .add(PATCH, USER, UsersWrite, h::update_user)
         .add(DELETE, USER, UsersWrite, h::delete_user)
+        .add(POST, "/projects/{project}/user-imports", UsersWrite, h::import_users)
+        .add(GET, INVITATIONS, UsersRead, h::list_user_invitations)
+        .add(POST, INVITATIONS, UsersWrite, h::invite_user)
+        .add(DELETE, "/projects/{project}/invitations/{invited}", UsersWrite, h::revoke_user_invitation)
+        .add(GET, SESSIONS, UsersRead, h::list_user_sessions)
+        .add(DELETE, SESSIONS, UsersWrite, h::end_user_sessions)
+        .add(DELETE, "/projects/{project}/users/{user}/sessions/{session}", UsersWrite, h::end_user_session)
+        .add(GET, "/projects/{project}/users/{user}/history", UsersRead, h::user_history)
         .add(POST, "/projects/{project}/users/{user}/suspend", UsersWrite, h::suspend_user)
         .add(POST, "/projects/{project}/users/{user}/activate", UsersWrite, h::activate_user)
+        .add(POST, "/projects/{project}/users/{user}/deactivate", UsersWrite, h::deactivate_user)
         .add(POST, "/projects/{project}/users/{user}/sign-in-link", UsersWrite, h::user_link)
         .add(PUT, "/projects/{project}/users/{user}/password", UsersWrite, h::set_password)
         .add(PUT, "/projects/{project}/users/{user}/roles", UsersWrite, h::set_user_roles)

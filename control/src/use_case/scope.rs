@@ -45,6 +45,8 @@ fn list_command(kind: &str) -> Option<&'static str> {
         "route" => "route list PROJECT",
         "directory" => "directory list",
         "user" => "user list PROJECT",
+        "user invitation" => "user invitations PROJECT",
+        "session" => "user sessions PROJECT USER",
         "role" => "role list PROJECT",
         "service account" => "service-account list PROJECT",
         "API key" => "api-key list PROJECT",

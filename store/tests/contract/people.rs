@@ -194,7 +194,8 @@ fn imported(db: &Store, tenant: &Tenant, email: &str, called: &str) -> ImportedU
 }
 
 async fn import(db: &Store, tenant: &Tenant, users: &[ImportedUser]) -> Result<(), WriteError> {
-    write(&db.primary, async |tx| user::import(tx, tenant.directory, tenant.project, users).await).await
+    let users: Vec<_> = users.iter().collect();
+    write(&db.primary, async |tx| user::import(tx, tenant.directory, tenant.project, &users).await).await
 }
 
 #[tokio::test]
@@ -249,7 +250,7 @@ async fn an_import_that_fails_anywhere_adds_nobody() {
         users[59].roles = vec![name("ghost")];
         assert_eq!(import(&db, &a, &users).await, Err(WriteError::NotFound { what: "role" }));
         let foreign =
-            write(&db.primary, async |tx| user::import(tx, a.directory, b.project, &users[..1]).await).await;
+            write(&db.primary, async |tx| user::import(tx, a.directory, b.project, &[&users[0]]).await).await;
         assert_eq!(foreign, Err(WriteError::NotFound { what: "project" }));
         assert_eq!(find(&db, &a, &text("")).await, set(["taken@x.example"]));
         assert_eq!(find(&db, &a, &text("any")).await, set([]));

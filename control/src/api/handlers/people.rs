@@ -3,8 +3,8 @@
 use axum::Extension;
 use axum::extract::{Path, State};
 
-use super::{Asking, Control, Done, GONE, Gone, One, Two, created, ok};
-use crate::api::body::{Body, Force};
+use super::{Asking, Control, Done, GONE, Gone, One, Three, Two, created, ok};
+use crate::api::body::{Asked, Body, File, Force};
 use crate::api::types as t;
 use crate::use_case::{Paging, directory, project, role, user};
 
@@ -38,9 +38,96 @@ pub(in crate::api) async fn list_users(
     State(s): Control,
     Extension(c): Asking,
     Path(project): One,
-    paging: Paging,
+    Asked(asked): Asked<t::UserListQuery>,
 ) -> Done<t::Page<t::User>> {
-    user::list(&s, &c, &project, paging).await.map(ok)
+    let paging = Paging::checked(asked.limit, asked.after.clone())?;
+    user::list(&s, &c, &project, asked, paging).await.map(ok)
+}
+
+pub(in crate::api) async fn update_user(
+    State(s): Control,
+    Extension(c): Asking,
+    Path((project, name)): Two,
+    Body(request): Body<t::UpdateUser>,
+) -> Done<t::User> {
+    user::update(&s, &c, &project, &name, request).await.map(ok)
+}
+
+pub(in crate::api) async fn list_user_sessions(
+    State(s): Control,
+    Extension(c): Asking,
+    Path((project, name)): Two,
+) -> Done<t::Page<t::UserSession>> {
+    user::sessions::list(&s, &c, &project, &name).await.map(ok)
+}
+
+pub(in crate::api) async fn end_user_sessions(
+    State(s): Control,
+    Extension(c): Asking,
+    Path((project, name)): Two,
+) -> Done<t::SignedOut> {
+    user::sessions::end_all(&s, &c, &project, &name).await.map(ok)
+}
+
+pub(in crate::api) async fn end_user_session(
+    State(s): Control,
+    Extension(c): Asking,
+    Path((project, name, session)): Three,
+) -> Gone {
+    user::sessions::end(&s, &c, &project, &name, &session).await.map(|()| GONE)
+}
+
+pub(in crate::api) async fn user_history(
+    State(s): Control,
+    Extension(c): Asking,
+    Path((project, name)): Two,
+    paging: Paging,
+) -> Done<t::Page<t::LoginEvent>> {
+    user::sessions::history(&s, &c, &project, &name, paging).await.map(ok)
+}
+
+pub(in crate::api) async fn deactivate_user(
+    State(s): Control,
+    Extension(c): Asking,
+    Path((project, name)): Two,
+) -> Done<t::User> {
+    user::deactivate(&s, &c, &project, &name).await.map(ok)
+}
+
+pub(in crate::api) async fn import_users(
+    State(s): Control,
+    Extension(c): Asking,
+    Path(project): One,
+    Asked(asked): Asked<t::ImportQuery>,
+    File(format, body): File,
+) -> Done<t::ImportReport> {
+    user::import::import(&s, &c, &project, asked, format, body).await.map(ok)
+}
+
+pub(in crate::api) async fn invite_user(
+    State(s): Control,
+    Extension(c): Asking,
+    Path(project): One,
+    Body(request): Body<t::InviteUser>,
+) -> Done<t::UserInvitation> {
+    user::invitation::invite(&s, &c, &project, request).await.map(created)
+}
+
+pub(in crate::api) async fn list_user_invitations(
+    State(s): Control,
+    Extension(c): Asking,
+    Path(project): One,
+    paging: Paging,
+) -> Done<t::Page<t::UserInvitation>> {
+    user::invitation::list(&s, &c, &project, paging).await.map(ok)
+}
+
+pub(in crate::api) async fn revoke_user_invitation(
+    State(s): Control,
+    Extension(c): Asking,
+    Path((project, id)): Two,
+) -> Gone {
+    user::invitation::revoke(&s, &c, &project, &id).await.map(|()| GONE)
 }
 
 pub(in crate::api) async fn create_user(

@@ -36,8 +36,8 @@ pub(super) fn applied(
     installation: config::SessionLimits,
 ) -> Result<(Settings, Option<Option<Logo>>), Refusal> {
     let mut after = before.clone();
-    after.sign_up = sign_up(&before.sign_up, changes.sign_up, changes.domains)?;
     after.sessions = sessions(before.sessions, &changes, installation)?;
+    after.sign_up = sign_up(&before.sign_up, changes.sign_up, changes.domains)?;
     after.brand.name =
         changes.brand_name.try_map(|text| line("brand_name", &text))?.applied(after.brand.name);
     after.brand.colour = changes.colour.try_map(|text| colour(&text))?.applied(after.brand.colour);

@@ -49,7 +49,7 @@ pub async fn import(
     tx: &mut Tx,
     directory: DirectoryId,
     project: ProjectId,
-    users: &[ImportedUser],
+    users: &[&ImportedUser],
 ) -> Result<(), WriteError> {
     if users.len() > IMPORTED_MAX {
         return Err(StoreError::TooLarge(format!("{IMPORTED_MAX} users at once are allowed")).into());

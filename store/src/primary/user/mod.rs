@@ -2,6 +2,7 @@
 
 mod import;
 mod search;
+mod standing;
 
 use std::collections::BTreeMap;
 
@@ -12,6 +13,7 @@ use mezusphere_model::identity::Subject;
 
 pub use import::{IMPORTED_MAX, ImportedUser, import, taken};
 pub use search::{MENDED_MAX, SCANNED_MAX, TERMS_MAX, UserQuery, mend, must_mend, search};
+pub use standing::{Standing, standing};
 
 use super::value::{IntoValue, Row, Value, args, json};
 use super::{PageRequest, Paged, ReadTx, StoreError, Tx, WriteError, principal, sign_in};
@@ -198,6 +200,17 @@ pub async fn verify_email(tx: &mut Tx, directory: DirectoryId, id: UserId) -> Re
     tx.change(
         "user",
         "UPDATE users SET email_verified_at = $3, updated_at = $3 WHERE directory = $1 AND id = $2",
+        args![directory, id, now],
+    )
+    .await
+}
+
+/// Notes that it is not known any more that the e-mail address is the user's.
+pub async fn unverify_email(tx: &mut Tx, directory: DirectoryId, id: UserId) -> Result<(), WriteError> {
+    let now = tx.now();
+    tx.change(
+        "user",
+        "UPDATE users SET email_verified_at = NULL, updated_at = $3 WHERE directory = $1 AND id = $2",
         args![directory, id, now],
     )
     .await

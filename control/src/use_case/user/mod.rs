@@ -1,6 +1,13 @@
 //! Users of a project's directory: the people who sign in to what the project publishes.
+//!
+//! Where they are signed in is in [`sessions`], asking them in is [`invitation`]'s, very many at once are [`import`]'s.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod claims;
+pub(crate) mod import;
+pub(crate) mod invitation;
+pub(crate) mod sessions;
+
+use std::collections::BTreeSet;
 
 use mezusphere_identity::account::{self, Email, NewUser};
 use mezusphere_identity::factor::password::{Password, PasswordHash, PasswordTooLong};
@@ -9,53 +16,84 @@ use mezusphere_model::document::Status;
 use mezusphere_model::identity::Subject;
 use mezusphere_model::slug::Name;
 use mezusphere_store::primary::project::ProjectRow;
-use mezusphere_store::primary::user::{self, UserRow};
-use mezusphere_store::primary::{PageRequest, ReadTx, Tx, password, role};
+use mezusphere_store::primary::user::{self, Standing, UserChange, UserQuery, UserRow};
+use mezusphere_store::primary::{PageRequest, ReadTx, Tx, role};
 
 use super::{Paging, scope};
 use crate::Shared;
-use crate::api::types::{CreateUser, Page, SetPassword, SetRoles, SignInLink, User, UserStatus};
+use crate::api::types::{
+    CreateUser, Page, SetPassword, SetRoles, SignInLink, UpdateUser, User, UserListQuery, UserStatus,
+};
 use crate::caller::{Caller, Permission};
 use crate::first_start::link_url;
 use crate::problem::{self, Refusal};
 use crate::publish::PublishError;
 
+/// Longest search, in octets.
+const SEARCH_LEN_MAX: usize = 200;
+
 async fn view(tx: &mut ReadTx, project: &ProjectRow, row: UserRow) -> Result<User, Refusal> {
-    let has_password = password::get(tx, row.directory, row.id).await?.is_some();
-    let roles = role::held_by(tx, project.id, Subject::User(row.id)).await?;
-    Ok(User {
-        id: row.id,
-        email: row.email,
-        name: row.name,
-        status: match row.status {
-            Status::Active => UserStatus::Active,
-            Status::Suspended => UserStatus::Suspended,
-            Status::Deactivated => UserStatus::Deactivated,
-        },
-        has_password,
-        roles,
-        created_at: row.created_at.to_string(),
-    })
+    let mut all = views(tx, project, vec![row]).await?;
+    all.pop().ok_or_else(|| scope::not_found("user", ""))
 }
 
-/// Users by e-mail address.
+async fn views(tx: &mut ReadTx, project: &ProjectRow, rows: Vec<UserRow>) -> Result<Vec<User>, Refusal> {
+    let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
+    let mut standing = user::standing(tx, project.id, &ids).await?;
+    let view = |row: UserRow| {
+        let Standing { roles, has_password } = standing.remove(&row.id).unwrap_or_default();
+        User {
+            id: row.id,
+            email: row.email,
+            name: row.name,
+            status: match row.status {
+                Status::Active => UserStatus::Active,
+                Status::Suspended => UserStatus::Suspended,
+                Status::Deactivated => UserStatus::Deactivated,
+            },
+            has_password,
+            verified: row.email_verified_at.is_some(),
+            claims: row.claims,
+            roles,
+            signed_in_at: row.signed_in_at.map(|at| at.to_string()),
+            created_at: row.created_at.to_string(),
+        }
+    };
+    Ok(rows.into_iter().map(view).collect())
+}
+
+fn status(asked: UserStatus) -> Status {
+    match asked {
+        UserStatus::Active => Status::Active,
+        UserStatus::Suspended => Status::Suspended,
+        UserStatus::Deactivated => Status::Deactivated,
+    }
+}
+
+/// Users of whom all that is asked is true; all by e-mail address if nothing is.
 pub(crate) async fn list(
     shared: &Shared,
     caller: &Caller,
     project: &str,
+    asked: UserListQuery,
     paging: Paging,
 ) -> Result<Page<User>, Refusal> {
     let grant = caller.allow(Permission::UsersRead)?;
+    if asked.search.as_ref().is_some_and(|text| text.len() > SEARCH_LEN_MAX) {
+        let detail = format!("search: at most {SEARCH_LEN_MAX} octets");
+        return Err(Refusal::new(&problem::REQUEST_INVALID, detail));
+    }
     shared
         .primary
         .read(async |tx| {
             let project = scope::people(tx, &grant, project).await?;
-            let paged = user::list(tx, project.directory, &PageRequest::from(paging)).await?;
-            let mut items = Vec::with_capacity(paged.rows.len());
-            for row in paged.rows {
-                items.push(view(tx, &project, row).await?);
-            }
-            Ok(Page { items, next: paged.next })
+            let query = UserQuery {
+                text: asked.search.unwrap_or_default(),
+                status: asked.status.map(status),
+                role: asked.role.map(|role| (project.id, role)),
+            };
+            let paged = user::search(tx, project.directory, &query, &PageRequest::from(paging)).await?;
+            Ok(Page { items: views(tx, &project, paged.rows).await?, next: paged.next })
         })
         .await
 }
@@ -91,8 +129,10 @@ pub(crate) async fn create(
     if !name.is_empty() {
         account::check_name(&name)?;
     }
+    let claims = request.claims;
+    claims::check(&claims).map_err(|why| Refusal::new(&problem::CLAIMS_INVALID, why))?;
     // Looked at before the expensive hash: a caller who reaches no such project makes no work.
-    shared.primary.read(async |tx| scope::people(tx, &grant, project).await).await?;
+    shared.primary.read(async |tx| scope::accounts(tx, &grant, project).await).await?;
     let password = match request.password {
         Some(typed) => Some(hash(shared, typed, vec![email.as_str().to_owned(), name.clone()]).await?),
         None => None,
@@ -100,11 +140,14 @@ pub(crate) async fn create(
     shared
         .primary
         .write(async |tx| {
-            let project = scope::people(tx, &grant, project).await?;
-            let claims = BTreeMap::new();
+            let project = scope::accounts(tx, &grant, project).await?;
             let new = NewUser { directory: project.directory, email, name, claims, password };
             let now = tx.now();
-            let row = account::create(tx, &shared.entropy, now, new).await?;
+            let mut row = account::create(tx, &shared.entropy, now, new).await?;
+            if request.verified {
+                user::verify_email(tx, row.directory, row.id).await?;
+                row.email_verified_at = Some(now);
+            }
             give_roles(tx, &project, Subject::User(row.id), &request.roles).await?;
             let detail = serde_json::json!({ "email": row.email, "roles": request.roles });
             scope::audit(tx, &grant, &project, "user.create", &row.id, detail);
@@ -130,9 +173,7 @@ pub(super) async fn give_roles(
     let asked: BTreeSet<Name> = roles.iter().cloned().collect();
     for name in asked.difference(&held) {
         if role::get(tx, project.id, name).await?.is_none() {
-            let detail = format!("there is no role {name} in this project");
-            let next = format!("define it first with: mezusphere role set {} {name}", project.slug);
-            return Err(Refusal::new(&problem::ROLE_UNKNOWN, detail).with_next(next));
+            return Err(role_unknown(project, name));
         }
         role::grant(tx, project.id, subject, name).await?;
     }
@@ -140,6 +181,12 @@ pub(super) async fn give_roles(
         role::revoke(tx, project.id, subject, name).await?;
     }
     Ok(())
+}
+
+fn role_unknown(project: &ProjectRow, name: &Name) -> Refusal {
+    let detail = format!("there is no role {name} in this project");
+    let next = format!("define it first with: mezusphere role set {} {name}", project.slug);
+    Refusal::new(&problem::ROLE_UNKNOWN, detail).with_next(next)
 }
 
 /// Particulars of an entry that speaks of a user: ids say nothing once the user is gone.
@@ -159,7 +206,7 @@ pub(crate) async fn sign_in_link(
     shared
         .primary
         .write(async |tx| {
-            let project = scope::people(tx, &grant, project).await?;
+            let project = scope::accounts(tx, &grant, project).await?;
             let row = scope::user(tx, &project, name).await?;
             scope::audit(tx, &grant, &project, "user.sign_in_link", &row.id, who(&row));
             link(tx, shared, &row).await
@@ -187,7 +234,7 @@ pub(crate) async fn set_password(
     let row = shared
         .primary
         .read(async |tx| {
-            let project = scope::people(tx, &grant, project).await?;
+            let project = scope::accounts(tx, &grant, project).await?;
             scope::user(tx, &project, name).await
         })
         .await?;
@@ -195,7 +242,7 @@ pub(crate) async fn set_password(
     shared
         .primary
         .write(async |tx| {
-            let project = scope::people(tx, &grant, project).await?;
+            let project = scope::accounts(tx, &grant, project).await?;
             let row = scope::user(tx, &project, name).await?;
             account::set_password(tx, project.directory, row.id, hash).await?;
             scope::audit(tx, &grant, &project, "user.set_password", &row.id, who(&row));
@@ -246,6 +293,71 @@ pub(crate) async fn activate(
     set_status(shared, caller, project, name, Status::Active, "user.activate").await
 }
 
+/// Stops a user for good, and keeps what they were: every sign-in of theirs ends (R12).
+pub(crate) async fn deactivate(
+    shared: &Shared,
+    caller: &Caller,
+    project: &str,
+    name: &str,
+) -> Result<User, Refusal> {
+    set_status(shared, caller, project, name, Status::Deactivated, "user.deactivate").await
+}
+
+/// Changes what a user is called, where they are reached, and what is known of them.
+pub(crate) async fn update(
+    shared: &Shared,
+    caller: &Caller,
+    project: &str,
+    name: &str,
+    request: UpdateUser,
+) -> Result<User, Refusal> {
+    let grant = caller.allow(Permission::UsersWrite)?;
+    let email = request.email.as_deref().map(Email::parse).transpose()?;
+    let called = request.name.as_deref().map(account::check_name).transpose()?.map(str::to_owned);
+    if let Some(claims) = &request.claims {
+        claims::check(claims).map_err(|why| Refusal::new(&problem::CLAIMS_INVALID, why))?;
+    }
+    let change = UserChange {
+        email: email.map(|email| email.as_str().to_owned()),
+        name: called,
+        status: None,
+        claims: request.claims,
+    };
+    shared
+        .primary
+        .write(async |tx| {
+            let project = scope::accounts(tx, &grant, project).await?;
+            let before = scope::user(tx, &project, name).await?;
+            if change != UserChange::default() {
+                user::update(tx, project.directory, before.id, &change).await?;
+            }
+            match request.verified {
+                Some(true) => user::verify_email(tx, project.directory, before.id).await?,
+                Some(false) => user::unverify_email(tx, project.directory, before.id).await?,
+                None => {}
+            }
+            let after = user::get(tx, project.directory, before.id).await?;
+            let after = after.ok_or_else(|| scope::not_found("user", name))?;
+            let mut detail = who(&before);
+            if let Some(fields) = detail.as_object_mut() {
+                let mut note = |field: &str, differs: bool, value: serde_json::Value| {
+                    if differs {
+                        fields.insert(field.to_owned(), value);
+                    }
+                };
+                note("new_email", before.email != after.email, after.email.clone().into());
+                note("name", before.name != after.name, after.name.clone().into());
+                let claims: Vec<&String> = after.claims.keys().collect();
+                note("claims", before.claims != after.claims, serde_json::json!(claims));
+                let verified = after.email_verified_at.is_some();
+                note("verified", before.email_verified_at.is_some() != verified, verified.into());
+            }
+            scope::audit(tx, &grant, &project, "user.set", &before.id, detail);
+            view(tx, &project, after).await
+        })
+        .await
+}
+
 async fn set_status(
     shared: &Shared,
     caller: &Caller,
@@ -258,7 +370,7 @@ async fn set_status(
     shared
         .primary
         .write(async |tx| {
-            let project = scope::people(tx, &grant, project).await?;
+            let project = scope::accounts(tx, &grant, project).await?;
             let mut row = scope::user(tx, &project, name).await?;
             account::set_status(tx, project.directory, row.id, status).await?;
             scope::audit(tx, &grant, &project, action, &row.id, who(&row));
@@ -279,7 +391,7 @@ pub(crate) async fn delete(
     shared
         .primary
         .write(async |tx| {
-            let project = scope::people(tx, &grant, project).await?;
+            let project = scope::accounts(tx, &grant, project).await?;
             let row = scope::user(tx, &project, name).await?;
             user::delete(tx, project.directory, row.id).await?;
             scope::audit(tx, &grant, &project, "user.delete", &row.id, who(&row));
