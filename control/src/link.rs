@@ -156,7 +156,6 @@ impl Link {
         if !is_good(&sign_in, &user, now) {
             return Ok(None);
         }
-        let limits = self.shared.config.session;
         Ok(Some(SessionDoc {
             id: SessionId::random(&self.shared.entropy),
             token_hash: token.hash(),
@@ -168,9 +167,9 @@ impl Link {
             assurance: sign_in.assurance,
             authenticated_at: sign_in.authenticated_at,
             issued_at: now,
-            // A session never outlives the sign-in it belongs to.
-            expires_at: now.after(limits.absolute).min(sign_in.expires_at),
-            idle_s_max: u32::try_from(limits.idle.as_secs()).unwrap_or(u32::MAX),
+            // The limits its directory gave the sign-in it belongs to, which it never outlives.
+            expires_at: sign_in.expires_at,
+            idle_s_max: sign_in.idle_s_max,
             seen_at: now,
         }))
     }

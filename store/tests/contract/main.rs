@@ -19,6 +19,7 @@ mod audit_log;
 mod directories;
 mod feed_log;
 mod hand_offs;
+mod links;
 mod mails;
 mod moving;
 mod nodes;
@@ -27,6 +28,7 @@ mod people;
 mod postgres_only;
 mod postgres_opening;
 mod sessions;
+mod step_ups;
 mod tenants;
 mod upkeep;
 
