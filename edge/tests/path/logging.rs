@@ -77,6 +77,24 @@ async fn r25_the_log_says_who_came_where_and_no_secret() {
 
     read(world.send(get("/customer/x")).await).await;
     assert_eq!(last()["decision"], "edge.sign_in_required");
+
+    // Why somebody may not, or would not without the dry run, is told here and nowhere else.
+    let ask = async || drop(read(world.send(get_as("/customer/x", &cookie)).await).await);
+    for (enforce, decision, reason, would_deny) in
+        [(true, "edge.denied", "missing_role", ""), (false, "permit", "", "missing_role")]
+    {
+        world
+            .publish(|site| {
+                site.routes[2].require.all_roles = vec![crate::world::name("vip")];
+                site.routes[2].enforce = enforce;
+            })
+            .await;
+        ask().await;
+        let line = last();
+        let told = ["decision", "reason", "would_deny"].map(|field| line[field].as_str());
+        assert_eq!(told, [decision, reason, would_deny]);
+        assert!(line["why"].ends_with("needs the role vip"), "{line:?}");
+    }
     let all = format!("{:?}", log.0.lock().unwrap());
     assert!(!all.contains("secret-in"), "{all}");
     let token = cookie.split_once('=').unwrap().1.split('.').next().unwrap();

@@ -12,6 +12,7 @@ mod world;
 
 mod cost;
 mod cut_off;
+mod demands;
 mod evicting;
 mod fairness;
 mod forwarding;
