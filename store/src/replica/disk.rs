@@ -107,6 +107,23 @@ impl Disk {
         Ok(())
     }
 
+    /// Keys and values from `from` up to but without `to`, in order, handed to `each` until it says stop.
+    pub(super) fn scan_range(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        mut each: impl FnMut(IVec, IVec) -> bool,
+    ) -> Result<(), DiskError> {
+        let generation = self.current.load_full();
+        let mut rows = generation.db.range(from..to);
+        while let Some(row) = guarded(|| rows.next().transpose())? {
+            if !each(row.0, row.1) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Applies a batch: all of it is there after a crash, or nothing.
     pub(super) fn apply(&self, batch: sled::Batch) -> Result<(), DiskError> {
         let generation = self.current.load();

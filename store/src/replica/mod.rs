@@ -2,7 +2,8 @@
 //!
 //! Can be rebuilt from the feed at any time: damage costs a resync, never a wrong decision. A value that
 //! cannot be read counts as missing, and its partition is fetched anew. What cannot be seen
-//! in one value (a document that vanished, or came back) is noticed by a fingerprint over each partition when the replica is opened.
+//! in one value (a document that vanished, or came back) is noticed by a fingerprint over each partition when the replica is
+//! opened after anything but an orderly end.
 //!
 //! [`Replica`] reads, on the caller's thread. [`Replica::follow`] starts the task that asks a
 //! [`FeedSource`](crate::feed::FeedSource); what it gets is written by one thread of the replica's own, in small batches, so that
@@ -26,6 +27,7 @@ mod status;
 #[cfg(test)]
 #[cfg(feature = "primary")]
 mod tests;
+mod whole;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, mpsc};

@@ -1,4 +1,4 @@
-//! Opening the replica: owning its directory, and believing only partitions whose fingerprint fits.
+//! Opening the replica: owning its directory, and believing only partitions whose fingerprint fits ([`whole`]).
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use super::change::Teller;
 use super::contact::{Contact, Moment};
 use super::disk::{Disk, DiskError, Leave};
 use super::record::{self, Content, Position};
-use super::{Damage, Replica, Shared, Standing};
+use super::{Damage, Replica, Shared, Standing, whole};
 use crate::lock::{DirLock, DirLockError};
 
 /// Name of the file whose lock means ownership of the directory.
@@ -44,8 +44,8 @@ pub enum OpenError {
 impl Replica {
     /// Opens or creates the replica in `dir`, whosever copy it is. `seal` closes documents that hold keys.
     ///
-    /// For whoever looks at a copy; an edge opens its own with [`Replica::open_for`]. Blocks: it reads everything there is
-    /// once, to check it. Call it before the I/O threads run.
+    /// For whoever looks at a copy; an edge opens its own with [`Replica::open_for`]. Blocks: unless it was
+    /// closed in order it reads everything there is, to check it. Call it before the I/O threads run.
     ///
     /// # Errors
     /// [`OpenError`]; damage is none.
@@ -116,50 +116,30 @@ struct Checked {
     contact: Option<Moment>,
 }
 
-/// Reads everything once and removes every partition that is not exactly what its cursor says.
+/// Removes every partition that is not exactly what its cursor says. Reads everything for that, unless the copy was closed
+/// in order.
 fn check(disk: &Disk, owner: Option<&str>, clock: &Clock) -> Result<Checked, Leave> {
     if owner.is_some() && !is_owned_by(disk, owner)? {
         return Err(Leave::Foreign);
     }
-    let mut checked = Checked { contact: read_contact(disk, clock)?, ..Checked::default() };
-    disk.scan(record::CURSORS, record::CURSORS, |key, value| {
-        let partition = record::partition_of_cursor_key(&key);
-        if let (Some(partition), Ok(position)) = (partition, Position::read(&key, &value)) {
-            checked.positions.insert(partition, position);
-        }
-        true
-    })?;
-    let found = contents(disk)?;
+    let contact = read_contact(disk, clock)?;
+    let cursors = whole::cursors(disk)?;
+    if whole::take_mark(disk, &cursors)? {
+        return Ok(Checked { positions: cursors.positions, contact });
+    }
+    let found = whole::contents(disk, &cursors)?;
+    let mut positions = cursors.positions;
     let fits = |partition: &Partition, content: &Content| {
-        checked.positions.get(partition).is_some_and(|position| position.content == *content)
+        positions.get(partition).is_some_and(|position| position.content == *content)
     };
     let bad: Vec<_> = found.iter().filter(|(p, content)| !fits(p, content)).map(|(p, _)| *p).collect();
-    checked
-        .positions
+    positions
         .retain(|partition, position| found.get(partition).copied().unwrap_or_default() == position.content);
     for partition in bad {
         tracing::warn!(%partition, "A partition of the replica is not whole; it is fetched anew");
         apply::remove_all(disk, partition)?;
     }
-    Ok(checked)
-}
-
-/// The fingerprint of each partition as it is on the disk. A bad value makes it differ.
-fn contents(disk: &Disk) -> Result<HashMap<Partition, Content>, DiskError> {
-    let mut found: HashMap<Partition, Content> = HashMap::new();
-    disk.scan(record::DOCUMENTS, record::DOCUMENTS, |key, value| {
-        if let Some((partition, _)) = record::parts_of_document_key(&key) {
-            found.entry(partition).or_default().add(&key, &value);
-        }
-        true
-    })?;
-    disk.scan(record::INDEX, record::INDEX, |key, value| {
-        if let Ok(partition) = record::read_index(&key, &value) {
-            found.entry(partition).or_default().add(&key, &value);
-        }
-        true
-    })?;
-    Ok(found)
+    Ok(Checked { positions, contact })
 }
 
 /// Whether the database says so, or is empty.

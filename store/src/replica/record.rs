@@ -109,6 +109,9 @@ pub(super) const KEPT: &[u8] = b"k";
 /// Where it says whose copy it is.
 pub(super) const OWNER: &[u8] = b"mowner";
 
+/// Where it says that the copy was closed in order.
+pub(super) const CLOSED: &[u8] = b"mclosed";
+
 /// Writes a value.
 pub(super) fn write(key: &[u8], payload: &[u8]) -> Vec<u8> {
     frame(key, 0, payload)
@@ -217,6 +220,11 @@ impl Content {
     /// One more document.
     pub(super) fn add(&mut self, key: &[u8], value: &[u8]) {
         self.0 = self.0.wrapping_add(Self::of(key, value));
+    }
+
+    /// All the documents of another part of the partition.
+    pub(super) fn merge(&mut self, other: Self) {
+        self.0 = self.0.wrapping_add(other.0);
     }
 
     /// One document less.
