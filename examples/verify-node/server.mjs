@@ -3,7 +3,7 @@
 //
 //   node server.mjs --issuer spiffe://mezu.internal --audience prj_…/env_… --keys https://shop.example/.mezu/jwks.json
 //
-// `mezusphere environment list` shows issuer and audience. --ca FILE: roots to trust when keys are fetched; --listen HOST:PORT.
+// `mezusphere environment list PROJECT --json` shows issuer and audience. --ca FILE: roots to trust when keys are fetched; --listen HOST:PORT.
 
 import { createPublicKey, verify as verifySignature } from "node:crypto";
 import { readFile } from "node:fs/promises";

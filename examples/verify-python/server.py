@@ -3,7 +3,7 @@
     pip install -r requirements.txt
     python server.py --issuer spiffe://mezu.internal --audience prj_…/env_… --keys https://shop.example/.mezu/jwks.json
 
-`mezusphere environment list` shows issuer and audience. Needs Python 3.9 and the package `cryptography`.
+`mezusphere environment list PROJECT --json` shows issuer and audience. Needs Python 3.9 and the package `cryptography`.
 """
 
 import argparse

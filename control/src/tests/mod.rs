@@ -13,6 +13,7 @@ mod objects;
 mod opening;
 mod rules;
 mod session;
+mod sign_in_api;
 
 use std::sync::Arc;
 use std::time::Duration;

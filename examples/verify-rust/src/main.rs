@@ -35,10 +35,10 @@ struct Args {
     /// Address to listen on; port 0 picks a free one. The address is printed.
     #[arg(long, default_value = "127.0.0.1:3000")]
     listen: SocketAddr,
-    /// Who signs: `mezusphere environment list` shows it.
+    /// Who signs: `mezusphere environment list PROJECT --json` shows it.
     #[arg(long)]
     issuer: String,
-    /// Whom assertions must be for: `mezusphere environment list` shows it.
+    /// Whom assertions must be for: `mezusphere environment list PROJECT --json` shows it.
     #[arg(long)]
     audience: String,
     /// Where the keys are: `https://shop.example/.mezu/jwks.json`, or a file.

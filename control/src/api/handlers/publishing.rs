@@ -6,7 +6,7 @@ use axum::extract::{Path, State};
 use super::{Asking, Control, Done, GONE, Gone, One, Three, Two, created, ok};
 use crate::api::body::Body;
 use crate::api::types as t;
-use crate::use_case::{Paging, audit, environment, host, project, route};
+use crate::use_case::{Paging, audit, environment, explain, host, project, route};
 
 pub(in crate::api) async fn audit_of_project(
     State(s): Control,
@@ -154,6 +154,14 @@ pub(in crate::api) async fn explain_route(
     Body(request): Body<t::ExplainRequest>,
 ) -> Done<t::Explained> {
     route::explain(&s, &c, &project, &environment, &request).await.map(ok)
+}
+
+pub(in crate::api) async fn explain_url(
+    State(s): Control,
+    Extension(c): Asking,
+    Body(request): Body<t::ExplainUrl>,
+) -> Done<t::ExplainedUrl> {
+    explain::explain(&s, &c, &request).await.map(ok)
 }
 
 pub(in crate::api) async fn show_route(

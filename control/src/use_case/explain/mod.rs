@@ -41,9 +41,10 @@ pub(crate) async fn explain(
     caller: &Caller,
     request: &ExplainUrl,
 ) -> Result<ExplainedUrl, Refusal> {
-    let grant = caller.allow(Permission::RoutesRead)?;
+    let mut grant = caller.allow(Permission::RoutesRead)?;
     if request.user.is_some() {
-        caller.allow(Permission::UsersRead)?;
+        // What a user may do tells what they hold.
+        grant = caller.allow(Permission::UsersRead)?;
     }
     let asked = Asked::read(request, shared.clock.now())?;
     if shared.config.platform.which(&asked.host).is_some() {
