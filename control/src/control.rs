@@ -71,13 +71,12 @@ impl Control {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let passwords = PasswordPool::start(peppers, PoolLimits::for_cores(cores), &entropy)
             .map_err(OpenError::Threads)?;
-        let throttle = Throttle::new(clock.clone(), &entropy);
         let desk = Desk {
             primary: primary.clone(),
             clock: clock.clone(),
             entropy: entropy.clone(),
             passwords: passwords.clone(),
-            throttle: throttle.clone(),
+            throttle: Throttle::new(clock.clone(), &entropy),
             history: History::default(),
         };
         let login_origin = config.platform.origin(&config.platform.host(PlatformHost::Login)?);
@@ -86,7 +85,6 @@ impl Control {
             mail,
             desk,
             form_key: FormKey::from_secret(&keys.form),
-            throttle,
             passwords,
             certificates,
             signer: ArcSwap::new(signer),

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use mezusphere_identity::desk::Desk;
 use mezusphere_identity::factor::password::PasswordPool;
-use mezusphere_identity::throttle::Throttle;
 use mezusphere_model::seal::Seal;
 use mezusphere_model::{Clock, Entropy};
 use mezusphere_store::Primary;
@@ -48,10 +47,8 @@ pub(crate) struct Shared {
     pub(crate) certificates: PublicCertificates,
     /// Hashes and verifies passwords.
     pub(crate) passwords: PasswordPool,
-    /// Slows down guessing. Each control node counts for itself: with n nodes behind one name, an attacker who spreads
-    /// over them gets n times the guesses, which stays far from enough.
-    pub(crate) throttle: Throttle,
-    /// Where sign-in's flows are served, to pages and to the JSON API: the same parts as above.
+    /// Where sign-in's flows are served, to pages and to the JSON API. Its throttle is this node's own: with n control nodes
+    /// behind one name, an attacker who spreads over them gets n times the guesses, which stays far from enough.
     pub(crate) desk: Desk,
     /// The way out of mails.
     pub(crate) mail: Mail,
