@@ -349,7 +349,7 @@ pub(super) mod tests {
         let asked = |text: &str| AddRoute { networks: vec![text.to_owned()], ..request("/*") };
         let refused = |text| Refusal::from(Draft::new(&asked(text)).unwrap_err());
         let bits = refused("10.1.2.3/8");
-        assert!(bits.to_string().contains("10.0.0.0/8"), "{bits}");
+        assert!(bits.detail().contains("10.0.0.0/8"), "{}", bits.detail());
         assert_eq!(refused("intranet").code(), &problem::ROUTE_INVALID);
         let draft = Draft::new(&asked("::ffff:192.0.2.0/120")).unwrap();
         assert_eq!(draft.networks, ["192.0.2.0/24".parse().unwrap()], "as clients' addresses are");
