@@ -44,6 +44,8 @@ pub(crate) struct Caller {
     pub(crate) assertion: Arc<AssertionSlot>,
     /// The only project it is good for.
     project: ProjectId,
+    /// Of the principal it was decoded from.
+    version: u64,
     /// Of every document this was decoded from.
     flags: Box<[Arc<Flag>]>,
     /// Only of what control told ahead of the feed: what it told, and how long that counts.
@@ -97,9 +99,9 @@ impl Caller {
             authenticated_at: session.authenticated_at,
             claims: principal.claims,
         };
-        let project = session.project;
+        let (project, version) = (session.project, principal.version);
         let holder = Holder::Session(session, seen);
-        Some(Self { identity, holder, assertion: Arc::default(), project, flags, ahead: None })
+        Some(Self { identity, holder, assertion: Arc::default(), project, version, flags, ahead: None })
     }
 
     /// The same from what control told before the feed did; `newer`: a principal that the feed has brought meanwhile.
@@ -142,19 +144,19 @@ impl Caller {
             authenticated_at: now,
             claims: principal.claims,
         };
-        let project = key.project;
+        let (project, version) = (key.project, principal.version);
         let holder = Holder::ApiKey(key, environment);
-        Some(Self { identity, holder, assertion: Arc::default(), project, flags, ahead: None })
+        Some(Self { identity, holder, assertion: Arc::default(), project, version, flags, ahead: None })
     }
 
-    /// The same caller decoded anew: what was signed for the old one says the same of this one, unless who they
-    /// are has changed.
+    /// The same caller decoded anew: what was signed for the old one says the same of this one, unless anything about them
+    /// has changed: who they are, when and how they signed in, or their principal in a way that does not show in either.
     pub(crate) fn succeed(&mut self, old: &Self) {
         let same_key = matches!((&self.holder, &old.holder), (Holder::ApiKey(..), Holder::ApiKey(..)));
         if same_key {
             self.identity.authenticated_at = old.identity.authenticated_at;
         }
-        if self.identity == old.identity {
+        if self.identity == old.identity && self.version == old.version {
             self.assertion = Arc::clone(&old.assertion);
         }
     }

@@ -157,3 +157,20 @@ async fn what_was_dropped_for_want_of_room_can_be_seen() {
         assert!(shown.contains(&format!("test_{kind} 0")), "{kind}: {shown}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn r12_a_session_in_use_is_reported_once_per_tenth_of_its_idle_limit() {
+    let world = World::new();
+    let cookie = world.sign_in(&["visitor"]);
+    world.settle().await;
+    // An hour of requests, one every ten seconds, under an idle limit of an hour.
+    for _ in 0..360 {
+        world.hand.advance(Duration::from_secs(10));
+        assert_eq!(world.send(get_as("/customer/x", &cookie)).await.status(), 403);
+        tokio::time::sleep(Duration::from_secs(10)).await;
+    }
+    let told: Vec<_> = world.link.seen.lock().unwrap().iter().map(|seen| seen.seen_at).collect();
+    assert_eq!(told.len(), 10, "{told:?}");
+    let gaps = told.windows(2).map(|pair| pair[1].since(pair[0]));
+    assert!(gaps.into_iter().all(|gap| gap == Duration::from_mins(6)), "{told:?}");
+}

@@ -7,11 +7,13 @@ use ::http::header::{COOKIE, LOCATION, SET_COOKIE};
 use ::http::{Method, Request};
 use base64::Engine as _;
 use mezusphere_edge::http::Body;
+use mezusphere_model::document::{Document, Partition};
+use mezusphere_model::identity::Subject;
 use mezusphere_model::link::{FoundSession, Redeemed};
 use mezusphere_model::token::{SessionCookie, Token};
 
 use crate::warpgate::Exchange;
-use crate::world::{PROJECT, SHOP, World, code, empty, full, get, get_as, read, request};
+use crate::world::{PROJECT, SHOP, USER, World, code, empty, full, get, get_as, principal, read, request};
 
 async fn ok(exchange: Exchange) {
     exchange.respond(200, &[], b"secret").await;
@@ -485,4 +487,24 @@ async fn an_assertion_is_renewed_at_half_life_and_nobody_waits_for_it() {
     assert_eq!(ask().await, 200);
     world.hand.advance(Duration::from_mins(2));
     assert_eq!(ask().await, 503);
+}
+
+#[tokio::test]
+async fn an_assertion_is_asked_for_anew_when_the_principal_changes_at_all() {
+    let (world, _warpgate) = World::with_warpgate(ok).await;
+    let cookie = world.sign_in(&["customer"]);
+    world.settle().await;
+    let asked = || world.link.asserted.load(Ordering::SeqCst);
+    for _ in 0..3 {
+        assert_eq!(world.send(get_as("/customer/x", &cookie)).await.status(), 200);
+    }
+    assert_eq!(asked(), 1);
+    let mut same = principal(Subject::User(USER), PROJECT, &["customer"]);
+    same.version = 2;
+    world.documents.publish(Partition::Project(PROJECT), Document::Principal(same));
+    world.settle().await;
+    for _ in 0..3 {
+        assert_eq!(world.send(get_as("/customer/x", &cookie)).await.status(), 200);
+    }
+    assert_eq!(asked(), 2);
 }

@@ -16,6 +16,7 @@ import load
 import nginx
 import ours
 import scale
+import sessions
 from process import Group
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -26,7 +27,8 @@ def parse():
     parser.add_argument("--programs", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--pairs", type=int, default=10, help="adjacent pairs per figure (default 10)")
     parser.add_argument("--seconds", type=float, default=3, help="length of one measurement (default 3)")
-    parser.add_argument("--only", default="h1,h2,h3,bulk,scale", help="which of h1, h2, h3, bulk, scale")
+    parser.add_argument("--only", default="h1,h2,h3,bulk,scale,sessions", help="which of h1, h2, h3, bulk, scale, sessions")
+    parser.add_argument("--sessions", type=int, default=1_000_000, help="how many sessions (default 1000000)")
     parser.add_argument("--out", default="bench-results/bench.json", help="where the figures go as JSON")
     return parser.parse_args()
 
@@ -111,6 +113,14 @@ def main():
         if "scale" in only:
             many = scale.run(args, folder, lambda where, port: nginx.Pair(where, port, upgrades=True), compare)
             results["echo"] = many.pop("ws")
+        if "sessions" in only:
+            origin = nginx.origin(folder, args.programs)
+            try:
+                more, figures = sessions.run(args, folder, origin.port, compare)
+            finally:
+                origin.stop()
+            many.update(more)
+            results.update(figures)
     table(results)
     print(f"\nidle RSS: server {idle['ours']['server'] / 1024:.0f} MiB, warpgate {idle['ours']['warpgate'] / 1024:.0f} MiB")
     for row in [*bulk.values(), *many.values()]:

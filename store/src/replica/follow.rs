@@ -320,6 +320,13 @@ impl Run {
                 self.notes.reached(partition, revision);
                 Ok(true)
             }
+            // It has come further, and others have their turn; then it goes on at once.
+            Err(FollowError::Endless) => {
+                let fresh = Retry { at: Instant::now(), back_off: BackOff::up_to(PARTITION_BACK_OFF_MAX) };
+                self.retries.insert(partition, fresh);
+                self.notes.reached(partition, self.replica.revision(partition));
+                Ok(false)
+            }
             Err(why) if why.is_of_one_partition() => {
                 tracing::warn!(%partition, %why, "A partition could not be followed; trying again");
                 self.notes.partition_failed(partition, self.shared().clock.now(), &why);

@@ -1,6 +1,10 @@
 //! What cannot be brought about from outside: a database that fails while it is in use.
 
-#![allow(clippy::unwrap_used, reason = "the helpers of a test fail as the test does: by a panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "the helpers of a test fail as the test does: by a panic"
+)]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +14,9 @@ use mezusphere_model::id::{ProjectId, SignInId, UserId};
 use mezusphere_model::seal::{Seal, UnsealError};
 use mezusphere_model::{Clock, Entropy, Timestamp};
 
-use super::disk::DiskError;
-use super::record;
-use super::{Changed, Changes, Follower, ReadError, Replica};
+use super::disk::{Disk, DiskError};
+use super::record::{self, Content, Position};
+use super::{Changed, Changes, Follower, ReadError, Replica, whole};
 use crate::{Primary, StoreError};
 
 const PROJECT: ProjectId = ProjectId::from_bits(7);
@@ -137,4 +141,109 @@ async fn a_document_that_vanished_or_came_back_is_noticed_at_the_next_start() {
         let read = again.revocation(PROJECT, sign_in(1));
         assert_eq!(read, Err(ReadError::Incomplete), "{what}: nothing of it is believed");
     }
+}
+
+/// A copy that was closed in order, and the database under it.
+async fn closed() -> (tempfile::TempDir, std::path::PathBuf) {
+    let (dir, replica, follower, changes) = copy().await;
+    follower.stop().await;
+    drop(changes);
+    drop(Arc::into_inner(replica).unwrap());
+    let path = dir.path().join("replica");
+    (dir, path)
+}
+
+/// What opening it makes of the partition: the revision it is believed to have; 0: it is fetched anew.
+fn believed(path: &std::path::Path) -> u64 {
+    let replica = Replica::open(path, clock(), Arc::new(Open)).unwrap();
+    assert_eq!(
+        replica.shared.disk.get(record::CLOSED),
+        Ok(None),
+        "whoever is killed from here on is not believed"
+    );
+    replica.revision(P)
+}
+
+fn apply(path: &std::path::Path, change: impl FnOnce(&Disk, &mut sled::Batch)) {
+    let disk = Disk::open(path).unwrap();
+    let mut batch = sled::Batch::default();
+    change(&disk, &mut batch);
+    disk.apply(batch).unwrap();
+    disk.flush().unwrap();
+}
+
+#[tokio::test]
+async fn r12_a_copy_that_lost_a_document_is_not_believed_unless_it_says_that_it_was_closed_in_order() {
+    let lost = record::document_key(P, DocumentKey::revocation(sign_in(50)).as_str());
+    // Killed: no mark.
+    let (_dir, path) = closed().await;
+    assert_eq!(believed(&path), 100);
+    apply(&path, |_, batch| {
+        batch.remove(record::CLOSED);
+        batch.remove(lost.as_slice());
+    });
+    assert_eq!(believed(&path), 0);
+    // A mark that came back after something had moved.
+    let (_dir, path) = closed().await;
+    apply(&path, |disk, batch| {
+        let key = record::cursor_key(P);
+        let mut position = Position::read(&key, &disk.get(&key).unwrap().unwrap()).unwrap();
+        position.cursor.revision += 1;
+        batch.insert(key.as_slice(), position.write(&key));
+        batch.remove(lost.as_slice());
+    });
+    assert_eq!(believed(&path), 0);
+    // A mark that is damaged.
+    let (_dir, path) = closed().await;
+    apply(&path, |_, batch| {
+        batch.insert(record::CLOSED, b"damaged".as_slice());
+        batch.remove(lost.as_slice());
+    });
+    assert_eq!(believed(&path), 0);
+}
+
+#[tokio::test]
+async fn a_copy_that_is_being_mended_does_not_say_that_it_was_closed_in_order() {
+    let (dir, replica, follower, _changes) = copy().await;
+    follower.stop().await;
+    replica.shared.damaged_value(P);
+    drop(Arc::into_inner(replica).unwrap());
+    let disk = Disk::open(&dir.path().join("replica")).unwrap();
+    assert_eq!(disk.get(record::CLOSED), Ok(None));
+}
+
+#[tokio::test]
+async fn walking_in_parts_finds_what_walking_in_one_finds() {
+    let (_dir, path) = closed().await;
+    let project = |n| Partition::Project(ProjectId::from_bits(n));
+    apply(&path, |_, batch| {
+        for n in 0..500_u128 {
+            // Some in partitions without a cursor, some of kinds nobody has heard of.
+            let kind =
+                ["session", "principal", "api-key", "zebra", "aardvark"][usize::try_from(n % 5).unwrap()];
+            let key = format!("{kind}/{:032x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
+            let place = record::document_key(project(n % 3), &key);
+            batch.insert(place.as_slice(), record::write(&place, b"body"));
+            if let Some(index) = record::index_key(&key) {
+                batch.insert(index.as_slice(), record::write_index(&index, project(n % 3)));
+            }
+        }
+    });
+    let disk = Disk::open(&path).unwrap();
+    let mut in_one: std::collections::HashMap<Partition, Content> = std::collections::HashMap::new();
+    disk.scan(&[], &[], |key, value| {
+        let partition = if key.starts_with(record::INDEX) {
+            record::read_index(&key, &value).ok()
+        } else {
+            record::parts_of_document_key(&key).map(|(partition, _)| partition)
+        };
+        if let Some(partition) = partition {
+            in_one.entry(partition).or_default().add(&key, &value);
+        }
+        true
+    })
+    .unwrap();
+    let cursors = whole::cursors(&disk).unwrap();
+    assert_eq!(in_one.len(), 4);
+    assert_eq!(whole::contents(&disk, &cursors), Ok(in_one));
 }

@@ -32,6 +32,13 @@ impl Connection {
         Ok(Self { sender, _endpoint: endpoint })
     }
 
+    /// Sends a request without a body and gives the response's head with its body still coming.
+    pub async fn send(&mut self, request: Request<()>) -> anyhow::Result<(Response<()>, Body)> {
+        let mut stream = self.sender.send_request(request).await?;
+        stream.finish().await?;
+        Ok((stream.recv_response().await?, Body(stream)))
+    }
+
     /// Sends a request without a body and reads the whole response.
     pub async fn fetch(&mut self, request: Request<()>) -> anyhow::Result<Response<Bytes>> {
         let mut stream = self.sender.send_request(request).await?;
@@ -42,5 +49,15 @@ impl Connection {
             body.extend_from_slice(&chunk.copy_to_bytes(chunk.remaining()));
         }
         Ok(response.map(|()| body.freeze()))
+    }
+}
+
+/// A response's body on its way. Dropped, it is given up.
+pub struct Body(h3::client::RequestStream<h3_quinn::BidiStream<Bytes>, Bytes>);
+
+impl Body {
+    /// The next piece; `None` at the end.
+    pub async fn data(&mut self) -> anyhow::Result<Option<Bytes>> {
+        Ok(self.0.recv_data().await?.map(|mut chunk| chunk.copy_to_bytes(chunk.remaining())))
     }
 }

@@ -19,6 +19,9 @@ pub const MESSAGE_LEN_MAX: usize = 125;
 /// A final frame that holds a binary message.
 const BINARY: u8 = 0x82;
 
+/// A whole close frame.
+const CLOSE: u8 = 0x88;
+
 /// The bit that says a frame is masked.
 const MASKED: u8 = 0x80;
 
@@ -31,13 +34,22 @@ pub struct WebSocket {
 impl WebSocket {
     /// Connects and switches; `tls` must offer `http/1.1`.
     pub async fn open(target: &Target, tls: &Arc<rustls::ClientConfig>) -> anyhow::Result<Self> {
+        Self::open_with(target, tls, "").await
+    }
+
+    /// The same with more fields in the request, each with its line's end.
+    pub async fn open_with(
+        target: &Target,
+        tls: &Arc<rustls::ClientConfig>,
+        fields: &str,
+    ) -> anyhow::Result<Self> {
         let tcp = TcpStream::connect(target.address).await?;
         tcp.set_nodelay(true)?;
         let mut stream = TlsConnector::from(Arc::clone(tls)).connect(target.server_name()?, tcp).await?;
         let (path, authority) = (&target.path, &target.authority);
         let head = format!(
             "GET {path} HTTP/1.1\r\nhost: {authority}\r\norigin: https://{authority}\r\nconnection: upgrade\r\n\
-             upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+             upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n{fields}\r\n"
         );
         stream.write_all(head.as_bytes()).await?;
         let mut answer = Vec::new();
@@ -48,6 +60,22 @@ impl WebSocket {
         let answer = String::from_utf8_lossy(&answer).into_owned();
         anyhow::ensure!(answer.starts_with("HTTP/1.1 101 "), "no WebSocket: {answer}");
         Ok(Self { stream })
+    }
+
+    /// Waits until the other side closes and the connection ends; gives the close code. An error if it broke off.
+    pub async fn closed(&mut self) -> anyhow::Result<u16> {
+        loop {
+            let (first, len) = (self.stream.read_u8().await?, self.stream.read_u8().await?);
+            anyhow::ensure!(usize::from(len) <= MESSAGE_LEN_MAX, "a longer frame than expected");
+            let mut payload = vec![0; len.into()];
+            self.stream.read_exact(&mut payload).await?;
+            if first == CLOSE {
+                let code = payload.first_chunk().context("a close frame with a code")?;
+                self.stream.write_all(&[CLOSE, MASKED | 2, 0, 0, 0, 0, code[0], code[1]]).await?;
+                anyhow::ensure!(self.stream.read(&mut [0; 16]).await? == 0, "octets after the last frame");
+                return Ok(u16::from_be_bytes(*code));
+            }
+        }
     }
 
     /// Sends a message and waits for it to come back.

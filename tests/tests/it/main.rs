@@ -18,6 +18,7 @@ mod matrix;
 mod moving;
 mod networks;
 mod protocols;
+mod revocation;
 mod rogues;
 mod rolling;
 mod rules;
