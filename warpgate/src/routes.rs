@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use mezusphere_model::route::{AuthMode, RouteDoc};
-use mezusphere_model::slug::{Name, Slug};
+use mezusphere_model::slug::Slug;
 use tunnel_proto::exchange::FailureCode;
 
 use crate::bundle::Trusted;
@@ -65,27 +65,13 @@ fn address(route: &RouteDoc, trusted: &Trusted) -> String {
 }
 
 fn access(route: &RouteDoc) -> String {
-    let mut parts = vec![
-        match route.auth {
-            AuthMode::Public => "public",
-            AuthMode::Optional => "auth optional",
-            AuthMode::Required => "auth required",
-        }
-        .to_owned(),
-    ];
-    let list =
-        |names: &[Name], between: &str| names.iter().map(Name::as_str).collect::<Vec<_>>().join(between);
-    let require = &route.require;
-    let rows = [
-        ("role", list(&require.any_role, "|")),
-        ("role", list(&require.all_roles, "+")),
-        ("permission", list(&require.any_permission, "|")),
-        ("permission", list(&require.all_permissions, "+")),
-    ];
-    parts.extend(
-        rows.iter().filter(|(_, names)| !names.is_empty()).map(|(what, names)| format!("{what}={names}")),
-    );
-    parts.join(" · ")
+    let auth = match route.auth {
+        AuthMode::Public => "public",
+        AuthMode::Optional => "auth optional",
+        AuthMode::Required => "auth required",
+    };
+    let demands = route.demands().to_string();
+    if demands.is_empty() { auth.to_owned() } else { format!("{auth} · {demands}") }
 }
 
 /// What an upstream says right now.
