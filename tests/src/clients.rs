@@ -42,7 +42,7 @@ fn folder() -> PathBuf {
 }
 
 /// The interpreter of the clients' virtual environment: beside the build.
-fn interpreter() -> anyhow::Result<PathBuf> {
+pub fn interpreter() -> anyhow::Result<PathBuf> {
     let test = std::env::current_exe()?;
     let target = test.ancestors().nth(3).context("a test lies in target/<profile>/deps")?;
     let python = target.join("python-clients/bin/python");

@@ -77,6 +77,13 @@ impl Program {
         Self::spawn(name, command)
     }
 
+    /// Starts a program that is not of the workspace, such as an interpreter with a script.
+    pub fn start_outside(program: &std::path::Path, arguments: &[&str]) -> anyhow::Result<Self> {
+        let mut command = Command::new(program);
+        command.args(arguments);
+        Self::spawn(&program.display().to_string(), command)
+    }
+
     fn spawn(name: &str, mut command: Command) -> anyhow::Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().with_context(|| format!("cannot start {name}"))?;

@@ -302,7 +302,15 @@ async fn whoami_tells_the_signed_in_who_they_are_and_strangers_nothing() {
     let ends = document["session"]["expires_at"].as_str().unwrap();
     assert!(ends > document["authenticated_at"].as_str().unwrap(), "{document}");
     let stranger = told(world.send(get("/.mezu/whoami")).await).await;
-    assert_eq!(stranger, serde_json::json!({ "authenticated": false, "sign_in": "/.mezu/sign-in" }));
+    assert_eq!(
+        stranger,
+        serde_json::json!({
+            "authenticated": false,
+            "login": "https://login.mezu.localhost:8443",
+            "sign_in": "/.mezu/sign-in",
+            "sign_out": "/.mezu/sign-out",
+        })
+    );
     let key = world.api_key(|_| {});
     world.settle().await;
     let asked =

@@ -2,6 +2,7 @@
 
 use ::http::StatusCode;
 use mezusphere_model::identity::Subject;
+use mezusphere_model::platform::PlatformHost;
 use mezusphere_model::route::Site;
 use serde_json::json;
 
@@ -22,10 +23,16 @@ pub(super) async fn tell(inbound: Inbound<'_>, site: &Site, parts: &ServerParts)
         Some(key) => Some(authenticate::by_key(key, site, &authority.host, &parts.view, &parts.clock)?),
         None => somebody(ask, authority, &cookies, site, parts).await?,
     };
-    let document = match somebody {
-        None => json!({ "authenticated": false, "sign_in": SIGN_IN }),
+    let mut document = match somebody {
+        None => json!({ "authenticated": false }),
         Some(somebody) => of(&somebody),
     };
+    if let Some(fields) = document.as_object_mut() {
+        let login = parts.hosts.host(PlatformHost::Login).map(|login| parts.hosts.origin(&login));
+        fields.insert("login".to_owned(), login.unwrap_or_default().into());
+        fields.insert("sign_in".to_owned(), SIGN_IN.into());
+        fields.insert("sign_out".to_owned(), SIGN_OUT.into());
+    }
     Ok(respond::json(StatusCode::OK, "application/json", document.to_string(), ask.asker()))
 }
 
@@ -55,7 +62,5 @@ fn of(somebody: &Authenticated) -> serde_json::Value {
         "acr": identity.assurance,
         "authenticated_at": identity.authenticated_at.to_string(),
         "session": session,
-        "sign_in": SIGN_IN,
-        "sign_out": SIGN_OUT,
     })
 }
