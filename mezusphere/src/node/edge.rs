@@ -22,7 +22,8 @@ use super::config::EdgePart;
 use super::{bridge, ends, identity};
 use crate::failure::{Failure, Kind};
 
-/// How long the edge's copy may take to be complete where control is in the same process; it takes milliseconds.
+/// How long nothing may come for the edge's copy while it is completed, where control is in the same process. All of it takes
+/// milliseconds, and a minute or two where a million sessions are fetched anew.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Told what an edge must still know after a restart without control.
@@ -85,10 +86,17 @@ pub(crate) fn follow(
 
 /// Waits until the copy is complete, where control is in the same process.
 pub(crate) async fn caught_up(follower: &Follower) -> Result<(), Failure> {
-    tokio::time::timeout(CATCH_UP_TIMEOUT, follower.caught_up()).await.map_err(|_| {
-        Failure::new(Kind::Unexpected, "the edge's copy of the state is not complete")
-            .next("look at the log above; deleting the replica folder fetches it anew")
-    })
+    let mut before = follower.followed();
+    while tokio::time::timeout(CATCH_UP_TIMEOUT, follower.caught_up()).await.is_err() {
+        let now = follower.followed();
+        if (now.entries, now.documents) == (before.entries, before.documents) {
+            return Err(Failure::new(Kind::Unexpected, "the edge's copy of the state is not complete")
+                .next("look at the log above; deleting the replica folder fetches it anew"));
+        }
+        tracing::info!(documents = now.documents, changes = now.entries, "The edge's copy is being fetched");
+        before = now;
+    }
+    Ok(())
 }
 
 /// A running edge.

@@ -157,7 +157,8 @@ impl Run {
             let asked = self.source.snapshot(partition, after.clone(), BATCH_LEN_MAX);
             let page = self.answer(asked).await?;
             answer::page(&page, after.as_ref(), first)?;
-            count += page.documents.len();
+            let documents = page.documents.len();
+            count += documents;
             if self.epoch.is_some_and(|epoch| epoch != page.cursor.epoch) || count > DOCUMENTS_MAX {
                 return Err(FollowError::Restless);
             }
@@ -165,6 +166,7 @@ impl Run {
             let cursor = *first.get_or_insert(page.cursor);
             let (more, next) = (page.more, page.documents.last().map(|document| document.key.clone()));
             self.replica.order(|reply| Op::Page(partition, after, page, cursor, reply)).await?;
+            self.notes.count(|followed| followed.documents += documents as u64);
             if !more {
                 self.moved(partition);
                 return Ok(());

@@ -22,6 +22,8 @@ pub struct Followed {
     pub entries: u64,
     /// Partitions fetched anew.
     pub snapshots: u64,
+    /// Documents that came with them.
+    pub documents: u64,
     /// Rounds that failed, and partitions that failed by themselves.
     pub failures: u64,
     /// Times the whole copy was begun anew: damage, a full disk, or another life of the primary.
