@@ -16,6 +16,8 @@ mod looks;
 mod queue;
 mod render;
 mod smtp;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -71,6 +73,7 @@ impl Mail {
     }
 
     /// No mail at all.
+    #[cfg(test)]
     pub(crate) fn none() -> Self {
         Self(Arc::new(Inner { config: None, origin: String::new(), smtp: None, bell: Notify::new() }))
     }
