@@ -18,6 +18,7 @@ mod main_job;
 mod matrix;
 mod moving;
 mod networks;
+mod propagation;
 mod protocols;
 mod revocation;
 mod rogues;
