@@ -54,7 +54,11 @@ pub(crate) async fn explain(
     let found = shared.primary.read(async |tx| {
         let Some(row) = host::find(tx, &asked.host).await? else { return Ok(None) };
         // Out of reach, the host is as unknown as one that is nobody's (R22).
-        let Ok(project) = scope::people(tx, &grant, &row.project.to_string()).await else { return Ok(None) };
+        let project = match scope::people(tx, &grant, &row.project.to_string()).await {
+            Ok(project) => project,
+            Err(why) if *why.code() == problem::NOT_FOUND => return Ok(None),
+            Err(why) => return Err(why),
+        };
         let Some(environment) = environment::get(tx, row.project, row.environment).await? else {
             return Ok(None);
         };
