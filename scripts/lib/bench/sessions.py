@@ -61,7 +61,7 @@ def million(system, args, compare, count):
     before = system.group().rss_kib()["server"]
     project = next(one["id"] for one in projects(system) if one["slug"] == "bench")
     system.server.stop()
-    fill = [f"{args.programs}/fill", system.data, project, system.host, str(count)]
+    fill = [f"{args.programs}/examples/fill", system.data, project, system.host, str(count)]
     print(load.output(fill).strip())
     joined = restarted(system)
     begun = time.monotonic()

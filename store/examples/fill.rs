@@ -1,14 +1,13 @@
 //! Gives a node that does not run many sessions, each with a user of its own, as far as its edge knows: for the bench.
+//! `fill DATA PROJECT HOST COUNT`: the node's data directory, and whose sessions they are.
 //!
 //! They are documents on the feed and nothing else, so nobody can sign in with them. Prints how many there are.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
-use clap::Parser;
 use mezusphere_model::document::{Document, Partition, PrincipalDoc, Status};
 use mezusphere_model::id::{ProjectId, SessionId, SignInId, UserId};
 use mezusphere_model::identity::{Assurance, Method, Subject};
@@ -21,20 +20,6 @@ use mezusphere_store::{Primary, StoreError};
 
 /// Sessions in one transaction.
 const STEP: usize = 1000;
-
-/// Sessions for a node's SQLite.
-#[derive(Parser)]
-struct Args {
-    /// The node's data directory.
-    data: PathBuf,
-    /// The project they are of.
-    project: ProjectId,
-    /// The host they are of.
-    host: String,
-    /// How many.
-    #[arg(default_value_t = 1_000_000)]
-    count: usize,
-}
 
 /// No key is read or written here.
 struct NoKeys;
@@ -50,8 +35,13 @@ impl Seal for NoKeys {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let [data, project, host, count] = words.as_slice() else {
+        return Err("usage: fill DATA PROJECT HOST COUNT".into());
+    };
+    let (project, host): (ProjectId, _) = (project.parse()?, Host::parse(host)?);
+    let count: usize = count.parse()?;
     let clock = Clock::new(|| {
         #[expect(clippy::disallowed_methods, reason = "sessions that are good now")]
         std::time::SystemTime::now()
@@ -61,18 +51,18 @@ async fn main() -> anyhow::Result<()> {
         let drawn = aws_lc_rs::rand::fill(buffer);
         drawn.expect("the operating system gives randomness");
     });
-    let control = args.data.join("control");
-    ensure!(control.join("primary.db").exists(), "{} is no node with SQLite", args.data.display());
-    let primary =
-        Primary::open_sqlite(&control, clock.clone(), entropy.clone(), Arc::new(NoKeys)).await?;
-    let host = Host::parse(&args.host)?;
+    let control = Path::new(data).join("control");
+    if !control.join("primary.db").exists() {
+        return Err(format!("{data} is of no node with SQLite").into());
+    }
+    let primary = Primary::open_sqlite(&control, clock.clone(), entropy.clone(), Arc::new(NoKeys)).await?;
     let begun = Instant::now();
-    for first in (0..args.count).step_by(STEP) {
+    for first in (0..count).step_by(STEP) {
         primary
             .write(async |tx| {
-                for n in first..args.count.min(first + STEP) {
-                    let (session, principal) = somebody(n, args.project, &host, &entropy, clock.now());
-                    let partition = Partition::Project(args.project);
+                for n in first..count.min(first + STEP) {
+                    let (session, principal) = somebody(n, project, &host, &entropy, clock.now());
+                    let partition = Partition::Project(project);
                     tx.publish(partition, &Document::Principal(principal))?;
                     tx.publish(partition, &Document::Session(session))?;
                 }
@@ -81,7 +71,7 @@ async fn main() -> anyhow::Result<()> {
             .await?;
     }
     primary.close().await;
-    writeln!(std::io::stdout(), "{} sessions in {:?}", args.count, begun.elapsed())?;
+    writeln!(std::io::stdout(), "{} sessions in {:?}", count, begun.elapsed())?;
     Ok(())
 }
 
