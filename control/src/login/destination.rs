@@ -7,8 +7,6 @@
 //! `acr` (how strongly), both by an edge whose route demands it, and `prompt` (a form although somebody is signed
 //! in, or a choice of accounts). These can only make signing in harder, so anybody may write them.
 
-use std::fmt::Write as _;
-
 use mezusphere_identity::flow::Onward;
 use mezusphere_identity::flow::step_up::Demand;
 use mezusphere_identity::sign_in::Destination;
@@ -133,9 +131,8 @@ impl Asked {
     pub(super) fn sign_in(&self, wish: Wish) -> String {
         let mut path = self.path("/sign-in");
         let mut add = |name: &str, value: &str| {
-            let sign = if path.contains('?') { '&' } else { '?' };
-            // Writing to a string does not fail.
-            drop(write!(path, "{sign}{name}={value}"));
+            let sign = if path.contains('?') { "&" } else { "?" };
+            path.extend([sign, name, "=", value]);
         };
         if let Some(max_age_s) = wish.demand.max_age_s {
             add("max_age", &max_age_s.to_string());

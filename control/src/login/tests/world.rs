@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mezusphere_identity::account::{self, Email, NewUser};
+use mezusphere_identity::desk::Desk;
 use mezusphere_identity::factor::password::{Password, PasswordPool, Peppers, PoolLimits};
+use mezusphere_identity::history::History;
 use mezusphere_identity::sign_in::Limits;
 use mezusphere_identity::throttle::Throttle;
 use mezusphere_model::clock::ManualClock;
@@ -14,16 +16,19 @@ use mezusphere_model::seal::{Seal, UnsealError};
 use mezusphere_model::slug::Slug;
 use mezusphere_model::{Entropy, Host, Timestamp};
 use mezusphere_store::primary::audit;
+use mezusphere_store::primary::directory::Settings;
 use mezusphere_store::primary::directory::{self, DirectoryRow};
 use mezusphere_store::primary::environment::{self, EnvironmentRow};
 use mezusphere_store::primary::host::{self, HostKind, HostRow};
 use mezusphere_store::primary::organization::{self, OrganizationRow};
 use mezusphere_store::primary::project::{self, ProjectRow};
 use mezusphere_store::primary::user::UserRow;
-use mezusphere_store::primary::{PageRequest, Tx};
+use mezusphere_store::primary::{PageRequest, Tx, mail};
 use mezusphere_store::{Primary, StoreError, WriteError};
 
 use crate::login::{FormKey, Login, routes};
+use crate::mail::Mail;
+use crate::{MailConfig, MailWay};
 
 /// A password the rules take, of every user here.
 pub(super) const GOOD: &str = "plum koala nine rulers";
@@ -52,6 +57,17 @@ pub(super) struct Site {
     pub(super) host: Host,
 }
 
+/// A mail that waits to be sent.
+#[derive(Debug)]
+pub(super) struct Mailed {
+    pub(super) to: String,
+    pub(super) kind: String,
+    /// Its link's path.
+    pub(super) path: String,
+    /// Nobody gets it.
+    pub(super) decoy: bool,
+}
+
 pub(super) struct World {
     pub(super) primary: Primary,
     pub(super) hand: ManualClock,
@@ -69,7 +85,19 @@ pub(super) struct World {
 }
 
 impl World {
+    /// An installation that cannot send mail.
     pub(super) async fn new() -> Self {
+        Self::with(Mail::none()).await
+    }
+
+    /// One that can. Nobody takes mails out of the queue: [`World::mails`] reads them.
+    pub(super) async fn with_mail() -> Self {
+        let config = MailConfig::new(MailWay::Log, "Mezusphere <no-reply@mezu.localhost>".parse().unwrap());
+        let platform = Platform::development(8443).unwrap();
+        Self::with(Mail::new(Some(config), &platform, ORIGIN.to_owned()).unwrap()).await
+    }
+
+    async fn with(mail: Mail) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let hand = ManualClock::at(Timestamp::from_seconds(1_795_294_748));
         let entropy = Entropy::counting();
@@ -84,14 +112,18 @@ impl World {
         };
         let (shop, blog) = (site("shop.localhost"), site("blog.localhost"));
         let router = routes(Login {
-            primary: primary.clone(),
-            clock: hand.clock(),
-            entropy: entropy.clone(),
+            desk: Desk {
+                primary: primary.clone(),
+                clock: hand.clock(),
+                entropy: entropy.clone(),
+                passwords: pool.clone(),
+                throttle: Throttle::new(hand.clock(), &entropy),
+                history: History::default(),
+            },
+            mail,
             platform: Platform::development(8443).unwrap(),
             origin: ORIGIN.to_owned(),
             limits: Limits { absolute: Duration::from_hours(12), idle: Duration::from_hours(2) },
-            passwords: pool.clone(),
-            throttle: Throttle::new(hand.clock(), &entropy),
             form_key: FormKey::from_secret(&[9; 32]),
             home: (organization, home),
         });
@@ -173,6 +205,41 @@ impl World {
         let new = NewUser { directory, email, name: "Ada <Lovelace>".to_owned(), claims, password };
         let now = self.hand.clock().now();
         self.primary.write(async |tx| account::create(tx, &self.entropy, now, new).await).await.unwrap()
+    }
+
+    /// Changes what a directory allows and looks like.
+    pub(super) async fn settings(&self, directory: DirectoryId, change: impl FnOnce(&mut Settings)) {
+        let mut settings = Settings::default();
+        change(&mut settings);
+        let organization = self.organization;
+        let write = self
+            .primary
+            .write(async |tx| directory::update_settings(tx, organization, directory, &settings).await);
+        write.await.unwrap();
+    }
+
+    /// The mails that were queued since it was last asked, oldest first.
+    pub(super) async fn mails(&self) -> Vec<Mailed> {
+        let claim: Result<_, StoreError> = self.primary.write(async |tx| mail::claim(tx, 1, 100).await).await;
+        let read = |mail: mail::ClaimedMail| {
+            let letter: serde_json::Value = serde_json::from_slice(&mail.body).unwrap();
+            Mailed {
+                to: mail.row.recipient,
+                kind: mail.row.kind,
+                path: letter["path"].as_str().unwrap_or_default().to_owned(),
+                decoy: letter["decoy"] == true,
+            }
+        };
+        claim.unwrap().into_iter().map(read).collect()
+    }
+
+    /// The link in the only mail of this kind that was queued since.
+    pub(super) async fn link(&self, kind: &str) -> String {
+        let mails = self.mails().await;
+        let mut found = mails.iter().filter(|mail| mail.kind == kind && !mail.decoy);
+        let path = found.next().unwrap_or_else(|| panic!("no {kind} among {mails:?}")).path.clone();
+        assert!(found.next().is_none() && !path.is_empty(), "{mails:?}");
+        path
     }
 
     /// What the audit log says happened, oldest first.

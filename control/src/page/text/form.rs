@@ -39,7 +39,6 @@ pub(crate) struct Problems {
     pub(crate) email: Said,
     pub(crate) email_domain: Said,
     pub(crate) email_same: Said,
-    pub(crate) email_taken: Said,
     pub(crate) name: Said,
 }
 
@@ -103,6 +102,5 @@ pub(super) const PROBLEMS: Problems = Problems {
         next: "Accounts are for certain organizations only. Use the address your organization gave you.",
     },
     email_same: Said { what: "That is your address already.", next: "Enter another one, or go back." },
-    email_taken: Said { what: "That address cannot be used.", next: "Enter another one." },
     name: Said { what: "That name cannot be used.", next: "A name has 1 to 200 characters, on one line." },
 };

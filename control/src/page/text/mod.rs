@@ -27,8 +27,6 @@ pub(crate) struct Texts {
     pub(crate) months: [&'static str; 12],
     /// In front of a page's title when something has to be corrected.
     pub(crate) title_problem: &'static str,
-    /// Where to ask for help.
-    pub(crate) support: &'static str,
     pub(crate) fact_code: &'static str,
     pub(crate) fact_request: &'static str,
 
@@ -67,7 +65,6 @@ pub(crate) static ENGLISH: Texts = Texts {
         "December",
     ],
     title_problem: "Error: {}",
-    support: "Help: {}",
     fact_code: "Code",
     fact_request: "Request",
 
