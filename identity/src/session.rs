@@ -29,7 +29,8 @@ pub struct Signed {
     pub apps: Vec<SessionRow>,
 }
 
-/// Where a user is signed in now: the current one first, then the last used. At most one page of them.
+/// Where a user is signed in now: the current one first, then the last used. A user has at most
+/// [`LIVE_MAX`](crate::sign_in::LIVE_MAX) of them.
 pub async fn list(
     tx: &mut ReadTx,
     user: &UserRow,

@@ -34,6 +34,10 @@ pub const HAND_OFF_TTL: Duration = Duration::from_mins(1);
 /// a tester.
 pub const HELD_MAX: usize = 4;
 
+/// Live sign-ins of one user; at the next one the oldest ends. A page of the account lists them all, and a program that
+/// signs in at every call fills no table.
+pub const LIVE_MAX: u32 = 100;
+
 /// Longest note kept of the browser that signed in, in characters.
 const AGENT_LEN_MAX: usize = 256;
 
@@ -138,7 +142,7 @@ pub struct Welcome {
 }
 
 /// Begins a sign-in in a browser that holds the tokens `held`, and notes it in the account's history. The browser's
-/// earlier sign-in in this directory ends, and its oldest ones past [`HELD_MAX`].
+/// earlier sign-in in this directory ends, and its oldest ones past [`HELD_MAX`]; so do the user's past [`LIVE_MAX`].
 ///
 /// # Errors
 /// [`Refusal::Inactive`] if the user was suspended or deleted since they proved who they are.
@@ -166,6 +170,7 @@ pub async fn welcome(
     let is_new = history::is_new_place(tx, &user, place).await?;
     let entropy = tx.entropy().clone();
     let (row, token) = begin(tx, &entropy, directory, who, limits, place, replaced).await?;
+    sign_in::end_oldest(tx, directory, user.id, LIVE_MAX).await?;
     history::record(tx, &user, Outcome::SignedIn, Some(who.methods()), place).await?;
     let mut messages = Vec::new();
     if is_new {

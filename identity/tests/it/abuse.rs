@@ -25,7 +25,9 @@ async fn r15_an_attacker_in_fifty_networks_locks_nobody_out() {
     let account = AccountKey::of(world.directory, "ada@shop.example");
     for round in 0..3 {
         for network in 0..50 {
-            assert!(login(&world, &visit(network), "ada@shop.example", "a guess").await.is_err());
+            if network == round {
+                assert!(login(&world, &visit(network), "ada@shop.example", "a guess").await.is_err());
+            }
             // The rest without the work: what is begun and not handed back has failed.
             while world.desk.throttle.begin(account, visit(network).address).is_ok() {}
         }

@@ -149,6 +149,23 @@ async fn a_browser_holds_one_sign_in_per_directory_and_so_many_in_all() {
 }
 
 #[tokio::test]
+async fn a_program_that_signs_in_on_and_on_keeps_the_newest_sign_ins() {
+    let world = World::new().await;
+    let ada = world.user("ada@shop.example", Some(GOOD)).await;
+    let who = world.authenticate("ada@shop.example", GOOD).await.unwrap();
+    let directory = ada.directory;
+    let mut tokens = Vec::new();
+    for _ in 0..sign_in::LIVE_MAX + 3 {
+        world.hand.advance(Duration::from_secs(1));
+        let begin =
+            world.write(async |tx| sign_in::welcome(tx, directory, &who, LIMITS, &place(), &[]).await);
+        tokens.extend(begin.await.unwrap().tokens);
+    }
+    assert_eq!(list(&world, &ada, None).await.len(), sign_in::LIVE_MAX as usize);
+    assert!(!world.is_signed_in(&tokens[2]).await && world.is_signed_in(&tokens[3]).await);
+}
+
+#[tokio::test]
 async fn a_user_suspended_after_the_password_was_checked_is_not_signed_in() {
     let world = World::new().await;
     let ada = world.user("ada@shop.example", Some(GOOD)).await;

@@ -14,6 +14,9 @@ use super::{PageRequest, Paged, ReadTx, StoreError, Tx, WriteError};
 /// Most events kept of one user: the newest.
 pub const KEPT_MAX: u32 = 200;
 
+/// Of those, most tries that failed: strangers can make them, and must not push out what else a history tells.
+pub const FAILURES_KEPT_MAX: u32 = 100;
+
 /// Longest [`LoginEvent::outcome`] and [`LoginEvent::method`], in octets; longer ones are cut.
 pub const WORD_LEN_MAX: usize = 32;
 
@@ -60,7 +63,7 @@ fn read(row: &Row) -> Result<(LoginEvent, String), StoreError> {
     Ok((event, key))
 }
 
-/// Adds events, and forgets a user's oldest past [`KEPT_MAX`]. Events of users who are gone are dropped: they may have
+/// Adds events, and forgets a user's oldest past [`KEPT_MAX`] and [`FAILURES_KEPT_MAX`]. Events of users who are gone are dropped: they may have
 /// been deleted since.
 pub async fn record_many(tx: &mut Tx, events: &[LoginEvent]) -> Result<(), WriteError> {
     let mut users = BTreeSet::new();
@@ -89,6 +92,13 @@ pub async fn record_many(tx: &mut Tx, events: &[LoginEvent]) -> Result<(), Write
         }
     }
     for user in users {
+        tx.execute(
+            "DELETE FROM login_events WHERE user_id = $1 AND outcome IN ('wrong_password', 'refused') AND (at, id) <= (
+                 SELECT at, id FROM login_events WHERE user_id = $1 AND outcome IN ('wrong_password', 'refused')
+                 ORDER BY at DESC, id DESC LIMIT 1 OFFSET $2)",
+            args![user, FAILURES_KEPT_MAX],
+        )
+        .await?;
         tx.execute(
             "DELETE FROM login_events WHERE user_id = $1 AND (at, id) <= (
                  SELECT at, id FROM login_events WHERE user_id = $1 ORDER BY at DESC, id DESC LIMIT 1 OFFSET $2)",

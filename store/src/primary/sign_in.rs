@@ -11,6 +11,9 @@ use mezusphere_model::token::TokenHash;
 use super::value::{Row, args, json};
 use super::{PageRequest, Paged, ReadTx, StoreError, Tx, WriteError};
 
+/// Most sign-ins [`end_oldest`] ends in one transaction: it is called at every sign-in, and none waits long for it.
+pub const ENDED_AT_ONCE_MAX: u32 = 20;
+
 /// A sign-in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignInRow {
@@ -228,6 +231,27 @@ pub async fn end_all(
         if Some(id) != keep && end(tx, directory, id).await? {
             ended += 1;
         }
+    }
+    Ok(ended)
+}
+
+/// Ends the oldest sign-ins of a user past the newest `keep_max`, [`ENDED_AT_ONCE_MAX`] at most; returns how many.
+pub async fn end_oldest(
+    tx: &mut Tx,
+    directory: DirectoryId,
+    user: UserId,
+    keep_max: u32,
+) -> Result<u32, WriteError> {
+    let rows = tx
+        .rows(
+            "SELECT id FROM sign_ins WHERE directory = $1 AND user_id = $2 AND ended_at IS NULL
+             ORDER BY created_at DESC, id DESC LIMIT $3 OFFSET $4",
+            args![directory, user, ENDED_AT_ONCE_MAX, keep_max],
+        )
+        .await?;
+    let mut ended = 0;
+    for row in rows {
+        ended += u32::from(end(tx, directory, row.get("id")?).await?);
     }
     Ok(ended)
 }

@@ -271,6 +271,26 @@ fn event(tenant: &Tenant, user: UserId, db: &Store, outcome: &str) -> LoginEvent
 }
 
 #[tokio::test]
+async fn r15_strangers_who_fail_do_not_push_out_what_else_a_history_tells() {
+    on_each(async |db: Store| {
+        let a = db.tenant("shop").await;
+        let ann = db.user(&a, "ann@x.example").await;
+        let mut events = vec![event(&a, ann, &db, "signed_in"), event(&a, ann, &db, "password_changed")];
+        for _ in 0..KEPT_MAX + 5 {
+            db.hand.advance(Duration::from_secs(1));
+            events.push(event(&a, ann, &db, "wrong_password"));
+        }
+        write(&db.primary, async |tx| login_event::record_many(tx, &events).await).await.unwrap();
+        let page = PageRequest::first();
+        let list = db.primary.read(async |tx| login_event::list(tx, a.directory, ann, &page).await);
+        let kept: Vec<String> = list.await.unwrap().rows.into_iter().map(|event| event.outcome).collect();
+        let failures = kept.iter().filter(|outcome| *outcome == "wrong_password").count();
+        assert_eq!((failures, kept.len()), (login_event::FAILURES_KEPT_MAX as usize, failures + 2));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn of_a_users_history_the_newest_are_kept_and_listed_first() {
     on_each(async |db: Store| {
         let (a, b) = (db.tenant("shop").await, db.tenant("blog").await);
