@@ -2,6 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use mezusphere_identity::account::Email;
+use mezusphere_identity::flow::invitation::{self, Invite};
+use mezusphere_model::id::UserId;
+use mezusphere_store::WriteError;
+use mezusphere_store::primary::{PageRequest, directory, project, sign_in};
+
 use super::*;
 use crate::Permission::{
     self, AuditRead, EnvironmentsWrite, InstallationRead, InstallationWrite, KeysRead, KeysWrite,
@@ -146,6 +152,7 @@ async fn tenant(world: &World, organization: &str, project: &str) -> Names {
     let route =
         world.post(&format!("{inner}/routes"), json!({ "path": "/*", "auth": "required" })).await.ok();
     let user = world.post(&format!("{front}/users"), json!({ "email": "ada@shop.example" })).await.ok();
+    let (session, invited) = beside(world, made["id"].as_str().unwrap(), user["id"].as_str().unwrap()).await;
     let role = format!("role-of-{project}");
     world.local(Method::PUT, &format!("{front}/roles/{role}"), Some(json!({}))).await.ok();
     let account = world.post(&format!("{front}/service-accounts"), json!({ "name": "robot" })).await.ok();
@@ -159,6 +166,9 @@ async fn tenant(world: &World, organization: &str, project: &str) -> Names {
         ("host", host),
         ("route", text(&route["route"]["id"])),
         ("user", text(&user["id"])),
+        ("session", session),
+        ("invited", invited),
+        ("directory", project.to_owned()),
         ("role", role),
         ("account", text(&account["id"])),
         ("key", text(&key["key"]["id"])),
@@ -167,6 +177,30 @@ async fn tenant(world: &World, organization: &str, project: &str) -> Names {
         ("invitation", format!("inv_{ZERO}")),
         ("warpgate", warpgate),
     ])
+}
+
+/// A sign-in of the user and an open invitation, which no operator makes.
+async fn beside(world: &World, project: &str, user: &str) -> (String, String) {
+    let (project, user): (ProjectId, UserId) = (project.parse().unwrap(), user.parse().unwrap());
+    world
+        .primary
+        .write(async |tx| {
+            let row = project::get(tx, project).await?.unwrap();
+            let mut settings = directory::by_id(tx, row.directory).await?.unwrap().settings;
+            settings.sign_up = directory::SignUp::Invitation;
+            directory::update_settings(tx, row.organization, row.directory, &settings).await?;
+            let signed = session::sign_in(&world.entropy, row.directory, user, tx.now());
+            sign_in::insert(tx, &signed).await?;
+            let email = Email::parse("guest@shop.example").unwrap();
+            let (name, by) = (String::new(), String::new());
+            let (roles, onward) = (vec![], None);
+            let asked = Invite { directory: row.directory, email, name, project, roles, by, onward };
+            invitation::invite(tx, &asked).await.unwrap();
+            let open = invitation::list(tx, row.directory, &PageRequest::first()).await?.rows;
+            Ok::<_, WriteError>((signed.id.to_string(), open[0].id.to_string()))
+        })
+        .await
+        .unwrap()
 }
 
 /// Names that nobody has.
@@ -179,6 +213,9 @@ fn ghosts() -> Names {
         ("host", "ghost.example".to_owned()),
         ("route", format!("rte_{id}")),
         ("user", format!("usr_{id}")),
+        ("session", format!("sgn_{id}")),
+        ("invited", format!("flw_{id}")),
+        ("directory", "ghost".to_owned()),
         ("role", "ghost".to_owned()),
         ("account", format!("sva_{id}")),
         ("key", format!("key_{id}")),

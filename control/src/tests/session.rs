@@ -2,13 +2,13 @@
 
 use mezusphere_model::Host;
 use mezusphere_model::document::Status;
-use mezusphere_model::id::{EnvironmentId, SignInId, UserId};
+use mezusphere_model::id::{DirectoryId, EnvironmentId, SignInId, UserId};
 use mezusphere_model::identity::{Assurance, Method as Factor, Subject};
 use mezusphere_model::link::{Activity, Credential, DenialCount, LinkError, RedeemCode, Redeemed};
 use mezusphere_model::token::Token;
 use mezusphere_store::primary::hand_off::{self, HandOffRow};
 use mezusphere_store::primary::project;
-use mezusphere_store::primary::sign_in::{self, SignInRow};
+use mezusphere_store::primary::sign_in::{self as sign_ins, SignInRow};
 use tunnel_proto::assertion::{Audience, verify};
 use tunnel_proto::jws::Jwk;
 
@@ -45,27 +45,33 @@ pub(super) async fn client(world: &World, slug: &str) -> Client {
         .primary
         .write(async |tx| {
             let directory = project::get(tx, client.project).await?.unwrap().directory;
-            let row = SignInRow {
-                id: client.sign_in,
-                token_hash: Token::random(&world.entropy).hash(),
-                directory,
-                user: client.user,
-                methods: vec![Factor::Password],
-                assurance: Assurance::Aal1,
-                authenticated_at: now,
-                created_at: now,
-                expires_at: now.after(Duration::from_hours(12)),
-                idle_s_max: 0,
-                seen_at: now,
-                address: "203.0.113.7".to_owned(),
-                agent: "test".to_owned(),
-                ended_at: None,
-            };
-            sign_in::insert(tx, &row).await
+            let row =
+                SignInRow { id: client.sign_in, ..sign_in(&world.entropy, directory, client.user, now) };
+            sign_ins::insert(tx, &row).await
         })
         .await
         .unwrap();
     client
+}
+
+/// A sign-in of a user, for half a day and without an idle limit; not stored yet.
+pub(super) fn sign_in(entropy: &Entropy, directory: DirectoryId, user: UserId, now: Timestamp) -> SignInRow {
+    SignInRow {
+        id: SignInId::random(entropy),
+        token_hash: Token::random(entropy).hash(),
+        directory,
+        user,
+        methods: vec![Factor::Password],
+        assurance: Assurance::Aal1,
+        authenticated_at: now,
+        created_at: now,
+        expires_at: now.after(Duration::from_hours(12)),
+        idle_s_max: 0,
+        seen_at: now,
+        address: "203.0.113.7".to_owned(),
+        agent: "test".to_owned(),
+        ended_at: None,
+    }
 }
 
 async fn code(world: &World, client: &Client) -> String {

@@ -1,8 +1,9 @@
 //! Projects: the border between tenants.
 
 use mezusphere_model::Timestamp;
-use mezusphere_model::document::Partition;
+use mezusphere_model::document::{DocumentKey, Partition};
 use mezusphere_model::id::{DirectoryId, OrganizationId, ProjectId};
+use mezusphere_model::identity::Subject;
 use mezusphere_model::slug::Slug;
 
 use super::value::{Row, args};
@@ -143,7 +144,7 @@ pub async fn held_by(tx: &mut ReadTx, row: &ProjectRow) -> Result<Option<HeldBy>
     Ok(users.map(|_| HeldBy::Users))
 }
 
-/// Gives a project another directory; the one it had alone goes. Ask [`held_by`] first.
+/// Gives a project another directory; the one it had alone goes. Ask [`held_by`] first. Retracts sessions that are over.
 ///
 /// # Errors
 /// Not found: the directory, if it is another organization's or serves another project.
@@ -158,6 +159,15 @@ pub async fn set_directory(tx: &mut Tx, row: &ProjectRow, directory: DirectoryId
     )
     .await?;
     if row.directory != directory {
+        // Those that are over and not pruned yet: they would go with the old directory's users, unretracted.
+        let left = tx
+            .rows("DELETE FROM sessions WHERE project = $1 RETURNING token_hash, user_id", args![row.id])
+            .await?;
+        let partition = Partition::Project(row.id);
+        for session in &left {
+            tx.retract(partition, DocumentKey::session(&session.get("token_hash")?))?;
+            tx.retract(partition, DocumentKey::principal(Subject::User(session.get("user_id")?)))?;
+        }
         tx.execute(
             "DELETE FROM directories WHERE id = $1 AND project = $2
                AND NOT EXISTS (SELECT 1 FROM users WHERE users.directory = directories.id)",
