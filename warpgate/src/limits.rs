@@ -99,7 +99,15 @@ pub const TCP_SILENCE_MAX: Duration = Duration::from_millis(3_500);
 /// ten seconds of design §10.
 pub const QUIC_HEAD_START: Duration = Duration::from_secs(3);
 
-/// The same where UDP was silent lately.
+/// Round trips in which QUIC must be proven once the edge has answered, if that is longer than [`QUIC_HEAD_START`]: the
+/// handshake, Welcome and the probe are three, and packets that overtake one another cost as many again.
+pub const QUIC_ROUND_TRIPS: u32 = 8;
+
+/// The longest that [`QUIC_ROUND_TRIPS`] may take. TCP is dialled meanwhile, and its Hello and probe fit into the rest of the
+/// ten seconds of design §10.
+pub const QUIC_ANSWERED_MAX: Duration = Duration::from_secs(7);
+
+/// [`QUIC_HEAD_START`] where UDP was silent lately.
 pub const QUIC_DOUBTED_HEAD_START: Duration = Duration::from_millis(500);
 
 /// Shortest and longest wait before QUIC is tried again beside a tunnel over TCP; each is at least half of its bound, which

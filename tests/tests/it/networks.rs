@@ -136,6 +136,16 @@ impl World {
         Ok(())
     }
 
+    /// Waits until it has. The warpgate says so when it is proven, which is after the first answer through it.
+    async fn makes_more_tunnels_than(&self, before: usize) -> Result<()> {
+        let made = async {
+            while self.tunnels().len() <= before {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_mins(1), made).await.context("no other tunnel came")
+    }
+
     /// The tunnels that the warpgate said it made, as `transport` names.
     fn tunnels(&self) -> Vec<String> {
         let said = self.gate.as_ref().map(Program::output).unwrap_or_default();
@@ -258,13 +268,7 @@ async fn udp_blocked_in_mid_flight_falls_back_to_tcp() -> Result<()> {
         world.judge(&outcomes)?;
         anyhow::ensure!(back <= WITHOUT_UDP_WITHIN + BACK_WITHIN, "{how:?}: answers again after {back:?}");
         world.lab.heal().await?;
-        let seen_before = world.tunnels().len();
-        let returned = async {
-            while world.tunnels().len() == seen_before {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_mins(1), returned).await.context("it stays on TCP")?;
+        world.makes_more_tunnels_than(world.tunnels().len()).await.context("it stays on TCP")?;
         world.upstream.forget();
     }
     Ok(())
@@ -324,9 +328,13 @@ async fn a_lossy_crooked_link_carries_every_request() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_satellite_link_connects_and_carries_requests() -> Result<()> {
     let mut world = World::start().await?;
-    let long = world.lab.lengthen(Wire { delay_ms: 375, jitter_ms: 5, loss_percent: 0 }).await?;
+    let long = world.lab.lengthen(Wire { delay_ms: 375, jitter_ms: 0, loss_percent: 0 }).await?;
     let took = world.connect(&[]).await?;
     println!("| round trip 750 ms | ready after {} ms | {} |", took.as_millis(), world.tunnels().join(" → "));
+    anyhow::ensure!(world.tunnels() == ["quic"], "QUIC works, it only takes its time: {:?}", world.tunnels());
+    world.lab.shorten(long).await?;
+    // Packets that overtake one another too.
+    let long = world.lab.lengthen(Wire { delay_ms: 375, jitter_ms: 5, loss_percent: 0 }).await?;
     let seen = world.live_through("round trip 750 ms", spell()).await?;
     anyhow::ensure!(seen.bad.is_empty(), "{:?}", seen.bad);
     anyhow::ensure!(world.tunnels().len() == 1, "{:?}", world.tunnels());

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
@@ -12,7 +13,7 @@ use mezusphere_pki::tls::tunnel_client_config;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connection};
 use tokio::net::UdpSocket;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Shared;
 use super::endpoint::transport;
@@ -20,12 +21,12 @@ use super::failure::Failure;
 use crate::limits::{DIAL_MAX, DIAL_SILENCE_MAX, DIAL_STAGGER};
 
 /// Dials `edge` at all of `addresses`, each a little after the one before, and takes the first that answers; `answered` is
-/// called as soon as anybody does.
+/// called as soon as anybody does, with how long that one took.
 pub(super) async fn open(
     shared: &Shared,
     edge: &EdgeAddress,
     addresses: &[SocketAddr],
-    answered: &(dyn Fn() + Sync),
+    answered: &(dyn Fn(Duration) + Sync),
 ) -> Result<Connection, Failure> {
     let config = client_config(shared, edge)?;
     let mut attempts: FuturesUnordered<_> = (0_u32..)
@@ -65,8 +66,9 @@ async fn connect(
     shared: &Shared,
     config: &ClientConfig,
     address: SocketAddr,
-    answered: &(dyn Fn() + Sync),
+    answered: &(dyn Fn(Duration) + Sync),
 ) -> Result<Connection, Option<Failure>> {
+    let begun = Instant::now();
     let mut connecting = shared
         .network
         .endpoint
@@ -75,7 +77,7 @@ async fn connect(
     // Silence ends the attempt soon; whoever answers gets the time that a slow link needs.
     let heard = timeout(DIAL_SILENCE_MAX, connecting.handshake_data()).await.map(|data| data.map(drop));
     heard.map_err(|_| None)?.map_err(|why| Failure::of_dial(&why))?;
-    answered();
+    answered(begun.elapsed());
     let connected = timeout(DIAL_MAX, connecting).await.map_err(|_| None)?;
     connected.map_err(|why| Failure::of_dial(&why))
 }

@@ -1,12 +1,12 @@
 //! Which transport leads to an edge: QUIC if it can, TCP if QUIC is not proven to work in time.
 //!
 //! QUIC has a head start. It is shorter where UDP was silent lately, and ends at once where the network refuses UDP aloud.
-//! The first that is proven wins. TCP is committed to when its TLS is up: from then on only it says Hello, since an edge
-//! keeps the newest tunnel of a warpgate, and two that greet in turn would push one another off. What was learnt is kept
-//! for the next race ([`Path`]), and on TCP the way back to QUIC is tried now and then.
+//! The first that is proven wins. TCP is committed to when its TLS is up, and where the edge has answered over UDP not
+//! before QUIC had some round trips to be proven: over a long way even what works takes its time. From then on only TCP
+//! says Hello, since an edge keeps the newest tunnel of a warpgate, and two that greet in turn would push one another off.
+//! What was learnt is kept for the next race ([`Path`]), and on TCP the way back to QUIC is tried now and then.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use mezusphere_model::Entropy;
@@ -20,7 +20,9 @@ use super::http2::Http2;
 use super::transport::Transport;
 use super::{Shared, quic, tcp};
 use crate::backoff::Backoff;
-use crate::limits::{QUIC_DOUBTED_HEAD_START, QUIC_HEAD_START, QUIC_RETURN_BACKOFF};
+use crate::limits::{
+    QUIC_ANSWERED_MAX, QUIC_DOUBTED_HEAD_START, QUIC_HEAD_START, QUIC_RETURN_BACKOFF, QUIC_ROUND_TRIPS,
+};
 use crate::resolve::resolve;
 
 /// What was learnt of the ways to one edge.
@@ -108,6 +110,12 @@ impl HeadStart {
     }
 }
 
+/// How long QUIC has to be proven, once the edge has answered its first packet after this long. That is a round trip, or more
+/// where packets are lost.
+fn time_to_prove(answered_after: Duration) -> Duration {
+    answered_after.saturating_mul(QUIC_ROUND_TRIPS).clamp(QUIC_HEAD_START, QUIC_ANSWERED_MAX)
+}
+
 /// Dials `edge` and takes the first transport that is proven.
 ///
 /// # Errors
@@ -126,8 +134,12 @@ pub(super) async fn race(
         Err(_) if is_proxied => Vec::new(),
         Err(why) => return Err(why.into()),
     };
-    let is_answered = AtomicBool::new(false);
-    let answered = || is_answered.store(true, Ordering::Relaxed);
+    let answered_after: OnceLock<Duration> = OnceLock::new();
+    let answered = |after| {
+        answered_after.get_or_init(|| after);
+    };
+    // Until when UDP works as far as is known, and QUIC may still win.
+    let quics_time = || answered_after.get().map(|after| begun + time_to_prove(*after));
     let mut over_quic = Box::pin(async {
         let connection = quic::open(shared, edge, &addresses, &answered).await?;
         let tunnel = greet(shared, edge, caller, Connection::Quic(connection)).await?;
@@ -139,15 +151,18 @@ pub(super) async fn race(
             () = quietly => {}
             () = quic::refused(&addresses), if !addresses.is_empty() => {}
         }
-        if is_answered.load(Ordering::Relaxed) {
-            // UDP works: whoever has answered gets the whole head start, however long the way.
+        if answered_after.get().is_some() {
+            // UDP works: whoever has answered gets the whole head start.
             sleep_until(begun + QUIC_HEAD_START).await;
         }
     });
     let mut dialling = std::pin::pin!(tcp::open(shared, edge, &addresses));
-    let mut is_tcp_due = false;
+    let (mut is_tcp_due, mut opened) = (false, None);
     let (mut quic_failed, mut tcp_failed): (Option<Failure>, Option<Failure>) = (None, None);
     let tcp::Opened { stream, remote, chain } = loop {
+        if let Some(opened) = opened.take_if(|_| quic_failed.is_some()) {
+            break opened;
+        }
         tokio::select! {
             proven = &mut over_quic, if quic_failed.is_none() => match proven {
                 Ok(proven) => return Ok(proven),
@@ -158,10 +173,15 @@ pub(super) async fn race(
                 }
             },
             () = &mut head_start_over, if !is_tcp_due => is_tcp_due = true,
-            opened = &mut dialling, if is_tcp_due && tcp_failed.is_none() => match opened {
-                Ok(opened) => break opened,
+            dialled = &mut dialling, if is_tcp_due && tcp_failed.is_none() && opened.is_none() => match dialled {
+                Ok(dialled) => opened = Some(dialled),
                 Err(failure) => tcp_failed = Some(failure),
             },
+            () = sleep_until(quics_time().unwrap_or(begun)), if opened.is_some() => {
+                if let Some(opened) = opened.take() {
+                    break opened;
+                }
+            }
         }
         if let (Some(of_quic), Some(of_tcp)) = (&quic_failed, &tcp_failed) {
             return Err(Failure::of_both(edge, of_quic, of_tcp));
@@ -179,7 +199,7 @@ pub(super) async fn over_quic(shared: &Arc<Shared>, edge: &EdgeAddress) -> Resul
     let early = |failure| NotReturned { failure, greeted: false };
     let caller = Caller::now(shared).map_err(early)?;
     let addresses = resolve(&edge.host, edge.port).await.map_err(|why| early(why.into()))?;
-    let connection = quic::open(shared, edge, &addresses, &|| {}).await.map_err(early)?;
+    let connection = quic::open(shared, edge, &addresses, &|_| {}).await.map_err(early)?;
     let late = |failure| NotReturned { failure, greeted: true };
     let tunnel = greet(shared, edge, caller, Connection::Quic(connection)).await.map_err(late)?;
     prove(tunnel, shared).await.map_err(late)
@@ -190,4 +210,17 @@ pub(super) struct NotReturned {
     pub(super) failure: Failure,
     /// The edge may have heard the Hello, and taken this tunnel for the one before it.
     pub(super) greeted: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn once_answered_quic_has_time_by_the_length_of_the_way() {
+        let after = |ms| time_to_prove(Duration::from_millis(ms)).as_millis();
+        assert_eq!(after(20), 3000, "never less than its head start");
+        assert_eq!(after(750), 6000);
+        assert_eq!(after(4000), 7000, "TCP's Hello and probe must fit into the ten seconds");
+    }
 }
