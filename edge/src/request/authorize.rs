@@ -57,7 +57,7 @@ pub(crate) fn permit<'a>(
         (Err(denial), Ok(somebody)) => Err(match somebody.caller.identity.session {
             // Whoever has no session has nowhere to sign in: a key is as strong as it will ever be.
             Some(session) if denial.is_of_sign_in() => {
-                let is_again = inbound.cookies.step_up.is_some_and(|before| before != session);
+                let is_again = inbound.cookies.step_up.as_ref().is_some_and(|before| **before != session);
                 let account = somebody.caller.account().into();
                 let way = sign_in::again(way(inbound, hosts, entropy), route.step_up);
                 let way = StepUpWay { way, needs: route.step_up, account, session, is_again };

@@ -30,8 +30,8 @@ pub(crate) struct Cookies {
     pub(crate) session: Option<SessionText>,
     /// The secret of a sign-in under way.
     pub(crate) state: Option<Token>,
-    /// The session that was not enough, and was to be followed by another one.
-    pub(crate) step_up: Option<SessionId>,
+    /// The session that was not enough, and was to be followed by another one. Boxed, because few requests bring one.
+    pub(crate) step_up: Option<Box<SessionId>>,
 }
 
 /// The value of a session cookie as the client sent it; a secret until proven worthless.
@@ -114,7 +114,7 @@ fn read_ours(pair: &[u8], session: &mut Seen, cookies: &mut Cookies) {
             };
         }
         STATE_NAME => cookies.state = Token::parse(value.trim_start()),
-        STEP_UP_NAME => cookies.step_up = value.trim().parse().ok(),
+        STEP_UP_NAME => cookies.step_up = value.trim().parse().ok().map(Box::new),
         _ => {}
     }
 }
@@ -236,7 +236,7 @@ mod tests {
         let set = set_step_up(SessionId::from_bits(7));
         let pair = set.split(';').next().unwrap();
         let mut headers = request(&[&format!("a=1; {pair}")]);
-        assert_eq!(take(&mut headers).step_up, Some(SessionId::from_bits(7)));
+        assert_eq!(take(&mut headers).step_up.as_deref(), Some(&SessionId::from_bits(7)));
         assert_eq!(headers[COOKIE], "a=1");
         assert_eq!(take(&mut request(&["__Host-mezu-step-up=x"])).step_up, None);
     }

@@ -232,12 +232,9 @@ fn challenge(needs: StepUp) -> String {
     let mut challenge = "Bearer error=\"insufficient_user_authentication\", \
                          error_description=\"A stronger or more recent sign-in is required\""
         .to_owned();
-    if let Some(acr) = needs.acr {
-        challenge.push_str(&format!(", acr_values=\"{}\"", acr.as_str()));
-    }
-    if let Some(seconds) = needs.max_auth_age_s {
-        challenge.push_str(&format!(", max_age=\"{seconds}\""));
-    }
+    let acr = needs.acr.map(|acr| format!(", acr_values=\"{}\"", acr.as_str()));
+    let age = needs.max_auth_age_s.map(|seconds| format!(", max_age=\"{seconds}\""));
+    challenge.extend([acr, age].into_iter().flatten());
     challenge
 }
 

@@ -58,12 +58,9 @@ pub(crate) fn way_to(
 
 /// The same way for somebody whose sign-in is not strong or young enough.
 pub(crate) fn again(mut way: SignInWay, needs: StepUp) -> SignInWay {
-    if let Some(seconds) = needs.max_auth_age_s {
-        way.url.push_str(&format!("&max_age={seconds}"));
-    }
-    if let Some(acr) = needs.acr {
-        way.url.push_str(&format!("&acr={}", acr.as_str()));
-    }
+    let age = needs.max_auth_age_s.map(|seconds| format!("&max_age={seconds}"));
+    let acr = needs.acr.map(|acr| format!("&acr={}", acr.as_str()));
+    way.url.extend([age, acr].into_iter().flatten());
     way
 }
 

@@ -330,10 +330,10 @@ mod tests {
 
     const ERRORS: &str = include_str!("../../../docs/errors.md");
 
-    fn step_up(is_again: bool) -> Box<StepUpWay> {
+    fn step_up(is_again: bool) -> StepUpWay {
         let way = SignInWay { url: String::new(), set_cookie: String::new() };
         let (needs, session) = (StepUp::default(), SessionId::from_bits(1));
-        Box::new(StepUpWay { way, needs, account: "zoe".into(), session, is_again })
+        StepUpWay { way, needs, account: "zoe".into(), session, is_again }
     }
 
     /// One of each, with what a refusal's words are made of.
@@ -355,9 +355,9 @@ mod tests {
             Refusal::Denied(Denial::TooNew, Some("zoe".into())),
             Refusal::Denied(Denial::Network, Some("zoe".into())),
             Refusal::Denied(Denial::Network, None),
-            Refusal::StepUp(Denial::TooOld { max_auth_age_s: 900 }, step_up(false)),
-            Refusal::StepUp(Denial::TooOld { max_auth_age_s: 3600 }, step_up(true)),
-            Refusal::StepUp(Denial::Assurance { needs: Assurance::Aal2 }, step_up(true)),
+            Refusal::StepUp(Denial::TooOld { max_auth_age_s: 900 }, Box::new(step_up(false))),
+            Refusal::StepUp(Denial::TooOld { max_auth_age_s: 3600 }, Box::new(step_up(true))),
+            Refusal::StepUp(Denial::Assurance { needs: Assurance::Aal2 }, Box::new(step_up(true))),
             Refusal::Forged,
             Refusal::Callback(CallbackWhy::NoCode),
             Refusal::TooMany(Duration::from_secs(1)),
