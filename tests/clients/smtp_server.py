@@ -32,10 +32,18 @@ USER, PASSWORD = "mezu", "canary-smtp-password"
 LINK = re.compile(r"https://\S+")
 
 times: Counter = Counter()
+taken: Counter = Counter()
 
 
 def say(**line) -> None:
     print(json.dumps(line), flush=True)
+
+
+def file(folder: Path, **mail) -> None:
+    """Prints a mail, and appends it to `mails.jsonl` for programs that do not read what this one prints."""
+    with open(folder / "mails.jsonl", "a", encoding="utf-8") as lines:
+        lines.write(json.dumps(mail) + "\n")
+    say(event="mail", **mail)
 
 
 def asked(recipients: list[str], word: str) -> bool:
@@ -54,8 +62,9 @@ def body(message, kind: str) -> str:
 
 
 class Handler:
-    def __init__(self, way: str) -> None:
+    def __init__(self, way: str, folder: Path) -> None:
         self.way = way
+        self.folder = folder
 
     async def handle_RCPT(self, server: SMTP, session: Session, envelope: Envelope, address: str, options) -> str:
         if asked([address], "never"):
@@ -75,8 +84,10 @@ class Handler:
         raw = envelope.original_content
         message = email.message_from_bytes(raw, policy=email.policy.default)
         text = body(message, "plain")
-        say(
-            event="mail",
+        taken.update(envelope.rcpt_tos)
+        file(
+            self.folder,
+            nth=max(taken[address] for address in envelope.rcpt_tos),
             way=self.way,
             tls=session.ssl is not None,
             auth=bool(session.authenticated),
@@ -157,7 +168,7 @@ async def main() -> None:
 
     async def listen(way: str, port: int = 0, implicit: bool = False, **more) -> int:
         def make() -> SMTP:
-            return Server(Handler(way), loop=loop, hostname="mail.test", enable_SMTPUTF8=True, **more)
+            return Server(Handler(way, options.folder), loop=loop, hostname="mail.test", enable_SMTPUTF8=True, **more)
 
         server = await loop.create_server(make, "127.0.0.1", port, ssl=tls if implicit else None)
         return server.sockets[0].getsockname()[1]

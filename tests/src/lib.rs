@@ -5,6 +5,7 @@ pub mod admin;
 pub mod canary;
 pub mod client;
 pub mod clients;
+pub mod mail_server;
 pub mod cluster;
 pub mod matrix;
 pub mod netlab;

@@ -25,6 +25,7 @@ mod rogues;
 mod rolling;
 mod rules;
 mod secrets;
+mod sign_in;
 mod spa;
 mod split_edge;
 mod streams;
