@@ -152,7 +152,7 @@ fn names(route: &RouteDoc, sender: &Sender, context: &Context<'_>, found: &mut F
     let (roles, permissions) = (&sender.identity.roles, &sender.identity.permissions);
     if !require.any_role.is_empty() && !require.any_role.iter().any(|role| roles.contains(role)) {
         let changes = require.any_role.iter().map(|role| give(sender, role, context)).collect();
-        found.add(&format!("one of the roles {}", joined(&require.any_role)), changes);
+        found.add(&one_of("role", &require.any_role), changes);
     }
     for role in require.all_roles.iter().filter(|role| !roles.contains(role)) {
         found.add(&format!("the role {role}"), vec![give(sender, role, context)]);
@@ -172,7 +172,7 @@ fn names(route: &RouteDoc, sender: &Sender, context: &Context<'_>, found: &mut F
     let any = &require.any_permission;
     if !any.is_empty() && !any.iter().any(|permission| permissions.contains(permission)) {
         let changes = any.iter().flat_map(with).collect();
-        found.add(&format!("one of the permissions {}", joined(any)), changes);
+        found.add(&one_of("permission", any), changes);
     }
     for permission in require.all_permissions.iter().filter(|name| !permissions.contains(name)) {
         found.add(&format!("the permission {permission}"), with(permission));
@@ -227,6 +227,11 @@ fn flag(environment: &EnvironmentRow) -> String {
     }
 }
 
-fn joined(names: &[Name]) -> String {
-    names.iter().map(Name::as_str).collect::<Vec<_>>().join(", ")
+fn one_of(kind: &str, names: &[Name]) -> String {
+    let all: Vec<&str> = names.iter().map(Name::as_str).collect();
+    if let [only] = all.as_slice() {
+        format!("the {kind} {only}")
+    } else {
+        format!("one of the {kind}s {}", all.join(", "))
+    }
 }
