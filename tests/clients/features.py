@@ -362,7 +362,7 @@ async def large(run):
     equal((status, told["received"], told["digest"]), (200, length, one(fields, "x-digest")))
 
 
-async def many(run, count=500, each=50):
+async def many(run, count=1000, each=100):
     """All exchanges are at the workload at once before one of them is answered."""
     connections = [run.open() for _ in range(count // each)]
     for connection in connections:

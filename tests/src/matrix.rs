@@ -39,7 +39,7 @@ pub const ROWS: [(&str, &str); 29] = [
     ("cut_upload", "An upload cut at the client is cut at the upstream"),
     ("leaves", "A client that leaves ends the exchange at the upstream within 1 s"),
     ("leaves_early", "The same before the response's head"),
-    ("many", "500 exchanges at once on one tunnel (300 over HTTP/1.1)"),
+    ("many", "1000 exchanges at once on one tunnel (300 over HTTP/1.1)"),
     ("websocket", "WebSocket"),
     ("other_upgrade", "Another upgrade"),
     ("grpc_unary", "gRPC unary, metadata and trailers"),

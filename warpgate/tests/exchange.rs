@@ -13,6 +13,7 @@ use support::upstream::{self, OK, values};
 use tokio::io::AsyncWriteExt as _;
 use tunnel_proto::codes::ResetCode;
 use tunnel_proto::exchange::{Encoder, Event, IdentityRef};
+use tunnel_proto::limits::EXCHANGES_FIRST;
 
 #[tokio::test]
 async fn a_small_get_comes_back_whole_in_one_piece() {
@@ -485,4 +486,26 @@ async fn r09_hop_by_hop_fields_ours_and_foreign_cookies_do_not_come_back() {
         assert!(!answer.headers.contains_key(name), "{name}");
     }
     assert_eq!(answer.headers["x-fine"], "yes");
+}
+
+#[tokio::test]
+async fn a_crowd_of_exchanges_that_comes_at_once_is_let_in() {
+    let (address, _) = upstream::fixed(OK).await;
+    let scene = Scene::with_upstream(address).await;
+    let connection = &scene.tunnel.connection;
+    let mut encoder = Encoder::new();
+    encoder.request(&head("GET", "/", 1), true).unwrap();
+    let begun = encoder.take().slice(..1);
+    // More than a tunnel takes at first, and none of them ends. A hundred beginnings fit into one packet.
+    let crowd = async {
+        let mut held = Vec::new();
+        for _ in 0..4 * EXCHANGES_FIRST {
+            let (mut send, receive) = connection.open_bi().await.unwrap();
+            send.write_all(&begun).await.unwrap();
+            held.push((send, receive));
+        }
+        held
+    };
+    let held = tokio::time::timeout(Duration::from_secs(5), crowd).await;
+    assert!(held.is_ok(), "the warpgate allows more while more come");
 }

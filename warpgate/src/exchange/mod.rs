@@ -52,7 +52,7 @@ pub use gate::{Gate, HealthTable, Redeclared};
 pub(crate) use health::keep_checking;
 pub(crate) use probe::probe;
 pub use probe::{Probed, Reached, reach_all};
-pub(crate) use running::Running;
+pub(crate) use running::{Counted, Running};
 pub(crate) use upstream::{Trouble, Upstream};
 
 use crate::limits::{DRAIN_FLUSH_MAX, HEAD_MAX};
@@ -94,10 +94,15 @@ impl From<Refused> for Failure {
 }
 
 /// Serves one stream that an edge opened, from its first frame to its end.
-pub(crate) async fn serve(gate: Arc<Gate>, tunnel: Arc<TunnelExchanges>, send: SendHalf, receive: RecvHalf) {
+pub(crate) async fn serve(
+    gate: Arc<Gate>,
+    tunnel: Arc<TunnelExchanges>,
+    counted: Counted,
+    (send, receive): (SendHalf, RecvHalf),
+) {
     let mut from = FromEdge::new(receive);
     let mut to = ToEdge::new(send);
-    let _counted = (gate.running.enter(), tunnel.running.enter());
+    let _counted = (gate.running.enter(), counted);
     let first = match timeout(HEAD_MAX, from.next()).await {
         Ok(Ok(first)) => first,
         Ok(Err(why)) => {

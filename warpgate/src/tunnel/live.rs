@@ -312,8 +312,11 @@ async fn drained(exchanges: &TunnelExchanges, rtt: Duration, draining: Option<Dr
 /// Takes the streams the edge opens, each as a task of its own that ends with its stream.
 async fn accept(connection: Connection, gate: Arc<Gate>, exchanges: Arc<TunnelExchanges>, streams_max: u32) {
     let mut allowed = tunnel_proto::limits::EXCHANGES_FIRST;
-    while let Some((send, receive)) = connection.accept().await {
-        tokio::spawn(exchange::serve(Arc::clone(&gate), Arc::clone(&exchanges), send, receive));
+    while let Some(halves) = connection.accept().await {
+        // Counted here: a crowd is taken in one go, before the first of its tasks has run, and if it were not seen to be one,
+        // nothing more would come that could make us look again.
+        let counted = exchanges.running.enter();
+        tokio::spawn(exchange::serve(Arc::clone(&gate), Arc::clone(&exchanges), counted, halves));
         let running = u32::try_from(exchanges.running.count()).unwrap_or(u32::MAX);
         if running > allowed / 4 * 3 && allowed < streams_max {
             allowed = allowed.saturating_mul(2).min(streams_max);

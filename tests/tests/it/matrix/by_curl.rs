@@ -18,7 +18,7 @@ const LARGE: u64 = 64 * 1024 * 1024;
 const HUGE: u64 = 10 * 1024 * 1024 * 1024;
 
 /// Exchanges at once, and on how many connections; the edge takes 100 streams on one.
-const MANY: (u32, u32, u32) = (500, 10, 50);
+const MANY: (u32, u32, u32) = (1000, 10, 100);
 
 /// The same over HTTP/1.1, where each needs a connection of its own.
 const MANY_H1: (u32, u32, u32) = (300, 300, 1);
