@@ -20,10 +20,10 @@ const CLAIM_VALUE_LEN_MAX: usize = 1024;
 
 /// Writes what the route wants its upstream to be told of `caller`; nobody is told as empty values.
 pub(super) fn write(forward: &IdentityForward, caller: Option<&Verified>, headers: &mut HeaderMap) {
+    static NOBODY: Caller = Caller::nobody();
     if forward.is_empty() {
         return;
     }
-    static NOBODY: Caller = Caller::nobody();
     profiles(&forward.profiles, caller.map_or(&NOBODY, Verified::aliases), headers);
     claims(&forward.claims, caller.map(|caller| &caller.identity), headers);
 }

@@ -35,7 +35,7 @@ pub(super) async fn password(
     let (held, tenant) = login.held(&bearer, &page).await?;
     let flow = ChangePassword::begin(&login.desk.entropy, &held, login.desk.clock.now());
     let who = flow.prove(&login.desk, &visit, &held, current).await;
-    let who = who.map_err(|why| Told::from(why).to_signed_in())?;
+    let who = who.map_err(|why| Told::from(why).for_signed_in())?;
     let known = Login::known_of(&held.user.email, &held.user.name, &tenant);
     let hash = login.desk.new_password(password, known).await?;
     let done = login.desk.primary.write(async |tx| {
@@ -71,7 +71,7 @@ pub(super) async fn email(
     let (held, _) = login.held(&bearer, &page).await?;
     let mut flow = ChangeEmail::begin(&login.desk.entropy, &held, login.desk.clock.now());
     let asked = flow.ask(&login.desk, &visit, &held, &email, password).await;
-    let asked = asked.map_err(|why| Told::from(why).to_signed_in())?;
+    let asked = asked.map_err(|why| Told::from(why).for_signed_in())?;
     let sent = login.desk.primary.write(async |tx| {
         let messages = change_email::send(tx, &held, &asked).await?;
         Ok::<_, Told>(login.mail(tx, &messages).await?)

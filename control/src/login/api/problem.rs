@@ -93,7 +93,7 @@ pub(super) struct Told {
 
 impl Told {
     /// The same where the caller is signed in: 401 would say that their token is no good.
-    pub(super) fn to_signed_in(self) -> Self {
+    pub(super) fn for_signed_in(self) -> Self {
         if self.code == &WRONG { Self { code: &WRONG_PASSWORD, ..self } } else { self }
     }
 }

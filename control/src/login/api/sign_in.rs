@@ -136,7 +136,7 @@ pub(super) async fn step_up(
     page.serves(held.sign_in.directory)?;
     let mut flow = StepUp::begin(&login.desk.entropy, &held, Demand::default(), login.desk.clock.now());
     let step = flow.password(&login.desk, &visit, &held, password).await;
-    let step = step.map_err(|why| problem::Told::from(why).to_signed_in())?;
+    let step = step.map_err(|why| problem::Told::from(why).for_signed_in())?;
     // One factor is all that is asked for here.
     let Step::SignedIn(who) = step else { return Err(problem::EXPIRED.told()) };
     let done = login.desk.primary.write(async |tx| {
