@@ -15,6 +15,7 @@
 
 use std::time::Duration;
 
+use mezusphere_model::document::Status;
 use mezusphere_model::id::{FlowId, SignInId};
 use mezusphere_model::token::Token;
 use mezusphere_model::{Entropy, Timestamp};
@@ -170,7 +171,7 @@ async fn opened(tx: &mut ReadTx, row: &LinkRow) -> Result<Opened, Refusal> {
     let id = row.user.ok_or(Refusal::LinkDead)?;
     let user = user::get(tx, row.directory, id).await?.ok_or(Refusal::LinkDead)?;
     let is_same = user.email == link::detail::<Detail>(row)?.from;
-    if user.status != mezusphere_model::document::Status::Active || !is_same {
+    if user.status != Status::Active || !is_same {
         return Err(Refusal::LinkDead);
     }
     let holder = user::find(tx, row.directory, &row.email).await?;

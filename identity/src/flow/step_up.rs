@@ -14,7 +14,6 @@
 
 use std::time::Duration;
 
-use mezusphere_model::document::Status;
 use mezusphere_model::id::SignInId;
 use mezusphere_model::identity::Assurance;
 use mezusphere_model::token::Token;
@@ -121,8 +120,7 @@ pub async fn complete(
     }
     let held = sign_in::get(tx, directory, id).await?.ok_or(Refusal::Inactive)?;
     let user = user::get(tx, directory, held.user).await?.ok_or(Refusal::Inactive)?;
-    let now = tx.now();
-    if !is_good(&held, &user, now) || user.status != Status::Active {
+    if !is_good(&held, &user, tx.now()) {
         return Err(Refusal::Inactive);
     }
     let token = Token::random(tx.entropy());

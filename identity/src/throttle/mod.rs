@@ -20,11 +20,11 @@
 //! them. Unknown accounts draw like known ones (R13). State is per node and in memory.
 
 mod gcra;
+mod known;
 mod mail;
 mod network;
 mod spray;
 
-use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,6 +36,7 @@ use mezusphere_model::{Clock, Entropy};
 
 use crate::factor::password::Password;
 use gcra::{Allowance, Table};
+use known::Known;
 use mail::MailTables;
 pub use mail::Mailing;
 pub use network::Network;
@@ -61,8 +62,6 @@ const SLOWED: Allowance = Allowance { burst: 1, period: Duration::from_mins(1) }
 
 /// Entries per table. A pair is back at rest after 150 s at most, in which strangers get 3300 attempts through.
 const TABLE_LEN_MAX: usize = 8192;
-/// Account and network pairs remembered as known, the oldest forgotten first; 40 octets each.
-const KNOWN_LEN_MAX: usize = 16_384;
 
 /// An account as the throttle knows it: a hash of the directory and the name that was typed, so that accounts
 /// that do not exist are counted too, and no name is kept.
@@ -293,35 +292,6 @@ fn whole_seconds(wait: Duration) -> Duration {
     Duration::from_secs(wait.as_secs().saturating_add(up).max(1))
 }
 
-/// Pairs that have signed in, the oldest forgotten first.
-#[derive(Default)]
-struct Known {
-    /// Each pair with the number of its newest entry in `order`.
-    pairs: HashMap<(AccountKey, Network), u64>,
-    order: VecDeque<((AccountKey, Network), u64)>,
-    next: u64,
-}
-
-impl Known {
-    fn contains(&self, pair: &(AccountKey, Network)) -> bool {
-        self.pairs.contains_key(pair)
-    }
-
-    fn remember(&mut self, pair: (AccountKey, Network)) {
-        self.next += 1;
-        self.pairs.insert(pair, self.next);
-        self.order.push_back((pair, self.next));
-        while self.order.len() > KNOWN_LEN_MAX {
-            // A pair that was renewed since has a later entry and stays.
-            if let Some((oldest, n)) = self.order.pop_front()
-                && self.pairs.get(&oldest) == Some(&n)
-            {
-                self.pairs.remove(&oldest);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};
@@ -468,22 +438,5 @@ mod tests {
         let attempt = throttle.begin(account("ada@shop.example"), home).unwrap();
         throttle.succeeded(attempt);
         assert_eq!(exhaust(&throttle, "ada@shop.example", home).0, 5);
-    }
-
-    #[test]
-    fn the_known_table_forgets_the_oldest_first() {
-        let mut known = Known::default();
-        let pair = |n: usize| (account(&n.to_string()), Network::of(v4(192, 0, 2, 7)));
-        known.remember(pair(0));
-        known.remember(pair(1));
-        known.remember(pair(0));
-        for n in 2..KNOWN_LEN_MAX {
-            known.remember(pair(n));
-        }
-        assert!(known.contains(&pair(0)), "renewed after 1");
-        assert!(known.contains(&pair(1)) || known.order.len() == KNOWN_LEN_MAX);
-        known.remember(pair(KNOWN_LEN_MAX));
-        assert!(!known.contains(&pair(1)));
-        assert!(known.pairs.len() <= KNOWN_LEN_MAX && known.order.len() <= KNOWN_LEN_MAX);
     }
 }

@@ -6,6 +6,7 @@
 
 mod hasher;
 mod pool;
+mod priority;
 mod prove;
 mod rules;
 

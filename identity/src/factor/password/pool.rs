@@ -14,7 +14,7 @@ use mezusphere_model::Entropy;
 use tokio::sync::oneshot;
 
 use super::hasher::{HashError, Hasher, Memory, Peppers};
-use super::{Password, PasswordHash, Weakness, rules};
+use super::{Password, PasswordHash, Weakness, priority, rules};
 
 /// Jobs that wait for a thread. One takes about 25 ms, so the last of 64 waits under two seconds on one
 /// thread; a longer queue would only make people wait for an answer they have stopped waiting for.
@@ -27,10 +27,6 @@ pub const PASSWORD_BUSY_RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Most threads: together they take 152 MiB and verify about 300 passwords per second, more than the throttle
 /// lets strangers ask for.
 pub const THREADS_MAX: usize = 8;
-
-/// By how much its threads give way: beside a busy thread of traffic, one gets a tenth of the core.
-#[cfg(target_os = "linux")]
-const NICE: i32 = 10;
 
 /// How much a pool may use.
 #[derive(Clone, Copy, Debug)]
@@ -138,7 +134,7 @@ impl PasswordPool {
             let shared = Arc::clone(&shared);
             let thread = std::thread::Builder::new().name(format!("password-{n}"));
             workers.threads.push(thread.spawn(move || {
-                give_way();
+                priority::give_way();
                 shared.run();
             })?);
         }
@@ -194,20 +190,6 @@ impl Drop for Workers {
         }
     }
 }
-
-/// Lowers the priority of this thread, so that a wave of sign-ins takes what traffic leaves.
-///
-/// `nice(2)` is of one thread on Linux, contrary to POSIX.
-#[cfg(target_os = "linux")]
-fn give_way() {
-    if let Err(error) = rustix::process::nice(NICE) {
-        tracing::warn!(%error, "Password threads could not give way to traffic");
-    }
-}
-
-/// Other systems' `nice` is of the whole process.
-#[cfg(not(target_os = "linux"))]
-fn give_way() {}
 
 impl Shared {
     fn new(peppers: Peppers, limits: PoolLimits, entropy: &Entropy) -> Result<Self, HashError> {
@@ -402,34 +384,6 @@ mod tests {
         drop(answer);
         shared.work_on(abandoned, &mut memory);
         assert_eq!(shared.verifications.load(Ordering::Relaxed), 1);
-    }
-
-    /// Which of this program's threads is at which priority, as the system says (proc(5)).
-    #[cfg(target_os = "linux")]
-    fn priorities() -> Vec<(String, i32)> {
-        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-        let stat = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok());
-        let read = |stat: String| {
-            let (name, fields) = stat.split_once('(')?.1.rsplit_once(')')?;
-            Some((name.to_owned(), fields.split_whitespace().nth(16)?.parse().ok()?))
-        };
-        stat.filter_map(read).collect()
-    }
-
-    #[cfg(target_os = "linux")]
-    #[tokio::test]
-    async fn threads_that_hash_give_way_and_no_others_do() {
-        let pool = pool(one_pepper(), PoolLimits { threads: 2, queue_len_max: 4 });
-        // A thread that has answered has set its priority before.
-        for _ in 0..8 {
-            let both = tokio::join!(pool.verify(typed(GOOD), None), pool.verify(typed(GOOD), None));
-            assert_eq!(both, (Ok(Verdict::Wrong), Ok(Verdict::Wrong)));
-        }
-        let ours = rustix::process::getpriority_process(None).unwrap();
-        let (hashing, others): (Vec<_>, Vec<_>) =
-            priorities().into_iter().partition(|(name, _)| name.starts_with("password-"));
-        assert!(hashing.iter().any(|(_, nice)| *nice == (ours + NICE).min(19)), "{hashing:?}");
-        assert!(others.iter().all(|(_, nice)| *nice == ours), "{others:?}");
     }
 
     #[tokio::test]
