@@ -120,7 +120,9 @@ impl Asked {
             Self::Home => page.to_owned(),
             Self::Directory(directory) => format!("{page}?directory={directory}"),
             Self::App(AppAddress { host, return_to, state }) => {
-                let mut query = form_urlencoded::Serializer::new(format!("{page}?"));
+                let start = format!("{page}?");
+                let len = start.len();
+                let mut query = form_urlencoded::Serializer::for_suffix(start, len);
                 query.append_pair("host", host.as_str());
                 query.append_pair("return_to", return_to).append_pair("state", state).finish()
             }

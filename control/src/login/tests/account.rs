@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use mezusphere_store::primary::login_event::{self, LoginEvent};
+use mezusphere_store::primary::user;
+
 use super::browser::{Answer, Browser, TO_BLOG, TO_SHOP};
 use super::world::{GOOD, World};
 use crate::login::cookie;
@@ -209,14 +212,22 @@ async fn signing_out_everywhere_ends_every_browser() {
 async fn history_tells_what_happened_twenty_at_a_time() {
     let world = World::new().await;
     let mut browser = Browser::new(&world);
-    for _ in 0..22 {
-        world.hand.advance(Duration::from_mins(5));
-        let form = Browser::new(&world);
-        drop(form);
-        let mut one = Browser::new(&world);
-        one.sign_in(TO_SHOP, ADA, GOOD).await.location();
-        browser = one;
-    }
+    browser.sign_in(TO_SHOP, ADA, GOOD).await.location();
+    let write = world.primary.write(async |tx| {
+        let ada = user::find(tx, world.shop.directory, ADA).await?.unwrap();
+        let event = |age: u64| LoginEvent {
+            user: ada.id,
+            directory: ada.directory,
+            at: tx.now().before(Duration::from_hours(age)),
+            outcome: "signed_in".to_owned(),
+            method: "pwd".to_owned(),
+            address: "192.0.2.7".to_owned(),
+            agent: String::new(),
+        };
+        let events: Vec<_> = (1..22).map(event).collect();
+        login_event::record_many(tx, &events).await
+    });
+    write.await.unwrap();
     let path = format!("{}/history", base(&world));
     let page = browser.get(&path).await;
     assert_eq!(page.body.matches("<b>Signed in</b>").count(), 20, "{}", page.body);

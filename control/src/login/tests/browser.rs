@@ -121,7 +121,8 @@ impl<'a> Browser<'a> {
         self.keep(response.headers());
         let (parts, body) = response.into_parts();
         let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
-        let body = String::from_utf8(body.to_vec()).unwrap();
+        // A picture is no text.
+        let body = String::from_utf8_lossy(&body).into_owned();
         Answer { status: parts.status.as_u16(), headers: parts.headers, body }
     }
 

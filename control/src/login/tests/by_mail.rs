@@ -135,7 +135,7 @@ async fn a_form_with_a_mistake_keeps_what_was_typed_and_never_the_password() {
     let name = "Žofie \u{1f989} O’Neill";
     for (name, password, says, kept) in [
         ("", NEXT, "That name cannot be used", "value=\"\""),
-        (name, "short", "too short", "value=\"Žofie 🦉 O’Neill\""),
+        (name, "shortish", "too short", "value=\"Žofie 🦉 O’Neill\""),
         (&"x".repeat(201), NEXT, "1 to 200 characters", "value=\"xxx"),
     ] {
         let answer = choose(&mut browser, &link, name, password).await;
@@ -191,7 +191,6 @@ async fn r17_dead_foreign_and_mutilated_links_get_one_answer_and_change_nothing(
         "é".to_owned(),
         "a".repeat(4000),
     ];
-    let own = |page: &str| [&sign_up, &recover].iter().any(|link| link.starts_with(&format!("{page}/")));
     for page in pages {
         let foreign = if page == "/sign-up" { token(&recover) } else { token(&sign_up) };
         for text in odd.iter().chain([&foreign]) {
@@ -202,7 +201,6 @@ async fn r17_dead_foreign_and_mutilated_links_get_one_answer_and_change_nothing(
             assert!(matches!(answer.status, 410 | 429), "{page}/{text}: {}", answer.status);
             assert!(matches!(answer.code(), "login.link_dead" | "login.throttled"), "{page}");
         }
-        let _ = own(page);
     }
     // Still good, both.
     assert_eq!(browser.get(&sign_up).await.status, 200);
