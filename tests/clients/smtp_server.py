@@ -89,7 +89,7 @@ class Handler:
             self.folder,
             nth=max(taken[address] for address in envelope.rcpt_tos),
             way=self.way,
-            tls=session.ssl is not None,
+            tls=server.transport.get_extra_info("ssl_object") is not None,
             auth=bool(session.authenticated),
             sender=envelope.mail_from,
             recipients=envelope.rcpt_tos,
