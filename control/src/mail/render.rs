@@ -36,6 +36,9 @@ pub(super) fn page(letter: &Letter, looks: &Looks, origin: &str) -> MailPage {
     };
     let mut page = MailPage::new(t, words, &looks.whose, &letter.name, &letter.to)
         .branded(looks.colour.as_deref(), looks.support.as_deref());
+    if looks.reply_to.is_none() {
+        page = page.unanswered();
+    }
     match &letter.what {
         What::Invitation { by, project } => {
             let (by, project) = (plain(by), plain(project));

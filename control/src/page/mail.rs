@@ -79,6 +79,12 @@ impl MailPage {
         self
     }
 
+    /// Says that nobody reads answers.
+    pub(crate) fn unanswered(mut self) -> Self {
+        self.footer = format!("{} {}", self.footer, self.t.mail.unanswered);
+        self
+    }
+
     /// The mail as text: lines of at most 78 columns, the link alone on its own.
     pub(crate) fn text(&self) -> String {
         let mut paragraphs = vec![wrapped(&self.greeting), wrapped(&self.lead)];

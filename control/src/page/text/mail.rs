@@ -13,6 +13,8 @@ pub(crate) struct Mails {
     pub(crate) help: &'static str,
     /// To whom, and where it was asked for.
     pub(crate) footer: &'static str,
+    /// Where the directory names no address for answers.
+    pub(crate) unanswered: &'static str,
     pub(crate) sign_up: Mail,
     pub(crate) already_registered: Mail,
     pub(crate) verify_email: Mail,
@@ -46,7 +48,8 @@ pub(super) const ENGLISH: Mails = Mails {
     fact_browser: "With",
     fact_address: "From",
     help: "Help: {}",
-    footer: "Sent to {} by {}. Nobody reads answers to this mail.",
+    footer: "Sent to {} by {}.",
+    unanswered: "Nobody reads answers to this mail.",
     sign_up: Mail {
         subject: "Finish your account for {}",
         lead: "Somebody, probably you, entered this address to create an account for {}. Choose a name and a password to finish it.",
