@@ -56,7 +56,10 @@ impl MailServer {
         let parse = |line: &str| serde_json::from_str::<Value>(line).ok();
         let wanted = |line: &str| {
             parse(line).is_some_and(|mail| {
-                mail["event"] == "mail" && mail["nth"] == nth && mail["recipients"][0] == address
+                let says = |place: &str, value: Value| mail.pointer(place) == Some(&value);
+                says("/event", "mail".into())
+                    && says("/nth", nth.into())
+                    && says("/recipients/0", address.into())
             })
         };
         let line = self.program.line(&format!("mail {nth} to {address}"), wanted).await?;

@@ -134,9 +134,6 @@ impl Mail {
         let Some(config) = &self.0.config else {
             return Err(SendError::Setup("this node was given no mail server".to_owned()));
         };
-        if letter.decoy {
-            return Ok(());
-        }
         let page = render::page(letter, looks, &self.0.origin);
         match &self.0.smtp {
             None => {

@@ -74,7 +74,8 @@ async fn list(context: &Context, failed: bool) -> Result<(), Failure> {
     let row = |item: &Value| {
         let mut row = item.clone();
         // When a failed mail was given up is no time at which something will happen.
-        let next = if is_failed(item) { Value::Null } else { item["next_at"].clone() };
+        let next =
+            if is_failed(item) { Value::Null } else { item.get("next_at").cloned().unwrap_or_default() };
         if let Some(fields) = row.as_object_mut() {
             fields.insert("next".to_owned(), next);
         }
