@@ -4,7 +4,8 @@
 //! A replacement is made before the old tunnel is let go, and the old one finishes what it began, so
 //! that neither a renewal nor a move drops a request.
 
-use std::net::SocketAddr;
+mod telling;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,16 +16,14 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::debug;
 
-use super::again::{Again, Pause, Waits};
-use super::dial::Proven;
-use super::edges::Order;
-use super::failure::Failure;
-use super::live::{Live, Notice};
-use super::race::{HeadStart, NotReturned, Path, over_quic, race};
-use super::status::Connected;
-use super::{EdgeState, Shared, Transport};
 use crate::limits::{CLOCK_LOOK_EVERY, RENEWAL_PAUSE_MIN};
-use crate::output::Event;
+use crate::tunnel::again::{Again, Pause, Waits};
+use crate::tunnel::dial::Proven;
+use crate::tunnel::edges::Order;
+use crate::tunnel::failure::Failure;
+use crate::tunnel::live::{Live, Notice};
+use crate::tunnel::race::{HeadStart, NotReturned, Path, over_quic, race};
+use crate::tunnel::{Shared, Transport};
 
 /// One edge's supervisor.
 pub(super) struct Supervisor {
@@ -128,23 +127,7 @@ impl Supervisor {
         let replaced = self.current.is_some();
         self.shared.reporter.works(&self.kind());
         self.path.works(live.transport);
-        self.shared.tell(Event::EdgeConnected {
-            edge: self.edge.id.to_string(),
-            name: self.edge.name.clone(),
-            transport: live.transport.as_str(),
-            remote: shown(live.remote),
-            rtt_us: u64::try_from(live.rtt.as_micros()).unwrap_or(u64::MAX),
-            replaced,
-        });
-        let now = self.shared.clock.now();
-        self.set_state(EdgeState::Connected(Connected {
-            transport: live.transport,
-            remote: live.remote,
-            since: now,
-            round_trip,
-            proven_at: now,
-            doubtful: false,
-        }));
+        self.tell_connected(&live, round_trip, replaced);
         if let Some(old) = self.current.replace(live) {
             self.retiring.spawn(old.retire());
         }
@@ -221,17 +204,6 @@ impl Supervisor {
                 },
             }
         }
-    }
-
-    /// A probe came back.
-    fn proven(&self, round_trip: Duration) {
-        let now = self.shared.clock.now();
-        self.note(|tunnel| (tunnel.round_trip, tunnel.proven_at, tunnel.doubtful) = (round_trip, now, false));
-    }
-
-    /// A probe is overdue.
-    fn doubtful(&self) {
-        self.note(|tunnel| tunnel.doubtful = true);
     }
 
     /// No exchange gets through: what runs may finish, if it can, and the edge is dialled anew.
@@ -321,56 +293,6 @@ impl Supervisor {
         self.set_aside();
         while self.retiring.join_next().await.is_some() {}
     }
-
-    /// Once dismissed, the edge may have another supervisor whose word counts.
-    fn set_state(&self, state: EdgeState) {
-        if matches!(*self.orders.borrow(), Order::Keep(_)) {
-            self.shared.set_state(self.edge.id, state);
-        }
-    }
-
-    fn set_failed(&self, failure: &Failure) {
-        let (code, message) = (failure.code.clone(), failure.message.clone());
-        self.set_state(EdgeState::Failed { code, message });
-    }
-
-    /// Changes what is told of the tunnel, if there is one.
-    fn note(&self, change: impl FnOnce(&mut Connected)) {
-        if matches!(*self.orders.borrow(), Order::Keep(_)) {
-            self.shared.note(self.edge.id, change);
-        }
-    }
-
-    fn kind(&self) -> String {
-        format!("edge {} ", self.edge.id)
-    }
-
-    fn left(&self, message: String) -> Event {
-        Event::EdgeLeft { edge: self.edge.id.to_string(), name: self.edge.name.clone(), message }
-    }
-
-    fn tell_failure(&self, failure: &Failure, pause: Pause) {
-        if let Some(doubt) = failure.doubt {
-            self.shared.doubts.raise(doubt);
-        }
-        // Every edge meets a copy of us at the same time; one of them tells.
-        let whose = if failure.is_replaced() { String::new() } else { self.kind() };
-        self.shared.reporter.tell_failure(&format!("{whose}{}", failure.code), |repeats| Event::EdgeFailed {
-            edge: self.edge.id.to_string(),
-            name: self.edge.name.clone(),
-            code: failure.code.clone(),
-            message: failure.message.clone(),
-            next: failure.next.clone(),
-            retry_ms: (!pause.until_change)
-                .then(|| u64::try_from(pause.time.as_millis()).unwrap_or(u64::MAX)),
-            repeats,
-        });
-    }
-}
-
-/// An address as people write it: the socket speaks IPv4 in IPv6 form.
-fn shown(address: SocketAddr) -> String {
-    SocketAddr::new(address.ip().to_canonical(), address.port()).to_string()
 }
 
 /// What the tunnel tells; never, without one.
