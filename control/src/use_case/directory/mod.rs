@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{Paging, scope};
 use crate::Shared;
-use crate::api::types::{CreateDirectory, Directory, DirectoryChanges, LogoInfo, Page, SignUp};
+use crate::api::types::{Change, CreateDirectory, Directory, DirectoryChanges, LogoInfo, Page, SignUp};
 use crate::caller::{Caller, Grant, Permission};
 use crate::problem::{self, Refusal};
 
@@ -190,8 +190,10 @@ async fn apply(
             .with_next("add an operator on the server: mezusphere operator --help"));
     }
     directory::update_settings(tx, row.organization, row.id, &settings).await?;
-    if let Some(logo) = logo {
-        directory::set_logo(tx, row.organization, row.id, logo.as_ref()).await?;
+    match logo {
+        Change::Keep => {}
+        Change::Clear => directory::set_logo(tx, row.organization, row.id, None).await?,
+        Change::Set(logo) => directory::set_logo(tx, row.organization, row.id, Some(&logo)).await?,
     }
     let before = std::mem::take(&mut row.settings);
     let row = scope::directory(tx, row.organization, &row.id.to_string()).await?;

@@ -9,7 +9,7 @@ use mezusphere_store::primary::directory::{
 };
 use serde_json::{Map, Value};
 
-use crate::api::types::{DirectoryChanges, SignUp};
+use crate::api::types::{Change, DirectoryChanges, SignUp};
 use crate::config;
 use crate::problem::{self, Refusal};
 
@@ -29,12 +29,12 @@ fn refuse(field: &str, why: impl std::fmt::Display) -> Refusal {
     Refusal::new(&problem::DIRECTORY_INVALID, format!("{field}: {why}"))
 }
 
-/// The settings after the changes, and the logo if that changes: `Some(None)` takes it away.
+/// The settings after the changes, and what becomes of the logo.
 pub(super) fn applied(
     before: &Settings,
     changes: DirectoryChanges,
     installation: config::SessionLimits,
-) -> Result<(Settings, Option<Option<Logo>>), Refusal> {
+) -> Result<(Settings, Change<Logo>), Refusal> {
     let mut after = before.clone();
     after.sessions = sessions(before.sessions, &changes, installation)?;
     after.sign_up = sign_up(&before.sign_up, changes.sign_up, changes.domains)?;
@@ -45,11 +45,7 @@ pub(super) fn applied(
     after.mail.from_name =
         changes.mail_from_name.try_map(|text| line("mail_from_name", &text))?.applied(after.mail.from_name);
     after.mail.reply_to = changes.mail_reply_to.try_map(|text| address(&text))?.applied(after.mail.reply_to);
-    let logo = match changes.logo.try_map(|text| logo(&text))? {
-        crate::api::types::Change::Keep => None,
-        crate::api::types::Change::Clear => Some(None),
-        crate::api::types::Change::Set(logo) => Some(Some(logo)),
-    };
+    let logo = changes.logo.try_map(|text| logo(&text))?;
     Ok((after, logo))
 }
 
@@ -101,7 +97,8 @@ fn sessions(
     changes: &DirectoryChanges,
     installation: config::SessionLimits,
 ) -> Result<Option<SessionLimits>, Refusal> {
-    use crate::api::types::Change::{Clear, Keep, Set};
+    use Change::{Clear, Keep, Set};
+
     let seconds = |span: std::time::Duration| u32::try_from(span.as_secs()).unwrap_or(u32::MAX);
     let now = before.unwrap_or(SessionLimits {
         absolute_s: seconds(installation.absolute),
