@@ -27,7 +27,7 @@ const INPUT_LEN_MAX: u64 = 1024 * 1024;
     mezusphere explain shop.example.com/reports --from 203.0.113.9 --method POST\n  \
     journalctl -u mezusphere -g edge.denied -n 1 -o cat | mezusphere explain --line -")]
 pub(crate) struct Explain {
-    /// The request's address: https://shop.example.com/orders
+    /// The request's address: `https://shop.example.com/orders`
     #[arg(required_unless_present = "line", conflicts_with = "line")]
     url: Option<String>,
     /// Its method.
@@ -57,7 +57,7 @@ impl Explain {
             context.output.json(&told)?;
             return say(context, &told, None);
         };
-        let lines = if line == "-" { read_lines()? } else { vec![line] };
+        let lines = if line == "-" { read_lines() } else { vec![line] };
         let logged: Vec<Logged> = lines.iter().filter_map(|line| log_line::read(line)).collect();
         if logged.is_empty() {
             return Err(Failure::new(Kind::Usage, "this is no line of an edge's access log").next(
@@ -81,10 +81,10 @@ impl Explain {
     }
 }
 
-fn read_lines() -> Result<Vec<String>, Failure> {
+fn read_lines() -> Vec<String> {
     let input = std::io::stdin().lock().take(INPUT_LEN_MAX);
     let lines = input.lines().map_while(Result::ok).filter(|line| !line.trim().is_empty());
-    Ok(lines.take(LINES_MAX).collect())
+    lines.take(LINES_MAX).collect()
 }
 
 /// Says it to people; what came from strangers, in a form that no terminal takes for more than text.

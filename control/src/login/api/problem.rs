@@ -12,7 +12,7 @@ use mezusphere_store::{StoreError, WriteError};
 /// A stable code with what is the same each time.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Code {
-    code: &'static str,
+    word: &'static str,
     status: StatusCode,
     title: &'static str,
     next: &'static str,
@@ -22,7 +22,7 @@ macro_rules! codes {
     ($($name:ident = $code:literal, $status:ident, $title:literal, $next:literal;)*) => {
         $(
             pub(super) const $name: Code =
-                Code { code: $code, status: StatusCode::$status, title: $title, next: $next };
+                Code { word: $code, status: StatusCode::$status, title: $title, next: $next };
         )*
 
         /// Every one of them.
@@ -131,7 +131,7 @@ impl From<WriteError> for Told {
         match error {
             WriteError::Store(error) => error.into(),
             WriteError::NotFound { .. } => NOT_FOUND.told(),
-            error => {
+            error @ WriteError::Conflict { .. } => {
                 tracing::error!(%error, "A change by the sign-in API was refused by the store");
                 FAULT.told()
             }
@@ -153,12 +153,12 @@ impl From<StoreError> for Told {
 
 impl IntoResponse for Told {
     fn into_response(self) -> Response {
-        let Self { code: Code { code, status, title, next }, retry_after } = self;
+        let Self { code: Code { word, status, title, next }, retry_after } = self;
         let document = serde_json::json!({
-            "type": format!("/docs/errors#{code}"),
+            "type": format!("/docs/errors#{word}"),
             "title": title,
             "status": status.as_u16(),
-            "code": code,
+            "code": word,
             "next": next,
         });
         let mut response = (*status, document.to_string()).into_response();
@@ -184,8 +184,8 @@ mod tests {
     fn every_code_stands_once_and_names_a_next_step() {
         let mut seen = BTreeSet::new();
         for code in ALL {
-            assert!(code.code.starts_with("login.") && seen.insert(code.code), "{}", code.code);
-            assert!(!code.title.is_empty() && !code.next.is_empty(), "{}", code.code);
+            assert!(code.word.starts_with("login.") && seen.insert(code.word), "{}", code.word);
+            assert!(!code.title.is_empty() && !code.next.is_empty(), "{}", code.word);
         }
     }
 }

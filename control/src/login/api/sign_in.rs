@@ -75,7 +75,7 @@ pub(super) async fn begin(login: State, page: Page, Json(app): Json<App>) -> Don
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Password {
+pub(super) struct Proof {
     flow: String,
     email: String,
     password: String,
@@ -86,7 +86,7 @@ pub(super) async fn password(
     login: State,
     page: Page,
     visit: super::super::Visitor,
-    Json(Password { flow, email, password }): Json<Password>,
+    Json(Proof { flow, email, password }): Json<Proof>,
 ) -> Done<Answer<Next>> {
     let Sealed { mut flow, app } = token::open_flow(&login.form_key, &flow, login.desk.clock.now())?;
     page.serves(flow.directory())?;

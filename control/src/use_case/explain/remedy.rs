@@ -46,13 +46,12 @@ pub(super) fn of(
             let change = format!("mezusphere user activate {} {who}", context.project.slug);
             found.add(&format!("an active account: {who} is {}", sender.status()), vec![change]);
         }
-        Some(sender) => {
-            if route.auth_in_force() != AuthMode::Public {
-                step_up(route, sender, circumstances, &mut found);
-                names(route, sender, context, &mut found);
-                claims(route, sender, context, &mut found);
-            }
+        Some(sender) if route.auth_in_force() != AuthMode::Public => {
+            step_up(route, sender, circumstances, &mut found);
+            names(route, sender, context, &mut found);
+            claims(route, sender, context, &mut found);
         }
+        Some(_) => {}
     }
     (found.lacks, found.changes)
 }
