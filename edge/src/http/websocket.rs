@@ -24,6 +24,9 @@ const LENGTH: u8 = 0x7f;
 const IN_TWO: u8 = 126;
 const IN_EIGHT: u8 = 127;
 
+/// Longest payload there is: the highest bit of its length is never set.
+const LEN_MAX: u64 = u64::MAX >> 1;
+
 /// Octets of a mask.
 const MASK_LEN: u64 = 4;
 
@@ -134,7 +137,7 @@ impl Frames {
                 let so_far = so_far << 8 | u64::from(octet);
                 match left {
                     // The highest bit is never set (RFC 6455 §5.2).
-                    0 | 1 if so_far > i64::MAX as u64 => State::Lost,
+                    0 | 1 if so_far > LEN_MAX => State::Lost,
                     0 | 1 => inside(so_far + mask),
                     _ => State::Length { left: left - 1, so_far, mask },
                 }

@@ -28,6 +28,15 @@ const WITHIN: Duration = Duration::from_secs(2);
 /// The same for a WebSocket whose frame does not end: it gets a second more.
 const WITHIN_MID_FRAME: Duration = Duration::from_secs(3);
 
+/// Something that is done to the world.
+type End = fn(&World);
+
+/// A change of an API key.
+type KeyChange = fn(&mut ApiKeyDoc);
+
+/// A change of what is published.
+type Change = Box<dyn Fn(&mut SiteDoc)>;
+
 type Pieces = mpsc::Sender<Result<Frame<Bytes>, BoxError>>;
 type Codes = mpsc::UnboundedReceiver<ResetCode>;
 
@@ -73,7 +82,7 @@ fn publish(world: &World, document: Document) {
 #[tokio::test]
 async fn r12_every_end_of_a_session_cuts_what_runs_for_it() {
     let (world, _warpgate, mut codes) = streaming().await;
-    let ends: [(&str, fn(&World)); 5] = [
+    let ends: [(&str, End); 5] = [
         ("suspension", |world| {
             let mut gone = principal(Subject::User(USER), PROJECT, &["customer"]);
             (gone.status, gone.version) = (Status::Suspended, 2);
@@ -124,7 +133,7 @@ async fn r12_one_session_that_is_revoked_takes_no_other_with_it() {
 #[tokio::test]
 async fn r21_a_key_that_is_revoked_or_may_less_cuts_what_runs_for_it() {
     let (world, _warpgate, mut codes) = streaming().await;
-    let changes: [(&str, fn(&mut ApiKeyDoc)); 2] = [
+    let changes: [(&str, KeyChange); 2] = [
         ("another secret", |key| key.secret_hash = mezusphere_model::token::TokenHash::from_bytes([9; 32])),
         ("no scope", |key| key.scopes = vec![name("connect")]),
     ];
@@ -157,7 +166,6 @@ async fn r12_a_change_of_the_site_ends_what_the_same_request_would_not_get_now()
         let wanted = route(0, path, AuthMode::Public).path;
         change(site.routes.iter_mut().find(|route| route.path == wanted).unwrap());
     };
-    type Change = Box<dyn Fn(&mut SiteDoc)>;
     let rows: [(&str, &str, bool, Change); 9] = [
         (
             "another role",
@@ -354,7 +362,6 @@ fn suspend(world: &World) {
 #[tokio::test]
 async fn r12_a_websocket_is_told_why_it_ends_and_then_ends_in_order() {
     let (world, _warpgate, _go, mut codes) = speaking(b"\x81\x04here", b"").await;
-    type End = fn(&World);
     let role: End = |world| {
         publish(world, Document::Principal(principal(Subject::User(USER), PROJECT, &["visitor"])));
     };
@@ -364,10 +371,7 @@ async fn r12_a_websocket_is_told_why_it_ends_and_then_ends_in_order() {
         let cookie = world.sign_in(&["customer"]);
         world.settle().await;
         let (pieces, mut body) = websocket(&world, &cookie).await;
-        assert_eq!(
-            octets(&mut body, WITHIN).await.unwrap(),
-            "\u{81}\u{4}here".chars().map(|c| c as u8).collect::<Vec<_>>()
-        );
+        assert_eq!(octets(&mut body, WITHIN).await.unwrap(), b"\x81\x04here"[..]);
         end(&world);
         assert_eq!(octets(&mut body, WITHIN).await.unwrap(), close_frame(code, reason));
         assert_eq!(codes.recv().await, Some(ResetCode::Denied), "the upstream is cut off");

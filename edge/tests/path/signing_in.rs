@@ -290,7 +290,7 @@ async fn whoami_tells_the_signed_in_who_they_are_and_strangers_nothing() {
     for (name, value) in [
         ("authenticated", serde_json::json!(true)),
         ("kind", "user".into()),
-        ("account", crate::world::USER.to_string().into()),
+        ("account", USER.to_string().into()),
         ("email", "zoe@shop.example".into()),
         ("roles", serde_json::json!(["customer"])),
         ("methods", serde_json::json!(["pwd"])),

@@ -84,12 +84,11 @@ pub(super) async fn serve<H: Handle>(
     };
     let Some(response) = response else { return Ended::GivenUp };
     is_answered.store(true, Ordering::Relaxed);
-    let response = if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+    let mut response = if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         answer::refusal(Breach::Unasked, answer::UNASKED)
     } else {
         response
     };
-    let mut response = response;
     let leash = Leash::take(response.extensions_mut());
     let (head, body) = answer::head_and_body(response, is_head, &service.date);
     let stall = Stall::new(service.limits.stall);

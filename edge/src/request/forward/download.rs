@@ -5,7 +5,9 @@
 //!
 //! After a switch of protocols the same body carries raw octets, and the client's direction has a life of its own
 //! (see [`crate::http::Upgrade`] for how the end of one of the two is told). When such an exchange must end and is a
-//! WebSocket, its client is told why between two frames; everything else is cut.
+//! WebSocket, its client is told why between two frames ([`close`]); everything else is cut.
+
+mod close;
 
 use std::future::Future as _;
 use std::pin::Pin;
@@ -19,12 +21,12 @@ use tokio::time::{Instant, Sleep};
 use tunnel_proto::codes::ResetCode;
 use tunnel_proto::exchange::Event;
 
-use super::guard::{CLOSE_WITHIN, Guard, Over};
+use super::guard::{Guard, Over};
 use super::reader::{Reader, ReaderError};
 use super::traffic::{Traffic, UploadEnd};
 use super::upload::Upload;
 use crate::http::BoxError;
-use crate::http::websocket::{Frames, close_frame};
+use crate::http::websocket::Frames;
 use crate::tunnel::Chosen;
 
 /// Room for small pieces that are joined: with the header of an HTTP/2 frame they are one TLS record instead of a dozen.
@@ -259,56 +261,6 @@ impl Download {
         self.piece.len() + self.joined.len()
     }
 
-    /// What is at hand; of a WebSocket that must end, only the rest of its frame.
-    fn take_data(&mut self) -> Bytes {
-        let mut data = if self.joined.is_empty() {
-            std::mem::take(&mut self.piece)
-        } else {
-            self.joined.split().freeze()
-        };
-        let Some(frames) = &mut self.frames else { return data };
-        if let Some(rest) = self.closing.as_ref().and_then(|_| frames.rest(&data)) {
-            data.truncate(rest);
-        }
-        frames.advance(&data);
-        data
-    }
-
-    /// The exchange may not go on: a WebSocket is closed, everything else is cut.
-    fn deny(&mut self, over: Over) {
-        tracing::debug!(%over, "An exchange is ended");
-        self.terms.guard = None;
-        let may_close = self.frames.is_some_and(|frames| !frames.has_closed());
-        if !may_close || !matches!(self.next, Next::More) {
-            return self.cut(ResetCode::Denied, over.into());
-        }
-        if let Some(traffic) = &self.traffic {
-            traffic.hold();
-        }
-        self.timer = None;
-        self.closing = Some((over, Instant::now() + CLOSE_WITHIN));
-    }
-
-    /// A WebSocket's last word, if it must be said and no frame is in the way; after it only the client's own is waited
-    /// for, and dropped.
-    fn close(&mut self) -> Option<Bytes> {
-        if !matches!(self.next, Next::More) || !self.frames.is_some_and(|frames| frames.is_between()) {
-            return None;
-        }
-        let (over, until) = self.closing.as_mut()?;
-        let (code, reason) = over.close();
-        *until = Instant::now() + CLOSE_WITHIN;
-        self.piece.clear();
-        self.joined.clear();
-        self.reader.stop(ResetCode::Denied);
-        if let Some(traffic) = &self.traffic {
-            traffic.drain();
-        }
-        self.timer = None;
-        self.end_raw();
-        Some(close_frame(code, reason))
-    }
-
     /// How long nothing may move, and since when nothing has.
     fn idle(&self) -> (Duration, Instant) {
         let moved = self.traffic.as_ref().map_or(self.moved, |traffic| self.moved.max(traffic.moved()));
@@ -348,20 +300,6 @@ impl Download {
         }
         self.timer = Some(timer);
         Poll::Pending
-    }
-
-    /// Whether a WebSocket that must end has had its time: one whose last word was not said is cut, any other has ended.
-    fn is_closed_late(&mut self) -> bool {
-        let Some((over, _)) = self.closing.take_if(|(_, until)| Instant::now() >= *until) else {
-            return false;
-        };
-        if matches!(self.next, Next::More) {
-            self.cut(ResetCode::Denied, over.into());
-        } else {
-            self.next = Next::End;
-            self.release();
-        }
-        true
     }
 
     /// Whether the exchange has taken too long; then it is cut.
