@@ -40,7 +40,6 @@ pub(super) fn of(
                 format!("to let everybody in: {}", set(route, context, "--auth public")),
             ],
         ),
-        None => {}
         Some(sender) if !sender.is_active() => {
             let who = who(sender);
             let change = format!("mezusphere user activate {} {who}", context.project.slug);
@@ -51,7 +50,7 @@ pub(super) fn of(
             names(route, sender, context, &mut found);
             claims(route, sender, context, &mut found);
         }
-        Some(_) => {}
+        None | Some(_) => {}
     }
     (found.lacks, found.changes)
 }
