@@ -7,7 +7,7 @@ use mezusphere_model::{Entropy, Timestamp};
 use super::letter::{Letter, What};
 use super::looks::Looks;
 use super::render::{page, ready, sample_looks, samples};
-use super::{MailSender, render};
+use super::MailSender;
 
 const ORIGIN: &str = "https://login.mezu.localhost:8443";
 
@@ -159,7 +159,7 @@ fn a_name_that_would_become_a_link_is_not_repeated() {
     let mut letter = samples().remove(0);
     for name in ["win.example.com", "Ada, see https://evil.example/x", "ada@evil.example"] {
         letter.name = name.to_owned();
-        let page = render::page(&letter, &plain_looks(), ORIGIN);
+        let page = page(&letter, &plain_looks(), ORIGIN);
         assert_eq!(page.greeting, "Hello,", "{name}");
         let wire = wire(&letter, &plain_looks());
         assert!(!wire.contains("evil") && !wire.contains("win.example"), "{wire}");
@@ -180,7 +180,7 @@ fn addresses_are_written_as_mail_servers_write_them() {
     for (typed, written) in cases {
         letter.to = typed.to_owned();
         let sender: MailSender = "no-reply@mail.example".parse().unwrap();
-        let page = render::page(&letter, &plain_looks(), ORIGIN);
+        let page = page(&letter, &plain_looks(), ORIGIN);
         let now = Timestamp::from_seconds(1_795_294_748);
         let ready = ready(MailId::from_bits(1), &letter, &plain_looks(), &page, &sender, now);
         assert_eq!(ready.ok().map(|ready| ready.to.to_string()).as_deref(), written, "{typed}");
