@@ -16,7 +16,11 @@ use serde_json::{Map, Value};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::command::segment;
 use crate::failure::{Failure, Kind};
+
+/// The media type of all bodies but files.
+const JSON: &str = "application/json";
 
 /// How long one request may take, connecting included.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -70,7 +74,17 @@ impl Client {
 
     /// As [`Client::post`], for work that takes long.
     pub(crate) async fn post_long(&self, path: &str, body: &impl Serialize) -> Result<Value, Failure> {
-        self.send_within(LONG_TIMEOUT, Method::POST, path, Some(encode(body)?)).await
+        self.send_within(LONG_TIMEOUT, Method::POST, path, Some((JSON, encode(body)?))).await
+    }
+
+    /// Sends a file of this media type to `path`, for work that takes long.
+    pub(crate) async fn post_file(
+        &self,
+        path: &str,
+        kind: &'static str,
+        file: Vec<u8>,
+    ) -> Result<Value, Failure> {
+        self.send_within(LONG_TIMEOUT, Method::POST, path, Some((kind, file))).await
     }
 
     /// Replaces what stands at `path`.
@@ -96,7 +110,8 @@ impl Client {
             let page = match &after {
                 Some(cursor) => {
                     let joint = if path.contains('?') { '&' } else { '?' };
-                    self.get(&format!("{path}{joint}after={cursor}")).await?
+                    // A cursor may hold anything: an address, a word of a name.
+                    self.get(&format!("{path}{joint}after={}", segment(cursor))).await?
                 }
                 None => self.get(path).await?,
             };
@@ -111,7 +126,7 @@ impl Client {
     }
 
     async fn send(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<Value, Failure> {
-        self.send_within(TIMEOUT, method, path, body).await
+        self.send_within(TIMEOUT, method, path, body.map(|body| (JSON, body))).await
     }
 
     async fn send_within(
@@ -119,7 +134,7 @@ impl Client {
         limit: Duration,
         method: Method,
         path: &str,
-        body: Option<Vec<u8>>,
+        body: Option<(&'static str, Vec<u8>)>,
     ) -> Result<Value, Failure> {
         let exchange = self.exchange(method, path, body);
         let Ok(answer) = tokio::time::timeout(limit, exchange).await else {
@@ -139,13 +154,13 @@ impl Client {
         &self,
         method: Method,
         path: &str,
-        body: Option<Vec<u8>>,
+        body: Option<(&'static str, Vec<u8>)>,
     ) -> Result<(StatusCode, Bytes), Failure> {
         let mut request = Request::builder().method(method).uri(format!("/api/v1{path}"));
-        if body.is_some() {
-            request = request.header(header::CONTENT_TYPE, "application/json");
+        if let Some((kind, _)) = &body {
+            request = request.header(header::CONTENT_TYPE, *kind);
         }
-        let body = Full::new(Bytes::from(body.unwrap_or_default()));
+        let body = Full::new(Bytes::from(body.map(|(_, body)| body).unwrap_or_default()));
         match &self.reach {
             Reach::Socket(socket) => {
                 let stream = UnixStream::connect(socket).await.map_err(|why| no_socket(socket, &why))?;

@@ -78,6 +78,9 @@ enum Command {
     #[command(subcommand)]
     Route(command::route::Command),
     Explain(command::explain::Explain),
+    /// Directories: where users live, what that allows and looks like
+    #[command(subcommand)]
+    Directory(command::directory::Command),
     /// Users of a project
     #[command(subcommand)]
     User(command::user::Command),
@@ -225,6 +228,7 @@ async fn administer(command: Command, context: &Context) -> Result<(), Failure> 
         Command::Host(command) => command.run(context).await,
         Command::Route(command) => command.run(context).await,
         Command::Explain(command) => command.run(context).await,
+        Command::Directory(command) => command.run(context).await,
         Command::User(command) => command.run(context).await,
         Command::Role(command) => command.run(context).await,
         Command::ServiceAccount(command) => command.run(context).await,

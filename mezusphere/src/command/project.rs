@@ -1,7 +1,7 @@
 //! `mezusphere project`: a tenant, with its environments, routes and users.
 
 use clap::Subcommand;
-use mezusphere_control::api::types::{Change, CreateProject, QuotaChanges, UpdateProject};
+use mezusphere_control::api::types::{Change, CreateProject, QuotaChanges, SetDirectory, UpdateProject};
 use mezusphere_model::slug::Slug;
 use serde_json::Value;
 
@@ -19,6 +19,7 @@ Examples:
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Create a project with its production environment
+    #[command(alias = "add")]
     Create {
         /// Its short name, which its endpoint carries: 1 to 40 of a-z, 0-9 and single hyphens, not starting with xn.
         slug: Slug,
@@ -28,6 +29,17 @@ pub(crate) enum Command {
         /// Its owner; the installation's own organization if left out.
         #[arg(long)]
         organization: Option<String>,
+        /// A directory that projects of its owner share; one of its own if left out.
+        #[arg(long, value_name = "NAME")]
+        directory: Option<String>,
+    },
+    /// Let a project's users live in a shared directory; only while nobody uses it
+    Set {
+        /// The project.
+        project: String,
+        /// The directory, by name or id.
+        #[arg(long, value_name = "NAME")]
+        directory: String,
     },
     /// List projects
     List,
@@ -68,8 +80,8 @@ impl Command {
     /// Runs it.
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         match self {
-            Self::Create { slug, name, organization } => {
-                let body = CreateProject { slug: slug.clone(), name, organization };
+            Self::Create { slug, name, organization, directory } => {
+                let body = CreateProject { slug: slug.clone(), name, organization, directory };
                 let made = context.client.post("/projects", &body).await?;
                 context.output.json(&made)?;
                 let origin =
@@ -110,6 +122,12 @@ impl Command {
                     ];
                     context.output.list(&environments.unwrap_or_default(), &columns, "No environments.")?;
                 }
+            }
+            Self::Set { project, directory } => {
+                let path = format!("{}/directory", project_path(&project));
+                let body = SetDirectory { directory: directory.clone() };
+                context.output.json(&context.client.put(&path, &body).await?)?;
+                context.output.say(&format!("The users of {project} are those of {directory} now."))?;
             }
             Self::Rename { project, name } => {
                 let changed = context.client.patch(&project_path(&project), &UpdateProject { name }).await?;
