@@ -214,7 +214,7 @@ fn fill(dir: &Path, count: u64) {
         println!(
             "{count} sessions, each with a principal, fetched in {:.1?} ({:.1?} of a processor)",
             begun.elapsed(),
-            on_cpu() - cpu
+            on_cpu().saturating_sub(cpu)
         );
         follower.stop().await;
     });
@@ -232,7 +232,11 @@ fn open(dir: &Path, count: u64) {
     let own = resident_kib("VmRSS");
     let (begun, cpu) = (Instant::now(), on_cpu());
     let replica = opened(dir);
-    println!("opened and checked in {:.1?} ({:.1?} of a processor)", begun.elapsed(), on_cpu() - cpu);
+    println!(
+        "opened and checked in {:.1?} ({:.1?} of a processor)",
+        begun.elapsed(),
+        on_cpu().saturating_sub(cpu)
+    );
     assert!(replica.revision(Partition::Project(PROJECT)) > 0, "it was believed");
     println!(
         "  memory {} MiB, at most {} MiB",
