@@ -14,10 +14,11 @@ use mezusphere_store::StoreError;
 use serde::{Deserialize, Serialize};
 
 use super::answer::{self, Failure};
-use super::destination::{Asked, Prompt, Wish};
+use super::destination::Asked;
 use super::form::{Fields, Purpose};
 use super::target::Target;
 use super::told::{self, Beside, Form, Told};
+use super::wish::{Prompt, Wish};
 use super::{Login, State, Visitor, cookie};
 use crate::page::Confirm;
 

@@ -17,7 +17,7 @@ pub(super) const SIGN_IN: &str = "__Host-mezu-sign-in";
 pub(super) const FORM: &str = "__Host-mezu-form";
 
 /// Sign-ins one browser holds at once; a further one ends the oldest.
-pub(super) const SIGN_INS_MAX: usize = 4;
+pub(super) const SIGN_INS_MAX: usize = mezusphere_identity::sign_in::HELD_MAX;
 
 const ATTRIBUTES: &str = "; Path=/; Secure; HttpOnly; SameSite=Lax";
 

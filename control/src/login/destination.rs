@@ -2,21 +2,18 @@
 //!
 //! `host` must be a host some environment is registered for; `return_to` a path on it. What a browser could
 //! read as another site is refused, not repaired. All destinations are `https`.
-//!
-//! The query may also ask for more than being signed in: `max_age` (seconds since the password was last entered),
-//! `acr` (how strongly), both by an edge whose route demands it, and `prompt` (a form although somebody is signed
-//! in, or a choice of accounts). These can only make signing in harder, so anybody may write them.
+//! What the query asks for beyond that is [`super::wish`]'s.
 
 use mezusphere_identity::flow::Onward;
-use mezusphere_identity::flow::step_up::Demand;
 use mezusphere_identity::sign_in::Destination;
 use mezusphere_model::Host;
 use mezusphere_model::id::DirectoryId;
-use mezusphere_model::identity::Assurance;
 use mezusphere_model::path::URI_LEN_MAX;
 use mezusphere_store::StoreError;
 use mezusphere_store::primary::{ReadTx, host, project};
 use serde::{Deserialize, Serialize};
+
+use super::wish::Wish;
 
 /// Characters of a SHA-256 in base64url.
 const STATE_LEN: usize = 43;
@@ -54,43 +51,6 @@ pub(super) struct Resolved {
     /// The project's name for people.
     pub(super) name: String,
     pub(super) directory: DirectoryId,
-}
-
-/// What is asked for beyond being signed in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Wish {
-    pub(super) demand: Demand,
-    pub(super) prompt: Option<Prompt>,
-}
-
-/// What to show to somebody who is signed in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Prompt {
-    /// The form, for another account.
-    Login,
-    /// The choice of accounts.
-    SelectAccount,
-}
-
-impl Wish {
-    /// Reads the query's fields.
-    pub(super) fn read(fields: &[(String, String)]) -> Result<Self, BadReturn> {
-        let max_age_s = one(fields, "max_age")?.map(str::parse).transpose().map_err(|_| BadReturn)?;
-        let assurance = match one(fields, "acr")? {
-            None => Assurance::default(),
-            Some(text) => {
-                let known = [Assurance::Aal1, Assurance::Aal2].into_iter();
-                known.into_iter().find(|assurance| assurance.as_str() == text).ok_or(BadReturn)?
-            }
-        };
-        let prompt = match one(fields, "prompt")? {
-            None => None,
-            Some("login") => Some(Prompt::Login),
-            Some("select_account") => Some(Prompt::SelectAccount),
-            Some(_) => return Err(BadReturn),
-        };
-        Ok(Self { demand: Demand { assurance, max_age_s }, prompt })
-    }
 }
 
 impl Asked {
@@ -132,20 +92,8 @@ impl Asked {
     /// The sign-in page with the same query and a wish.
     pub(super) fn sign_in(&self, wish: Wish) -> String {
         let mut path = self.path("/sign-in");
-        let mut add = |name: &str, value: &str| {
-            let sign = if path.contains('?') { "&" } else { "?" };
-            path.extend([sign, name, "=", value]);
-        };
-        if let Some(max_age_s) = wish.demand.max_age_s {
-            add("max_age", &max_age_s.to_string());
-        }
-        if wish.demand.assurance != Assurance::default() {
-            add("acr", wish.demand.assurance.as_str());
-        }
-        match wish.prompt {
-            None => {}
-            Some(Prompt::Login) => add("prompt", "login"),
-            Some(Prompt::SelectAccount) => add("prompt", "select_account"),
+        for (name, value) in wish.fields() {
+            path.extend([if path.contains('?') { "&" } else { "?" }, name, "=", &value]);
         }
         path
     }
@@ -200,7 +148,7 @@ impl AppAddress {
 }
 
 /// The field's one value; twice is an error, because two readers could choose differently.
-fn one<'a>(fields: &'a [(String, String)], name: &str) -> Result<Option<&'a str>, BadReturn> {
+pub(super) fn one<'a>(fields: &'a [(String, String)], name: &str) -> Result<Option<&'a str>, BadReturn> {
     let mut values = fields.iter().filter(|(field, _)| field == name).map(|(_, value)| value.as_str());
     let first = values.next();
     if values.next().is_some() { Err(BadReturn) } else { Ok(first) }

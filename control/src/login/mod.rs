@@ -40,6 +40,7 @@ mod tenant;
 #[cfg(test)]
 mod tests;
 mod told;
+mod wish;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;

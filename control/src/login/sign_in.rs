@@ -17,10 +17,11 @@ use mezusphere_store::primary::sign_in::SignInRow;
 use serde::{Deserialize, Serialize};
 
 use super::answer::{self, Failure};
-use super::destination::{Asked, Prompt, Wish};
+use super::destination::Asked;
 use super::form::{Fields, Purpose};
 use super::target::{self, Target};
 use super::told::{self, Beside, Form, Told};
+use super::wish::{Prompt, Wish};
 use super::{Login, State, Visitor, cookie};
 use crate::page::{ChooseAccount, SignIn, TooWeak};
 

@@ -9,8 +9,9 @@ use mezusphere_store::primary::ReadTx;
 
 use super::Login;
 use super::answer::Failure;
-use super::destination::{AppAddress, Asked, BadReturn, Resolved, Wish};
+use super::destination::{AppAddress, Asked, BadReturn, Resolved};
 use super::tenant::Tenant;
+use super::wish::Wish;
 use crate::page::{Chrome, LeadsTo};
 
 /// Fields of a query; ours has at most six.

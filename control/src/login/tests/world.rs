@@ -145,7 +145,7 @@ impl World {
                 organization,
                 project: None,
                 name,
-                settings: directory::Settings::default(),
+                settings: Settings::default(),
                 created_at,
             };
             directory::insert(tx, &row).await?;
@@ -177,7 +177,7 @@ impl World {
             organization,
             project: Some(project),
             name: slug.to_owned(),
-            settings: directory::Settings::default(),
+            settings: Settings::default(),
             created_at,
         };
         directory::insert(tx, &row).await?;
