@@ -38,7 +38,7 @@ pub(super) const APPLICATION_ID: i64 = 0x6d65_7a75;
 const READ_CONNECTIONS: u32 = 3;
 
 /// Page cache of one connection, in KiB. Opened lazily, so that an idle node has few.
-const CACHE_KIB: i64 = 1024;
+pub(super) const CACHE_KIB: i64 = 1024;
 
 /// How long SQLite waits for a lock of another connection. Readers and the one writer never block each other in WAL
 /// mode; this covers a backup tool that copies the file.

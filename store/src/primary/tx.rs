@@ -14,7 +14,7 @@ use mezusphere_model::{Clock, Entropy, Timestamp};
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
-use sqlx::{Postgres, Sqlite};
+use sqlx::{AssertSqlSafe, Postgres, Sqlite};
 
 use super::audit::AuditEntry;
 use super::commit::Pending;
@@ -236,6 +236,17 @@ impl Tx {
     pub(super) async fn execute(&mut self, sql: &'static str, args: Vec<Value>) -> Result<u64, StoreError> {
         let answer = self.read.run(sql, args).await;
         answer.map_err(|why| self.read.fail(&why))
+    }
+
+    /// Sets the page cache of SQLite's write connection, in KiB, until it is set again; in PostgreSQL there is none to set.
+    pub(super) async fn sqlite_cache(&mut self, kib: i64) -> Result<(), StoreError> {
+        let answer = match &mut self.read.inner {
+            Inner::Sqlite(tx) => {
+                sqlx::query(AssertSqlSafe(format!("PRAGMA cache_size = -{kib}"))).execute(&mut **tx).await
+            }
+            Inner::Postgres(_) => return Ok(()),
+        };
+        answer.map(drop).map_err(|why| self.read.fail(&why))
     }
 
     /// Inserts rows; `parent` is what they refer to, for the error when that is not there. Says how many.
