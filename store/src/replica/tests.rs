@@ -122,7 +122,7 @@ async fn a_bad_value_is_never_an_answer_and_its_partition_is_fetched_anew() {
 }
 
 #[tokio::test]
-async fn a_document_that_vanished_or_came_back_is_noticed_at_the_next_start() {
+async fn a_document_that_vanished_or_came_back_is_noticed_at_the_start_after_a_kill() {
     for what in ["vanished", "came back"] {
         let (dir, replica, follower, _changes) = copy().await;
         let n = if what == "vanished" { 42 } else { 4242 };
@@ -136,6 +136,8 @@ async fn a_document_that_vanished_or_came_back_is_noticed_at_the_next_start() {
         replica.shared.disk.apply(batch).unwrap();
         follower.stop().await;
         drop(Arc::into_inner(replica).unwrap());
+        // As after a kill.
+        apply(&dir.path().join("replica"), |_, batch| batch.remove(record::CLOSED));
         let again = Replica::open(&dir.path().join("replica"), clock(), Arc::new(Open)).unwrap();
         assert_eq!(again.revision(P), 0, "{what}");
         let read = again.revocation(PROJECT, sign_in(1));
