@@ -7,6 +7,7 @@
     reason = "a test that indexes what is not there has failed, and says where"
 )]
 
+mod authorization;
 mod bad_input;
 mod browser;
 mod cli;
