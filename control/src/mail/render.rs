@@ -118,10 +118,7 @@ fn field(name: &'static str, value: &str) -> HeaderValue {
 fn address(text: &str) -> Result<Address, String> {
     let wrong = || "this is no address that mail can be sent to".to_owned();
     let (local, domain) = text.rsplit_once('@').ok_or_else(wrong)?;
-    let ascii = match url::Host::parse(domain) {
-        Ok(url::Host::Domain(name)) => name,
-        Ok(_) | Err(_) => return Err(wrong()),
-    };
+    let Ok(url::Host::Domain(ascii)) = url::Host::parse(domain) else { return Err(wrong()) };
     Address::new(local, ascii).map_err(|_| wrong())
 }
 

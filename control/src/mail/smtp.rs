@@ -20,7 +20,10 @@ use super::config::{MailTls, SmtpConfig};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// From the connection to the last answer. Servers that look at content take their time before they answer to it.
-const SEND_TIMEOUT: Duration = Duration::from_secs(60);
+const SEND_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// The last line of a certificate in PEM.
+const END: &str = "-----END CERTIFICATE-----";
 
 /// Waiting for the answer to a good-bye, which changes nothing any more.
 const QUIT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -72,7 +75,6 @@ pub(super) fn roots(pem: &[u8]) -> Result<Vec<Certificate>, String> {
         return Ok(Vec::new());
     }
     let text = std::str::from_utf8(pem).map_err(|_| "it is not text".to_owned())?;
-    const END: &str = "-----END CERTIFICATE-----";
     let read = text.split_inclusive(END).filter(|part| part.contains(END));
     let read: Result<Vec<_>, _> = read.map(|part| Certificate::from_pem(part.trim().as_bytes())).collect();
     let read = read.map_err(|why| why.to_string())?;
