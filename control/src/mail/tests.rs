@@ -4,10 +4,10 @@ use lettre::message::Mailbox;
 use mezusphere_model::id::MailId;
 use mezusphere_model::{Entropy, Timestamp};
 
+use super::MailSender;
 use super::letter::{Letter, What};
 use super::looks::Looks;
 use super::render::{page, ready, sample_looks, samples};
-use super::MailSender;
 
 const ORIGIN: &str = "https://login.mezu.localhost:8443";
 
