@@ -15,7 +15,7 @@ use crate::primary::value::{IntoValue as _, Value, args, json};
 use crate::primary::{ReadTx, StoreError, Tx, WriteError, open};
 
 /// Most users of one import: what one transaction may hold up other writers with.
-pub const IMPORTED_MAX: usize = 200_000;
+pub const IMPORTED_MAX: usize = 100_000;
 
 /// SQLite's page cache during an import, in KiB: with its usual one it writes the same pages out again and again.
 const IMPORT_CACHE_KIB: i64 = 64 * 1024;
