@@ -3,8 +3,8 @@
 //! ([`history`]), and sending mail ([`crate::mail`]).
 
 mod follow;
-mod people;
 mod history;
+mod people;
 mod work;
 
 use std::sync::Arc;

@@ -107,7 +107,7 @@ async fn submit(
         return Err(Failure::form_stale());
     }
     if page.open.is_known {
-        return login.join(&page).await;
+        return login.join(&page, &visit).await;
     }
     let name = if page.asks_name() { fields.take("name") } else { page.open.name.clone() };
     let typed = Some(name.as_str());
@@ -308,7 +308,7 @@ impl Login {
             },
             Link::SignUp => {
                 let done = sign_up::complete(tx, &page.token, name, hash).await?;
-                (done.user.id, "user.sign_up", "sign-up", Some(done.who))
+                (done.user.id, "user.create", "sign-up", Some(done.who))
             }
             Link::Invitation => {
                 let done = invitation::accept(tx, &page.token, name, hash).await?;
@@ -333,27 +333,34 @@ impl Login {
             Some(_) => self.further(page.further.as_ref(), directory),
             None => Asked::Directory(directory).path("/sign-in"),
         };
-        self.done(page, DoneKind::Recovered, next)
+        done(page, DoneKind::Recovered, next)
     }
 
     /// An invitation accepted by somebody who has an account: they sign in as usual.
-    async fn join(&self, page: &Page) -> Result<Response, Failure> {
-        let joined = self.desk.primary.write(async |tx| invitation::join(tx, &page.token).await).await;
-        joined.map_err(|refusal| told::failure(refusal, "/account"))?;
+    async fn join(&self, page: &Page, visit: &Visit) -> Result<Response, Failure> {
+        let joined = self.desk.primary.write(async |tx| {
+            let joined = invitation::join(tx, &page.token).await?;
+            let (actor, target) = (joined.user.id.to_string(), joined.user.id.to_string());
+            let detail = serde_json::json!({ "by": "invitation" });
+            self.audit(tx, &page.tenant.row, visit, actor, "invitation.accept", target, detail);
+            Ok::<_, Refusal>(())
+        });
+        joined.await.map_err(|refusal| told::failure(refusal, "/account"))?;
         let next = self.further(page.further.as_ref(), page.open.directory);
-        Ok(self.done(page, DoneKind::Joined, next))
+        Ok(done(page, DoneKind::Joined, next))
     }
+}
 
-    fn done(&self, page: &Page, kind: DoneKind, next: String) -> Response {
-        let page = Done {
-            chrome: page.tenant.chrome(),
-            kind,
-            email: page.open.email.clone(),
-            next,
-            app: page.further.as_ref().map(|further| further.name.clone()),
-        };
-        answer::page(StatusCode::OK, &page, None)
-    }
+/// Tells what is done, and where to go from here.
+fn done(page: &Page, kind: DoneKind, next: String) -> Response {
+    let page = Done {
+        chrome: page.tenant.chrome(),
+        kind,
+        email: page.open.email.clone(),
+        next,
+        app: page.further.as_ref().map(|further| further.name.clone()),
+    };
+    answer::page(StatusCode::OK, &page, None)
 }
 
 /// A link that leads nowhere, with the way on: who sent a form twice is signed in by the first one.

@@ -54,7 +54,7 @@ pub(super) async fn show(
         return Ok(login.sign_in_form(&headers, &target, wish.demand, String::new(), None));
     };
     if wish.prompt == Some(Prompt::SelectAccount) {
-        return Ok(login.choose_account(&target, wish, &current));
+        return Ok(choose_account(&target, wish, &current));
     }
     // No account has a second factor yet; entering the password again would lead round in a circle.
     if current.sign_in.assurance < wish.demand.assurance {
@@ -112,8 +112,8 @@ impl Login {
         let about = About { flow: flow.id(), to: target.asked.clone(), demand };
         let mail = self.mail.is_available();
         let sign_up = mail && sign_up::is_offered(&target.tenant.row.settings.sign_up);
-        let leads_to = self.origin_of(target);
-        let response = told::show(beside, leads_to.as_deref(), |problem| SignIn {
+        let origin = self.origin_of(target);
+        let response = told::show(beside, origin.as_deref(), |problem| SignIn {
             chrome: target.chrome(),
             app: target.leads_to(),
             email,
@@ -123,19 +123,6 @@ impl Login {
             recover: mail.then(|| target.asked.path("/recover")),
         });
         answer::with_cookie(response, set)
-    }
-
-    fn choose_account(&self, target: &Target, wish: Wish, current: &SignedIn) -> Response {
-        let with = |prompt| target.asked.sign_in(Wish { prompt, ..wish });
-        let page = ChooseAccount {
-            chrome: target.chrome(),
-            app: target.leads_to(),
-            name: current.user.name.clone(),
-            email: current.user.email.clone(),
-            go_on: with(None),
-            another: with(Some(Prompt::Login)),
-        };
-        answer::page(StatusCode::OK, &page, None)
     }
 
     /// Says that a second factor is asked for, with a way back. Without an application nothing asks for it.
@@ -186,4 +173,18 @@ impl Login {
         let location = self.desk.primary.write(async |tx| self.location(tx, target, row).await).await?;
         Ok(answer::see_other(&location))
     }
+}
+
+/// Which account to go on with.
+fn choose_account(target: &Target, wish: Wish, current: &SignedIn) -> Response {
+    let with = |prompt| target.asked.sign_in(Wish { prompt, ..wish });
+    let page = ChooseAccount {
+        chrome: target.chrome(),
+        app: target.leads_to(),
+        name: current.user.name.clone(),
+        email: current.user.email.clone(),
+        go_on: with(None),
+        another: with(Some(Prompt::Login)),
+    };
+    answer::page(StatusCode::OK, &page, None)
 }

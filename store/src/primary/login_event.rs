@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use mezusphere_model::Timestamp;
 use mezusphere_model::id::{DirectoryId, UserId};
 
-use super::value::{Row, args};
+use super::value::{Row, args, hex};
 use super::{PageRequest, Paged, ReadTx, StoreError, Tx, WriteError};
 
 /// Most events kept of one user: the newest.
@@ -69,7 +69,7 @@ pub async fn record_many(tx: &mut Tx, events: &[LoginEvent]) -> Result<(), Write
     let mut users = BTreeSet::new();
     for event in events {
         let id: [u8; ID_LEN] = tx.entropy().bytes();
-        let id: String = id.iter().map(|octet| format!("{octet:02x}")).collect();
+        let id = hex(&id);
         let added = tx
             .insert(
                 "user",

@@ -8,8 +8,8 @@ mod access;
 mod account;
 mod audit;
 mod change;
-mod explain;
 mod directory;
+mod explain;
 mod installation;
 mod mail;
 mod node;
@@ -27,16 +27,14 @@ pub use account::{
 };
 pub use audit::AuditEntry;
 pub use change::Change;
-pub use explain::{ExplainUrl, ExplainedCaller, ExplainedPlace, ExplainedUrl, ExplainedVerdict};
 pub use directory::{CreateDirectory, Directory, DirectoryChanges, LogoInfo, SetDirectory, SignUp};
+pub use explain::{ExplainUrl, ExplainedCaller, ExplainedPlace, ExplainedUrl, ExplainedVerdict};
 pub use installation::{
     CreateOperatorKey, CreateOrganization, Installation, Operator, Organization, SignInLink, WhoAmI,
 };
 pub use mail::{QueuedMail, QueuedMailState, TestMail, TestedMail};
 pub use node::{ControlNode, Edge, EdgeInvitation, InvitationState, InviteEdge, InvitedEdge, NodeState};
-pub use project::{
-    AddHost, CreateEnvironment, CreateProject, Environment, Host, Project, UpdateProject,
-};
+pub use project::{AddHost, CreateEnvironment, CreateProject, Environment, Host, Project, UpdateProject};
 pub use route::{
     AddRoute, ExplainRequest, Explained, FollowingRoute, OrderRoutes, Place, Route, RouteAdded, RouteRemoved,
     Step, Timeouts, UpdateRoute, Verdict,
@@ -47,7 +45,8 @@ pub use rule::{
 };
 pub use user::{
     Claims, CreateUser, ImportProblem, ImportQuery, ImportReport, InviteUser, LoginEvent, PutRole, Role,
-    SetPassword, SetRoles, SignedOut, UpdateUser, User, UserInvitation, UserListQuery, UserSession, UserStatus,
+    SetPassword, SetRoles, SignedOut, UpdateUser, User, UserInvitation, UserListQuery, UserSession,
+    UserStatus,
 };
 pub use warpgate::{Tunnel, Warpgate};
 

@@ -54,7 +54,7 @@ pub(super) async fn submit(
         let write = login.desk.primary.write(async |tx| {
             user::update(tx, directory.id, id, &change).await?;
             let detail = serde_json::json!({ "changed": ["name"] });
-            login.audit(tx, directory, &visit, id.to_string(), "user.update", id.to_string(), detail);
+            login.audit(tx, directory, &visit, id.to_string(), "user.rename", id.to_string(), detail);
             Ok::<_, Refusal>(())
         });
         write.await

@@ -57,7 +57,7 @@ async fn a_name_is_changed_and_shown() {
     let place = saved.location().to_owned();
     let page = browser.get(&place).await;
     assert!(page.body.contains("Zoë Ødegård 🦉") && page.body.contains("Your name is changed"));
-    assert_eq!(world.audited().await, ["sign_in.begin", "user.update"]);
+    assert_eq!(world.audited().await, ["sign_in.begin", "user.rename"]);
     let huge = send(&mut browser, &path, &[("name", &"x".repeat(1024 * 1024))]).await;
     assert_eq!((huge.status, huge.code()), (400, "login.too_large"));
 }

@@ -62,7 +62,7 @@ async fn a_stranger_signs_up_by_a_link_and_arrives_where_they_wanted_to_go() {
     let entered = choose(&mut phone, &link, "Grace Hopper", NEXT).await;
     assert_eq!(entered.location(), "https://shop.localhost:8443/orders?tab=2");
     assert_eq!(phone.get(TO_SHOP).await.status, 303, "signed in: the application gets its hand-off at once");
-    assert_eq!(world.audited().await, ["user.sign_up", "sign_in.begin"]);
+    assert_eq!(world.audited().await, ["user.create", "sign_in.begin"]);
     let found = world.primary.read(async |tx| user::find(tx, world.shop.directory, NEW).await);
     let user: Result<_, StoreError> = found.await;
     let user = user.unwrap().unwrap();
@@ -313,6 +313,7 @@ async fn an_invitation_names_who_invites_and_signs_in() {
     let form = page.form();
     let joined = ada.post(&link, &[("form", &form)]).await;
     assert_eq!(joined.status, 200);
+    assert_eq!(world.audited().await.last().map(String::as_str), Some("invitation.accept"));
     assert!(joined.body.contains("You are in") && !ada.cookies.contains_key(cookie::SIGN_IN));
 }
 

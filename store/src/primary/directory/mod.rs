@@ -12,7 +12,7 @@ pub use settings::{
 };
 
 use super::project::{self, ProjectRow};
-use super::value::{Row, args, json};
+use super::value::{Row, args, hex, json};
 use super::{PageRequest, Paged, ReadTx, StoreError, Tx, WriteError};
 
 /// Hexadecimal digits of [`LogoMark::digest`].
@@ -234,7 +234,7 @@ pub async fn logo(tx: &mut ReadTx, id: DirectoryId) -> Result<Option<Logo>, Stor
 
 fn mark(logo: &Logo) -> LogoMark {
     let digest = digest::digest(&digest::SHA256, &logo.bytes);
-    let mut hex: String = digest.as_ref().iter().map(|octet| format!("{octet:02x}")).collect();
+    let mut hex = hex(digest.as_ref());
     hex.truncate(MARK_LEN);
     LogoMark { media_type: logo.media_type, digest: hex }
 }

@@ -7,7 +7,7 @@ use mezusphere_model::id::{ProjectId, UserId};
 use mezusphere_model::slug::Name;
 
 use crate::primary::batch::ROWS_AT_ONCE;
-use crate::primary::value::{IntoValue as _, Value, args};
+use crate::primary::value::{IntoValue, Value, args};
 use crate::primary::{ReadTx, StoreError};
 
 /// What a user has in a project.
@@ -38,7 +38,7 @@ pub async fn standing(
     let mut found: BTreeMap<UserId, Standing> = users.iter().map(|id| (*id, Standing::default())).collect();
     for batch in users.chunks(ROWS_AT_ONCE) {
         // Nothing equals NULL: a last batch that is not full asks for no more.
-        let mut ids: Vec<Value> = batch.iter().map(|id| id.into_value()).collect();
+        let mut ids: Vec<Value> = batch.iter().map(IntoValue::into_value).collect();
         ids.resize_with(ROWS_AT_ONCE, || Value::Text(None));
         let mut values = args![project];
         values.extend(ids.iter().cloned());
