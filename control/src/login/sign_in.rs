@@ -177,14 +177,14 @@ impl Login {
 
 /// Which account to go on with.
 fn choose_account(target: &Target, wish: Wish, current: &SignedIn) -> Response {
-    let with = |prompt| target.asked.sign_in(Wish { prompt, ..wish });
+    let way = |prompt| target.asked.sign_in(Wish { prompt, ..wish });
     let page = ChooseAccount {
         chrome: target.chrome(),
         app: target.leads_to(),
         name: current.user.name.clone(),
         email: current.user.email.clone(),
-        go_on: with(None),
-        another: with(Some(Prompt::Login)),
+        go_on: way(None),
+        another: way(Some(Prompt::Login)),
     };
     answer::page(StatusCode::OK, &page, None)
 }

@@ -47,7 +47,12 @@ impl Brand {
             name: brand.name.as_ref().map(shown).filter(|name| !name.is_empty()),
             logo: brand.logo.as_ref().map(|logo| logo_path(directory.id, &logo.digest)),
             stylesheet: brand.colour.as_deref().and_then(Colour::parse).map(stylesheet_path),
-            support: brand.support.as_ref().map(shown).filter(|text| !text.is_empty()).map(|text| Support::of(&text)),
+            support: brand
+                .support
+                .as_ref()
+                .map(shown)
+                .filter(|text| !text.is_empty())
+                .map(|text| Support::of(&text)),
         }
     }
 }

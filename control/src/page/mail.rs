@@ -75,7 +75,7 @@ impl MailPage {
             self.light = colour.on(LIGHT_PAPER);
             self.dark = colour.on(DARK_PAPER);
         }
-        self.support = support.map(plain).filter(|text| !text.is_empty()).map(Support::of);
+        self.support = support.map(plain).filter(|text| !text.is_empty()).map(|text| Support::of(&text));
         self
     }
 

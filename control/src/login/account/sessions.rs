@@ -80,17 +80,19 @@ pub(super) async fn submit(
     }
     let (user, row) = (&mine.signed_in.user, &mine.tenant.row);
     let done = login.desk.primary.write(async |tx| {
-        let (target, ended) = match what {
+        let (target, action, ended) = match what {
             Ends::One(id) => {
-                (id.to_string(), u32::from(session::end_one(tx, user, id, &visit.place()).await?))
+                let ended = session::end_one(tx, user, id, &visit.place()).await?;
+                (id.to_string(), "sign_in.end", u32::from(ended))
             }
             Ends::Others => {
                 let keep = mine.signed_in.sign_in.id;
-                (user.id.to_string(), session::end_others(tx, user, keep, &visit.place()).await?)
+                let ended = session::end_others(tx, user, keep, &visit.place()).await?;
+                (user.id.to_string(), "sign_in.end_others", ended)
             }
         };
         let detail = serde_json::json!({ "by": "account", "ended": ended });
-        login.audit(tx, row, &visit, user.id.to_string(), "sign_in.end", target, detail);
+        login.audit(tx, row, &visit, user.id.to_string(), action, target, detail);
         Ok::<_, WriteError>(())
     });
     match done.await {
