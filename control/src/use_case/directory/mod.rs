@@ -144,7 +144,7 @@ pub(crate) async fn change(
     changes: DirectoryChanges,
 ) -> Result<Directory, Refusal> {
     let grant = caller.allow(Permission::InstallationWrite)?;
-    let changed = shared
+    let directory = shared
         .primary
         .write(async |tx| {
             let owner = owner(tx, shared, &grant, organization).await?;
@@ -153,7 +153,7 @@ pub(crate) async fn change(
         })
         .await?;
     shared.limits.notify_one();
-    Ok(changed)
+    Ok(directory)
 }
 
 /// Changes settings of the directory a project uses.
@@ -164,7 +164,7 @@ pub(crate) async fn change_of_project(
     changes: DirectoryChanges,
 ) -> Result<Directory, Refusal> {
     let grant = caller.allow(Permission::ProjectsWrite)?;
-    let changed = shared
+    let directory = shared
         .primary
         .write(async |tx| {
             let row = scope::governed_directory(tx, &grant, project).await?;
@@ -172,7 +172,7 @@ pub(crate) async fn change_of_project(
         })
         .await?;
     shared.limits.notify_one();
-    Ok(changed)
+    Ok(directory)
 }
 
 async fn apply(

@@ -9,7 +9,7 @@ use mezusphere_model::Timestamp;
 use mezusphere_model::document::{PrincipalDoc, Status};
 use mezusphere_model::identity::{Assurance, Identity, Method, Subject};
 use mezusphere_model::path::RequestPath;
-use mezusphere_model::policy::{Circumstances, Denial, decide};
+use mezusphere_model::policy::{Circumstances, Denial, Permit, decide};
 use mezusphere_model::route::{AuthMode, IdentityForward, NoRoute, RouteDoc, Site, SiteDoc};
 use mezusphere_model::rules::{CorsRule, EdgeAnswer, HeaderRules, RateKey};
 use mezusphere_store::primary::{principal, route, site};
@@ -134,12 +134,12 @@ impl Taken<'_> {
         let route = RouteDoc { networks, ..self.route.clone() };
         let circumstances = Circumstances { client: from.unwrap_or(Ipv4Addr::UNSPECIFIED.into()), now };
         let decided = decide(&route, sender, &circumstances);
-        let denial = decided.as_ref().map_or_else(|denial| Some(denial), |permit| permit.would_deny());
+        let denial = decided.as_ref().map_or_else(Some, Permit::would_deny);
         Some(Verdict {
             allowed: decided.is_ok(),
             code: denial.map(|denial| denial.code().to_owned()),
             reason: denial.map(ToString::to_string),
-            forwards_identity: decided.as_ref().is_ok_and(|permit| permit.forwards_identity()),
+            forwards_identity: decided.as_ref().is_ok_and(Permit::forwards_identity),
         })
     }
 

@@ -313,13 +313,13 @@ pub(crate) async fn update(
 ) -> Result<User, Refusal> {
     let grant = caller.allow(Permission::UsersWrite)?;
     let email = request.email.as_deref().map(Email::parse).transpose()?;
-    let called = request.name.as_deref().map(account::check_name).transpose()?.map(str::to_owned);
+    let new_name = request.name.as_deref().map(account::check_name).transpose()?.map(str::to_owned);
     if let Some(claims) = &request.claims {
         claims::check(claims).map_err(|why| Refusal::new(&problem::CLAIMS_INVALID, why))?;
     }
     let change = UserChange {
         email: email.map(|email| email.as_str().to_owned()),
-        name: called,
+        name: new_name,
         status: None,
         claims: request.claims,
     };

@@ -103,7 +103,7 @@ impl World {
             }
             Kind::PasswordChange => {
                 let set = admin.run(&["user", "set-password", "shop", email]).await?;
-                *password = set.get("password").and_then(Value::as_str).context("a password")?.to_owned();
+                set.get("password").and_then(Value::as_str).context("a password")?.clone_into(password);
             }
             Kind::Suspension => drop(admin.run(&["user", "suspend", "shop", email]).await?),
             Kind::RoleRemoval => drop(admin.run(&["user", "set-roles", "shop", email]).await?),

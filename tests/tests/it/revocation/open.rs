@@ -216,7 +216,7 @@ impl Place<'_> {
                 while write.write_all(&[b'x'; 1000]).await.is_ok() && write.flush().await.is_ok() {
                     tokio::time::sleep(PIECE_EVERY).await;
                 }
-                std::future::pending().await
+                std::future::pending::<()>().await;
             };
             let listen = async {
                 let mut status = [0; 12];

@@ -57,7 +57,7 @@ async fn publish(
     node.admin(&["route", "add", project, "/*", "--auth", "required"]).await?;
     node.admin(&["route", "add", project, "/staff/*", "--auth", "required", "--role", "staff"]).await?;
     let key = node.admin(&["api-key", "create", project]).await?;
-    node.connect(key["secret"].as_str().context("a secret")?, &workload.h1().to_string()).await
+    node.connect(key["secret"].as_str().context("a secret")?, &workload.h1()).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

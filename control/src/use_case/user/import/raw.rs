@@ -1,6 +1,6 @@
 //! A user as a file has them, and the checks that make one of ours of it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use mezusphere_identity::account::{Email, check_name};
 use mezusphere_identity::factor::password::PasswordHash;
@@ -124,7 +124,7 @@ impl Checked {
             // What it was is not repeated: it may be anything.
             roles.insert(known.ok_or("roles: one of them is not a role of this project")?);
         }
-        let claims = raw.claims.unwrap_or_else(BTreeMap::new);
+        let claims = raw.claims.unwrap_or_default();
         claims::check(&claims)?;
         let id = UserId::random(&self.entropy);
         let password = match raw.password_hash.as_deref().map(PasswordHash::imported).transpose() {
