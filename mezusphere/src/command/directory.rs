@@ -203,8 +203,7 @@ impl Command {
                     return Err(Failure::new(Kind::Usage, "nothing to change was given")
                         .next("mezusphere directory set --help shows what can be"));
                 }
-                let changed = context.client.patch(&which.path(), &changes).await?;
-                show(context, &changed)?;
+                show(context, &context.client.patch(&which.path(), &changes).await?)?;
             }
             Self::Delete { name, owner, yes } => {
                 yes.confirm(&format!("deleting {name} takes its users along"), &name)?;

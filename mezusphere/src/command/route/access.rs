@@ -73,7 +73,7 @@ pub(super) struct AccessArgs {
     /// true, false and numbers are such; in quotes they are texts: 'level="3"'.
     #[arg(long = "require-claim", value_name = "NAME=VALUE[,VALUE]", value_parser = claim_rule)]
     claims: Vec<ClaimRule>,
-    /// Clients must come from this network, or another one given so: 192.0.2.0/24, 2001:db8::/32, one address; may be repeated.
+    /// Clients must come from this network, or another one given so: 192.0.2.0/24, `2001:db8::/32`, one address; may be repeated.
     #[arg(long = "network", value_name = "CIDR", value_parser = network)]
     networks: Vec<Cidr>,
     /// How strongly they must have signed in.

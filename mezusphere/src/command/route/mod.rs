@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn every_flag_says_one_thing_to_the_api() {
+    fn every_rule_and_limit_says_one_thing_to_the_api() {
         for (words, expected) in [
             (&["--strip-prefix", "/api"][..], json!({ "rules": { "path": { "prefix": "/api" } } })),
             (
@@ -349,8 +349,16 @@ mod tests {
                 json!({ "timeouts": { "connect_ms": 500, "idle_ms": 300_000, "total_ms": 0 } }),
             ),
             (&["--timeout-total", "1h"], json!({ "timeouts": { "total_ms": 3_600_000 } })),
+        ] {
+            assert_eq!(set(words), expected, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn every_demand_says_one_thing_to_the_api() {
+        for (words, expected) in [
             (
-                &["--all-methods", "--no-require"],
+                &["--all-methods", "--no-require"][..],
                 json!({
                     "methods": [],
                     "require": {

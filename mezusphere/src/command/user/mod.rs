@@ -303,16 +303,7 @@ impl Command {
                 )
             }
             Self::SetPassword { project, user, password_stdin } => {
-                let password = password(context, password_stdin)?;
-                let path = format!("{}/password", one(&project, &user));
-                let changed =
-                    context.client.put(&path, &SetPassword { password: password.text.clone() }).await?;
-                print(
-                    context,
-                    changed,
-                    &format!("Set a new password for {user}. Their sessions have ended."),
-                    &password,
-                )
+                set_password(context, &one(&project, &user), &user, password_stdin).await
             }
             Self::Suspend { project, user } => {
                 let said = format!("Suspended {user}. Their sessions have ended.");
@@ -331,6 +322,14 @@ impl Command {
             }
         }
     }
+}
+
+async fn set_password(context: &Context, path: &str, user: &str, from_stdin: bool) -> Result<(), Failure> {
+    let password = password(context, from_stdin)?;
+    let body = SetPassword { password: password.text.clone() };
+    let changed = context.client.put(&format!("{path}/password"), &body).await?;
+    let said = format!("Set a new password for {user}. Their sessions have ended.");
+    print(context, changed, &said, &password)
 }
 
 async fn sign_out(context: &Context, path: &str, user: &str, session: Option<String>) -> Result<(), Failure> {
