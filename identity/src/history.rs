@@ -44,8 +44,10 @@ pub enum Outcome {
     Refused,
     /// A sign-in was ended.
     SignedOut,
-    /// The password was changed or recovered.
+    /// The password was changed by who knew the old one, or set by an operator.
     PasswordChanged,
+    /// A new password was chosen with a mailed link.
+    Recovered,
     /// The address was changed.
     EmailChanged,
 }
@@ -60,6 +62,7 @@ impl Outcome {
             Self::Refused => "refused",
             Self::SignedOut => "signed_out",
             Self::PasswordChanged => "password_changed",
+            Self::Recovered => "recovered",
             Self::EmailChanged => "email_changed",
         }
     }

@@ -177,7 +177,7 @@ pub async fn complete(
         user::verify_email(tx, user.directory, user.id).await?;
     }
     one_time_link::remove_of(tx, user.directory, user.id, &user.email).await?;
-    history::record(tx, &user, Outcome::PasswordChanged, None, place).await?;
+    history::record(tx, &user, Outcome::Recovered, None, place).await?;
     let kind = MessageKind::PasswordChanged { at: tx.now(), place: place.clone() };
     let messages = vec![Message::new(user.directory, Email::parse(&user.email)?, &user.name, kind)];
     Ok(Completed { user, onward: link::detail::<Detail>(&row)?.onward, messages })

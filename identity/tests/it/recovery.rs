@@ -59,7 +59,7 @@ async fn r17_a_recovery_sets_the_password_ends_every_sign_in_and_signs_nobody_in
     assert_eq!(told.kind, MessageKind::PasswordChanged { at: world.now(), place: place() });
     let page = PageRequest::first();
     let events = world.read(async |tx| login_event::list(tx, ada.directory, ada.id, &page).await);
-    assert_eq!(events.await.unwrap().rows[0].outcome, "password_changed");
+    assert_eq!(events.await.unwrap().rows[0].outcome, "recovered");
 }
 
 #[tokio::test]
