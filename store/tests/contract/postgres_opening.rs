@@ -54,7 +54,7 @@ async fn a_newer_schema_is_refused() {
     open(database.config()).await.unwrap().close().await;
     database.sql("INSERT INTO schema_versions VALUES (99, 'future', 0)").await;
     let why = open(database.config()).await.unwrap_err();
-    assert!(matches!(why, OpenError::Newer { found: 99, known: 3, .. }), "{why:?}");
+    assert!(matches!(why, OpenError::Newer { found: 99, known: 1..99, .. }), "{why:?}");
     database.remove().await;
 }
 
