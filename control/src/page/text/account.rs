@@ -89,7 +89,7 @@ pub(super) const ENGLISH: Account = Account {
     of: "Account of",
     change: "Change",
     change_name: "Change your name",
-    change_email: "Change your address",
+    change_email: "Change your e-mail address",
     change_password: "Change your password",
     verify: "Confirm this address",
     verify_text: "We send a link to {}. Open it, and the address is confirmed.",
