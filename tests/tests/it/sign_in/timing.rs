@@ -8,8 +8,9 @@ use serde_json::json;
 
 use super::api;
 
-/// Samples of known and of unknown accounts each. The short run compares answers; times need many.
-const SAMPLES: u32 = 30;
+/// Samples of known and of unknown accounts each. The short run compares answers; times need many. Sign-up and recovery each ask for
+/// two mails a sample, and strangers altogether are let have 100 at once.
+const SAMPLES: u32 = 20;
 const SAMPLES_FULL: u32 = 500;
 
 /// An address gets few mails in a while, and then none are made: so many accounts that this does not happen.
