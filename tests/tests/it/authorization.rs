@@ -170,6 +170,10 @@ async fn r01_a_dry_run_lets_in_whoever_is_signed_in_and_writes_down_the_rest() -
 
 #[tokio::test(flavor = "multi_thread")]
 async fn r12_an_old_or_weak_sign_in_is_asked_for_again_and_comes_back_to_the_same_place() -> Result<()> {
+    // A minute of waiting until a sign-in is old; in the short run a browser shows the way, and edge and warpgate the decision.
+    if std::env::var_os("MEZU_FULL").is_none() {
+        return Ok(());
+    }
     let mut scene = Scene::start().await?;
     let told = scene.route("add", "/strong/*", &["--auth", "required", "--acr", "aal2"]).await?;
     assert!(told["warnings"].to_string().contains("no second factor can be set up yet"), "{told}");
