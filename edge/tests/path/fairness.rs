@@ -231,13 +231,14 @@ async fn r23_beyond_the_budget_the_readers_that_stand_still_longest_are_cut_and_
         stalled.push(stall(&world).await);
     }
     let begun = Instant::now();
-    // One that reads all the time, while the others stand still.
-    while ended.load(Ordering::Relaxed) < 9 {
+    // One that reads all the time, while the others stand still. Eight of the sixteen fit: how many more go depends on how
+    // many stood still already when the ledger was looked through.
+    while ended.load(Ordering::Relaxed) < 8 {
         assert!(begun.elapsed() < SOON, "the upstreams are told to stop");
         eager.body_mut().frame().await.unwrap().unwrap();
     }
-    assert!(gauge(&world, "test_edge_bodies_held_octets") <= budget);
-    assert!(gauge(&world, "test_edge_bodies_shed_total") >= 9);
+    until("no more is held than may be", || gauge(&world, "test_edge_bodies_held_octets") <= budget).await;
+    assert!(gauge(&world, "test_edge_bodies_shed_total") >= 8);
     assert!(first.body_mut().frame().await.unwrap().is_err(), "the oldest finds it broken, not whole");
     assert!(!first.body_mut().is_end_stream());
     let youngest = stalled.last_mut().unwrap();
