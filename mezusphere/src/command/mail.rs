@@ -1,14 +1,10 @@
 //! `mezusphere mail`: what waits to be sent, trying again, and whether mail works.
 
-mod flags;
-
 use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::{Context, segment};
 use crate::failure::{Failure, Kind};
-
-pub(crate) use flags::MailFlags;
 
 /// Mail of the installation.
 #[derive(Debug, Subcommand)]

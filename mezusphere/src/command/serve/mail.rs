@@ -24,7 +24,7 @@ const FILE_LEN_MAX: u64 = 1024 * 1024;
 /// How mail leaves.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Mail (roles all and control)")]
-pub(crate) struct MailFlags {
+pub(super) struct MailFlags {
     /// Where mail goes: `smtp://user@host:587` (STARTTLS; `?tls=opportunistic` or `?tls=none` where it must be),
     /// `smtps://user@host:465`, or `log` to show whole mails in the log, for development. Without it no mail is sent, and
     /// what needs mail is not offered.
@@ -44,7 +44,7 @@ pub(crate) struct MailFlags {
 
 impl MailFlags {
     /// What control is told; `None`: no mail.
-    pub(crate) fn config(self, base: &Host) -> Result<Option<MailConfig>, Failure> {
+    pub(super) fn config(self, base: &Host) -> Result<Option<MailConfig>, Failure> {
         let Some(url) = self.mail else { return Ok(None) };
         if MailWay::holds_password(&url) && on_the_command_line(&url) {
             return Err(Failure::new(
