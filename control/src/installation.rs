@@ -169,6 +169,11 @@ impl Keys {
 
     /// Whom every node trusts.
     pub(crate) fn trust_doc(&self, trust_domain: &str, denied: Vec<String>) -> TrustDoc {
-        TrustDoc { trust_domain: trust_domain.to_owned(), roots_pem: self.roots_pem.clone(), denied }
+        TrustDoc {
+            trust_domain: trust_domain.to_owned(),
+            roots_pem: self.roots_pem.clone(),
+            denied,
+            ..TrustDoc::default()
+        }
     }
 }

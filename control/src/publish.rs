@@ -106,6 +106,8 @@ impl Shared {
             assertion_jwks: keys.assertion_jwks.clone(),
             edges: nodes.edges,
             denied: nodes.denied,
+            retired: Vec::new(),
+            renew_from: None,
             origin: platform.origin(&endpoint),
             login_host: platform.host(PlatformHost::Login)?,
             site: site.marked_for(Reader::Warpgate),

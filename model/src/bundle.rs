@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
+use crate::document::RenewFrom;
 use crate::host::Host;
 use crate::id::{EdgeId, EnvironmentId};
 use crate::route::SiteDoc;
@@ -45,6 +46,13 @@ pub struct Bundle {
     pub edges: Vec<EdgeAddress>,
     /// SPIFFE URIs of evicted nodes: no tunnel to or from them.
     pub denied: Vec<String>,
+    /// Issuing CAs that were retired, as [`crate::document::TrustDoc::retired`] has them: no tunnel to a node that shows
+    /// a certificate of one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retired: Vec<String>,
+    /// Which CA the warpgate's certificate is to come from; `None` in bundles of older control nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renew_from: Option<RenewFrom>,
     /// Public origin of the environment's endpoint, for people: `https://shop.example`.
     pub origin: String,
     /// The login host, so that a warpgate refuses cookies an upstream sets for it.

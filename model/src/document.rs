@@ -145,7 +145,7 @@ pub struct PlatformDoc {
 }
 
 /// Whom every node of the installation trusts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrustDoc {
     /// SPIFFE trust domain (SPIFFE-ID §2.1).
     pub trust_domain: String,
@@ -153,6 +153,32 @@ pub struct TrustDoc {
     pub roots_pem: Vec<String>,
     /// Certificates refused before their end: SPIFFE URIs of evicted nodes.
     pub denied: Vec<String>,
+    /// Issuing CAs that were retired: SHA-256 of each one's certificate (DER), base64url without padding. A leaf that one
+    /// of them issued is refused, and a connection made with it is closed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retired: Vec<String>,
+    /// Roots signed by the roots before them, PEM, newest first. Nobody trusts them for being here: they are shown to
+    /// whoever comes with a pin of an older root, so that it leads to the root of now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub crosses_pem: Vec<String>,
+    /// Roots that are trusted no more but that connection keys and join tokens may still name, PEM, newest first. Only
+    /// shown, with the crosses, to whoever comes with a pin.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former_pem: Vec<String>,
+    /// Which CA nodes' certificates come from; `None` in documents of older control nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renew_from: Option<RenewFrom>,
+}
+
+/// Which CA a node's certificate is to come from: who holds one of another CA renews it, without waiting for half-life.
+///
+/// Names the CA and no moment, so that neither a clock that was set nor a node that slept through a rotation matters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RenewFrom {
+    /// SHA-256 of the issuing CA's certificate (DER), base64url without padding.
+    pub issuer: String,
+    /// Nodes spread their renewals evenly over so many seconds from when they learn of it; 0: at once.
+    pub within_s: u32,
 }
 
 /// Where nodes reach a control node: its node port.

@@ -321,6 +321,8 @@ fn bundle() -> Bundle {
         assertion_jwks: json!({"keys": []}),
         edges: vec![],
         denied: vec![],
+        retired: vec![],
+        renew_from: None,
         origin: "https://shop.example".to_owned(),
         login_host: Host::parse("login.mezu.example").unwrap(),
     }

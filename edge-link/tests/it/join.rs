@@ -36,6 +36,7 @@ fn trust_doc(world: &World) -> TrustDoc {
         trust_domain: world.domain().to_owned(),
         roots_pem: vec![world.root.certificate_pem()],
         denied: vec!["spiffe://mezu.example/edge/x".to_owned()],
+        ..TrustDoc::default()
     }
 }
 

@@ -116,7 +116,7 @@ impl World {
         let trusted = TrustDoc {
             trust_domain: "mezu.example".to_owned(),
             roots_pem: vec![root.certificate_pem()],
-            denied: Vec::new(),
+            ..TrustDoc::default()
         };
         documents.publish(Partition::Platform, Document::Trust(trusted.clone()));
         documents.publish(Partition::Project(PROJECT), Document::Site(Box::new(shop())));

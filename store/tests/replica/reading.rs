@@ -36,6 +36,7 @@ fn trust() -> TrustDoc {
         trust_domain: "mezu.localhost".to_owned(),
         roots_pem: vec!["root".to_owned()],
         denied: vec!["spiffe://mezu.localhost/edge/1".to_owned()],
+        ..TrustDoc::default()
     }
 }
 

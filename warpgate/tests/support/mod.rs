@@ -167,6 +167,8 @@ impl Platform {
             assertion_jwks: Jwk::write_set(&[self.assertion_key.public().clone()]),
             edges: self.edges.lock().unwrap().clone(),
             denied: self.denied.lock().unwrap().clone(),
+            retired: Vec::new(),
+            renew_from: None,
             origin: format!("https://{HOST}:8443"),
             login_host: Host::parse("login.mezu.localhost").unwrap(),
         }
