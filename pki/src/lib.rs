@@ -5,7 +5,8 @@
 //! certificate ([`identity`]) and when to renew it ([`renewal`]), what is trusted ([`trust`]), how a peer
 //! is judged ([`peer`]), the rustls configurations built on both ([`tls`]), the certificates strangers see
 //! ([`public`]), what answers an authority that asks about a name ([`acme`]), the keys that sign assertions
-//! ([`signing`]) and the sealing of secrets at rest ([`seal`]).
+//! ([`signing`]), the sealing of secrets at rest ([`seal`])
+//! and how a node proves the key of a certificate that has ended ([`possession`]).
 //!
 //! Leaves to others: every file and socket (this crate does no I/O), who may be issued what
 //! (control decides), and which connection gets which configuration (the edge decides).
@@ -28,6 +29,7 @@ pub mod key;
 pub mod lifetime;
 pub mod name;
 pub mod peer;
+pub mod possession;
 pub mod public;
 pub mod renewal;
 pub mod seal;

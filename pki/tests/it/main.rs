@@ -6,6 +6,7 @@ mod arbitrary;
 mod handshake;
 mod issuing;
 mod matrix;
+mod possession;
 mod public;
 mod rogue;
 mod rotation;
