@@ -181,6 +181,7 @@ fn taken(names: &str) -> Taken {
         ("projects.slug", "projects_slug_key", Taken::ProjectSlug),
         ("environments.slug", "environments_project_slug_key", Taken::EnvironmentSlug),
         ("hosts.host", "hosts_pkey", Taken::Host),
+        ("host_claims.host", "host_claims_pkey", Taken::Host),
         ("routes.path", "routes_environment_path_methods_key", Taken::RoutePath),
         ("directories.name", "directories_organization_name_key", Taken::DirectoryName),
         ("users.email_key", "users_directory_email_key_key", Taken::Email),

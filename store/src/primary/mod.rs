@@ -28,6 +28,7 @@ pub mod environment;
 mod error;
 pub mod hand_off;
 pub mod host;
+pub mod host_claim;
 pub mod invitation;
 pub mod lease;
 pub mod login_event;

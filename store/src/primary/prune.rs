@@ -88,6 +88,11 @@ async fn plain(tx: &mut Tx, now: Timestamp) -> Result<u64, StoreError> {
             now,
         ),
         (
+            "DELETE FROM host_claims WHERE (host, project) IN (
+                 SELECT host, project FROM host_claims WHERE expires_at <= $1 LIMIT $2)",
+            now,
+        ),
+        (
             // Of the version before this one.
             "DELETE FROM one_time_links WHERE token_hash IN (
                  SELECT token_hash FROM one_time_links WHERE expires_at <= $1 LIMIT $2)",
