@@ -25,7 +25,7 @@ pub(super) struct Migration {
 }
 
 /// Every migration in order; its place in the list, from 1, is the schema version it leads to.
-pub(super) const MIGRATIONS: [Migration; 7] = [
+pub(super) const MIGRATIONS: [Migration; 8] = [
     Migration { name: "first", sql: include_str!("../../migrations/0001_first.sql"), postgres: "" },
     Migration {
         name: "cluster",
@@ -51,6 +51,11 @@ pub(super) const MIGRATIONS: [Migration; 7] = [
         name: "links",
         sql: include_str!("../../migrations/0006_links.sql"),
         postgres: include_str!("../../migrations/0006_links.postgres.sql"),
+    },
+    Migration {
+        name: "acme",
+        sql: include_str!("../../migrations/0007_acme.sql"),
+        postgres: include_str!("../../migrations/0007_acme.postgres.sql"),
     },
     Migration {
         name: "claims",

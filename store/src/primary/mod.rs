@@ -16,6 +16,7 @@
 //! function does so, its documentation says what. Sites are the exception: [`site::publish`] is called once
 //! after all changes to hosts and routes, because the signed bundle must carry the same revision.
 
+pub mod acme;
 pub mod api_key;
 pub mod applied;
 pub mod audit;
