@@ -263,6 +263,7 @@ async fn issue(
         not_before: issued.not_before,
         not_after: issued.not_after,
         issued_at: now,
+        issuer: Some(sha256(keys.issuing.certificate())),
     };
     certificate::insert(tx, &row).await?;
     Ok(CertificateDoc {

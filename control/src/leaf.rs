@@ -59,6 +59,7 @@ pub(crate) async fn note_issued(tx: &mut Tx, leaf: &IssuedLeaf, name: &SpiffeNam
         not_before: leaf.not_before,
         not_after: leaf.not_after,
         issued_at: tx.now(),
+        issuer: leaf.chain.get(1).map(|issuer| sha256(issuer)),
     };
     certificate::insert(tx, &row).await
 }

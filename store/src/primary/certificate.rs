@@ -23,10 +23,15 @@ pub struct IssuedRow {
     pub not_after: Timestamp,
     /// When it was issued.
     pub issued_at: Timestamp,
+    /// By which CA: SHA-256 of the CA's certificate (DER). `None`: noted by a version that did not say.
+    pub issuer: Option<[u8; 32]>,
 }
 
 /// Most certificates listed of one name; with leaves of a day renewed at half-life, about a month.
 pub const ISSUED_LISTED_MAX: usize = 100;
+
+/// Most nodes whose certificates [`held`] tells: every warpgate of a large installation, and its nodes.
+pub const HELD_MAX: usize = 50_000;
 
 fn read(row: &Row) -> Result<IssuedRow, StoreError> {
     Ok(IssuedRow {
@@ -36,6 +41,7 @@ fn read(row: &Row) -> Result<IssuedRow, StoreError> {
         not_before: row.get("not_before")?,
         not_after: row.get("not_after")?,
         issued_at: row.get("issued_at")?,
+        issuer: row.opt("issuer")?,
     })
 }
 
@@ -53,9 +59,17 @@ fn read_place(text: &str) -> Option<(Timestamp, Vec<u8>)> {
 pub async fn insert(tx: &mut Tx, row: &IssuedRow) -> Result<(), WriteError> {
     tx.insert(
         "project",
-        "INSERT INTO issued_certificates (fingerprint, name, project, not_before, not_after, issued_at)
-         VALUES ($1, $2, $3, $4, $5, $6)",
-        args![row.fingerprint, row.name.as_str(), row.project, row.not_before, row.not_after, row.issued_at],
+        "INSERT INTO issued_certificates (fingerprint, name, project, not_before, not_after, issued_at, issuer)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        args![
+            row.fingerprint,
+            row.name.as_str(),
+            row.project,
+            row.not_before,
+            row.not_after,
+            row.issued_at,
+            row.issuer
+        ],
     )
     .await
     .map(drop)
@@ -67,6 +81,23 @@ pub async fn list_of(tx: &mut ReadTx, name: &str) -> Result<Vec<IssuedRow>, Stor
         .rows(
             "SELECT * FROM issued_certificates WHERE name = $1 ORDER BY issued_at DESC, fingerprint LIMIT $2",
             args![name, ISSUED_LISTED_MAX],
+        )
+        .await?;
+    rows.iter().map(read).collect()
+}
+
+/// The newest certificate of each node that has one which has not ended, in the order of names; at most [`HELD_MAX`].
+/// Two of the same moment may both be there.
+pub async fn held(tx: &mut ReadTx) -> Result<Vec<IssuedRow>, StoreError> {
+    let now = tx.now();
+    let rows = tx
+        .rows(
+            "SELECT * FROM issued_certificates AS held
+             WHERE not_after > $1 AND name LIKE 'spiffe://%' AND NOT EXISTS (
+                 SELECT 1 FROM issued_certificates AS newer
+                 WHERE newer.name = held.name AND newer.issued_at > held.issued_at)
+             ORDER BY name LIMIT $2",
+            args![now, HELD_MAX],
         )
         .await?;
     rows.iter().map(read).collect()

@@ -25,7 +25,7 @@ pub(super) struct Migration {
 }
 
 /// Every migration in order; its place in the list, from 1, is the schema version it leads to.
-pub(super) const MIGRATIONS: [Migration; 8] = [
+pub(super) const MIGRATIONS: [Migration; 9] = [
     Migration { name: "first", sql: include_str!("../../migrations/0001_first.sql"), postgres: "" },
     Migration {
         name: "cluster",
@@ -57,6 +57,7 @@ pub(super) const MIGRATIONS: [Migration; 8] = [
         sql: include_str!("../../migrations/0007_acme.sql"),
         postgres: include_str!("../../migrations/0007_acme.postgres.sql"),
     },
+    Migration { name: "issuers", sql: include_str!("../../migrations/0008_issuers.sql"), postgres: "" },
     Migration {
         name: "claims",
         sql: include_str!("../../migrations/0009_claims.sql"),

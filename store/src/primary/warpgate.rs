@@ -9,6 +9,9 @@ use super::{PageRequest, Paged, ReadTx, StoreError, Taken, Tx, WriteError};
 /// Most tunnels listed of one environment.
 pub const TUNNELS_LISTED_MAX: usize = 1000;
 
+/// Most tunnels [`tunnels_up`] tells: of as many warpgates as have certificates at once, at an edge or two each.
+pub const TUNNELS_UP_MAX: usize = 100_000;
+
 /// A warpgate that enrolled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WarpgateRow {
@@ -224,6 +227,18 @@ pub async fn list_tunnels(
             "SELECT * FROM tunnels WHERE project = $1 AND environment = $2
              ORDER BY connected DESC, since DESC, warpgate, edge LIMIT $3",
             args![project, environment, TUNNELS_LISTED_MAX],
+        )
+        .await?;
+    rows.iter().map(read_tunnel).collect()
+}
+
+/// Every tunnel that is connected, of all tenants, by warpgate and edge; at most [`TUNNELS_UP_MAX`]. For the installation's
+/// own work.
+pub async fn tunnels_up(tx: &mut ReadTx) -> Result<Vec<TunnelRow>, StoreError> {
+    let rows = tx
+        .rows(
+            "SELECT * FROM tunnels WHERE connected = 1 ORDER BY warpgate, edge LIMIT $1",
+            args![TUNNELS_UP_MAX],
         )
         .await?;
     rows.iter().map(read_tunnel).collect()

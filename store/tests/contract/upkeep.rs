@@ -225,6 +225,7 @@ async fn issued_certificates_are_listed_newest_first() {
             not_before: db.now(),
             not_after: db.now().after(Duration::from_mins(1)),
             issued_at: db.now().after(Duration::from_secs(u64::from(n / 3))),
+            issuer: (n > 3).then_some([n; 32]),
         };
         for n in 0..10 {
             write(&db.primary, async |tx| certificate::insert(tx, &row(n)).await).await.unwrap();
@@ -240,6 +241,36 @@ async fn issued_certificates_are_listed_newest_first() {
         let of =
             db.primary.read(async |tx| certificate::list_of(tx, "spiffe://t/edge/1").await).await.unwrap();
         assert_eq!(of.len(), 5);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_nodes_hold_is_the_newest_of_each_that_has_not_ended() {
+    on_each(async |db: Store| {
+        let row = |n: u8, name: &str, issued_s: u64, issuer: Option<u8>| IssuedRow {
+            fingerprint: [n; 32],
+            name: name.to_owned(),
+            project: None,
+            not_before: db.now(),
+            not_after: db.now().after(Duration::from_mins(1 + issued_s)),
+            issued_at: db.now().after(Duration::from_secs(issued_s)),
+            issuer: issuer.map(|octet| [octet; 32]),
+        };
+        let ended = IssuedRow { not_after: db.now(), ..row(7, "spiffe://t/edge/3", 0, Some(1)) };
+        let rows = [
+            row(1, "spiffe://t/edge/2", 0, Some(1)),
+            row(2, "spiffe://t/edge/2", 5, Some(2)),
+            row(3, "spiffe://t/edge/1", 9, None),
+            row(4, "login.mezu.example", 9, Some(2)),
+            ended,
+        ];
+        for row in rows {
+            write(&db.primary, async |tx| certificate::insert(tx, &row).await).await.unwrap();
+        }
+        let held = db.primary.read(async |tx| certificate::held(tx).await).await.unwrap();
+        let seen: Vec<_> = held.iter().map(|row| (row.fingerprint[0], row.issuer.map(|by| by[0]))).collect();
+        assert_eq!(seen, [(3, None), (2, Some(2))], "neither what was replaced, nor what ended, nor a website's");
     })
     .await;
 }
