@@ -8,7 +8,7 @@ use mezusphere_model::Platform;
 use mezusphere_model::document::NodeAddress;
 use mezusphere_model::id::{ControlId, EdgeId};
 
-use crate::MailConfig;
+use crate::{AcmeConfig, MailConfig};
 
 /// Shortest life of a leaf certificate. Below it, clock skew and renewal have no room; tests use exactly this.
 pub const LEAF_TTL_MIN: Duration = Duration::from_mins(1);
@@ -141,6 +141,9 @@ pub enum PublicCertificate {
     /// PEM files, read at start; together they cover the platform's hosts. The internal CA issues for hosts that
     /// none of them covers.
     Files(Vec<CertificateFiles>),
+    /// A certificate authority issues them, for each host when it gets its first route; the internal CA for names under
+    /// `localhost`, which no authority certifies. A host without one yet is refused at the handshake.
+    Acme(Box<AcmeConfig>),
 }
 
 /// A certificate in files.

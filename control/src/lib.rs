@@ -10,6 +10,7 @@
 //! `console.`, `login.` and `connect.` ([`Control::platform_service`]), and the program serves
 //! [`Control::local_admin`] on a unix socket.
 
+mod acme;
 pub mod api;
 mod assertion;
 mod caller;
@@ -42,6 +43,7 @@ mod signer;
 mod tests;
 mod use_case;
 
+pub use acme::{AcmeChallenge, AcmeConfig, AcmeConfigError, AcmeDirectory, AcmeExternalAccount};
 pub use caller::{Caller, Permission, Who};
 pub use config::{
     ASSERTION_TTL, Advertise, CertificateFiles, ControlConfig, LEAF_TTL_MAX, LEAF_TTL_MIN, LocalEdge,
