@@ -97,6 +97,9 @@ pub enum OpenError {
     /// What the mail server is known by cannot be read.
     #[error("the authorities of the mail server cannot be used: {0}")]
     Mail(String),
+    /// The certificate authority cannot be spoken to as it is configured.
+    #[error(transparent)]
+    Acme(#[from] crate::AcmeConfigError),
     /// The bundle of an environment cannot be signed.
     #[error("an environment's bundle cannot be signed: {0}")]
     Bundle(#[from] tunnel_proto::bundle::MintError),

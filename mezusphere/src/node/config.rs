@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mezusphere_control::{Advertise, CertificateFiles, MailConfig};
+use mezusphere_control::{Advertise, MailConfig, PublicCertificate};
 use mezusphere_model::Platform;
 use mezusphere_model::document::NodeAddress;
 use mezusphere_model::join_token::JoinToken;
@@ -55,8 +55,8 @@ pub(crate) struct ControlPart {
     pub(crate) operator: Option<String>,
     /// Life of leaf certificates.
     pub(crate) leaf_ttl: Duration,
-    /// Public certificates; none: the internal CA issues them.
-    pub(crate) certificates: Vec<CertificateFiles>,
+    /// Where public certificates come from.
+    pub(crate) certificate: PublicCertificate,
     /// Where its state is kept.
     pub(crate) store: Store,
     /// Where other nodes arrive; `None`: nowhere.

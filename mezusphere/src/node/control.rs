@@ -58,10 +58,8 @@ impl<'a> ControlSide<'a> {
             }
             _ => None,
         };
-        let own_ca = part.certificates.is_empty();
-        if !own_ca {
-            config.public_certificate = PublicCertificate::Files(part.certificates);
-        }
+        let own_ca = matches!(part.certificate, PublicCertificate::Internal);
+        config.public_certificate = part.certificate;
         let platform = config.platform.clone();
         let (primary, store) = open_store(base, &part.store).await?;
         let edge = config.edge.clone();

@@ -98,6 +98,7 @@ pub(crate) fn control(why: ControlError) -> Failure {
             "give the platform's hosts and the applications a certificate each: --tls-cert and --tls-key twice",
         ),
         ControlError::Mail(_) => (Kind::Files, "check --mail-ca: it holds certificates as PEM"),
+        ControlError::Acme(_) => (Kind::Files, "check --acme-ca-file: it holds certificates as PEM"),
         ControlError::EdgeTaken(_) => (
             Kind::Conflict,
             "start this node with --role control; another one already runs this installation's first edge",

@@ -98,12 +98,12 @@ impl ControlFlags {
             })?),
         };
         let mail = self.mail.config(&self.base)?;
-        let certificates = self.certificate.files()?;
+        let certificate = self.certificate.source()?;
         Ok(ControlPart {
             platform: Platform { base: self.base, apps: self.apps, port },
             operator: self.operator,
             leaf_ttl: trust.leaf_ttl(),
-            certificates,
+            certificate,
             store,
             node_port,
             mail,
