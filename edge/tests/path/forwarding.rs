@@ -4,18 +4,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use ::http::header::HOST;
 use ::http::{HeaderMap, HeaderValue, Method};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
-use mezusphere_edge::http::{Body, BoxError};
+use mezusphere_edge::http::{Body, BoxError, Protocol};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tunnel_proto::codes::ResetCode;
-use tunnel_proto::exchange::{Event, IdentityRef};
+use tunnel_proto::exchange::{Encoder, Event, IdentityRef};
 
-use crate::warpgate::Exchange;
-use crate::world::{SOON, World, get, get_as, read, request};
+use crate::warpgate::{Exchange, head};
+use crate::world::{SHOP, SOON, World, code, get, get_as, read, request};
 
 /// Answers with what it got: method, target and body.
 async fn echo(mut exchange: Exchange) {
@@ -261,18 +262,23 @@ async fn an_upstreams_body_that_breaks_off_is_a_cut_and_never_a_clean_end() {
         let wait = Arc::clone(&wait);
         async move {
             let target = exchange.head().target.clone();
-            match target.as_str() {
-                "/public/short" => return exchange.respond(200, &[("content-length", "9")], b"half").await,
-                "/public/long" => return exchange.respond(200, &[("content-length", "2")], b"half").await,
-                _ => {}
-            }
-            exchange.begin(200, &[]).await;
+            let length = match target.as_str() {
+                "/public/short" => vec![("content-length", "9")],
+                "/public/long" => vec![("content-length", "5")],
+                _ => Vec::new(),
+            };
+            exchange.begin(200, &length).await;
             exchange.data(Bytes::from_static(b"half")).await;
             // A reset overtakes what was not delivered yet.
             wait.notified().await;
             match target.as_str() {
                 "/public/reset" => exchange.reset(ResetCode::UpstreamCut),
                 "/public/fin" => exchange.send.finish().unwrap(),
+                "/public/short" => exchange.end(None).await,
+                "/public/long" => {
+                    exchange.data(Bytes::from_static(b"more")).await;
+                    assert_eq!(exchange.stopped().await, ResetCode::Protocol);
+                }
                 _ => {
                     // A second response head.
                     exchange.begin(200, &[]).await;
@@ -289,6 +295,41 @@ async fn an_upstreams_body_that_breaks_off_is_a_cut_and_never_a_clean_end() {
         let end = tokio::time::timeout(SOON, response.into_body().collect()).await.unwrap();
         assert!(end.is_err(), "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_head_that_comes_with_the_break_of_its_body_is_a_502_on_every_protocol() {
+    let (world, warpgate) = World::with_warpgate(|mut exchange: Exchange| async move {
+        let mut encoder = Encoder::new();
+        let fields: &[_] = match exchange.head().target.as_str() {
+            "/public/short" => return exchange.respond(200, &[("content-length", "9")], b"half").await,
+            "/public/long" => return exchange.respond(200, &[("content-length", "2")], b"half").await,
+            "/public/known" => &[("content-length", "9")],
+            _ => &[],
+        };
+        encoder.response(&head(200, fields), false).unwrap();
+        match exchange.head().target.as_str() {
+            "/public/half" => encoder.data(b"half"),
+            "/public/twice" => encoder.response(&head(200, &[]), true).unwrap(),
+            _ => {}
+        }
+        exchange.write(encoder.take()).await;
+        exchange.send.finish().unwrap();
+    })
+    .await;
+    let paths =
+        ["/public/short", "/public/long", "/public/known", "/public/none", "/public/half", "/public/twice"];
+    for protocol in [Protocol::H1, Protocol::H2, Protocol::H3] {
+        for path in paths {
+            let mut request = get(path);
+            if protocol == Protocol::H1 {
+                request.headers_mut().insert(HOST, format!("{SHOP}:8443").parse().unwrap());
+            }
+            let told = code(world.send_on(request, protocol).await).await;
+            assert_eq!(told, (502, "edge.tunnel_protocol".to_owned()), "{path} over {protocol}");
+        }
+    }
+    assert_eq!(warpgate.seen().len(), 3 * paths.len(), "what may have been carried out is sent once");
 }
 
 #[tokio::test]

@@ -8,11 +8,12 @@
 //! Databases live in `<dir>/data.<n>`; the highest `n` is the one in use, and the newest damaged one is kept as
 //! `<dir>/damaged` for a look at it.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use sled::{Db, IVec};
@@ -22,6 +23,14 @@ use sled::{Db, IVec};
 const CACHE_LEN: u64 = 16 * 1024 * 1024;
 
 const DAMAGED: &str = "damaged";
+
+/// The file of a database that sled locks while it is open.
+const LOCKED: &str = "db";
+
+/// How often a database that is still locked is tried before it is called in use, and the pause between: 10 s. Whoever
+/// opens one holds the directory's own lock, so what still holds sled's is its last owner's threads, about to end.
+const LOCK_TRIES: u32 = 500;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// The database is damaged beyond one value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,6 +190,7 @@ enum Refusal {
 }
 
 fn open_once(path: &Path) -> Result<Db, Refusal> {
+    wait_until_free(path).map_err(Refusal::Io)?;
     let config = sled::Config::new().path(path).cache_capacity(CACHE_LEN).flush_every_ms(None);
     match catch_unwind(AssertUnwindSafe(|| config.open())) {
         Ok(Ok(db)) => Ok(db),
@@ -188,6 +198,23 @@ fn open_once(path: &Path) -> Result<Db, Refusal> {
         Ok(Err(why)) => Err(Refusal::Damage(why.to_string())),
         Err(_) => Err(Refusal::Damage("its database gave up".to_owned())),
     }
+}
+
+/// Waits until nobody holds a database's lock any more: sled refuses at once, and what it says then is no damage.
+fn wait_until_free(path: &Path) -> io::Result<()> {
+    let file = match File::open(path.join(LOCKED)) {
+        Ok(file) => file,
+        // Then it is new, or cannot be read: sled says which.
+        Err(_) => return Ok(()),
+    };
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Ok(()) => return file.unlock(),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(why)) => return Err(why),
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::ResourceBusy, "its database is still in use"))
 }
 
 fn is_about_the_place(kind: io::ErrorKind) -> bool {

@@ -205,6 +205,21 @@ async fn r12_a_copy_that_lost_a_document_is_not_believed_unless_it_says_that_it_
 }
 
 #[tokio::test]
+async fn a_copy_that_is_still_locked_is_waited_for_and_not_taken_for_damaged() {
+    let (_dir, path) = closed().await;
+    let data = std::fs::File::open(path.join("data.1/db")).unwrap();
+    data.lock().unwrap();
+    let opened = std::thread::spawn({
+        let path = path.clone();
+        move || believed(&path)
+    });
+    std::thread::sleep(Duration::from_millis(100));
+    drop(data);
+    assert_eq!(opened.join().unwrap(), 100);
+    assert!(!path.join("damaged").exists());
+}
+
+#[tokio::test]
 async fn a_copy_that_is_being_mended_does_not_say_that_it_was_closed_in_order() {
     let (dir, replica, follower, _changes) = copy().await;
     follower.stop().await;

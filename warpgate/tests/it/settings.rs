@@ -1,7 +1,5 @@
 //! Settings as a user gives them: a file that is wrong, who wins, help on a narrow terminal, completions and man pages.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails may panic")]
-
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 

@@ -1,21 +1,18 @@
 //! An edge that lies. Whatever it says, the upstream sees only what control allows (R6).
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails may panic")]
-
-mod support;
-
 use std::time::Duration;
 
+use crate::support;
+use crate::support::agent::Scene;
+use crate::support::edge::{Order, head, raw_exchange};
+use crate::support::upstream::{self, OK};
+use crate::support::{Platform, route};
 use bytes::Bytes;
 use http::HeaderValue;
 use mezusphere_model::id::{EnvironmentId, ProjectId, RouteId};
 use mezusphere_model::route::{AuthMode, RouteDoc};
 use mezusphere_model::slug::Slug;
 use mezusphere_pki::NodeKey;
-use support::agent::Scene;
-use support::edge::{Order, head, raw_exchange};
-use support::upstream::{self, OK};
-use support::{Platform, route};
 use tunnel_proto::assertion::{self, Audience, Claims};
 use tunnel_proto::codes::ResetCode;
 use tunnel_proto::exchange::FailureCode::{

@@ -1,17 +1,13 @@
 //! Tunnels over bad networks: a NAT that forgets, loss on a long way, a hole for large packets, a narrow link.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails may panic")]
-
-mod support;
-
 use std::sync::Arc;
 use std::time::Duration;
 
-use support::Platform;
-use support::agent::Agent;
-use support::edge::{Edge, Order, Tunnel, head};
-use support::link::{Link, Weather};
-use support::upstream::{self, OK};
+use crate::support::Platform;
+use crate::support::agent::Agent;
+use crate::support::edge::{Edge, Order, Tunnel, head};
+use crate::support::link::{Link, Weather};
+use crate::support::upstream::{self, OK};
 use tokio::time::{Instant, sleep, timeout};
 
 /// A warpgate with a tunnel over QUIC to an edge behind a link.

@@ -2,7 +2,7 @@
 //!
 //! Everything the warpgate meets here is real except the deciding: real QUIC, real certificates, real frames.
 
-#![allow(dead_code, unreachable_pub, reason = "each test binary includes it and uses a part")]
+#![allow(unreachable_pub, reason = "it is the library of these tests")]
 #![allow(clippy::missing_panics_doc, clippy::missing_errors_doc, missing_docs, reason = "tests")]
 
 pub mod agent;
@@ -352,6 +352,12 @@ pub fn server(tls: rustls::ServerConfig, port: u16) -> quinn::Endpoint {
     transport.max_idle_timeout(Some(Duration::from_secs(30).try_into().unwrap()));
     config.transport_config(Arc::new(transport));
     quinn::Endpoint::server(config, (Ipv4Addr::LOCALHOST, port).into()).unwrap()
+}
+
+/// How long may be taken for what has to be done within `bound`: that, with `MEZU_FULL`; otherwise as long again, because a
+/// busy machine has bad moments.
+pub fn allowed(bound: Duration) -> Duration {
+    if std::env::var_os("MEZU_FULL").is_some() { bound } else { bound * 2 }
 }
 
 /// Waits for `done` to be true, at most ten seconds, looking every few milliseconds.

@@ -1,20 +1,16 @@
 //! Networks, claims, strength and age of a sign-in, decided by the warpgate on the bundle and the assertion, whatever an
 //! edge says (R6).
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails may panic")]
-
-mod support;
-
 use std::time::Duration;
 
+use crate::support::agent::Scene;
+use crate::support::edge::{Order, head};
+use crate::support::upstream::{self, OK};
+use crate::support::{Platform, START, route};
 use http::StatusCode;
 use mezusphere_model::identity::{Assurance, Subject};
 use mezusphere_model::route::{AuthMode, ClaimRule, RouteDoc, StepUp};
 use serde_json::json;
-use support::agent::Scene;
-use support::edge::{Order, head};
-use support::upstream::{self, OK};
-use support::{Platform, START, route};
 use tunnel_proto::assertion::Claims;
 use tunnel_proto::exchange::FailureCode::Denied;
 use tunnel_proto::exchange::{IdentityRef, RequestHead};

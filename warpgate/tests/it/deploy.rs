@@ -1,7 +1,5 @@
 //! The files that run the programs elsewhere (`deploy/`) hold what they promise, and installing a service writes them.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails may panic")]
-
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -73,7 +71,7 @@ fn the_images_are_small_run_without_rights_and_hold_one_program_each() {
         assert!(all.iter().any(|(name, rest)| name == "COPY" && *rest == copied), "{program}");
         assert!(all.iter().any(|(name, rest)| name == "ENTRYPOINT" && *rest == entry), "{program}");
     }
-    let minimum = include_str!("../../Cargo.toml").split("rust-version = \"").nth(1).unwrap();
+    let minimum = include_str!("../../../Cargo.toml").split("rust-version = \"").nth(1).unwrap();
     let minimum = minimum.split('"').next().unwrap();
     assert!(
         stages[0].starts_with(&format!("rust:{minimum}")),

@@ -1,17 +1,14 @@
 //! What `warpgate check` finds: a good way, and each thing that can be wrong with it, with its exit code.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails may panic")]
-
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::support;
+use crate::support::edge::Edge;
+use crate::support::upstream::{self, OK};
+use crate::support::{Platform, refusal};
 use mezusphere_model::clock::ManualClock;
 use mezusphere_model::{Clock, Timestamp};
-use support::edge::Edge;
-use support::upstream::{self, OK};
-use support::{Platform, refusal};
 use tunnel_proto::connect::refusal as codes;
 use warpgate::check::{Check, Report, Row, Verdict, run};
 use warpgate::exit::Exit;

@@ -1,15 +1,12 @@
 //! Exchanges from an edge through the whole warpgate to real upstreams: what arrives, and what comes back.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails may panic")]
-
-mod support;
-
 use std::time::Duration;
 
+use crate::support;
+use crate::support::agent::Scene;
+use crate::support::edge::{head, read_answer};
+use crate::support::upstream::{self, OK, values};
 use http::{HeaderName, HeaderValue};
-use support::agent::Scene;
-use support::edge::{head, read_answer};
-use support::upstream::{self, OK, values};
 use tokio::io::AsyncWriteExt as _;
 use tunnel_proto::codes::ResetCode;
 use tunnel_proto::exchange::{Encoder, Event, IdentityRef};

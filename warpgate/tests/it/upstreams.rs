@@ -1,18 +1,15 @@
 //! Upstreams that are down, slow, broken or malicious, and the connections kept to them.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails may panic")]
-
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::support;
+use crate::support::agent::Scene;
+use crate::support::edge::{head, read_answer};
+use crate::support::upstream::{self, OK};
+use crate::support::{Platform, route};
 use mezusphere_model::route::{AuthMode, RouteDoc, RouteTimeouts};
-use support::agent::Scene;
-use support::edge::{head, read_answer};
-use support::upstream::{self, OK};
-use support::{Platform, route};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tunnel_proto::codes::ResetCode;
 use tunnel_proto::exchange::{Encoder, Event, FailureCode};

@@ -1,18 +1,15 @@
 //! Eviction and revocation: what edges say is asked of control, and only control's word is final.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails may panic")]
-
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::support;
+use crate::support::agent::{Agent, Scene};
+use crate::support::edge::{Edge, Greeting, head};
+use crate::support::upstream::{self, OK};
+use crate::support::{Platform, refusal};
 use mezusphere_model::id::WarpgateId;
-use support::agent::{Agent, Scene};
-use support::edge::{Edge, Greeting, head};
-use support::upstream::{self, OK};
-use support::{Platform, refusal};
 use tokio::time::Instant;
 use tunnel_proto::codes::CloseCode;
 use tunnel_proto::connect::{Enroll, Reply, Request, refusal as codes};

@@ -1,17 +1,14 @@
 //! Upstreams that speak HTTP/2, TLS, or sit behind a socket in the file system: every scheme, honest and malicious.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails may panic")]
-
-mod support;
-
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::support;
+use crate::support::Platform;
+use crate::support::agent::Scene;
+use crate::support::edge::{head, read_answer};
+use crate::support::server::{self, Authority, Noted};
 use http::{HeaderMap, HeaderValue};
-use support::Platform;
-use support::agent::Scene;
-use support::edge::{head, read_answer};
-use support::server::{self, Authority, Noted};
 use tunnel_proto::codes::ResetCode;
 use tunnel_proto::exchange::{Encoder, Event, FailureCode, IdentityRef, RequestHead};
 use warpgate::upstream::{Declared, Protocol, Settings};

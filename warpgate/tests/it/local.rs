@@ -4,19 +4,17 @@
     clippy::disallowed_methods,
     reason = "one thread that waits for another process is no pool to bound"
 )]
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails may panic")]
-
-mod support;
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use crate::support;
+use crate::support::agent::{Agent, state};
+use crate::support::edge::{Edge, head};
+use crate::support::upstream::{self, OK};
+use crate::support::{Platform, until};
 use serde_json::Value;
-use support::agent::{Agent, state};
-use support::edge::{Edge, head};
-use support::upstream::{self, OK};
-use support::{Platform, until};
 use warpgate::config::{Shown, Source};
 
 fn command(places: &Path, arguments: &[&str]) -> Command {

@@ -1,18 +1,14 @@
 //! Settings read again while requests run: upstreams change without a lost request, a bad file changes nothing.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails may panic")]
-
-mod support;
-
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use support::agent::Agent;
-use support::edge::{Edge, head};
-use support::upstream::{self, OK};
-use support::{Platform, until};
+use crate::support::agent::Agent;
+use crate::support::edge::{Edge, head};
+use crate::support::upstream::{self, OK};
+use crate::support::{Platform, until};
 use tokio::sync::watch;
 use warpgate::agent::{Reload, Unusable};
 use warpgate::config::{self, Given, Settings};

@@ -1,23 +1,19 @@
 //! Ways to the connect service: over TCP where QUIC leads to none, and through known edges where its name leads nowhere.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails may panic")]
-
-mod support;
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::support::agent::{Agent, state};
+use crate::support::edge::{Edge, head};
+use crate::support::splice::Splice;
+use crate::support::upstream::{self, OK};
+use crate::support::{Platform, route, until};
 use mezusphere_model::Host;
 use mezusphere_model::id::{ControlId, EdgeId};
 use mezusphere_model::route::AuthMode;
 use mezusphere_pki::Role;
-use support::agent::{Agent, state};
-use support::edge::{Edge, head};
-use support::splice::Splice;
-use support::upstream::{self, OK};
-use support::{Platform, route, until};
 use tokio::time::Instant;
 use warpgate::exit::Exit;
 

@@ -1,7 +1,5 @@
 //! The program as a new user meets it: wrong flags, bad keys, Ctrl-C, and a key that does not show in `ps`.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails may panic")]
-
 use std::io::Write as _;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};

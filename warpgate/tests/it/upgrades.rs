@@ -1,20 +1,17 @@
 //! Exchanges that switch to another protocol, with an HTTP/1.1 upstream: the handshake, raw bytes, and how they end.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails may panic")]
-
-mod support;
-
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support;
+use crate::support::agent::Scene;
+use crate::support::edge::{Answer, head, read_answer};
+use crate::support::server::websocket_accept;
+use crate::support::upstream::{self, Conversation, OK, Seen, values};
+use crate::support::{Platform, route};
 use bytes::Bytes;
 use http::HeaderValue;
 use mezusphere_model::route::{AuthMode, RouteDoc, RouteTimeouts};
-use support::agent::Scene;
-use support::edge::{Answer, head, read_answer};
-use support::server::websocket_accept;
-use support::upstream::{self, Conversation, OK, Seen, values};
-use support::{Platform, route};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;

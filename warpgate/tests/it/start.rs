@@ -1,20 +1,17 @@
 //! How a warpgate starts: enrolling, what it tells, what it keeps, and each way in which a start fails.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails may panic")]
-
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::support;
+use crate::support::agent::{Agent, Scene, state};
+use crate::support::edge::{Edge, head};
+use crate::support::upstream::{self, OK};
+use crate::support::{Platform, refusal, route, until};
 use mezusphere_model::id::{EdgeId, WarpgateId};
 use mezusphere_model::route::AuthMode;
 use mezusphere_pki::Role;
-use support::agent::{Agent, Scene, state};
-use support::edge::{Edge, head};
-use support::upstream::{self, OK};
-use support::{Platform, refusal, route, until};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tunnel_proto::connect::{Enrolled, Reply, refusal as codes};
 use warpgate::exit::Exit;
