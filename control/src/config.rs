@@ -1,12 +1,14 @@
 //! What control is told when it starts: where the installation lives, how long things last, and which
 //! public certificate it serves with. Read by [`Control::open`](crate::Control::open), never changed after.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use mezusphere_model::Platform;
 use mezusphere_model::document::NodeAddress;
 use mezusphere_model::id::{ControlId, EdgeId};
+use mezusphere_pki::LeafTtls;
 
 use crate::{AcmeConfig, MailConfig};
 
@@ -39,12 +41,16 @@ pub struct ControlConfig {
     /// Whether other edges can link to this node, and so copy what its feed publishes to edges. A key that covers
     /// both platform and application hosts is then refused: a split edge must not hold the key of `login.`.
     pub node_port_open: bool,
-    /// Life of leaf certificates: [`LEAF_TTL_MIN`] to [`LEAF_TTL_MAX`].
-    pub leaf_ttl: Duration,
+    /// Life of leaf certificates by role, each [`LEAF_TTL_MIN`] to [`LEAF_TTL_MAX`].
+    pub leaf_ttl: LeafTtls,
     /// How long sessions of users last.
     pub session: SessionLimits,
     /// Where public certificates come from.
     pub public_certificate: PublicCertificate,
+    /// Whether projects must prove that a custom domain is theirs.
+    pub custom_domains: CustomDomains,
+    /// The DNS server that is asked for such proofs; `None`: the system's.
+    pub dns_resolver: Option<SocketAddr>,
     /// How mail leaves; `None`: it does not, and what needs it is not offered.
     pub mail: Option<MailConfig>,
 }
@@ -72,9 +78,11 @@ impl ControlConfig {
                 advertise,
             }),
             node_port_open: false,
-            leaf_ttl: LEAF_TTL_MAX,
+            leaf_ttl: LeafTtls::default(),
             session: SessionLimits::default(),
             public_certificate: PublicCertificate::Internal,
+            custom_domains: CustomDomains::Verified,
+            dns_resolver: None,
             mail: None,
         }
     }
@@ -131,6 +139,15 @@ impl Default for SessionLimits {
     fn default() -> Self {
         Self { absolute: Duration::from_hours(12), idle: Duration::from_hours(2) }
     }
+}
+
+/// Who may publish under a custom domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CustomDomains {
+    /// Whoever proves by a DNS record that it is theirs. Names under `localhost` need no proof: they lead nowhere else.
+    Verified,
+    /// Whoever asks first: for installations whose operators own all projects.
+    Trusted,
 }
 
 /// Where the certificates that browsers see come from.

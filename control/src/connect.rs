@@ -210,7 +210,7 @@ impl Shared {
     /// Life of a leaf: as configured, but not beyond the key it was got with.
     fn life(&self, key: &VerifiedKey, now: Timestamp) -> Duration {
         let left = key.key.expires_at.map_or(Duration::MAX, |end| end.since(now));
-        self.config.leaf_ttl.min(left).max(LEAF_TTL_MIN)
+        self.config.leaf_ttl.warpgate.min(left).max(LEAF_TTL_MIN)
     }
 
     /// What an enrollment with this key would find. Makes nothing.

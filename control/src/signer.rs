@@ -92,7 +92,7 @@ fn usable(
 ) -> bool {
     let own = matches!(signer.identity.name().role, Role::Control(id) if id == installation.control);
     // A leaf made under a longer life than configured now would outlive what the operator asked for.
-    let short = signer.identity.not_after() <= now.after(config.leaf_ttl);
+    let short = signer.identity.not_after() <= now.after(config.leaf_ttl.control);
     own && short && now >= signer.identity.not_before() && !signer.renewal(entropy).is_due(now)
 }
 
@@ -116,7 +116,7 @@ pub(crate) async fn renew_in(
     let key = NodeKey::generate().map_err(|why| OpenError::KeyMaking(why.to_string()))?;
     let csr = key.csr_der().map_err(|why| OpenError::KeyMaking(why.to_string()))?;
     let name = SpiffeName::new(installation.trust_domain()?, Role::Control(installation.control));
-    let leaf = keys.issuing.issue(&csr, &name, tx.now(), config.leaf_ttl)?;
+    let leaf = keys.issuing.issue(&csr, &name, tx.now(), config.leaf_ttl.control)?;
     note_issued(tx, &leaf, &name).await?;
     let identity = NodeIdentity::new(leaf.chain, key).map_err(|why| OpenError::KeyMaking(why.to_string()))?;
     keep(tx, &identity).await?;

@@ -23,12 +23,14 @@ pub use crate::issue::{IssueError, IssuedLeaf, IssuedPublic, PUBLIC_NAMES_MAX};
 use crate::key::{KeyError, NodeKey};
 use crate::lifetime::{CA_BACK_DATE, ISSUING_TTL, ROOT_TTL};
 use crate::name::TrustDomain;
+use crate::trust::CROSSES_MAX;
 
-/// CAs that may stand below a root: one issuing CA, or a cross-signed newer root and its issuing CA.
-const ROOT_PATH_LEN: u8 = 2;
+/// CAs that may stand below a root: the crosses of the roots that replaced it one after the other, and an issuing CA.
+#[expect(clippy::cast_possible_truncation, reason = "crosses are a handful")]
+const ROOT_PATH_LEN: u8 = CROSSES_MAX as u8 + 1;
 
 /// CAs that may stand below an issuing CA: none, so that no leaf can become a CA.
-const ISSUING_PATH_LEN: u8 = 0;
+pub(crate) const ISSUING_PATH_LEN: u8 = 0;
 
 /// Octets of a serial number: 159 random bits, above what RFC 5280 §4.1.2.2 and public practice ask for.
 const SERIAL_LEN: usize = 20;
@@ -56,17 +58,18 @@ pub enum AuthorityError {
 /// A CA's certificate and key.
 pub(crate) struct Authority {
     pub(crate) certificate: CertificateDer<'static>,
-    facts: Facts,
+    pub(crate) facts: Facts,
     key: NodeKey,
 }
 
 /// The root of an installation's trust.
-pub struct Root(Authority);
+pub struct Root(pub(crate) Authority);
 
 /// A CA below the root, whose key works every day.
 pub struct Issuing {
     pub(crate) authority: Authority,
     pub(crate) trust_domain: TrustDomain,
+    pub(crate) crosses: Vec<CertificateDer<'static>>,
     pub(crate) entropy: Entropy,
 }
 
@@ -98,6 +101,17 @@ impl Root {
         certificate::fingerprint(&self.0.certificate)
     }
 
+    /// Certificate and key as PEM, **in the clear**: for a store that seals by itself, and for a file that leaves this
+    /// machine for good.
+    pub fn secret_pem(&self) -> Zeroizing<String> {
+        self.0.secret_pem()
+    }
+
+    /// Reads what [`Root::secret_pem`] gave.
+    pub fn from_secret_pem(pem: &[u8]) -> Result<Self, AuthorityError> {
+        Authority::from_secret_pem(pem).map(Self)
+    }
+
     /// Certificate and key, sealed.
     pub fn sealed(&self, seal: &dyn Seal) -> Vec<u8> {
         self.0.sealed(ROOT_CONTEXT, seal)
@@ -119,12 +133,41 @@ impl Issuing {
         let issuer = root.0.issuer()?;
         let certificate = params.signed_by(&key.pair, &issuer).map_err(|error| library(&error))?;
         let authority = Authority::new(certificate.der().clone(), key)?;
-        Ok(Self { authority, trust_domain, entropy: entropy.clone() })
+        Ok(Self { authority, trust_domain, crosses: Vec::new(), entropy: entropy.clone() })
+    }
+
+    pub(crate) fn of(authority: Authority, entropy: &Entropy) -> Result<Self, AuthorityError> {
+        let trust_domain = authority.facts.ca_trust_domain().ok_or(AuthorityError::Malformed)?;
+        Ok(Self { authority, trust_domain, crosses: Vec::new(), entropy: entropy.clone() })
+    }
+
+    /// Puts `crosses` (at most [`CROSSES_MAX`]) behind this CA in every chain it gives from now on: peers that trust a
+    /// root of before alone accept its leaves, while the root is changed.
+    #[must_use]
+    pub fn with_crosses(mut self, mut crosses: Vec<CertificateDer<'static>>) -> Self {
+        crosses.truncate(CROSSES_MAX);
+        self.crosses = crosses;
+        self
     }
 
     /// The certificate.
     pub fn certificate(&self) -> &CertificateDer<'static> {
         &self.authority.certificate
+    }
+
+    /// SHA-256 of the certificate: what it is known by once it is retired.
+    pub fn digest(&self) -> [u8; 32] {
+        certificate::fingerprint(&self.authority.certificate)
+    }
+
+    /// The certificate as PEM.
+    pub fn certificate_pem(&self) -> String {
+        certificate::to_pem([&self.authority.certificate])
+    }
+
+    /// From when it is valid.
+    pub fn not_before(&self) -> Timestamp {
+        self.authority.facts.not_before
     }
 
     /// When it ends; no leaf outlives it.
@@ -137,6 +180,16 @@ impl Issuing {
         &self.trust_domain
     }
 
+    /// Certificate and key as PEM, **in the clear**: for a store that seals by itself.
+    pub fn secret_pem(&self) -> Zeroizing<String> {
+        self.authority.secret_pem()
+    }
+
+    /// Reads what [`Issuing::secret_pem`] gave. Serial numbers are drawn from `entropy`.
+    pub fn from_secret_pem(pem: &[u8], entropy: &Entropy) -> Result<Self, AuthorityError> {
+        Self::of(Authority::from_secret_pem(pem)?, entropy)
+    }
+
     /// Certificate and key, sealed.
     pub fn sealed(&self, seal: &dyn Seal) -> Vec<u8> {
         self.authority.sealed(ISSUING_CONTEXT, seal)
@@ -144,9 +197,7 @@ impl Issuing {
 
     /// Reads what [`Issuing::sealed`] gave. Serial numbers are drawn from `entropy`.
     pub fn open(sealed: &[u8], seal: &dyn Seal, entropy: &Entropy) -> Result<Self, AuthorityError> {
-        let authority = Authority::open(ISSUING_CONTEXT, sealed, seal)?;
-        let trust_domain = authority.facts.ca_trust_domain().ok_or(AuthorityError::Malformed)?;
-        Ok(Self { authority, trust_domain, entropy: entropy.clone() })
+        Self::of(Authority::open(ISSUING_CONTEXT, sealed, seal)?, entropy)
     }
 }
 
@@ -163,9 +214,9 @@ impl fmt::Debug for Issuing {
 }
 
 impl Authority {
-    fn new(certificate: CertificateDer<'static>, key: NodeKey) -> Result<Self, AuthorityError> {
+    pub(crate) fn new(certificate: CertificateDer<'static>, key: NodeKey) -> Result<Self, AuthorityError> {
         let facts = certificate::facts(&certificate).map_err(|_| AuthorityError::Malformed)?;
-        if !facts.is_ca {
+        if !facts.is_ca || facts.public_key != key.public_key() {
             return Err(AuthorityError::Malformed);
         }
         Ok(Self { certificate, facts, key })
@@ -175,21 +226,29 @@ impl Authority {
         Issuer::from_ca_cert_der(&self.certificate, &self.key.pair).map_err(|error| library(&error))
     }
 
-    fn sealed(&self, context: &str, seal: &dyn Seal) -> Vec<u8> {
+    fn secret_pem(&self) -> Zeroizing<String> {
         let mut pem = Zeroizing::new(certificate::to_pem([&self.certificate]));
         pem.push_str(&Zeroizing::new(certificate::pem_block("PRIVATE KEY", self.key.pkcs8_der())));
-        seal.seal(context, pem.as_bytes())
+        pem
+    }
+
+    fn from_secret_pem(pem: &[u8]) -> Result<Self, AuthorityError> {
+        let (chain, key) = certificate::pair_from_pem(pem).map_err(|_| AuthorityError::Malformed)?;
+        let certificate = chain.into_iter().next().ok_or(AuthorityError::Malformed)?;
+        Self::new(certificate, NodeKey::from_pkcs8_der(&key)?)
+    }
+
+    fn sealed(&self, context: &str, seal: &dyn Seal) -> Vec<u8> {
+        seal.seal(context, self.secret_pem().as_bytes())
     }
 
     fn open(context: &str, sealed: &[u8], seal: &dyn Seal) -> Result<Self, AuthorityError> {
         let pem = Zeroizing::new(seal.open(context, sealed).map_err(|_| AuthorityError::Sealed)?);
-        let (chain, key) = certificate::pair_from_pem(&pem).map_err(|_| AuthorityError::Malformed)?;
-        let certificate = chain.into_iter().next().ok_or(AuthorityError::Malformed)?;
-        Self::new(certificate, NodeKey::from_pkcs8_der(&key)?)
+        Self::from_secret_pem(&pem)
     }
 }
 
-fn ca_params(
+pub(crate) fn ca_params(
     trust_domain: &TrustDomain,
     kind: &str,
     path_len: u8,
@@ -255,6 +314,6 @@ pub(crate) fn serial(entropy: &Entropy) -> (SerialNumber, String) {
     (SerialNumber::from_slice(&bytes), hex)
 }
 
-fn library(error: &rcgen::Error) -> AuthorityError {
+pub(crate) fn library(error: &rcgen::Error) -> AuthorityError {
     AuthorityError::Library(error.to_string())
 }

@@ -29,7 +29,11 @@ pub(crate) struct Facts {
     pub(crate) dns_names: Vec<String>,
     pub(crate) issuer: Vec<u8>,
     pub(crate) subject: Vec<u8>,
+    /// The public key's own octets: of an elliptic curve, its point.
+    pub(crate) public_key: Vec<u8>,
     pub(crate) is_ca: bool,
+    /// CAs that may stand below this one; `None`: any number.
+    pub(crate) path_len: Option<u32>,
 }
 
 pub(crate) fn facts(der: &[u8]) -> Result<Facts, Unreadable> {
@@ -57,11 +61,18 @@ pub(crate) fn facts(der: &[u8]) -> Result<Facts, Unreadable> {
         dns_names,
         issuer: certificate.issuer().as_raw().to_vec(),
         subject: certificate.subject().as_raw().to_vec(),
-        is_ca: constraints.is_some_and(|constraints| constraints.value.ca),
+        public_key: certificate.public_key().subject_public_key.data.to_vec(),
+        is_ca: constraints.as_ref().is_some_and(|constraints| constraints.value.ca),
+        path_len: constraints.and_then(|constraints| constraints.value.path_len_constraint),
     })
 }
 
 impl Facts {
+    /// Whether this is a CA that another one signed.
+    pub(crate) fn is_cross(&self) -> bool {
+        self.is_ca && self.subject != self.issuer
+    }
+
     /// The trust domain a CA certificate was made for.
     pub(crate) fn ca_trust_domain(&self) -> Option<TrustDomain> {
         match self.uris.as_slice() {

@@ -63,7 +63,8 @@ pub enum IssueError {
 /// A leaf, as issued.
 #[derive(Clone, Debug)]
 pub struct IssuedLeaf {
-    /// Leaf and issuing CA; the root is left out, because trust in it comes by another way.
+    /// Leaf and issuing CA, and crosses while the root is changed; the root is left out, because trust in it comes by
+    /// another way.
     pub chain: Vec<CertificateDer<'static>>,
     /// The moment of issue, less the skew allowance.
     pub not_before: Timestamp,
@@ -138,12 +139,9 @@ impl Issuing {
         }
         let issuer = self.authority.issuer().map_err(|error| IssueError::Library(error.to_string()))?;
         let leaf = params.signed_by(&public_key, &issuer).map_err(|error| unissued(&error))?;
-        Ok(IssuedLeaf {
-            chain: vec![leaf.der().clone(), self.authority.certificate.clone()],
-            not_before,
-            not_after,
-            serial: serial_hex,
-        })
+        let mut chain = vec![leaf.der().clone(), self.authority.certificate.clone()];
+        chain.extend(self.crosses.iter().cloned());
+        Ok(IssuedLeaf { chain, not_before, not_after, serial: serial_hex })
     }
 
     /// A public certificate with a new key for development, where no public CA can be reached.

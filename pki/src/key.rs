@@ -45,6 +45,11 @@ impl NodeKey {
         &self.pkcs8
     }
 
+    /// The public key, an uncompressed point.
+    pub(crate) fn public_key(&self) -> &[u8] {
+        self.pair.public_key_raw()
+    }
+
     /// A request to certify this key (PKCS #10): carries the public key and proves that its sender holds the
     /// private one. It asks for no name, because the issuer decides names and ignores what a CSR asks for.
     pub fn csr_der(&self) -> Result<Vec<u8>, KeyError> {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::name::Role;
+
 /// Life of a leaf unless the operator says otherwise: short enough that eviction needs no revocation list.
 pub const LEAF_TTL: Duration = Duration::from_hours(24);
 
@@ -30,6 +32,48 @@ pub const CA_BACK_DATE: Duration = Duration::from_hours(1);
 /// A difference between now and a certificate's dates up to which a wrong clock is the likelier cause: leaves
 /// are renewed twice a day, so one that ended this recently was hardly forgotten.
 pub const CLOCK_SUSPECT_MAX: Duration = Duration::from_hours(7 * 24);
+
+/// Life of leaves by role. Each lies within [`LEAF_TTL_MIN`] and [`LEAF_TTL_MAX`] ([`LeafTtls::out_of_bounds`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeafTtls {
+    /// Of edges.
+    pub edge: Duration,
+    /// Of control nodes, and of what signs bundles.
+    pub control: Duration,
+    /// Of warpgates; a leaf never outlives the key it was got with.
+    pub warpgate: Duration,
+}
+
+impl LeafTtls {
+    /// The life of a node's leaf.
+    pub const fn of(&self, role: &Role) -> Duration {
+        match role {
+            Role::Edge(_) => self.edge,
+            Role::Control(_) => self.control,
+            Role::Warpgate { .. } => self.warpgate,
+        }
+    }
+
+    /// The first that is shorter or longer than any leaf may live.
+    pub fn out_of_bounds(&self) -> Option<Duration> {
+        [self.edge, self.control, self.warpgate]
+            .into_iter()
+            .find(|ttl| !(LEAF_TTL_MIN..=LEAF_TTL_MAX).contains(ttl))
+    }
+}
+
+impl Default for LeafTtls {
+    fn default() -> Self {
+        Self::from(LEAF_TTL)
+    }
+}
+
+/// One life for every role.
+impl From<Duration> for LeafTtls {
+    fn from(ttl: Duration) -> Self {
+        Self { edge: ttl, control: ttl, warpgate: ttl }
+    }
+}
 
 /// By how much a leaf of life `ttl` is dated back: min(5 min, TTL/4), so that a peer whose clock is behind
 /// by that much accepts a new leaf, and one whose clock is ahead by that much still sees most of its life.

@@ -1,5 +1,5 @@
 //! Judging a peer by its certificate: stock chain validation first, then the one SPIFFE name, its trust
-//! domain, the deny list and the role expected (R19).
+//! domain, the CA that issued it, the deny list and the role expected (R19).
 
 use std::fmt;
 use std::time::Duration;
@@ -11,10 +11,14 @@ use rustls_pki_types::CertificateDer;
 use crate::certificate;
 use crate::lifetime::CLOCK_SUSPECT_MAX;
 use crate::name::{NameError, Role, SpiffeName, TrustDomain};
-use crate::trust::Trust;
+use crate::trust::{CROSSES_MAX, FORMER_MAX, Trust};
 
-/// Most certificates a peer may show: leaf, issuing CA, a root and its cross-signed form while roots change.
-pub const CHAIN_LEN_MAX: usize = 4;
+/// Roots trusted at once that whoever enrols is shown: the new one and the old one.
+const ROOTS_SHOWN_MAX: usize = 2;
+
+/// Most certificates a peer may show: leaf and issuing CA, and to whoever enrols also the crosses and every root that a
+/// connection key may name.
+pub const CHAIN_LEN_MAX: usize = 2 + CROSSES_MAX + ROOTS_SHOWN_MAX + FORMER_MAX;
 
 /// Whom the other side must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,20 +65,44 @@ pub struct Peer {
     pub not_before: Timestamp,
     /// When its leaf ends; close the connection then.
     pub not_after: Timestamp,
+    /// SHA-256 of the certificate of the CA that issued its leaf; `None`: the chain did not show it. When that CA is
+    /// retired, close the connection ([`Trust::refuses`]).
+    pub issuer: Option<[u8; 32]>,
 }
 
 impl Peer {
     /// Reads the leaf of a chain **without judging it**: for one's own chain, and for chains that a
     /// configuration of [`crate::tls`] has already judged in the handshake.
     pub fn read(chain: &[CertificateDer<'_>]) -> Result<Self, PeerError> {
-        let leaf = chain.first().ok_or(PeerError::NoCertificate)?;
+        let (leaf, others) = chain.split_first().ok_or(PeerError::NoCertificate)?;
+        Self::of(leaf, others)
+    }
+
+    pub(crate) fn of(leaf: &CertificateDer<'_>, others: &[CertificateDer<'_>]) -> Result<Self, PeerError> {
         let facts = certificate::facts(leaf).map_err(|_| PeerError::Malformed)?;
         let uri = match facts.uris.as_slice() {
             [uri] => uri,
             uris => return Err(PeerError::NameCount(uris.len())),
         };
         let name = uri.parse().map_err(PeerError::Name)?;
-        Ok(Self { name, not_before: facts.not_before, not_after: facts.not_after })
+        let issuer = issuer(&facts.issuer, others)?;
+        Ok(Self { name, not_before: facts.not_before, not_after: facts.not_after, issuer })
+    }
+}
+
+/// The certificate among `others` of the CA with this name.
+///
+/// Two of one name are refused, though stock validation would pick the one that fits: a peer whose CA was retired could
+/// show another certificate of that name before it.
+fn issuer(name: &[u8], others: &[CertificateDer<'_>]) -> Result<Option<[u8; 32]>, PeerError> {
+    let has_name =
+        |der: &&CertificateDer<'_>| certificate::facts(der).is_ok_and(|facts| facts.subject == name);
+    let mut found = others.iter().filter(has_name);
+    match (found.next(), found.next()) {
+        (Some(_), Some(_)) => {
+            Err(PeerError::Chain("two certificates bear the name of the CA that issued the leaf".to_owned()))
+        }
+        (first, _) => Ok(first.map(|der| certificate::fingerprint(der))),
     }
 }
 
@@ -130,6 +158,11 @@ pub enum PeerError {
     /// Evicted.
     #[error("{0} was evicted")]
     Denied(Box<SpiffeName>),
+    /// Its leaf is of a CA that was retired.
+    #[error(
+        "the CA that issued the certificate of {0} was retired; the node asks for a new certificate by itself"
+    )]
+    Retired(Box<SpiffeName>),
     /// Another node than the one expected.
     #[error("expected {expected}, but the peer is {found}")]
     Role {

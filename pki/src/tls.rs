@@ -20,10 +20,10 @@ use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::version::TLS13;
 use rustls::{ClientConfig, ServerConfig, SignatureScheme};
+use rustls_pki_types::CertificateDer;
 
-use crate::certificate;
-use crate::identity::CurrentIdentity;
-use crate::peer::ExpectedRole;
+use crate::identity::{CurrentIdentity, NodeIdentity};
+use crate::peer::{CHAIN_LEN_MAX, ExpectedRole};
 use crate::provider::{RustlsClock, provider};
 use crate::trust::CurrentTrust;
 use crate::verifier::{ClientJudge, DialTrust, ServerJudge};
@@ -95,8 +95,8 @@ pub fn link_client_config(
     mutual_client(identity, trust, clock, alpn, ExpectedRole::AnyControl)
 }
 
-/// How a control node answers whoever enrols or joins: shows leaf, issuing CA and root, so that a connection key's pin
-/// can be checked; asks for no certificate, because who dials has none. `identity` is a control node's: no other is
+/// How a control node answers whoever enrols or joins: shows leaf and issuing CA, the crosses and every root of now and
+/// before, so that a connection key's pin can be checked however often the root has changed since; asks for no certificate, because who dials has none. `identity` is a control node's: no other is
 /// believed.
 pub fn connect_server_config(
     identity: &CurrentIdentity,
@@ -104,7 +104,7 @@ pub fn connect_server_config(
     clock: &Clock,
     alpn: &[&[u8]],
 ) -> Result<ServerConfig, TlsSetupError> {
-    let resolver = WithRoot { identity: identity.clone(), trust: trust.clone() };
+    let resolver = WithRoots { identity: identity.clone(), trust: trust.clone() };
     let config = ServerConfig::builder_with_details(provider(), RustlsClock::shared(clock))
         .with_protocol_versions(&[&TLS13])?
         .with_no_client_auth()
@@ -197,24 +197,31 @@ impl ResolvesClientCert for CurrentIdentity {
     }
 }
 
-/// The identity's chain with the root behind it.
+/// The identity's chain with all behind it that a pin may name or be led by.
 #[derive(Debug)]
-struct WithRoot {
+struct WithRoots {
     identity: CurrentIdentity,
     trust: CurrentTrust,
 }
 
-impl ResolvesServerCert for WithRoot {
+impl WithRoots {
+    /// Leaf and issuing CA, the crosses, then every root of now and before; each once.
+    fn chain(&self, identity: &NodeIdentity) -> Vec<CertificateDer<'static>> {
+        let trust = self.trust.get();
+        let mut chain = identity.chain().to_vec();
+        for der in trust.crosses().iter().chain(trust.roots()).chain(trust.former()) {
+            if chain.len() < CHAIN_LEN_MAX && !chain.contains(der) {
+                chain.push(der.clone());
+            }
+        }
+        chain
+    }
+}
+
+impl ResolvesServerCert for WithRoots {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let identity = self.identity.get();
-        let last = certificate::facts(identity.chain().last()?).ok()?;
-        let trust = self.trust.get();
-        let root = trust
-            .roots()
-            .iter()
-            .find(|root| certificate::facts(root).is_ok_and(|facts| facts.subject == last.issuer))?;
-        let mut chain = identity.chain().to_vec();
-        chain.push(root.clone());
-        Some(Arc::new(CertifiedKey::new(chain, Arc::clone(&identity.certified().key))))
+        let key = Arc::clone(&identity.certified().key);
+        Some(Arc::new(CertifiedKey::new(self.chain(&identity), key)))
     }
 }

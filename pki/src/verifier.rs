@@ -1,6 +1,7 @@
 //! The wrappers through which rustls asks us about a peer. Chain validation is webpki's; the name, the role
 //! and the deny list are ours. Trust is read anew at each handshake.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use mezusphere_model::Timestamp;
@@ -29,9 +30,9 @@ impl Trust {
     ) -> Result<Peer, PeerError> {
         check_len(others)?;
         self.clients
-            .verify_client_cert(leaf, others, certificate::unix_time(now))
+            .verify_client_cert(leaf, &self.with_crosses(others), certificate::unix_time(now))
             .map_err(|error| from_rustls(&error, leaf, now))?;
-        self.judge_name(leaf, expected)
+        self.judge_name(leaf, others, expected)
     }
 
     /// Judges the certificate of a peer we dialled.
@@ -49,7 +50,18 @@ impl Trust {
                 self.judge_chain(leaf, others, now, expected, EDGE_DNS_NAME)
             }
         }?;
-        self.judge_name(leaf, expected)
+        self.judge_name(leaf, others, expected)
+    }
+
+    /// What may stand between leaf and root: what was shown, and the crosses known here, so that who trusts an old root
+    /// alone finds the way to the new one.
+    fn with_crosses<'a>(&'a self, others: &'a [CertificateDer<'a>]) -> Cow<'a, [CertificateDer<'a>]> {
+        if self.crosses().is_empty() {
+            return Cow::Borrowed(others);
+        }
+        Cow::Owned(
+            others.iter().chain(self.crosses()).map(|der| CertificateDer::from(der.as_ref())).collect(),
+        )
     }
 
     /// Stock verification of a server under a fixed DNS name.
@@ -62,8 +74,13 @@ impl Trust {
         dns_name: &'static str,
     ) -> Result<(), PeerError> {
         let server_name = ServerName::try_from(dns_name).map_err(|_| PeerError::Malformed)?;
-        let verified =
-            self.servers.verify_server_cert(leaf, others, &server_name, &[], certificate::unix_time(now));
+        let verified = self.servers.verify_server_cert(
+            leaf,
+            &self.with_crosses(others),
+            &server_name,
+            &[],
+            certificate::unix_time(now),
+        );
         match verified {
             Ok(_) => Ok(()),
             // The chain is good, the DNS name is of another role: the SPIFFE name says of which.
@@ -77,13 +94,18 @@ impl Trust {
         }
     }
 
-    fn judge_name(&self, leaf: &CertificateDer<'_>, expected: ExpectedRole) -> Result<Peer, PeerError> {
-        let peer = Peer::read(std::slice::from_ref(leaf))?;
+    fn judge_name(
+        &self,
+        leaf: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        expected: ExpectedRole,
+    ) -> Result<Peer, PeerError> {
+        let peer = Peer::of(leaf, others)?;
         if peer.name.trust_domain != *self.domain() {
             return Err(PeerError::TrustDomain(peer.name.trust_domain));
         }
-        if self.denies(&peer.name) {
-            return Err(PeerError::Denied(Box::new(peer.name)));
+        if let Some(why) = self.refuses(&peer) {
+            return Err(why);
         }
         if !expected.admits(&peer.name.role) {
             return Err(PeerError::Role { expected, found: Box::new(peer.name) });
@@ -144,7 +166,10 @@ fn to_rustls(error: PeerError, now: UnixTime) -> Error {
         PeerError::ChainTooLong(_) | PeerError::Malformed | PeerError::NameCount(_) | PeerError::Name(_) => {
             CertificateError::BadEncoding
         }
-        PeerError::UnknownIssuer | PeerError::TrustDomain(_) => CertificateError::UnknownIssuer,
+        // As if its root were gone: the node's way out is the same, a new certificate.
+        PeerError::UnknownIssuer | PeerError::TrustDomain(_) | PeerError::Retired(_) => {
+            CertificateError::UnknownIssuer
+        }
         PeerError::Expired { not_after, .. } => {
             CertificateError::ExpiredContext { time: now, not_after: seconds(not_after) }
         }

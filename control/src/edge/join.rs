@@ -125,11 +125,11 @@ impl Shared {
                     Admission::Expired => return Err(JoinError::Expired),
                 };
                 // After the invitation, so that a stranger learns nothing of our clock.
-                let allowed = skew_allowance(self.config.leaf_ttl);
+                let allowed = skew_allowance(self.config.leaf_ttl.edge);
                 if ask.edge_time.since(now).max(now.since(ask.edge_time)) > allowed {
                     return Err(JoinError::Clock { edge: ask.edge_time, control: now, allowed });
                 }
-                let leaf = self.issue_leaf(tx, &ask.csr_der, Role::Edge(edge), self.config.leaf_ttl).await?;
+                let leaf = self.issue_leaf(tx, &ask.csr_der, Role::Edge(edge), self.config.leaf_ttl.edge).await?;
                 let name = write(tx, edge, &invitation, ask).await?;
                 self.note_join(tx, edge, &name, &invitation, from);
                 Ok(JoinReply {

@@ -21,7 +21,7 @@ pub(crate) async fn issue(
     let name = SpiffeName::new(installation.trust_domain()?, Role::Control(config.node.id));
     let leaf = primary
         .write(async |tx| {
-            let leaf = keys.issuing.issue(&csr, &name, tx.now(), config.leaf_ttl)?;
+            let leaf = keys.issuing.issue(&csr, &name, tx.now(), config.leaf_ttl.control)?;
             note_issued(tx, &leaf, &name).await?;
             Ok::<_, OpenError>(leaf)
         })

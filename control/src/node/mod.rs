@@ -26,7 +26,7 @@ pub(crate) struct Node {
 impl Node {
     /// A node with this certificate, which trusts what `doc` says.
     pub(crate) fn new(identity: NodeIdentity, doc: TrustDoc) -> Result<Self, TrustError> {
-        let trust = trust::read(&doc)?;
+        let trust = Trust::from_doc(&doc)?;
         Ok(Self {
             identity: CurrentIdentity::new(identity),
             trust: CurrentTrust::new(trust),

@@ -3,16 +3,11 @@
 use std::sync::PoisonError;
 
 use mezusphere_model::document::TrustDoc;
-use mezusphere_pki::{Trust, TrustError};
+use mezusphere_pki::Trust;
 
 use super::Node;
 use crate::Shared;
 use crate::publish::PublishError;
-
-/// What a trust document says.
-pub(super) fn read(doc: &TrustDoc) -> Result<Trust, TrustError> {
-    Trust::from_pem(&doc.trust_domain, doc.roots_pem.iter().map(String::as_str), doc.denied.iter().cloned())
-}
 
 impl Node {
     /// Trusts what `doc` says from now on; says whether that is something new. One that cannot be used changes nothing.
@@ -21,7 +16,7 @@ impl Node {
         if *known == doc {
             return false;
         }
-        match read(&doc) {
+        match Trust::from_doc(&doc) {
             Ok(trust) => {
                 self.trust.replace(trust);
                 *known = doc;

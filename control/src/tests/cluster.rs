@@ -100,8 +100,8 @@ async fn a_control_node_that_is_gone_is_not_offered_and_gives_its_name_up() {
 #[tokio::test]
 async fn what_signs_bundles_is_renewed_once_and_both_sign_with_it() {
     let ttl = Duration::from_mins(1);
-    let world = World::with(ControlConfig { leaf_ttl: ttl, ..clustered() }).await;
-    let other = join(&world, ControlConfig { leaf_ttl: ttl, ..second() }).await;
+    let world = World::with(ControlConfig { leaf_ttl: ttl.into(), ..clustered() }).await;
+    let other = join(&world, ControlConfig { leaf_ttl: ttl.into(), ..second() }).await;
     let project = world.project("shop").await;
     let (a, b) = (&world.control.shared, &other.shared);
     let before = a.signer.load().fingerprint.clone();

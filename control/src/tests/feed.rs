@@ -153,7 +153,7 @@ async fn a_deleted_project_leaves_nothing_on_the_feed() {
 
 #[tokio::test]
 async fn bundles_are_signed_anew_before_their_signer_ends() {
-    let world = World::with(ControlConfig { leaf_ttl: Duration::from_mins(1), ..development() }).await;
+    let world = World::with(ControlConfig { leaf_ttl: Duration::from_mins(1).into(), ..development() }).await;
     let project = world.project("shop").await;
     let (site, _) = published(&world, project).await;
     let before = world.documents(Partition::Project(project)).await;
@@ -172,7 +172,7 @@ async fn bundles_are_signed_anew_before_their_signer_ends() {
     let bundle = tokio::time::timeout(Duration::from_mins(1), renewed).await.expect("bundles signed anew");
     assert_eq!(bundle.issued_at, world.hand.clock().now());
     jobs.stop().await;
-    let world = world.restart(ControlConfig { leaf_ttl: Duration::from_mins(1), ..development() }).await;
+    let world = world.restart(ControlConfig { leaf_ttl: Duration::from_mins(1).into(), ..development() }).await;
     let certificates = world.documents(Partition::Project(project)).await;
     let certificate = certificates.iter().find(|document| matches!(document, Document::Certificate(_)));
     assert_eq!(certificate, before.iter().find(|document| matches!(document, Document::Certificate(_))));

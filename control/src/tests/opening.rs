@@ -82,7 +82,7 @@ async fn a_configuration_that_cannot_work_is_refused_in_one_sentence() {
     let missing = PublicCertificate::Files(vec![missing]);
     let rows = [
         (
-            ControlConfig { leaf_ttl: Duration::from_secs(59), ..development() },
+            ControlConfig { leaf_ttl: Duration::from_secs(59).into(), ..development() },
             "leaf certificates live from 60 s to 86400 s, not 59 s",
         ),
         (

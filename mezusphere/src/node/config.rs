@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use mezusphere_control::{Advertise, MailConfig, PublicCertificate};
 use mezusphere_model::Platform;
 use mezusphere_model::document::NodeAddress;
 use mezusphere_model::join_token::JoinToken;
+use mezusphere_pki::LeafTtls;
 use mezusphere_store::primary::PostgresConfig;
 use mezusphere_telemetry::LogFormat;
 
@@ -53,8 +53,8 @@ pub(crate) struct ControlPart {
     pub(crate) platform: Platform,
     /// The first operator's e-mail address; `None`: `operator@` and the base host.
     pub(crate) operator: Option<String>,
-    /// Life of leaf certificates.
-    pub(crate) leaf_ttl: Duration,
+    /// Life of leaf certificates by role.
+    pub(crate) leaf_ttl: LeafTtls,
     /// Where public certificates come from.
     pub(crate) certificate: PublicCertificate,
     /// Where its state is kept.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use mezusphere_pki::LeafTtls;
 
 use crate::command::seconds;
 
@@ -18,11 +19,25 @@ pub(super) struct TrustFlags {
     /// Life of internal certificates, 1m to 24h.
     #[arg(long, value_name = "SPAN", default_value = "24h", value_parser = seconds)]
     leaf_ttl: u64,
+    /// Life of edges' certificates. (default: --leaf-ttl)
+    #[arg(long, value_name = "SPAN", value_parser = seconds)]
+    leaf_ttl_edge: Option<u64>,
+    /// Life of control nodes' certificates, and of what signs bundles. (default: --leaf-ttl)
+    #[arg(long, value_name = "SPAN", value_parser = seconds)]
+    leaf_ttl_control: Option<u64>,
+    /// Life of warpgates' certificates. (default: --leaf-ttl)
+    #[arg(long, value_name = "SPAN", value_parser = seconds)]
+    leaf_ttl_warpgate: Option<u64>,
 }
 
 impl TrustFlags {
-    /// Life of internal certificates.
-    pub(super) fn leaf_ttl(&self) -> Duration {
-        Duration::from_secs(self.leaf_ttl)
+    /// Life of internal certificates by role.
+    pub(super) fn leaf_ttl(&self) -> LeafTtls {
+        let own = |ttl: Option<u64>| Duration::from_secs(ttl.unwrap_or(self.leaf_ttl));
+        LeafTtls {
+            edge: own(self.leaf_ttl_edge),
+            control: own(self.leaf_ttl_control),
+            warpgate: own(self.leaf_ttl_warpgate),
+        }
     }
 }
