@@ -1,24 +1,33 @@
-//! The certificate that answers a tls-alpn-01 challenge (RFC 8737 §3): self-signed, good for nothing but to be looked
-//! at once by a certificate authority.
+//! What speaks with a certificate authority: the certificate that answers a tls-alpn-01 challenge (RFC 8737 §3),
+//! self-signed and good for nothing but to be looked at once; the request for a certificate; and the look at what was
+//! issued before anybody serves with it.
 //!
-//! What a challenge says, and how long it is answered, is the caller's.
+//! What a challenge says, how long it is answered, and the conversation itself are the caller's.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use mezusphere_model::{Clock, Host};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
+use mezusphere_model::{Clock, Host, Timestamp};
 use rcgen::string::Ia5String;
-use rcgen::{CustomExtension, DnType, SanType};
+use rcgen::{CertificateParams, CustomExtension, DistinguishedName, DnType, SanType};
 use rustls::ServerConfig;
 use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
-use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::ParsedExtension;
+use x509_parser::prelude::FromDer as _;
+use zeroize::Zeroizing;
 
 use crate::authority::plain_leaf_params;
+use crate::certificate::{self, Facts, pem_block};
 use crate::key::{KeyError, NodeKey};
 use crate::provider::{RustlsClock, provider};
+use crate::public::{PublicCertificate, PublicCertificateError, covers};
 use crate::tls::{TlsSetupError, owned};
 
 /// ALPN of the challenge (RFC 8737 §6.2). Nothing is said on such a connection after its handshake.
@@ -80,6 +89,119 @@ fn certify(host: &Host, key_authorization: &str, clock: &Clock) -> Result<Certif
     Ok(CertifiedKey::new(vec![certificate.der().clone()], signer))
 }
 
+/// A request (PKCS #10) for a certificate of these names; `*.` may stand in front of one.
+pub fn certificate_request(key: &NodeKey, names: &[String]) -> Result<Vec<u8>, ChallengeError> {
+    let mut params = CertificateParams::new(names).map_err(unmade)?;
+    params.distinguished_name = DistinguishedName::new();
+    let request = params.serialize_request(&key.pair).map_err(unmade)?;
+    Ok(request.der().to_vec())
+}
+
+/// A certificate that an authority issued, good to serve with.
+#[derive(Clone)]
+pub struct Issued {
+    /// The chain, leaf first, PEM; nothing else that came with it.
+    pub chain_pem: String,
+    /// The private key, PKCS #8 PEM.
+    pub key_pem: Zeroizing<String>,
+    /// SHA-256 of the leaf.
+    pub fingerprint: [u8; 32],
+    /// From when it is good.
+    pub not_before: Timestamp,
+    /// Until when.
+    pub not_after: Timestamp,
+    /// How the authority knows it when asked about its renewal (RFC 9773 §4.1).
+    pub renewal_id: Option<String>,
+}
+
+impl std::fmt::Debug for Issued {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Issued").field("not_after", &self.not_after).finish_non_exhaustive()
+    }
+}
+
+/// Why what an authority issued is not served with.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IssuedError {
+    /// It cannot be read, is for another key, or is not valid now.
+    #[error(transparent)]
+    Unusable(#[from] PublicCertificateError),
+    /// It lacks a name that was asked for.
+    #[error("the certificate does not name {0}")]
+    Name(String),
+    /// It comes from nobody else: no browser would trust it.
+    #[error("the certificate was issued by this installation itself")]
+    OwnIssue,
+    /// A certificate of the chain is not the issuer of the one before it.
+    #[error("the chain is broken after certificate {0}")]
+    Chain(usize),
+}
+
+/// Looks at a chain that was issued for `key` and `names`, before anybody serves with it: it parses, each certificate is
+/// followed by its issuer, the key is ours, every name is there, it is valid at `now`, and it is not from one of `own`,
+/// the CAs of this installation.
+///
+/// Signatures are not verified: who is trusted is the clients' business, and a private authority's root is not known here.
+pub fn check_issued(
+    chain_pem: &str,
+    key: &NodeKey,
+    names: &[String],
+    own: &[CertificateDer<'_>],
+    now: Timestamp,
+) -> Result<Issued, IssuedError> {
+    let key_pem = Zeroizing::new(pem_block("PRIVATE KEY", key.pkcs8_der()));
+    let public = PublicCertificate::from_pem(chain_pem, &key_pem, now)?;
+    if let Some(name) = names.iter().find(|name| !is_named(public.names(), name)) {
+        return Err(IssuedError::Name(name.clone()));
+    }
+    let certified = public.certified_key();
+    let unreadable = |_| IssuedError::Unusable(PublicCertificateError::NoCertificate);
+    let chain: Vec<Facts> = certified
+        .cert
+        .iter()
+        .map(|der| certificate::facts(der))
+        .collect::<Result<_, _>>()
+        .map_err(unreadable)?;
+    for (number, pair) in chain.windows(2).enumerate() {
+        if let [subject, issuer] = pair
+            && (subject.issuer != issuer.subject || !issuer.is_ca)
+        {
+            return Err(IssuedError::Chain(number + 1));
+        }
+    }
+    let own: Vec<Facts> =
+        own.iter().map(|der| certificate::facts(der)).collect::<Result<_, _>>().map_err(unreadable)?;
+    let is_own = |facts: &Facts| own.iter().any(|own| own.subject == facts.issuer);
+    if chain.iter().any(is_own) || chain.first().is_some_and(|leaf| leaf.issuer == leaf.subject) {
+        return Err(IssuedError::OwnIssue);
+    }
+    let leaf = certified.cert.first().ok_or(PublicCertificateError::NoCertificate)?;
+    Ok(Issued {
+        chain_pem: certificate::to_pem(&certified.cert),
+        key_pem,
+        fingerprint: certificate::fingerprint(leaf),
+        not_before: public.not_before(),
+        not_after: public.not_after(),
+        renewal_id: renewal_id(leaf),
+    })
+}
+
+/// Whether one of a certificate's names is `name`, or stands for it; a wildcard is covered by itself alone.
+fn is_named(names: &[String], name: &str) -> bool {
+    names.iter().any(|own| own.eq_ignore_ascii_case(name))
+        || Host::parse(name).is_ok_and(|host| covers(names, &host))
+}
+
+/// The authority's key and its serial number for it: the name under which renewal information is asked for.
+fn renewal_id(leaf: &CertificateDer<'_>) -> Option<String> {
+    let (_, leaf) = X509Certificate::from_der(leaf).ok()?;
+    let authority = leaf.iter_extensions().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::AuthorityKeyIdentifier(authority) => authority.key_identifier.as_ref(),
+        _ => None,
+    })?;
+    Some(format!("{}.{}", BASE64URL.encode(authority.0), BASE64URL.encode(leaf.raw_serial())))
+}
+
 // By value, so that it can be named in `map_err`.
 #[expect(clippy::needless_pass_by_value, reason = "the shape `map_err` needs")]
 fn unmade(error: rcgen::Error) -> ChallengeError {
@@ -97,13 +219,102 @@ impl ResolvesServerCert for Always {
 
 #[cfg(test)]
 mod tests {
-    use mezusphere_model::Timestamp;
+    use mezusphere_model::Entropy;
     use mezusphere_model::clock::ManualClock;
-    use x509_parser::certificate::X509Certificate;
+    use rcgen::{BasicConstraints, CertificateSigningRequestParams, IsCa, Issuer, KeyPair};
+    use rustls_pki_types::pem::PemObject as _;
     use x509_parser::oid_registry::Oid;
-    use x509_parser::prelude::FromDer as _;
 
     use super::*;
+    use crate::{Issuing, Root, TrustDomain};
+
+    const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
+
+    /// An authority of the world outside, and a chain it issued for a request.
+    struct Outside {
+        issuer: Issuer<'static, KeyPair>,
+        certificate: rcgen::Certificate,
+    }
+
+    impl Outside {
+        fn new(name: &str) -> Self {
+            let mut params = CertificateParams::default();
+            params.distinguished_name.push(DnType::CommonName, name);
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            let key = KeyPair::generate().unwrap();
+            let certificate = params.self_signed(&key).unwrap();
+            Self { issuer: Issuer::new(params, key), certificate }
+        }
+
+        fn issue(&self, request: &[u8]) -> String {
+            let mut csr = CertificateSigningRequestParams::from_der(&request.into()).unwrap();
+            let at = |seconds| time::OffsetDateTime::from_unix_timestamp(seconds).unwrap();
+            csr.params.not_before = at(NOW.as_seconds() - 3600);
+            csr.params.not_after = at(NOW.as_seconds() + 90 * 86_400);
+            csr.params.use_authority_key_identifier_extension = true;
+            let leaf = csr.signed_by(&self.issuer).unwrap();
+            leaf.pem() + &self.certificate.pem()
+        }
+    }
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn what_was_issued_for_our_request_can_be_served_with() {
+        let key = NodeKey::generate().unwrap();
+        let asked = names(&["shop.example", "*.apps.example"]);
+        let chain = Outside::new("outside").issue(&certificate_request(&key, &asked).unwrap());
+        let issued = check_issued(&chain, &key, &asked, &[], NOW).unwrap();
+        assert_eq!(issued.not_after, NOW.after(Duration::from_hours(90 * 24)));
+        let (authority, serial) = issued.renewal_id.as_deref().unwrap().split_once('.').unwrap();
+        assert!(!authority.is_empty() && BASE64URL.decode(serial).is_ok());
+        let again = PublicCertificate::from_pem(&issued.chain_pem, &issued.key_pem, NOW).unwrap();
+        assert_eq!(again.names().len(), 2);
+    }
+
+    #[test]
+    fn what_cannot_be_served_with_is_refused_by_what_is_wrong() {
+        let (key, other) = (NodeKey::generate().unwrap(), NodeKey::generate().unwrap());
+        let asked = names(&["shop.example"]);
+        let outside = Outside::new("outside");
+        let chain = outside.issue(&certificate_request(&key, &asked).unwrap());
+        let check = |chain: &str, key: &NodeKey, asked: &[&str], now| {
+            check_issued(chain, key, &names(asked), &[], now).unwrap_err()
+        };
+        use PublicCertificateError as E;
+        assert_eq!(check(&chain, &other, &["shop.example"], NOW), IssuedError::Unusable(E::NotAPair));
+        assert_eq!(
+            check(&chain, &key, &["shop.example", "blog.example"], NOW),
+            IssuedError::Name("blog.example".to_owned())
+        );
+        assert_eq!(check("<html>", &key, &["shop.example"], NOW), IssuedError::Unusable(E::NoCertificate));
+        let late = NOW.after(Duration::from_hours(91 * 24));
+        let why = check(&chain, &key, &["shop.example"], late);
+        assert!(matches!(why, IssuedError::Unusable(E::Expired { .. })), "{why}");
+        let early = NOW.before(Duration::from_hours(2));
+        let why = check(&chain, &key, &["shop.example"], early);
+        assert!(matches!(why, IssuedError::Unusable(E::NotYetValid { .. })), "{why}");
+        let leaf = chain.split_inclusive("-----END CERTIFICATE-----\n").next().unwrap();
+        let foreign = leaf.to_owned() + &Outside::new("another").certificate.pem();
+        assert_eq!(check(&foreign, &key, &["shop.example"], NOW), IssuedError::Chain(1));
+    }
+
+    #[test]
+    fn a_certificate_of_our_own_ca_is_not_taken_for_an_authoritys() {
+        let domain = TrustDomain::parse("mezu.example").unwrap();
+        let entropy = Entropy::counting();
+        let root = Root::create(&domain, NOW, &entropy).unwrap();
+        let issuing = Issuing::create(&root, NOW, &entropy).unwrap();
+        let asked = names(&["shop.example"]);
+        let own = issuing.issue_public(&asked, NOW, Duration::from_hours(24)).unwrap();
+        let key = rustls_pki_types::PrivatePkcs8KeyDer::from_pem_slice(own.key_pem.as_bytes()).unwrap();
+        let key = NodeKey::from_pkcs8_der(key.secret_pkcs8_der()).unwrap();
+        let cas = [issuing.certificate().clone()];
+        let why = check_issued(&own.chain_pem, &key, &asked, &cas, NOW).unwrap_err();
+        assert_eq!(why, IssuedError::OwnIssue);
+    }
 
     #[test]
     fn the_certificate_is_what_rfc_8737_asks_for() {
