@@ -256,6 +256,11 @@ pub fn issuer_digest(issuing: &CertificateDer<'_>) -> [u8; 32] {
     certificate::fingerprint(issuing)
 }
 
+/// When a CA's certificate ends.
+pub fn ca_ends_at(ca: &CertificateDer<'_>) -> Result<mezusphere_model::Timestamp, TrustError> {
+    certificate::facts(ca).map(|facts| facts.not_after).map_err(|error| TrustError::Root(error.to_string()))
+}
+
 /// A SHA-256 as documents have it: base64url without padding.
 pub fn digest_text(digest: &[u8; 32]) -> String {
     BASE64URL.encode(digest)
