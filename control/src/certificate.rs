@@ -22,7 +22,7 @@ use mezusphere_store::primary::{ReadTx, Tx, setting};
 use mezusphere_store::{StoreError, WriteError};
 use serde::{Deserialize, Serialize};
 
-use crate::certificate_files::load_files;
+use crate::certificate_files::WatchedFiles;
 use crate::config::{ControlConfig, PublicCertificate};
 use crate::digest::sha256;
 use crate::installation::Keys;
@@ -39,20 +39,20 @@ const SETTING: &str = "certificate/platform";
 
 /// A certificate as published for the whole installation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Published {
+pub(crate) struct Published {
     /// Whether it is in the partition that never leaves control.
     #[serde(default)]
     control: bool,
     /// Its first name, under which it is filed.
-    filed_as: String,
+    pub(crate) filed_as: String,
     /// All its names.
-    names: Vec<String>,
+    pub(crate) names: Vec<String>,
     /// SHA-256 of the chain's text: tells a replaced file from the same one.
     chain_sha256: [u8; 32],
     /// Whether the internal CA issued it.
-    internal: bool,
+    pub(crate) internal: bool,
     /// When it ends.
-    not_after: Timestamp,
+    pub(crate) not_after: Timestamp,
 }
 
 /// What is kept about those that are published.
@@ -95,8 +95,8 @@ impl Published {
 pub(crate) enum PublicCertificates {
     /// The internal CA.
     Internal,
-    /// Files, read at start, with where each is published; the internal CA for hosts they do not cover.
-    Files(Vec<(Partition, CertificateDoc)>),
+    /// Files; the internal CA for hosts they do not cover.
+    Files(WatchedFiles),
 }
 
 /// Why a certificate was not published.
@@ -130,7 +130,7 @@ impl PublicCertificates {
     pub(crate) fn load(config: &ControlConfig, now: Timestamp) -> Result<Self, OpenError> {
         match &config.public_certificate {
             PublicCertificate::Internal => Ok(Self::Internal),
-            PublicCertificate::Files(files) => load_files(config, files, now).map(Self::Files),
+            PublicCertificate::Files(files) => WatchedFiles::load(config, files, now).map(Self::Files),
         }
     }
 
@@ -143,7 +143,7 @@ impl PublicCertificates {
     pub(crate) fn names(&self, platform: &Platform) -> Vec<String> {
         match self {
             Self::Internal => internal(platform).into_iter().flat_map(|(_, names)| names).collect(),
-            Self::Files(files) => files.iter().flat_map(|(_, doc)| doc.names.clone()).collect(),
+            Self::Files(files) => files.docs().iter().flat_map(|(_, doc)| doc.names.clone()).collect(),
         }
     }
 }
@@ -168,7 +168,7 @@ pub(crate) async fn ensure_platform(tx: &mut Tx, shared: &Shared) -> Result<(), 
     let mut kept = Vec::new();
     match &shared.certificates {
         PublicCertificates::Files(files) => {
-            for (partition, doc) in files {
+            for (partition, doc) in files.docs().iter() {
                 let wanted = Published::of(doc, *partition, false);
                 if !published.contains(&wanted) {
                     tx.publish(*partition, &Document::Certificate(doc.clone()))?;
@@ -242,6 +242,17 @@ pub(crate) async fn is_due(tx: &mut ReadTx, shared: &Shared, host: &Host) -> Res
     let now = tx.now();
     let issued = certificate::list_of(tx, host.as_str()).await?;
     Ok(issued.iter().all(|row| ends_soon(row.not_after, now)))
+}
+
+/// The certificates of the whole installation that are published.
+pub(crate) async fn published(tx: &mut ReadTx) -> Result<Vec<Published>, StoreError> {
+    let record: Option<Record> = setting::get(tx, SETTING).await?;
+    Ok(record.map(Record::all).unwrap_or_default())
+}
+
+/// When a certificate of the internal CA that ends then is renewed.
+pub(crate) fn renewed_at(not_after: Timestamp) -> Timestamp {
+    not_after.before(RENEW_BELOW)
 }
 
 fn ends_soon(not_after: Timestamp, now: Timestamp) -> bool {

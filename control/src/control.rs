@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use axum::Router;
-use mezusphere_edge_link::join::{JoinRefused, JoinReply, JoinRequest};
+use mezusphere_edge_link::join::{JoinRefused, JoinReply, JoinRequest, RejoinRequest};
 use mezusphere_identity::desk::Desk;
 use mezusphere_identity::factor::password::{PasswordPool, Peppers, PoolLimits};
 use mezusphere_identity::history::History;
@@ -21,7 +21,7 @@ use mezusphere_store::primary::{Primary, Tx, secret};
 
 use crate::api::{self, Door};
 use crate::certificate::{PublicCertificates, ensure_platform};
-use crate::config::{LEAF_TTL_MAX, LEAF_TTL_MIN};
+use crate::domain::{LOOKS_AT_ONCE, Resolver};
 use crate::installation::{Keys, secret_name};
 use crate::jobs::Jobs;
 use crate::link::Link;
@@ -53,8 +53,8 @@ impl Control {
         clock: Clock,
         entropy: Entropy,
     ) -> Result<Self, OpenError> {
-        if !(LEAF_TTL_MIN..=LEAF_TTL_MAX).contains(&config.leaf_ttl) {
-            return Err(OpenError::LeafTtl(config.leaf_ttl));
+        if let Some(ttl) = config.leaf_ttl.out_of_bounds() {
+            return Err(OpenError::LeafTtl(ttl));
         }
         let certificates = PublicCertificates::load(&config, clock.now())?;
         let installation = first_start::ensure(&primary, &config, &*seal, &entropy).await?;
@@ -86,10 +86,13 @@ impl Control {
             desk,
             form_key: FormKey::from_secret(&keys.form),
             passwords,
+            resolver: Resolver::new(config.dns_resolver),
+            looking: tokio::sync::Semaphore::new(LOOKS_AT_ONCE),
             certificates,
             signer: ArcSwap::new(signer),
             current_keys: ArcSwap::from_pointee(keys),
             drift: tokio::sync::Notify::new(),
+            acme_due: tokio::sync::Notify::new(),
             limits: tokio::sync::Notify::new(),
             importing: tokio::sync::Semaphore::new(1),
             node,
@@ -184,6 +187,11 @@ impl Control {
     /// Judges a join of an edge that holds nothing but a join token, and lets it in; `from` is where it dials from.
     pub async fn join(&self, request: JoinRequest, from: SocketAddr) -> Result<JoinReply, JoinRefused> {
         self.shared.join(request, from).await
+    }
+
+    /// Judges an edge that was in before and whose certificate opens no link any more; gives it its next one.
+    pub async fn rejoin(&self, request: RejoinRequest, from: SocketAddr) -> Result<JoinReply, JoinRefused> {
+        self.shared.rejoin(request, from).await
     }
 
     /// Starts renewing, signing anew, following other control nodes and pruning, on the current runtime, until [`Jobs::stop`].

@@ -30,6 +30,8 @@ pub(crate) enum Job {
     Prune,
     /// Sending mail.
     Mail,
+    /// Looking for the DNS records of custom domains.
+    Domains,
 }
 
 impl Job {
@@ -41,6 +43,7 @@ impl Job {
             Self::Platform => "control/platform",
             Self::Prune => "control/prune",
             Self::Mail => "control/mail",
+            Self::Domains => "control/domains",
         }
     }
 }

@@ -20,6 +20,7 @@ mod config;
 mod connect;
 mod control;
 mod digest;
+mod domain;
 mod edge;
 mod eviction;
 mod first_start;
@@ -46,8 +47,8 @@ mod use_case;
 pub use acme::{AcmeChallenge, AcmeConfig, AcmeConfigError, AcmeDirectory, AcmeExternalAccount};
 pub use caller::{Caller, Permission, Who};
 pub use config::{
-    ASSERTION_TTL, Advertise, CertificateFiles, ControlConfig, LEAF_TTL_MAX, LEAF_TTL_MIN, LocalEdge,
-    NodeConfig, PublicCertificate, SessionLimits,
+    ASSERTION_TTL, Advertise, CertificateFiles, ControlConfig, CustomDomains, LEAF_TTL_MAX, LEAF_TTL_MIN,
+    LocalEdge, NodeConfig, PublicCertificate, SessionLimits,
 };
 pub use control::Control;
 pub use jobs::Jobs;

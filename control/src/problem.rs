@@ -70,6 +70,12 @@ codes! {
         "use 1 to 40 of a-z, 0-9 and single hyphens; roles and permissions: 1 to 64 letters, digits and . _ : / -";
     HOST_INVALID = "host.invalid", 422, "The host cannot be used",
         "give a host name you control, without scheme, port and path";
+    HOST_UNPROVEN = "host.unproven", 409, "The host is not proven to be yours",
+        "publish the record that host list shows, then: mezusphere host verify PROJECT HOST";
+    CERTIFICATE_OWN = "certificate.own", 409, "The certificate is not ordered from anywhere",
+        "nothing to do; to have browsers trust it start control with --acme or --tls-cert";
+    DNS_FAILED = "dns.failed", 502, "The DNS gave no answer",
+        "try again; if it stays, look at the domain's name servers, or start control with --dns-resolver";
     ROUTE_PATTERN = "route.pattern", 422, "The path pattern cannot be used",
         "write /a for one path, /a/* for all below it, or ~REGEX";
     ROUTE_CONTRADICTION = "route.contradiction", 422, "The route contradicts itself",

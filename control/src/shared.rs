@@ -11,6 +11,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::ControlConfig;
 use crate::certificate::PublicCertificates;
+use crate::domain::Resolver;
 use crate::installation::{CurrentKeys, Installation, Keys};
 use crate::login::FormKey;
 use crate::mail::Mail;
@@ -39,10 +40,16 @@ pub(crate) struct Shared {
     pub(crate) seal: Arc<dyn Seal>,
     /// Rung when bundles may not be in line with the nodes any more; the jobs listen.
     pub(crate) drift: Notify,
+    /// Rung when a certificate may be due to be ordered; the jobs listen.
+    pub(crate) acme_due: Notify,
     /// Rung when a directory's session limits may have become shorter; the jobs listen.
     pub(crate) limits: Notify,
     /// Whoever holds it imports users: one at a time, because an import is held in memory.
     pub(crate) importing: Semaphore,
+    /// Asks the DNS who holds a custom domain.
+    pub(crate) resolver: Resolver,
+    /// Whoever holds a permit asks it because a person waits: as many at once as a small resolver bears.
+    pub(crate) looking: Semaphore,
     /// Where browsers' certificates come from.
     pub(crate) certificates: PublicCertificates,
     /// Hashes and verifies passwords.

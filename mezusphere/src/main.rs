@@ -74,6 +74,9 @@ enum Command {
     /// Custom domains of an environment
     #[command(subcommand)]
     Host(command::host::Command),
+    /// Public certificates: where they come from, what failed, what comes next
+    #[command(subcommand)]
+    Certificate(command::certificate::Command),
     /// Routes: what is published, and for whom
     #[command(subcommand)]
     Route(command::route::Command),
@@ -226,6 +229,7 @@ async fn administer(command: Command, context: &Context) -> Result<(), Failure> 
         Command::Project(command) => command.run(context).await,
         Command::Environment(command) => command.run(context).await,
         Command::Host(command) => command.run(context).await,
+        Command::Certificate(command) => command.run(context).await,
         Command::Route(command) => command.run(context).await,
         Command::Explain(command) => command.run(context).await,
         Command::Directory(command) => command.run(context).await,

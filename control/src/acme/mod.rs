@@ -17,5 +17,6 @@
 mod config;
 pub(crate) mod dns;
 pub(crate) mod failure;
+pub(crate) mod hook;
 
 pub use config::{AcmeChallenge, AcmeConfig, AcmeConfigError, AcmeDirectory, AcmeExternalAccount};

@@ -103,6 +103,10 @@ fn nodes(endpoints: Endpoints) -> Endpoints {
         .add(POST, "/edge-invitations", InstallationWrite, h::invite_edge)
         .add(DELETE, "/edge-invitations/{invitation}", InstallationWrite, h::uninvite_edge)
         .add(GET, "/controls", InstallationRead, h::list_controls)
+        .add(GET, "/certificates", InstallationRead, h::list_certificates)
+        .add(GET, "/certificates/{certificate}", InstallationRead, h::show_certificate)
+        .add(GET, "/certificates/{certificate}/events", InstallationRead, h::certificate_events)
+        .add(POST, "/certificates/{certificate}/retry", InstallationWrite, h::retry_certificate)
         .add(GET, "/mails", InstallationRead, h::list_mails)
         .add(POST, "/mails/{mail}/retry", InstallationWrite, h::retry_mail)
         .add(POST, "/mail-test", InstallationWrite, h::test_mail)
@@ -134,6 +138,12 @@ fn publishing(endpoints: Endpoints) -> Endpoints {
             "/projects/{project}/environments/{environment}/hosts/{host}",
             EnvironmentsWrite,
             h::remove_host,
+        )
+        .add(
+            POST,
+            "/projects/{project}/environments/{environment}/hosts/{host}/verify",
+            EnvironmentsWrite,
+            h::verify_host,
         )
         .add(GET, ROUTES, RoutesRead, h::list_routes)
         .add(POST, ROUTES, RoutesWrite, h::add_route)

@@ -3,10 +3,12 @@
 //! Requests go through the routers without sockets. What edges would learn is read from the feed.
 
 mod bad_input;
+mod by_link_api;
 mod certificates;
 mod cluster;
 mod coverage;
 mod directories;
+mod domains;
 mod edges;
 mod enroll;
 mod explain;
@@ -36,7 +38,7 @@ use mezusphere_store::feed::FeedSource as _;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use crate::{Control, ControlConfig, OpenError};
+use crate::{Control, ControlConfig, CustomDomains, OpenError};
 
 /// When every test begins.
 const BEGIN: Timestamp = Timestamp::from_seconds(1_800_000_000);
@@ -91,8 +93,10 @@ impl Got {
     }
 }
 
+/// Custom domains need no proof here; [`domains`] is about proofs.
 fn development() -> ControlConfig {
-    ControlConfig::new(Platform::development(8443).unwrap(), ControlId::from_bits(1))
+    let config = ControlConfig::new(Platform::development(8443).unwrap(), ControlId::from_bits(1));
+    ControlConfig { custom_domains: CustomDomains::Trusted, ..config }
 }
 
 /// Randomness that differs between worlds of one test, so that a key of one is never a key of another.

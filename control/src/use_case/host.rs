@@ -1,24 +1,53 @@
-//! Hosts an environment answers on: its endpoint, and the customer's own domains.
+//! Hosts an environment answers on: its endpoint, and the customer's own domains, which are claimed first and published
+//! once they are proven ([`crate::domain`]).
 
 use mezusphere_model::Host as HostName;
+use mezusphere_store::WriteError;
+use mezusphere_store::primary::error::Taken;
 use mezusphere_store::primary::host::{self, HostKind, HostRow};
+use mezusphere_store::primary::host_claim::{self, ClaimRow};
+use mezusphere_store::primary::{ReadTx, Tx};
 
-use super::scope;
+use super::{certificate as certificates, scope};
 use crate::Shared;
-use crate::api::types::{AddHost, Host, Page};
+use crate::api::types::{AddHost, Host, HostState, HostVerification, Page};
 use crate::caller::{Caller, Permission};
 use crate::certificate;
+use crate::domain::{self, Finding, Looker, Settled};
 use crate::problem::{self, Refusal};
 
-fn view(row: &HostRow) -> Host {
-    Host {
+async fn view(tx: &mut ReadTx, shared: &Shared, row: &HostRow) -> Result<Host, Refusal> {
+    Ok(Host {
         host: row.host.to_string(),
         endpoint: row.kind == HostKind::Endpoint,
+        state: HostState::Published,
+        certificate: certificates::of_host(tx, shared, row).await?,
+        verification: None,
+        created_at: row.created_at.to_string(),
+    })
+}
+
+fn claimed(row: &ClaimRow) -> Host {
+    Host {
+        host: row.host.to_string(),
+        endpoint: false,
+        state: HostState::Pending,
+        certificate: None,
+        verification: Some(HostVerification {
+            record: domain::record(&row.host),
+            kind: "TXT".to_owned(),
+            value: domain::value(&row.token),
+            attempts: row.attempts,
+            checked_at: row.checked_at.map(|at| at.to_string()),
+            error: row.error.clone(),
+            next_at: row.next_at.to_string(),
+            until: row.expires_at.to_string(),
+        }),
         created_at: row.created_at.to_string(),
     }
 }
 
-/// An environment's hosts, the endpoint first. There are few, so they come in one page.
+/// An environment's hosts: the endpoint first, those that wait for their proof last. There are few, so they come in one page.
 pub(crate) async fn list(
     shared: &Shared,
     caller: &Caller,
@@ -31,13 +60,17 @@ pub(crate) async fn list(
         .read(async |tx| {
             let project = scope::project(tx, &grant, project).await?;
             let environment = scope::environment(tx, &project, environment).await?;
-            let rows = host::list(tx, project.id, environment.id).await?;
-            Ok(Page { items: rows.iter().map(view).collect(), next: None })
+            let mut items = Vec::new();
+            for row in host::list(tx, project.id, environment.id).await? {
+                items.push(view(tx, shared, &row).await?);
+            }
+            items.extend(host_claim::list(tx, project.id, environment.id).await?.iter().map(claimed));
+            Ok(Page { items, next: None })
         })
         .await
 }
 
-/// Adds a custom domain.
+/// Adds a custom domain: published at once if it needs no proof, else a claim that says what to publish in its DNS.
 pub(crate) async fn add(
     shared: &Shared,
     caller: &Caller,
@@ -50,8 +83,43 @@ pub(crate) async fn add(
     shared
         .primary
         .write(async |tx| {
+            // Before the transaction sees one tenant alone: the host may be another one's.
+            let is_taken = host::find(tx, &name).await?.is_some();
             let project = scope::project(tx, &grant, project).await?;
             let environment = scope::environment(tx, &project, environment).await?;
+            if is_taken {
+                return Err(WriteError::Conflict { what: Taken::Host }.into());
+            }
+            let detail = serde_json::json!({ "environment": environment.slug });
+            if domain::needs_proof(shared, &name) {
+                if let Some(known) = host_claim::get(tx, project.id, &name).await? {
+                    if known.environment == environment.id {
+                        // Asked again, to read the record again.
+                        return Ok(claimed(&known));
+                    }
+                    let detail =
+                        format!("another environment of {} waits for the proof of {name}", project.slug);
+                    return Err(
+                        Refusal::new(&problem::EXISTS, detail).with_next("remove the host there first")
+                    );
+                }
+                let now = tx.now();
+                let row = ClaimRow {
+                    host: name,
+                    project: project.id,
+                    environment: environment.id,
+                    token: domain::token(&shared.entropy),
+                    attempts: 0,
+                    error: None,
+                    checked_at: None,
+                    next_at: now.after(domain::FIRST_LOOK),
+                    created_at: now,
+                    expires_at: now.after(domain::CLAIM_TTL),
+                };
+                host_claim::insert(tx, &row).await?;
+                scope::audit(tx, &grant, &project, "host.claim", &row.host, detail);
+                return Ok(claimed(&row));
+            }
             let row = HostRow {
                 host: name,
                 project: project.id,
@@ -59,14 +127,91 @@ pub(crate) async fn add(
                 kind: HostKind::Custom,
                 created_at: tx.now(),
             };
+            forget_claim(tx, &row).await?;
             host::insert(tx, &row).await?;
             certificate::add_host(tx, shared, project.id, &row.host).await?;
             shared.publish_site(tx, project.id, environment.id).await?;
-            let detail = serde_json::json!({ "environment": environment.slug });
             scope::audit(tx, &grant, &project, "host.add", &row.host, detail);
-            Ok(view(&row))
+            view(tx, shared, &row).await
         })
         .await
+}
+
+/// A claim made while proofs were asked for has no use once they are not.
+async fn forget_claim(tx: &mut Tx, row: &HostRow) -> Result<(), WriteError> {
+    match host_claim::get(tx, row.project, &row.host).await? {
+        Some(_) => host_claim::delete(tx, row.project, &row.host).await,
+        None => Ok(()),
+    }
+}
+
+/// Looks for a claim's record now; the host is published if it is there.
+pub(crate) async fn verify(
+    shared: &Shared,
+    caller: &Caller,
+    project: &str,
+    environment: &str,
+    name: &str,
+) -> Result<Host, Refusal> {
+    let grant = caller.allow(Permission::EnvironmentsWrite)?;
+    let missing = || scope::not_found("host", name);
+    let parsed = HostName::parse(name).map_err(|_| missing())?;
+    let found = shared
+        .primary
+        .read(async |tx| {
+            let project = scope::project(tx, &grant, project).await?;
+            let environment = scope::environment(tx, &project, environment).await?;
+            let rows = host::list(tx, project.id, environment.id).await?;
+            if let Some(row) = rows.iter().find(|row| row.host == parsed) {
+                return view(tx, shared, row).await.map(Err);
+            }
+            let claim = host_claim::get(tx, project.id, &parsed).await?;
+            let claim = claim.filter(|claim| claim.environment == environment.id);
+            claim.map(Ok).ok_or_else(missing)
+        })
+        .await?;
+    let claim = match found {
+        Ok(claim) => claim,
+        // It is published already.
+        Err(host) => return Ok(host),
+    };
+    let finding = {
+        let Ok(_turn) = shared.looking.acquire().await else {
+            return Err(Refusal::new(&problem::BUSY, "control is stopping"));
+        };
+        domain::look(shared.resolver, &claim).await
+    };
+    let looker = Looker {
+        actor: grant.actor().to_owned(),
+        address: grant.address().map(|address| address.to_string()),
+    };
+    let settled = shared
+        .primary
+        .write(async |tx| match domain::settle(tx, shared, &claim, &finding, &looker).await? {
+            Settled::Host(row) => view(tx, shared, &row).await.map(Ok),
+            other => Ok(Err(other)),
+        })
+        .await?;
+    match (settled, finding) {
+        (Ok(host), _) => Ok(host),
+        (Err(Settled::Gone), _) => Err(missing()),
+        (Err(_), Finding::Failed(why)) => {
+            Err(Refusal::new(&problem::DNS_FAILED, format!("{}: {why}", domain::record(&claim.host))))
+        }
+        (Err(_), Finding::Proven) => {
+            let detail = format!("the record is right, but another project holds {}", claim.host);
+            Err(Refusal::new(&problem::EXISTS, detail)
+                .with_next("its owner removes it there; ask the operators of the installation"))
+        }
+        (Err(_), finding) => {
+            let next = format!(
+                "publish {} TXT {:?} in the domain's DNS and try again; changes take minutes to spread",
+                domain::record(&claim.host),
+                domain::value(&claim.token)
+            );
+            Err(Refusal::new(&problem::HOST_UNPROVEN, finding.sentence(&claim)).with_next(next))
+        }
+    }
 }
 
 /// Reads a custom domain; names that belong to the platform are not for tenants.
@@ -87,7 +232,7 @@ fn allowed(shared: &Shared, text: &str) -> Result<HostName, Refusal> {
     Ok(name)
 }
 
-/// Removes a custom domain.
+/// Removes a custom domain, or withdraws the claim to one.
 pub(crate) async fn remove(
     shared: &Shared,
     caller: &Caller,
@@ -101,9 +246,16 @@ pub(crate) async fn remove(
         .write(async |tx| {
             let project = scope::project(tx, &grant, project).await?;
             let environment = scope::environment(tx, &project, environment).await?;
+            let detail = serde_json::json!({ "environment": environment.slug });
             let rows = host::list(tx, project.id, environment.id).await?;
-            let row = rows.iter().find(|row| row.host.as_str() == name);
-            let row = row.ok_or_else(|| scope::not_found("host", name))?;
+            let Some(row) = rows.iter().find(|row| row.host.as_str() == name) else {
+                let claims = host_claim::list(tx, project.id, environment.id).await?;
+                let claim = claims.iter().find(|claim| claim.host.as_str() == name);
+                let claim = claim.ok_or_else(|| scope::not_found("host", name))?;
+                host_claim::delete(tx, project.id, &claim.host).await?;
+                scope::audit(tx, &grant, &project, "host.unclaim", &claim.host, detail);
+                return Ok(());
+            };
             if row.kind == HostKind::Endpoint {
                 let detail = "an environment keeps its endpoint";
                 return Err(
@@ -113,7 +265,6 @@ pub(crate) async fn remove(
             host::delete(tx, project.id, &row.host).await?;
             certificate::remove_host(tx, project.id, &row.host)?;
             shared.publish_site(tx, project.id, environment.id).await?;
-            let detail = serde_json::json!({ "environment": environment.slug });
             scope::audit(tx, &grant, &project, "host.remove", &row.host, detail);
             Ok(())
         })

@@ -6,6 +6,7 @@
 
 pub(crate) mod api_key;
 pub(crate) mod audit;
+pub(crate) mod certificate;
 pub(crate) mod control_node;
 pub(crate) mod directory;
 pub(crate) mod edge;

@@ -51,6 +51,7 @@ fn list_command(kind: &str) -> Option<&'static str> {
         "service account" => "service-account list PROJECT",
         "API key" => "api-key list PROJECT",
         "warpgate" => "warpgate list PROJECT --all",
+        "certificate" => "certificate list",
         "edge" => "edge list",
         "invitation" => "edge invitations",
         "operator" => "operator list",

@@ -2,6 +2,7 @@
 
 pub(crate) mod api_key;
 pub(crate) mod audit;
+pub(crate) mod certificate;
 pub(crate) mod directory;
 pub(crate) mod edge;
 pub(crate) mod environment;

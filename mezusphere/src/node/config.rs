@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use mezusphere_control::{Advertise, MailConfig, PublicCertificate};
+use mezusphere_control::{Advertise, CustomDomains, MailConfig, PublicCertificate};
 use mezusphere_model::Platform;
 use mezusphere_model::document::NodeAddress;
 use mezusphere_model::join_token::JoinToken;
@@ -57,6 +57,10 @@ pub(crate) struct ControlPart {
     pub(crate) leaf_ttl: LeafTtls,
     /// Where public certificates come from.
     pub(crate) certificate: PublicCertificate,
+    /// Whether projects must prove that a custom domain is theirs.
+    pub(crate) custom_domains: CustomDomains,
+    /// The DNS server that is asked for such proofs; `None`: the machine's.
+    pub(crate) dns_resolver: Option<SocketAddr>,
     /// Where its state is kept.
     pub(crate) store: Store,
     /// Where other nodes arrive; `None`: nowhere.

@@ -60,6 +60,8 @@ impl<'a> ControlSide<'a> {
         };
         let own_ca = matches!(part.certificate, PublicCertificate::Internal);
         config.public_certificate = part.certificate;
+        config.custom_domains = part.custom_domains;
+        config.dns_resolver = part.dns_resolver;
         let platform = config.platform.clone();
         let (primary, store) = open_store(base, &part.store).await?;
         let edge = config.edge.clone();
@@ -114,6 +116,7 @@ impl<'a> ControlSide<'a> {
             trust: CurrentTrust::new(trust),
             advertise,
             keeps: Arc::new(KeepsNothing),
+            returning: None,
         })
     }
 

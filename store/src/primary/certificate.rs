@@ -116,3 +116,21 @@ pub async fn list(tx: &mut ReadTx, page: &PageRequest) -> Result<Paged<IssuedRow
         .await?;
     Ok(page.cut(rows.iter().map(read).collect::<Result<_, _>>()?, place))
 }
+
+/// The newest certificate of each host that was issued one of its own, in the order of names. For operators of the
+/// installation.
+pub async fn of_hosts(tx: &mut ReadTx, page: &PageRequest) -> Result<Paged<IssuedRow>, StoreError> {
+    let now = tx.now();
+    let rows = tx
+        .rows(
+            "SELECT * FROM issued_certificates AS held
+             WHERE name > $1 AND not_after > $2 AND EXISTS (SELECT 1 FROM hosts WHERE hosts.host = held.name)
+               AND NOT EXISTS (
+                 SELECT 1 FROM issued_certificates AS newer WHERE newer.name = held.name
+                   AND (newer.issued_at, newer.fingerprint) > (held.issued_at, held.fingerprint))
+             ORDER BY name LIMIT $3",
+            args![page.start(), now, page.fetch()],
+        )
+        .await?;
+    Ok(page.cut(rows.iter().map(read).collect::<Result<_, _>>()?, |row: &IssuedRow| row.name.clone()))
+}

@@ -1,5 +1,6 @@
 //! What each endpoint does: read the request, call its use case, write the answer.
 
+mod certificates;
 mod installation;
 mod machines;
 mod mail;
@@ -18,6 +19,7 @@ use crate::Shared;
 use crate::caller::Caller;
 use crate::problem::Refusal;
 
+pub(super) use certificates::*;
 pub(super) use installation::*;
 pub(super) use machines::*;
 pub(super) use mail::*;

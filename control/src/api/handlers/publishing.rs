@@ -113,6 +113,14 @@ pub(in crate::api) async fn add_host(
     host::add(&s, &c, &project, &environment, &request).await.map(created)
 }
 
+pub(in crate::api) async fn verify_host(
+    State(s): Control,
+    Extension(c): Asking,
+    Path((project, environment, name)): Three,
+) -> Done<t::Host> {
+    host::verify(&s, &c, &project, &environment, &name).await.map(ok)
+}
+
 pub(in crate::api) async fn remove_host(
     State(s): Control,
     Extension(c): Asking,

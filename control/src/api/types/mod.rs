@@ -7,6 +7,7 @@
 mod access;
 mod account;
 mod audit;
+mod certificate;
 mod change;
 mod directory;
 mod explain;
@@ -26,6 +27,9 @@ pub use account::{
     ApiKey, ApiKeyState, CreateApiKey, CreateServiceAccount, CreatedApiKey, RotateApiKey, ServiceAccount,
 };
 pub use audit::AuditEntry;
+pub use certificate::{
+    Certificate, CertificateError, CertificateEvent, CertificateSource, CertificateState, CertificateSummary,
+};
 pub use change::Change;
 pub use directory::{CreateDirectory, Directory, DirectoryChanges, LogoInfo, SetDirectory, SignUp};
 pub use explain::{ExplainUrl, ExplainedCaller, ExplainedPlace, ExplainedUrl, ExplainedVerdict};
@@ -34,7 +38,10 @@ pub use installation::{
 };
 pub use mail::{QueuedMail, QueuedMailState, TestMail, TestedMail};
 pub use node::{ControlNode, Edge, EdgeInvitation, InvitationState, InviteEdge, InvitedEdge, NodeState};
-pub use project::{AddHost, CreateEnvironment, CreateProject, Environment, Host, Project, UpdateProject};
+pub use project::{
+    AddHost, CreateEnvironment, CreateProject, Environment, Host, HostState, HostVerification, Project,
+    UpdateProject,
+};
 pub use route::{
     AddRoute, ExplainRequest, Explained, FollowingRoute, OrderRoutes, Place, Route, RouteAdded, RouteRemoved,
     Step, Timeouts, UpdateRoute, Verdict,

@@ -4,7 +4,7 @@ use mezusphere_model::id::{DirectoryId, EnvironmentId, OrganizationId, ProjectId
 use mezusphere_model::slug::Slug;
 use serde::{Deserialize, Serialize};
 
-use super::Quota;
+use super::{CertificateSummary, Quota};
 
 /// A project.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,8 +91,51 @@ pub struct Host {
     pub host: String,
     /// The environment's own endpoint, which cannot be removed.
     pub endpoint: bool,
+    /// Whether it is published.
+    #[serde(default)]
+    pub state: HostState,
+    /// The certificate that clients see; none while it waits for its proof.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<CertificateSummary>,
+    /// What proves it, while that is looked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<HostVerification>,
     /// Since when.
     pub created_at: String,
+}
+
+/// Whether a host is published.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HostState {
+    /// It is.
+    #[default]
+    Published,
+    /// It waits for the proof that it is the project's.
+    Pending,
+}
+
+/// The DNS record that proves a host, and how looking for it goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostVerification {
+    /// The record's name.
+    pub record: String,
+    /// Its type.
+    pub kind: String,
+    /// What it must say.
+    pub value: String,
+    /// How often it was looked for.
+    pub attempts: u32,
+    /// When it was looked for last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checked_at: Option<String>,
+    /// What was found instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// When it is looked for next.
+    pub next_at: String,
+    /// When the claim is forgotten.
+    pub until: String,
 }
 
 /// `POST …/hosts`: a custom domain.

@@ -9,6 +9,7 @@ use mezusphere_model::{Host, Platform};
 use mezusphere_store::primary::PostgresConfig;
 
 use super::certificate::CertificateFlags;
+use super::domain::DomainFlags;
 use super::edge::advertise;
 use super::mail::MailFlags;
 use super::trust::TrustFlags;
@@ -48,6 +49,8 @@ pub(super) struct ControlFlags {
     mail: MailFlags,
     #[command(flatten)]
     certificate: CertificateFlags,
+    #[command(flatten)]
+    domain: DomainFlags,
 }
 
 impl ControlFlags {
@@ -104,6 +107,8 @@ impl ControlFlags {
             operator: self.operator,
             leaf_ttl: trust.leaf_ttl(),
             certificate,
+            custom_domains: self.domain.custom_domains(),
+            dns_resolver: self.domain.resolver(),
             store,
             node_port,
             mail,

@@ -4,6 +4,7 @@
 
 mod certificate;
 mod control;
+mod domain;
 mod edge;
 mod join;
 mod mail;
