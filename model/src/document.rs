@@ -153,7 +153,7 @@ pub struct TrustDoc {
     pub roots_pem: Vec<String>,
     /// Certificates refused before their end: SPIFFE URIs of evicted nodes.
     pub denied: Vec<String>,
-    /// Issuing CAs that were retired: SHA-256 of each one's certificate (DER), base64url without padding. A leaf that one
+    /// Issuing CAs that were retired: SHA-256 of each one's public key, base64url without padding. A leaf that one
     /// of them issued is refused, and a connection made with it is closed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub retired: Vec<String>,
@@ -175,7 +175,7 @@ pub struct TrustDoc {
 /// Names the CA and no moment, so that neither a clock that was set nor a node that slept through a rotation matters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RenewFrom {
-    /// SHA-256 of the issuing CA's certificate (DER), base64url without padding.
+    /// SHA-256 of the issuing CA's public key, base64url without padding.
     pub issuer: String,
     /// Nodes spread their renewals evenly over so many seconds from when they learn of it; 0: at once.
     pub within_s: u32,

@@ -155,9 +155,9 @@ impl Issuing {
         &self.authority.certificate
     }
 
-    /// SHA-256 of the certificate: what it is known by once it is retired.
+    /// SHA-256 of its public key: what it is known by once it is retired.
     pub fn digest(&self) -> [u8; 32] {
-        certificate::fingerprint(&self.authority.certificate)
+        self.authority.facts.key_digest()
     }
 
     /// The certificate as PEM.

@@ -73,6 +73,12 @@ impl Facts {
         self.is_ca && self.subject != self.issuer
     }
 
+    /// SHA-256 of the public key. A CA is known by it where it must not be able to look like another one: whoever holds a
+    /// certificate can write its ECDSA signature in a second way, and so change the hash of the whole.
+    pub(crate) fn key_digest(&self) -> [u8; 32] {
+        fingerprint(&self.public_key)
+    }
+
     /// The trust domain a CA certificate was made for.
     pub(crate) fn ca_trust_domain(&self) -> Option<TrustDomain> {
         match self.uris.as_slice() {
@@ -82,7 +88,7 @@ impl Facts {
     }
 }
 
-/// SHA-256 of a certificate's DER.
+/// SHA-256, of a certificate's DER in most places.
 pub(crate) fn fingerprint(der: &[u8]) -> [u8; 32] {
     let mut out = [0; 32];
     out.copy_from_slice(digest(&SHA256, der).as_ref()); // SHA-256 gives 32 octets

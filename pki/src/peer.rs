@@ -90,19 +90,18 @@ impl Peer {
     }
 }
 
-/// The certificate among `others` of the CA with this name.
+/// The digest of the key of the CA with this name, from its certificate among `others`.
 ///
 /// Two of one name are refused, though stock validation would pick the one that fits: a peer whose CA was retired could
 /// show another certificate of that name before it.
 fn issuer(name: &[u8], others: &[CertificateDer<'_>]) -> Result<Option<[u8; 32]>, PeerError> {
-    let has_name =
-        |der: &&CertificateDer<'_>| certificate::facts(der).is_ok_and(|facts| facts.subject == name);
-    let mut found = others.iter().filter(has_name);
+    let facts = others.iter().filter_map(|der| certificate::facts(der).ok());
+    let mut found = facts.filter(|facts| facts.subject == name);
     match (found.next(), found.next()) {
         (Some(_), Some(_)) => {
             Err(PeerError::Chain("two certificates bear the name of the CA that issued the leaf".to_owned()))
         }
-        (first, _) => Ok(first.map(|der| certificate::fingerprint(der))),
+        (first, _) => Ok(first.map(|facts| facts.key_digest())),
     }
 }
 

@@ -251,11 +251,6 @@ pub fn certificates_from_pem(pem: &str) -> Result<Vec<CertificateDer<'static>>, 
     certificate::from_pem(pem).map_err(|error| TrustError::Root(error.to_string()))
 }
 
-/// SHA-256 of an issuing CA's certificate: what a retired one is known by.
-pub fn issuer_digest(issuing: &CertificateDer<'_>) -> [u8; 32] {
-    certificate::fingerprint(issuing)
-}
-
 /// When a CA's certificate ends.
 pub fn ca_ends_at(ca: &CertificateDer<'_>) -> Result<mezusphere_model::Timestamp, TrustError> {
     certificate::facts(ca).map(|facts| facts.not_after).map_err(|error| TrustError::Root(error.to_string()))
