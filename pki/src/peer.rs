@@ -65,7 +65,7 @@ pub struct Peer {
     pub not_before: Timestamp,
     /// When its leaf ends; close the connection then.
     pub not_after: Timestamp,
-    /// SHA-256 of the certificate of the CA that issued its leaf; `None`: the chain did not show it. When that CA is
+    /// SHA-256 of the public key of the CA that issued its leaf; `None`: the chain did not show it. When that CA is
     /// retired, close the connection ([`Trust::refuses`]).
     pub issuer: Option<[u8; 32]>,
 }

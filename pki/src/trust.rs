@@ -127,7 +127,7 @@ impl Trust {
         Ok(Self { domain, roots, denied, retired, crosses, former, clients, servers })
     }
 
-    /// Refuses every leaf that one of these issuing CAs issued: SHA-256 of each one's certificate.
+    /// Refuses every leaf that one of these issuing CAs issued: SHA-256 of each one's public key.
     pub fn with_retired(mut self, issuers: impl IntoIterator<Item = [u8; 32]>) -> Result<Self, TrustError> {
         self.retired = issuers.into_iter().collect();
         if self.retired.len() > RETIRED_MAX {
@@ -220,7 +220,7 @@ impl Trust {
         &self.former
     }
 
-    /// Whether the issuing CA whose certificate has this SHA-256 was retired.
+    /// Whether the issuing CA whose public key has this SHA-256 was retired.
     pub fn has_retired(&self, issuer: &[u8; 32]) -> bool {
         self.retired.contains(issuer)
     }
