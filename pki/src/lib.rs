@@ -44,6 +44,7 @@ pub mod trust;
 mod certificate;
 mod csr;
 mod issue;
+mod master_key;
 mod provider;
 mod verifier;
 

@@ -7,169 +7,132 @@
 //!
 //! Where the master key is kept is the caller's: this module reads no file.
 
-use std::fmt;
+use std::sync::Arc;
 
-use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use aws_lc_rs::digest::{SHA256, digest};
-use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
-use base64::Engine as _;
-use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD as BASE64URL};
+use arc_swap::ArcSwap;
+use aws_lc_rs::aead::{Aad, NONCE_LEN, Nonce};
 use mezusphere_model::Entropy;
 use mezusphere_model::seal::{Seal, UnsealError};
 use zeroize::Zeroizing;
 
+use crate::master_key::KEY_ID_LEN;
+pub use crate::master_key::{KeyId, MasterKey, MasterKeyError};
+
 const VERSION: u8 = 1;
-const KEY_ID_LEN: usize = 8;
 const HEADER_LEN: usize = 1 + KEY_ID_LEN;
 const TAG_LEN: usize = 16;
-const SALT: &[u8] = b"mezusphere/seal/1";
 
-/// Most retired master keys a [`Sealer`] still opens values of.
+/// Most master keys a [`Sealer`] opens values of besides the one in use.
 pub const RETIRED_KEYS_MAX: usize = 8;
 
-/// Names a master key without telling it: the first octets of its hash, put in front of every sealed value.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct KeyId([u8; KEY_ID_LEN]);
-
-impl fmt::Display for KeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for KeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "KeyId({self})")
-    }
-}
-
-/// The key everything at rest is sealed with. Wiped when dropped.
-#[derive(Clone)]
-pub struct MasterKey(Zeroizing<[u8; MasterKey::LEN]>);
-
-/// Why a text or bytes are not a master key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a master key is 32 random octets, raw or as base64url or hex text")]
-pub struct MasterKeyError;
-
-impl MasterKey {
-    /// Octets of a master key.
-    pub const LEN: usize = 32;
-
-    /// A new key.
-    pub fn generate(entropy: &Entropy) -> Self {
-        Self(Zeroizing::new(entropy.bytes()))
-    }
-
-    /// The key with these octets.
-    pub fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
-        Self(Zeroizing::new(bytes))
-    }
-
-    /// Reads a key from the content of a file, an environment variable or a credential: 32 raw octets, or their
-    /// base64url or hex text with or without white space around it.
-    pub fn parse(content: &[u8]) -> Result<Self, MasterKeyError> {
-        if let Ok(raw) = <[u8; Self::LEN]>::try_from(content) {
-            return Ok(Self::from_bytes(raw));
-        }
-        let text = std::str::from_utf8(content).map_err(|_| MasterKeyError)?.trim();
-        let bytes = Zeroizing::new(if text.len() == 2 * Self::LEN {
-            hex(text).ok_or(MasterKeyError)?
-        } else {
-            BASE64URL.decode(text).or_else(|_| URL_SAFE.decode(text)).map_err(|_| MasterKeyError)?
-        });
-        <[u8; Self::LEN]>::try_from(bytes.as_slice()).map(Self::from_bytes).map_err(|_| MasterKeyError)
-    }
-
-    /// The text its keeper stores. Not `Display`, so that no log prints it by accident.
-    pub fn reveal(&self) -> Zeroizing<String> {
-        Zeroizing::new(BASE64URL.encode(self.0.as_slice()))
-    }
-
-    /// Its id.
-    pub fn id(&self) -> KeyId {
-        let mut input = Zeroizing::new(b"mezusphere/seal/key-id/1".to_vec());
-        input.extend_from_slice(self.0.as_slice());
-        let mut id = [0; KEY_ID_LEN];
-        for (to, from) in id.iter_mut().zip(digest(&SHA256, &input).as_ref()) {
-            *to = *from;
-        }
-        KeyId(id)
-    }
-
-    /// A secret for another use than sealing, the same whenever it is asked for: HKDF-SHA256(master key, info =
-    /// `mezusphere/derive/1/` and `purpose`).
-    #[expect(clippy::missing_panics_doc, reason = "HKDF gives 32 octets of any key (RFC 5869 §2.3)")]
-    pub fn derive(&self, purpose: &str) -> [u8; 32] {
-        let prk = Salt::new(HKDF_SHA256, SALT).extract(self.0.as_slice());
-        let info = [b"mezusphere/derive/1/".as_slice(), purpose.as_bytes()];
-        let mut secret = [0; 32];
-        let okm = prk.expand(&info, HKDF_SHA256).and_then(|okm| okm.fill(&mut secret));
-        // As in `key_for`: one block is within HKDF's bound.
-        okm.expect("32 octets are within HKDF's bound");
-        secret
-    }
-
-    fn key_for(&self, context: &str) -> LessSafeKey {
-        let prk = Salt::new(HKDF_SHA256, SALT).extract(self.0.as_slice());
-        let info = [b"mezusphere/seal/1/".as_slice(), context.as_bytes()];
-        // HKDF-SHA256 gives up to 255 × 32 octets (RFC 5869 §2.3); this asks for 32.
-        let okm = prk.expand(&info, &AES_256_GCM_SIV).expect("32 octets are within HKDF's bound");
-        LessSafeKey::new(UnboundKey::from(okm))
-    }
-}
-
-impl fmt::Debug for MasterKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "MasterKey({})", self.id())
-    }
-}
-
-/// Seals with one master key, and opens what that one or a retired one sealed.
+/// Seals with one master key, and opens what that one, a retired one or a coming one sealed.
+///
+/// Cheap to clone; every clone sees a change at once.
 #[derive(Clone, Debug)]
 pub struct Sealer {
-    current: MasterKey,
-    retired: Vec<MasterKey>,
+    keys: Arc<ArcSwap<Keys>>,
     entropy: Entropy,
 }
 
-/// Why a sealer could not be made.
+/// The keys of a [`Sealer`].
+#[derive(Clone, Debug)]
+struct Keys {
+    current: MasterKey,
+    /// Newest first. What they sealed is to be sealed anew.
+    retired: Vec<MasterKey>,
+    /// What they sealed is opened and stays as it is: other nodes seal with them already.
+    coming: Vec<MasterKey>,
+}
+
+/// Why a sealer takes no more keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("at most {RETIRED_KEYS_MAX} retired master keys are held")]
-pub struct TooManyRetiredKeys;
+#[error("at most {RETIRED_KEYS_MAX} master keys are held besides the one in use")]
+pub struct TooManyKeys;
 
 impl Sealer {
     /// Seals with `current`; draws nonces from `entropy`, which must be the operating system's in a program.
     pub fn new(current: MasterKey, entropy: Entropy) -> Self {
-        Self { current, retired: Vec::new(), entropy }
+        let keys = Keys { current, retired: Vec::new(), coming: Vec::new() };
+        Self { keys: Arc::new(ArcSwap::from_pointee(keys)), entropy }
     }
 
-    /// Opens what `retired` keys sealed, too.
-    pub fn with_retired(mut self, retired: Vec<MasterKey>) -> Result<Self, TooManyRetiredKeys> {
-        if retired.len() > RETIRED_KEYS_MAX {
-            return Err(TooManyRetiredKeys);
-        }
-        self.retired = retired;
+    /// Opens what `retired` keys sealed, too, and has it sealed anew ([`Seal::outdated`]).
+    pub fn with_retired(self, retired: Vec<MasterKey>) -> Result<Self, TooManyKeys> {
+        self.change(|keys| keys.retired.clone_from(&retired))?;
         Ok(self)
     }
 
-    /// Whether `sealed` was sealed with a retired key and should be sealed anew.
-    pub fn is_outdated(&self, sealed: &[u8]) -> bool {
-        sealed.get(1..HEADER_LEN) != Some(self.current.id().0.as_slice())
+    /// Opens what `coming` keys sealed, too, and leaves it as it is.
+    pub fn with_coming(self, coming: Vec<MasterKey>) -> Result<Self, TooManyKeys> {
+        self.change(|keys| keys.coming.clone_from(&coming))?;
+        Ok(self)
     }
+
+    /// Seals with `new` from now on; the key in use until now is retired.
+    pub fn replace(&self, new: &MasterKey) -> Result<(), TooManyKeys> {
+        self.change(|keys| {
+            let old = std::mem::replace(&mut keys.current, new.clone());
+            keys.retired.retain(|key| key.id() != new.id());
+            if old.id() != new.id() {
+                keys.retired.insert(0, old);
+            }
+        })
+    }
+
+    /// Opens nothing any more that retired keys sealed.
+    pub fn forget_retired(&self) {
+        // Fewer keys are never too many.
+        self.change(|keys| keys.retired.clear()).unwrap_or_default();
+    }
+
+    /// The key in use.
+    pub fn current(&self) -> MasterKey {
+        self.keys.load().current.clone()
+    }
+
+    /// The keys whose values are to be sealed anew, newest first.
+    pub fn retired(&self) -> Vec<KeyId> {
+        self.keys.load().retired.iter().map(MasterKey::id).collect()
+    }
+
+    fn change(&self, change: impl Fn(&mut Keys)) -> Result<(), TooManyKeys> {
+        let changed = |keys: &Keys| {
+            let mut keys = keys.clone();
+            change(&mut keys);
+            // The key in use is neither: what it sealed stays.
+            let current = keys.current.id();
+            keys.retired.retain(|key| key.id() != current);
+            keys.coming.retain(|key| key.id() != current);
+            keys
+        };
+        let next = changed(&self.keys.load());
+        if next.retired.len() + next.coming.len() > RETIRED_KEYS_MAX {
+            return Err(TooManyKeys);
+        }
+        self.keys.rcu(|keys| changed(keys));
+        Ok(())
+    }
+}
+
+/// What everything begins with that this key sealed.
+fn header(key: &MasterKey) -> Vec<u8> {
+    let mut header = Vec::with_capacity(HEADER_LEN);
+    header.push(VERSION);
+    header.extend_from_slice(&key.id().0);
+    header
 }
 
 impl Seal for Sealer {
     fn seal(&self, context: &str, secret: &[u8]) -> Vec<u8> {
         let nonce: [u8; NONCE_LEN] = self.entropy.bytes();
         let mut sealed = Vec::with_capacity(HEADER_LEN + NONCE_LEN + secret.len() + TAG_LEN);
-        sealed.push(VERSION);
-        sealed.extend(self.current.id().0);
+        let keys = self.keys.load();
+        sealed.extend(header(&keys.current));
         let aad = Aad::from(associated(&sealed, context));
         sealed.extend(nonce);
         sealed.extend_from_slice(secret);
         let (_, body) = sealed.split_at_mut(HEADER_LEN + NONCE_LEN);
-        let tag = self
+        let tag = keys
             .current
             .key_for(context)
             .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), aad, body)
@@ -186,8 +149,10 @@ impl Seal for Sealer {
         if *version != VERSION {
             return Err(UnsealError);
         }
-        let key = std::iter::once(&self.current)
-            .chain(&self.retired)
+        let keys = self.keys.load();
+        let key = std::iter::once(&keys.current)
+            .chain(&keys.retired)
+            .chain(&keys.coming)
             .find(|key| key.id().0 == id)
             .ok_or(UnsealError)?;
         let aad = Aad::from(associated(header, context));
@@ -198,22 +163,15 @@ impl Seal for Sealer {
             .map_err(|_| UnsealError)?;
         Ok(opened.to_vec())
     }
+
+    fn outdated(&self) -> Vec<Vec<u8>> {
+        self.keys.load().retired.iter().map(header).collect()
+    }
 }
 
 /// What is authenticated beside the ciphertext: header and context.
 fn associated(header: &[u8], context: &str) -> Vec<u8> {
     [header, context.as_bytes()].concat()
-}
-
-fn hex(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    text.as_bytes()
-        .chunks_exact(2)
-        .map(|pair| match pair {
-            [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
-            _ => None,
-        })
-        .collect()
 }
 
 #[cfg(test)]
@@ -222,14 +180,6 @@ mod tests {
 
     fn sealer(key: u8) -> Sealer {
         Sealer::new(MasterKey::from_bytes([key; 32]), Entropy::counting())
-    }
-
-    #[test]
-    fn what_is_derived_differs_by_purpose_and_stays() {
-        let key = MasterKey::from_bytes([7; MasterKey::LEN]);
-        assert_eq!(key.derive("a"), key.derive("a"));
-        assert_ne!(key.derive("a"), key.derive("b"));
-        assert_ne!(key.derive("a"), MasterKey::from_bytes([8; MasterKey::LEN]).derive("a"));
     }
 
     #[test]
@@ -277,27 +227,55 @@ mod tests {
         let sealed = keeper.seal("place", &secret);
         assert!(!sealed.windows(8).any(|part| part == &secret[..8]));
         assert_ne!(sealed, keeper.seal("place", &secret), "the same secret twice looks different");
-        assert!(!format!("{keeper:?}").contains(keeper.current.reveal().as_str()));
+        assert!(!format!("{keeper:?}").contains(keeper.current().reveal().as_str()));
+    }
+
+    fn key(octet: u8) -> MasterKey {
+        MasterKey::from_bytes([octet; 32])
     }
 
     #[test]
-    fn a_retired_key_still_opens_and_is_told_apart() {
-        let old = sealer(1).seal("place", b"secret");
-        let keeper = sealer(2).with_retired(vec![MasterKey::from_bytes([1; 32])]).unwrap();
-        assert!(keeper.is_outdated(&old));
-        let opened = keeper.open("place", &old).unwrap();
-        assert!(!keeper.is_outdated(&keeper.seal("place", &opened)));
+    fn r20_a_key_that_was_replaced_opens_until_it_is_forgotten_and_what_it_sealed_is_told_apart() {
+        let keeper = sealer(1);
+        let clone = keeper.clone();
+        let old = keeper.seal("place", b"secret");
+        keeper.replace(&key(2)).unwrap();
+        let new = clone.seal("place", b"secret");
+        assert_eq!((clone.is_outdated(&old), clone.is_outdated(&new)), (true, false), "every clone sees it");
+        assert_eq!((clone.current().id(), clone.retired()), (key(2).id(), vec![key(1).id()]));
+        assert_eq!(clone.open("place", &old).as_deref(), Ok(b"secret".as_slice()));
+        assert_eq!(sealer(1).open("place", &new), Err(UnsealError), "the old key opens nothing new");
+        keeper.forget_retired();
+        assert_eq!(clone.open("place", &old), Err(UnsealError));
+        assert_eq!(clone.open("place", &new).as_deref(), Ok(b"secret".as_slice()));
+        assert!(clone.outdated().is_empty());
     }
 
     #[test]
-    fn a_master_key_is_read_in_each_of_its_forms() {
-        let key = MasterKey::generate(&Entropy::counting());
-        let hex = key.0.map(|byte| format!("{byte:02X}")).concat();
-        for content in [key.0.to_vec(), format!("{}\n", *key.reveal()).into_bytes(), hex.into_bytes()] {
-            assert_eq!(MasterKey::parse(&content).map(|read| read.id()), Ok(key.id()));
-        }
-        for content in [b"".as_slice(), b"short", &[b'x'; 64], &[0; 31], &[b'a'; 44]] {
-            assert!(MasterKey::parse(content).is_err(), "{content:?}");
-        }
+    fn a_key_that_comes_later_opens_and_is_left_alone() {
+        let later = sealer(2).seal("place", b"secret");
+        let keeper = sealer(1).with_coming(vec![key(2), key(1)]).unwrap();
+        assert_eq!(keeper.open("place", &later).as_deref(), Ok(b"secret".as_slice()));
+        assert!(!keeper.is_outdated(&later) && !keeper.is_outdated(&keeper.seal("place", b"secret")));
+    }
+
+    #[test]
+    fn a_key_that_is_both_old_and_in_use_is_in_use() {
+        let keeper = sealer(1).with_retired(vec![key(1), key(2)]).unwrap();
+        assert_eq!(keeper.retired(), [key(2).id()]);
+        keeper.replace(&key(1)).unwrap();
+        assert_eq!(keeper.retired(), [key(2).id()]);
+        keeper.replace(&key(2)).unwrap();
+        assert_eq!((keeper.current().id(), keeper.retired()), (key(2).id(), vec![key(1).id()]));
+    }
+
+    #[test]
+    fn there_is_a_limit_to_the_keys_held() {
+        let many: Vec<_> = (2..=9).map(key).collect();
+        assert_eq!(many.len(), RETIRED_KEYS_MAX);
+        let keeper = sealer(1).with_retired(many.clone()).unwrap();
+        assert_eq!(keeper.replace(&key(10)), Err(TooManyKeys));
+        assert_eq!(keeper.current().id(), key(1).id(), "and nothing changed");
+        assert!(sealer(1).with_retired([many, vec![key(10)]].concat()).is_err());
     }
 }

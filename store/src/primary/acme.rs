@@ -177,12 +177,12 @@ fn read(row: &Row) -> Result<CertificateRow, StoreError> {
 }
 
 /// An order's key opens only as that of its own certificate.
-fn order_key_context(name: &str) -> String {
+pub(super) fn order_key_context(name: &str) -> String {
     format!("acme/{name}/order-key")
 }
 
 /// A certificate's key opens only as its own.
-fn certificate_context(name: &str) -> String {
+pub(super) fn certificate_context(name: &str) -> String {
     format!("acme/{name}/certificate")
 }
 

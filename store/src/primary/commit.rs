@@ -293,6 +293,6 @@ impl super::ReadTx {
     }
 }
 
-fn context(partition: Partition, key: &DocumentKey) -> String {
+pub(super) fn context(partition: Partition, key: &DocumentKey) -> String {
     format!("feed/{partition}/{}", key.as_str())
 }

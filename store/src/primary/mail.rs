@@ -121,7 +121,7 @@ fn read(row: &Row) -> Result<MailRow, StoreError> {
 }
 
 /// A body opens only as that of its own mail.
-fn context(id: MailId) -> String {
+pub(super) fn context(id: MailId) -> String {
     format!("mail/{id}")
 }
 

@@ -47,6 +47,7 @@ pub mod principal;
 pub mod project;
 pub mod prune;
 pub mod quota;
+pub mod reseal;
 pub mod role;
 pub mod route;
 pub mod secret;

@@ -56,7 +56,7 @@ pub(super) fn open(seal: &dyn Seal, context: &str, sealed: &[u8]) -> Result<Vec<
     seal.open(context, sealed).map_err(|why| StoreError::Damaged(format!("{context}: {why}")))
 }
 
-fn context(name: &str, version: u32) -> String {
+pub(super) fn context(name: &str, version: u32) -> String {
     format!("secret/{name}/{version}")
 }
 
@@ -155,6 +155,17 @@ pub async fn set_state(tx: &mut Tx, name: &str, version: u32, state: SecretState
         "secret",
         "UPDATE secrets SET state = $3 WHERE name = $1 AND version = $2",
         args![name, version, state],
+    )
+    .await
+}
+
+/// Puts another value in a version's place, as when the same secret is written in another form.
+pub async fn replace(tx: &mut Tx, name: &str, version: u32, value: &[u8]) -> Result<(), WriteError> {
+    let sealed = tx.seal.seal(&context(name, version), value);
+    tx.change(
+        "secret",
+        "UPDATE secrets SET sealed = $3 WHERE name = $1 AND version = $2",
+        args![name, version, sealed],
     )
     .await
 }

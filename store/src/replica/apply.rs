@@ -16,6 +16,7 @@ use super::contact::Moment;
 use super::disk::{Disk, DiskError, Leave};
 use super::kept;
 use super::record::{self, Content, Position};
+use super::reseal;
 use super::stage::Staging;
 use crate::feed::{Cursor, Entry, SnapshotPage};
 
@@ -23,7 +24,7 @@ use crate::feed::{Cursor, Entry, SnapshotPage};
 pub(super) const QUEUE_LEN: usize = 8;
 
 /// Documents in one batch: readers wait well under a millisecond for it.
-const STEP: usize = 32;
+pub(super) const STEP: usize = 32;
 
 /// What was applied is written to the disk this much later at most. Losing it in a crash costs fetching it again.
 const FLUSH_AFTER: Duration = Duration::from_millis(200);
@@ -53,6 +54,8 @@ pub(super) enum Op {
     Anew(Leave, Reply),
     /// Write everything to the disk.
     Flush(Reply),
+    /// Seal anew what was sealed with a key that is to go, and write it to the disk.
+    Reseal(Reply),
 }
 
 pub(super) type Reply = oneshot::Sender<Result<(), ApplyError>>;
@@ -121,6 +124,10 @@ impl Writer<'_> {
             }
             Op::Keep(place, record) => return self.keep(place, record),
             Op::Anew(why, reply) => (reply, self.anew(why)),
+            Op::Reseal(reply) => {
+                let sealed = reseal::all(self.shared).and_then(|()| self.shared.disk.flush());
+                (reply, sealed.map_err(ApplyError::from))
+            }
             Op::Flush(reply) => {
                 let flushed = self.shared.disk.flush().map_err(ApplyError::from);
                 answer(reply, flushed);

@@ -4,6 +4,8 @@
 //! whoever reads it judges it as if it had just come from outside.
 
 use mezusphere_model::clock::Timestamp;
+use mezusphere_model::seal::Seal;
+use zeroize::Zeroizing;
 
 use super::Replica;
 use super::apply::Op;
@@ -27,6 +29,16 @@ fn place(key: &[u8; 32]) -> Vec<u8> {
 pub(super) fn end(place: &[u8], value: &[u8]) -> Option<Timestamp> {
     let (end, _) = record::read(place, value).ok()?.split_first_chunk::<END_LEN>()?;
     Some(Timestamp::from_micros(i64::from_be_bytes(*end)))
+}
+
+/// The record of a value whose seal is of a key that is to go, sealed anew; `None` for all others, and for what cannot be
+/// read.
+pub(super) fn resealed(seal: &dyn Seal, place: &[u8], value: &[u8]) -> Option<Vec<u8>> {
+    let (end, sealed) = record::read(place, value).ok()?.split_first_chunk::<END_LEN>()?;
+    let value = seal.is_outdated(sealed).then(|| seal.open(SEALED_FOR, sealed).ok()).flatten()?;
+    let mut payload = end.to_vec();
+    payload.extend(seal.seal(SEALED_FOR, &Zeroizing::new(value)));
+    Some(record::write(place, &payload))
 }
 
 impl Replica {

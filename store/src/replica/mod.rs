@@ -22,6 +22,7 @@ mod kept;
 mod open;
 mod read;
 mod record;
+mod reseal;
 mod stage;
 mod status;
 #[cfg(test)]
@@ -46,6 +47,7 @@ pub use fuzzed::check_record;
 pub use kept::KEPT_LEN_MAX;
 pub use open::OpenError;
 pub use read::ReadError;
+pub use reseal::NotResealed;
 pub use status::{Fault, Followed, FollowerStatus, PartitionStatus};
 
 use crate::lock::DirLock;

@@ -140,10 +140,15 @@ pub(super) enum Staged {
 pub(super) fn stage(seal: &dyn Seal, key: &[u8], document: &str, body: &str, old: Option<&[u8]>) -> Staged {
     // Sealing the same text twice gives two values, so what was sealed is compared opened.
     let same = |old| read_document(seal, key, document, old, |text| text == body.as_bytes());
-    if old.is_some_and(|old| same(old) == Ok(true)) {
+    if old.is_some_and(|old| same(old) == Ok(true) && !is_outdated(seal, key, old)) {
         return Staged::Same;
     }
     Staged::New(write_document(seal, key, document, body))
+}
+
+/// Whether a document's value was sealed with a key that is to go.
+pub(super) fn is_outdated(seal: &dyn Seal, key: &[u8], value: &[u8]) -> bool {
+    matches!(unframe(key, value), Ok((SEALED, payload)) if seal.is_outdated(payload))
 }
 
 /// Writes a document, sealed if its kind holds keys.

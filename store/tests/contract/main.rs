@@ -27,6 +27,7 @@ mod opening;
 mod people;
 mod postgres_only;
 mod postgres_opening;
+mod resealing;
 mod sessions;
 mod step_ups;
 mod tenants;

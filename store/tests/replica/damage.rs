@@ -274,6 +274,53 @@ async fn a_copy_sealed_with_another_key_is_fetched_anew() {
     crate::until("it is sealed anew", || replica.certificates().is_ok_and(|all| all.len() == 1)).await;
 }
 
+#[tokio::test]
+async fn r20_a_copy_is_sealed_anew_while_it_is_followed_and_the_old_key_opens_nothing_of_it() {
+    let db = Store::sqlite().await;
+    let doc = |name: &str| CertificateDoc {
+        names: vec![name.to_owned()],
+        chain_pem: String::new(),
+        key_pem: "key".to_owned(),
+        not_after: db.now(),
+    };
+    db.primary
+        .write(async |tx| {
+            for n in 0..50 {
+                tx.publish(Partition::Platform, &Document::Certificate(doc(&format!("{n}.localhost"))))?;
+            }
+            Ok::<_, mezusphere_store::StoreError>(())
+        })
+        .await
+        .unwrap();
+    let ring = || std::sync::Arc::clone(&db.ring) as std::sync::Arc<dyn mezusphere_model::seal::Seal>;
+    let replica = std::sync::Arc::new(Replica::open(&dir_of(&db), db.hand.clock(), ring()).unwrap());
+    let source = std::sync::Arc::new(db.primary.clone());
+    let follower = replica.follow(source, "edg_test".to_owned(), db.entropy.clone());
+    crate::within(follower.caught_up()).await;
+    let end = db.now().after(std::time::Duration::from_mins(1));
+    replica.keep(&[7; 32], b"kept", end);
+    crate::until("it is kept", || replica.kept(&[7; 32]).is_some()).await;
+
+    db.ring.set(&[2, 1]);
+    crate::within(replica.reseal()).await.unwrap();
+    db.ring.set(&[2]);
+    assert_eq!(replica.certificates().unwrap().len(), 50);
+    assert_eq!(replica.kept(&[7; 32]).as_deref(), Some(b"kept".as_slice()));
+    db.ring.set(&[1]);
+    assert_eq!(replica.kept(&[7; 32]), None, "the old key opens nothing");
+    db.ring.set(&[2]);
+    follower.stop().await;
+    drop(std::sync::Arc::into_inner(replica).expect("nobody else has it open"));
+
+    // Its fingerprint is that of what is there now, also where it must be read to be believed.
+    let copied = db.dir.path().join("copied");
+    copy_dir(&dir_of(&db), &copied);
+    let again = Replica::open(&copied, db.hand.clock(), ring()).unwrap();
+    assert_eq!(again.certificates().unwrap().len(), 50);
+    assert!(again.revision(Partition::Platform) > 0);
+    drop(again);
+}
+
 fn copy_dir(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {

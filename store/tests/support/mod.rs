@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test program uses its own part")]
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aws_lc_rs::digest;
@@ -71,8 +71,39 @@ impl Seal for TestSeal {
     }
 }
 
+/// A seal of several keys, the first in use and the others to go; in front of a value stands which it is of.
+pub(crate) struct TestRing(Mutex<Vec<u8>>);
+
+impl TestRing {
+    pub(crate) fn of(keys: &[u8]) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(keys.to_vec())))
+    }
+
+    /// These keys from now on.
+    pub(crate) fn set(&self, keys: &[u8]) {
+        *self.0.lock().unwrap() = keys.to_vec();
+    }
+}
+
+impl Seal for TestRing {
+    fn seal(&self, context: &str, secret: &[u8]) -> Vec<u8> {
+        let key = self.0.lock().unwrap()[0];
+        [vec![key], TestSeal(key).seal(context, secret)].concat()
+    }
+
+    fn open(&self, context: &str, sealed: &[u8]) -> Result<Vec<u8>, UnsealError> {
+        let (key, sealed) = sealed.split_first().ok_or(UnsealError)?;
+        let known = self.0.lock().unwrap().contains(key);
+        if known { TestSeal(*key).open(context, sealed) } else { Err(UnsealError) }
+    }
+
+    fn outdated(&self) -> Vec<Vec<u8>> {
+        self.0.lock().unwrap().iter().skip(1).map(|key| vec![*key]).collect()
+    }
+}
+
 pub(crate) fn seal() -> Arc<dyn Seal> {
-    Arc::new(TestSeal(1))
+    TestRing::of(&[1])
 }
 
 /// 2026-11-21.
@@ -81,6 +112,7 @@ pub(crate) const START: Timestamp = Timestamp::from_seconds(1_795_219_200);
 /// A primary with the clock and the randomness it was given.
 pub(crate) struct Store {
     pub(crate) primary: Primary,
+    pub(crate) ring: Arc<TestRing>,
     pub(crate) hand: ManualClock,
     pub(crate) entropy: Entropy,
     pub(crate) dir: tempfile::TempDir,
@@ -90,14 +122,18 @@ impl Store {
     pub(crate) async fn sqlite() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (hand, entropy) = (ManualClock::at(START), Entropy::counting());
-        let primary = Primary::open_sqlite(dir.path(), hand.clock(), entropy.clone(), seal()).await.unwrap();
-        Self { primary, hand, entropy, dir }
+        let ring = TestRing::of(&[1]);
+        let seal = Arc::clone(&ring) as Arc<dyn Seal>;
+        let primary = Primary::open_sqlite(dir.path(), hand.clock(), entropy.clone(), seal).await.unwrap();
+        Self { primary, ring, hand, entropy, dir }
     }
 
     pub(crate) async fn postgres(config: PostgresConfig) -> Self {
         let (hand, entropy) = (ManualClock::at(START), Entropy::counting());
-        let primary = Primary::open_postgres(config, hand.clock(), entropy.clone(), seal()).await.unwrap();
-        Self { primary, hand, entropy, dir: tempfile::tempdir().unwrap() }
+        let ring = TestRing::of(&[1]);
+        let seal = Arc::clone(&ring) as Arc<dyn Seal>;
+        let primary = Primary::open_postgres(config, hand.clock(), entropy.clone(), seal).await.unwrap();
+        Self { primary, ring, hand, entropy, dir: tempfile::tempdir().unwrap() }
     }
 
     pub(crate) fn now(&self) -> Timestamp {
