@@ -72,6 +72,8 @@ pub struct IssuedLeaf {
     pub not_after: Timestamp,
     /// Its serial number, lower-case hex; for the table of certificates issued.
     pub serial: String,
+    /// The CA that issued it, as [`Issuing::digest`] has it.
+    pub issuer: [u8; 32],
 }
 
 impl IssuedLeaf {
@@ -141,7 +143,7 @@ impl Issuing {
         let leaf = params.signed_by(&public_key, &issuer).map_err(|error| unissued(&error))?;
         let mut chain = vec![leaf.der().clone(), self.authority.certificate.clone()];
         chain.extend(self.crosses.iter().cloned());
-        Ok(IssuedLeaf { chain, not_before, not_after, serial: serial_hex })
+        Ok(IssuedLeaf { chain, not_before, not_after, serial: serial_hex, issuer: self.digest() })
     }
 
     /// A public certificate with a new key for development, where no public CA can be reached.
