@@ -114,9 +114,11 @@ def main():
             many = scale.run(args, folder, lambda where, port: nginx.Pair(where, port, upgrades=True), compare)
             results["echo"] = many.pop("ws")
         if "sessions" in only:
-            origin = nginx.origin(folder, args.programs)
+            own = os.path.join(folder, "sessions")
+            os.mkdir(own, 0o755)
+            origin = nginx.origin(own, args.programs)
             try:
-                more, figures = sessions.run(args, folder, origin.port, compare)
+                more, figures = sessions.run(args, own, origin.port, compare)
             finally:
                 origin.stop()
             many.update(more)
