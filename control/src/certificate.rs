@@ -22,10 +22,10 @@ use mezusphere_store::primary::{ReadTx, Tx, setting};
 use mezusphere_store::{StoreError, WriteError};
 use serde::{Deserialize, Serialize};
 
+use crate::ca::Ca;
 use crate::certificate_files::WatchedFiles;
 use crate::config::{ControlConfig, PublicCertificate};
 use crate::digest::sha256;
-use crate::installation::Keys;
 use crate::{OpenError, Shared};
 
 /// Life of a certificate from the internal CA.
@@ -51,6 +51,9 @@ pub(crate) struct Published {
     chain_sha256: [u8; 32],
     /// Whether the internal CA issued it.
     pub(crate) internal: bool,
+    /// Which internal CA did; absent for files, and in what older versions kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    issuer: Option<String>,
     /// When it ends.
     pub(crate) not_after: Timestamp,
 }
@@ -82,6 +85,7 @@ impl Published {
             names: doc.names.clone(),
             chain_sha256: sha256(doc.chain_pem.as_bytes()),
             internal,
+            issuer: None,
             not_after: doc.not_after,
         }
     }
@@ -177,9 +181,12 @@ pub(crate) async fn ensure_platform(tx: &mut Tx, shared: &Shared) -> Result<(), 
             }
         }
         PublicCertificates::Internal => {
+            let ca = shared.ca(tx).await?;
+            let issuer = Some(ca.state.issuing.key_sha256.clone());
             for (partition, names) in internal(&shared.config.platform) {
                 let good = |old: &&Published| {
                     old.internal
+                        && old.issuer == issuer
                         && old.partition() == partition
                         && old.names == names
                         && !ends_soon(old.not_after, now)
@@ -188,8 +195,8 @@ pub(crate) async fn ensure_platform(tx: &mut Tx, shared: &Shared) -> Result<(), 
                     kept.push(good.clone());
                     continue;
                 }
-                let doc = issue(tx, &shared.keys(), &names, None).await?;
-                kept.push(Published::of(&doc, partition, true));
+                let doc = issue(tx, &ca, &names, None).await?;
+                kept.push(Published { issuer: issuer.clone(), ..Published::of(&doc, partition, true) });
                 tx.publish(partition, &Document::Certificate(doc))?;
             }
         }
@@ -224,7 +231,8 @@ pub(crate) async fn add_host(
         );
     }
     let names = [host.to_string()];
-    let doc = issue(tx, &shared.keys(), &names, Some(project)).await?;
+    let ca = shared.ca(tx).await?;
+    let doc = issue(tx, &ca, &names, Some(project)).await?;
     tx.publish(Partition::Project(project), &Document::Certificate(doc))?;
     Ok(())
 }
@@ -261,12 +269,12 @@ fn ends_soon(not_after: Timestamp, now: Timestamp) -> bool {
 
 async fn issue(
     tx: &mut Tx,
-    keys: &Keys,
+    ca: &Ca,
     names: &[String],
     project: Option<ProjectId>,
 ) -> Result<CertificateDoc, CertificateError> {
     let now = tx.now();
-    let issued = keys.issuing.issue_public(names, now, TTL)?;
+    let issued = ca.issuing.issue_public(names, now, TTL)?;
     let row = IssuedRow {
         fingerprint: leaf_sha256(&issued, now),
         name: names.first().cloned().unwrap_or_default(),
@@ -274,12 +282,13 @@ async fn issue(
         not_before: issued.not_before,
         not_after: issued.not_after,
         issued_at: now,
-        issuer: Some(sha256(keys.issuing.certificate())),
+        issuer: Some(ca.issuing.digest()),
     };
     certificate::insert(tx, &row).await?;
     Ok(CertificateDoc {
         names: issued.names,
-        chain_pem: issued.chain_pem,
+        // Browsers and programs that were told of an older root go on with what the new one signed.
+        chain_pem: issued.chain_pem + &ca.state.crosses.concat(),
         key_pem: issued.key_pem.to_string(),
         not_after: issued.not_after,
     })

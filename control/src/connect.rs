@@ -154,7 +154,8 @@ impl Shared {
                 let known = warpgate::get(tx, project.id, id).await?;
                 let name = self.warpgate_name(project.id, environment.id, id);
                 let now = tx.now();
-                let leaf = self.keys().issuing.issue(&csr, &name, now, self.life(&key, now))?;
+                let ca = self.ca(tx).await?;
+                let leaf = ca.issuing.issue(&csr, &name, now, self.life(&key, now))?;
                 note_issued(tx, &leaf, &name).await?;
                 put(tx, &key, &environment, id, &ask, leaf.not_after).await?;
                 api_key::used(tx, project.id, key.key.id, tx.now()).await?;
@@ -174,7 +175,7 @@ impl Shared {
                 let bundle = site::bundle(tx, project.id, environment.id).await?;
                 Ok(Enrolled {
                     chain_pem: leaf.chain_pem(),
-                    roots_pem: self.keys().roots_pem.clone(),
+                    roots_pem: ca.state.roots.clone(),
                     warpgate: id,
                     spiffe: name.to_string(),
                     not_after: leaf.not_after,
@@ -221,7 +222,7 @@ impl Shared {
                 let (key, project, environment) = admit(tx, &ask.key, ask.environment).await?;
                 let bundle = site::bundle(tx, project.id, environment.id).await?;
                 Ok(Checked {
-                    roots_pem: self.keys().roots_pem.clone(),
+                    roots_pem: self.ca(tx).await?.state.roots.clone(),
                     control_time: tx.now(),
                     certificate_s: self.life(&key, tx.now()).as_secs(),
                     bundle: bundle.ok_or(ConnectRefused::NoBundle)?,

@@ -20,6 +20,7 @@ use mezusphere_store::feed::FeedSource;
 use mezusphere_store::primary::{Primary, Tx, secret};
 
 use crate::api::{self, Door};
+use crate::ca::Ca;
 use crate::certificate::{PublicCertificates, ensure_platform};
 use crate::domain::{LOOKS_AT_ONCE, Resolver};
 use crate::installation::{Keys, secret_name};
@@ -57,17 +58,18 @@ impl Control {
             return Err(OpenError::LeafTtl(ttl));
         }
         let certificates = PublicCertificates::load(&config, clock.now())?;
-        let installation = first_start::ensure(&primary, &config, &*seal, &entropy).await?;
-        let (keys, peppers) = primary
+        let installation = first_start::ensure(&primary, &config, &entropy).await?;
+        let (keys, ca, peppers) = primary
             .read(async |tx| {
-                let keys = Keys::load(tx, &*seal, &entropy).await?;
+                let keys = Keys::load(tx).await?;
+                let ca = Ca::load(tx, &*seal, &entropy).await?;
                 let peppers = peppers(secret::list(tx, secret_name::PEPPER).await?, keys.pepper_version)?;
-                Ok::<_, OpenError>((keys, peppers))
+                Ok::<_, OpenError>((keys, ca, peppers))
             })
             .await?;
-        let signer = signer::load(&primary, &config, &installation, &keys, &entropy).await?;
-        let identity = identity::issue(&primary, &config, &installation, &keys).await?;
-        let node = Node::new(identity, keys.trust_doc(&installation.trust_domain, Vec::new()))?;
+        let signer = signer::load(&primary, &config, &installation, &*seal, &entropy).await?;
+        let identity = identity::issue(&primary, &config, &installation, &*seal, &entropy).await?;
+        let node = Node::new(identity, ca.trust_doc(&installation.trust_domain, Vec::new()))?;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let passwords = PasswordPool::start(peppers, PoolLimits::for_cores(cores), &entropy)
             .map_err(OpenError::Threads)?;
@@ -91,6 +93,8 @@ impl Control {
             certificates,
             signer: ArcSwap::new(signer),
             current_keys: ArcSwap::from_pointee(keys),
+            current_ca: ArcSwap::from_pointee(ca),
+            rotation: tokio::sync::Notify::new(),
             drift: tokio::sync::Notify::new(),
             acme_due: tokio::sync::Notify::new(),
             limits: tokio::sync::Notify::new(),
@@ -144,7 +148,7 @@ impl Control {
 
     /// Root certificates of the installation, PEM, newest first.
     pub fn roots_pem(&self) -> Vec<String> {
-        self.shared.keys().roots_pem.clone()
+        self.shared.known_ca().state.roots.clone()
     }
 
     /// This control node's own certificate, for its node port. Renewed while the jobs run.
@@ -220,6 +224,7 @@ fn peppers(rows: Vec<secret::SecretRow>, current: u32) -> Result<Peppers, OpenEr
 /// Writes down who starts here, and publishes what concerns the whole installation.
 async fn announce(tx: &mut Tx, shared: &Shared) -> Result<(), OpenError> {
     shared.write_nodes(tx).await?;
+    shared.keep_ca(tx).await?;
     ensure_platform(tx, shared).await?;
     shared.publish_trust(tx).await?;
     shared.publish_platform(tx).await?;

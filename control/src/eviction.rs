@@ -139,6 +139,6 @@ impl Shared {
         id: WarpgateId,
     ) -> SpiffeName {
         let role = Role::Warpgate { project, environment, id };
-        SpiffeName::new(self.keys().issuing.trust_domain().clone(), role)
+        SpiffeName::new(self.known_ca().issuing.trust_domain().clone(), role)
     }
 }

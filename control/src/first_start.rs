@@ -10,7 +10,6 @@ use mezusphere_identity::flow::first_sign_in;
 use mezusphere_model::host::HostError;
 use mezusphere_model::id::{ControlId, DirectoryId, EdgeId, OrganizationId, ProjectId, UserId};
 use mezusphere_model::platform::PlatformHost;
-use mezusphere_model::seal::Seal;
 use mezusphere_model::slug::{Name, Slug};
 use mezusphere_model::token::CookieKey;
 use mezusphere_model::{Entropy, Host};
@@ -25,7 +24,9 @@ use mezusphere_store::primary::secret::{self, SecretState};
 use mezusphere_store::primary::{Primary, ReadTx, StoreError, Tx, password, setting};
 use zeroize::Zeroizing;
 
-use crate::installation::{Installation, OPERATORS, OWN_ORGANIZATION, ROOTS_SETTING, SETTING, secret_name};
+use crate::ca::keep_issuing;
+use crate::ca::state::CaState;
+use crate::installation::{Installation, OPERATORS, OWN_ORGANIZATION, SETTING, secret_name};
 use crate::{ControlConfig, OpenError};
 
 /// Name of the setting that holds the base domain the installation was last started with.
@@ -38,7 +39,6 @@ pub(crate) const OWNER: &str = "owner";
 pub(crate) async fn ensure(
     primary: &Primary,
     config: &ControlConfig,
-    seal: &dyn Seal,
     entropy: &Entropy,
 ) -> Result<Installation, OpenError> {
     if let Some(installation) = primary.read(async |tx| load(tx).await).await? {
@@ -60,7 +60,7 @@ pub(crate) async fn ensure(
             if let Some(installation) = load(tx).await? {
                 return Ok(installation);
             }
-            create(tx, &domain, email, seal, entropy).await
+            create(tx, &domain, email, entropy).await
         })
         .await
 }
@@ -90,7 +90,6 @@ async fn create(
     tx: &mut Tx,
     domain: &TrustDomain,
     email: Email,
-    seal: &dyn Seal,
     entropy: &Entropy,
 ) -> Result<Installation, OpenError> {
     let installation = Installation {
@@ -101,7 +100,7 @@ async fn create(
         control: ControlId::random(entropy),
         edge: EdgeId::random(entropy),
     };
-    keys(tx, domain, seal, entropy).await?;
+    keys(tx, domain, entropy).await?;
     let now = tx.now();
     organization::insert(
         tx,
@@ -163,12 +162,7 @@ async fn create(
     Ok(installation)
 }
 
-async fn keys(
-    tx: &mut Tx,
-    domain: &TrustDomain,
-    seal: &dyn Seal,
-    entropy: &Entropy,
-) -> Result<(), OpenError> {
+async fn keys(tx: &mut Tx, domain: &TrustDomain, entropy: &Entropy) -> Result<(), OpenError> {
     let now = tx.now();
     let root = Root::create(domain, now, entropy)?;
     let issuing = Issuing::create(&root, now, entropy)?;
@@ -178,8 +172,7 @@ async fn keys(
     let pepper = Zeroizing::new(entropy.bytes::<32>());
     let form = Zeroizing::new(entropy.bytes::<32>());
     for (name, value) in [
-        (secret_name::ROOT, root.sealed(seal).as_slice()),
-        (secret_name::ISSUING, issuing.sealed(seal).as_slice()),
+        (secret_name::ROOT, root.secret_pem().as_bytes()),
         (secret_name::ASSERTION, assertion.pkcs8_der()),
         (secret_name::COOKIE, &cookie),
         (secret_name::PEPPER, pepper.as_slice()),
@@ -187,8 +180,9 @@ async fn keys(
     ] {
         secret::add(tx, name, SecretState::Current, value).await?;
     }
+    let issuing = keep_issuing(tx, &issuing, SecretState::Current).await?;
     // Beside the sealed key, so that the key may be taken offline: it is needed only to make an issuing CA.
-    setting::put(tx, ROOTS_SETTING, &[root.certificate_pem()]).await?;
+    CaState::first(root.certificate_pem(), issuing).write(tx).await?;
     Ok(())
 }
 

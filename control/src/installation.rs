@@ -2,15 +2,12 @@
 
 use std::fmt;
 
-use mezusphere_model::document::{NodeAddress, PlatformDoc, TrustDoc};
+use mezusphere_model::document::{NodeAddress, PlatformDoc};
 use mezusphere_model::id::{ControlId, DirectoryId, EdgeId, OrganizationId, ProjectId};
-use mezusphere_model::seal::Seal;
 use mezusphere_model::token::CookieKey;
-use mezusphere_model::{Entropy, Platform};
-use mezusphere_pki::Issuing;
-use mezusphere_pki::trust::{certificates_from_pem, root_fingerprint};
+use mezusphere_model::Platform;
 use mezusphere_store::primary::secret::SecretRow;
-use mezusphere_store::primary::{ReadTx, StoreError, secret, setting};
+use mezusphere_store::primary::{ReadTx, StoreError, secret};
 use serde::{Deserialize, Serialize};
 use tunnel_proto::jws::{Jwk, SigningKey};
 use zeroize::Zeroizing;
@@ -21,16 +18,14 @@ use crate::digest::sha256;
 /// Name of the setting that holds [`Installation`]; its presence says that the first start is over.
 pub(crate) const SETTING: &str = "installation";
 
-/// Name of the setting that holds the root certificates, PEM, newest first: all are trusted, the first is the pin of
-/// new connection keys.
-pub(crate) const ROOTS_SETTING: &str = "ca/roots";
-
 /// Names of the installation's sealed secrets.
 pub(crate) mod secret_name {
     /// The root CA with its key; needed only to make an issuing CA.
     pub(crate) const ROOT: &str = "ca/root";
-    /// The issuing CA.
+    /// The issuing CAs, of which [`crate::ca::state::CaState`] says which one signs.
     pub(crate) const ISSUING: &str = "ca/issuing";
+    /// The key of an issuing CA that a root kept elsewhere is to certify.
+    pub(crate) const ISSUING_REQUEST: &str = "ca/issuing-request";
     /// The keys that sign assertions, PKCS #8.
     pub(crate) const ASSERTION: &str = "assertion";
     /// The keys that sign the revision in session cookies.
@@ -69,12 +64,6 @@ pub(crate) struct Installation {
 
 /// The keys of the installation, opened. Replaced as a whole when another control node changed one.
 pub(crate) struct Keys {
-    /// Root certificates to trust, PEM, newest first.
-    pub(crate) roots_pem: Vec<String>,
-    /// SHA-256 of the current root certificate.
-    pub(crate) root_sha256: [u8; 32],
-    /// Signs leaves.
-    pub(crate) issuing: Issuing,
     /// Signs assertions.
     pub(crate) assertion: SigningKey,
     /// What assertions are verified with.
@@ -113,11 +102,7 @@ fn unopened(why: StoreError) -> OpenError {
 
 impl Keys {
     /// Opens all of them.
-    pub(crate) async fn load(tx: &mut ReadTx, seal: &dyn Seal, entropy: &Entropy) -> Result<Self, OpenError> {
-        let roots_pem: Vec<String> = setting::get(tx, ROOTS_SETTING).await?.unwrap_or_default();
-        let damaged = || OpenError::KeyDamaged(ROOTS_SETTING);
-        let current = certificates_from_pem(roots_pem.first().ok_or_else(damaged)?).map_err(|_| damaged())?;
-        let issuing = Issuing::open(&need(tx, secret_name::ISSUING).await?.value, seal, entropy)?;
+    pub(crate) async fn load(tx: &mut ReadTx) -> Result<Self, OpenError> {
         let (mut public, mut assertion) = (Vec::new(), None);
         let current_assertion = need(tx, secret_name::ASSERTION).await?.version;
         for row in secret::list(tx, secret_name::ASSERTION).await.map_err(unopened)? {
@@ -138,17 +123,12 @@ impl Keys {
         let form = form.value.as_slice().try_into().map_err(|_| OpenError::KeyDamaged(secret_name::FORM))?;
         let assertion_jwks = Jwk::write_set(&public);
         let marks = serde_json::json!([
-            roots_pem,
-            sha256(issuing.certificate()),
             assertion_jwks,
             current_assertion,
             cookies,
         ]);
         Ok(Self {
             digest: sha256(marks.to_string().as_bytes()),
-            roots_pem,
-            root_sha256: root_fingerprint(current.first().ok_or_else(damaged)?),
-            issuing,
             assertion: assertion.ok_or(OpenError::KeyMissing(secret_name::ASSERTION))?,
             assertion_jwks,
             cookies,
@@ -164,16 +144,6 @@ impl Keys {
             cookie_keys: self.cookies.clone(),
             assertion_jwks: self.assertion_jwks.clone(),
             controls,
-        }
-    }
-
-    /// Whom every node trusts.
-    pub(crate) fn trust_doc(&self, trust_domain: &str, denied: Vec<String>) -> TrustDoc {
-        TrustDoc {
-            trust_domain: trust_domain.to_owned(),
-            roots_pem: self.roots_pem.clone(),
-            denied,
-            ..TrustDoc::default()
         }
     }
 }

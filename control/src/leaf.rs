@@ -37,9 +37,9 @@ impl Shared {
         role: Role,
         ttl: Duration,
     ) -> Result<IssuedLeaf, LeafError> {
-        let keys = self.keys();
-        let name = SpiffeName::new(keys.issuing.trust_domain().clone(), role);
-        let leaf = keys.issuing.issue(csr_der, &name, tx.now(), ttl)?;
+        let ca = self.ca(tx).await?;
+        let name = SpiffeName::new(ca.issuing.trust_domain().clone(), role);
+        let leaf = ca.issuing.issue(csr_der, &name, tx.now(), ttl)?;
         note_issued(tx, &leaf, &name).await?;
         Ok(leaf)
     }
@@ -59,7 +59,7 @@ pub(crate) async fn note_issued(tx: &mut Tx, leaf: &IssuedLeaf, name: &SpiffeNam
         not_before: leaf.not_before,
         not_after: leaf.not_after,
         issued_at: tx.now(),
-        issuer: leaf.chain.get(1).map(|issuer| sha256(issuer)),
+        issuer: Some(leaf.issuer),
     };
     certificate::insert(tx, &row).await
 }

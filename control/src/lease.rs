@@ -30,6 +30,8 @@ pub(crate) enum Job {
     Prune,
     /// Sending mail.
     Mail,
+    /// Replacing the CA.
+    Rotation,
     /// Looking for the DNS records of custom domains.
     Domains,
 }
@@ -43,6 +45,7 @@ impl Job {
             Self::Platform => "control/platform",
             Self::Prune => "control/prune",
             Self::Mail => "control/mail",
+            Self::Rotation => "control/rotation",
             Self::Domains => "control/domains",
         }
     }

@@ -13,6 +13,7 @@
 mod acme;
 pub mod api;
 mod assertion;
+mod ca;
 mod caller;
 mod certificate;
 mod certificate_files;

@@ -16,6 +16,7 @@ use mezusphere_store::primary::{ReadTx, Tx, setting, site};
 use mezusphere_store::{StoreError, WriteError};
 use tunnel_proto::bundle::MintError;
 
+use crate::ca::Ca;
 use crate::config::LEAF_TTL_MAX;
 use crate::digest::{hex, sha256};
 use crate::node::row::controls;
@@ -79,7 +80,8 @@ impl Shared {
         let site = site::publish(tx, project, environment).await?;
         let revision = site.revision;
         let nodes = self.nodes(tx).await?;
-        let bundle = self.bundle(site, nodes, tx.now())?;
+        let ca = self.ca(tx).await?;
+        let bundle = self.bundle(site, nodes, &ca, tx.now())?;
         let signer = self.signer(tx).await?;
         let bundle = tunnel_proto::bundle::sign(&bundle, &signer.key, signer.identity.chain())?;
         site::publish_bundle(tx, project, &bundle).await?;
@@ -90,6 +92,7 @@ impl Shared {
         &self,
         site: SiteDoc,
         nodes: Nodes,
+        ca: &Ca,
         now: mezusphere_model::Timestamp,
     ) -> Result<Bundle, PublishError> {
         let platform = &self.config.platform;
@@ -102,12 +105,12 @@ impl Shared {
             min_reader: BUNDLE_READER,
             issued_at: now,
             trust_domain: self.installation.trust_domain.clone(),
-            roots_pem: keys.roots_pem.clone(),
+            roots_pem: ca.state.roots.clone(),
             assertion_jwks: keys.assertion_jwks.clone(),
             edges: nodes.edges,
             denied: nodes.denied,
-            retired: Vec::new(),
-            renew_from: None,
+            retired: ca.retired(),
+            renew_from: Some(ca.renew_from()),
             origin: platform.origin(&endpoint),
             login_host: platform.host(PlatformHost::Login)?,
             site: site.marked_for(Reader::Warpgate),
@@ -138,14 +141,14 @@ impl Shared {
             NodeId::Edge(id) => Role::Edge(id),
             NodeId::Control(id) => Role::Control(id),
         };
-        SpiffeName::new(self.keys().issuing.trust_domain().clone(), role)
+        SpiffeName::new(self.known_ca().issuing.trust_domain().clone(), role)
     }
 
     /// Whom every node trusts, and whom not any more.
     pub(crate) async fn trust_doc(&self, tx: &mut ReadTx) -> Result<TrustDoc, PublishError> {
         let mut denied = self.nodes(tx).await?.denied;
         denied.extend(eviction::denied(tx).await?);
-        Ok(self.keys().trust_doc(&self.installation.trust_domain, denied))
+        Ok(self.ca(tx).await?.trust_doc(&self.installation.trust_domain, denied))
     }
 
     /// Publishes the trust document if what is published is another one.
@@ -165,14 +168,16 @@ impl Shared {
     pub(crate) async fn bundle_context(&self, tx: &mut ReadTx) -> Result<String, PublishError> {
         let nodes = self.nodes(tx).await?;
         let signer = self.signer(tx).await?;
-        let keys = self.keys();
+        let (keys, ca) = (self.keys(), self.ca(tx).await?);
         let edges: Vec<_> =
             nodes.edges.iter().map(|edge| (edge.id, &edge.name, &edge.host, edge.port)).collect();
         let context = serde_json::json!([
             signer.fingerprint,
             self.config.platform,
             self.installation.trust_domain,
-            keys.roots_pem,
+            ca.state.roots,
+            ca.retired(),
+            ca.renew_from(),
             keys.assertion_jwks,
             edges,
             nodes.denied,

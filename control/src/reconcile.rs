@@ -96,7 +96,9 @@ impl Shared {
         let known: Option<String> = setting::get(tx, BUNDLES_SETTING).await?;
         let context = self.bundle_context(tx).await?;
         let covered: Option<Vec<String>> = setting::get(tx, CERTIFICATES_SETTING).await?;
-        let names = self.certificates.names(&self.config.platform);
+        let mut names = self.certificates.names(&self.config.platform);
+        // What another CA issued is issued anew: the internal CA serves every host that nothing else covers.
+        names.push(format!("issuer {}", self.ca(tx).await?.state.issuing.key_sha256));
         Ok(Drift {
             bundles: (known.as_ref() != Some(&context)).then_some(context),
             certificates: (covered.as_ref() != Some(&names)).then_some(names),

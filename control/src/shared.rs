@@ -10,6 +10,7 @@ use mezusphere_store::Primary;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::ControlConfig;
+use crate::ca::CurrentCa;
 use crate::certificate::PublicCertificates;
 use crate::domain::Resolver;
 use crate::installation::{CurrentKeys, Installation, Keys};
@@ -32,6 +33,10 @@ pub(crate) struct Shared {
     pub(crate) installation: Installation,
     /// The installation's keys; ask [`Shared::keys`].
     pub(crate) current_keys: CurrentKeys,
+    /// The internal CA; ask [`Shared::ca`] in a transaction, [`Shared::known_ca`] elsewhere.
+    pub(crate) current_ca: CurrentCa,
+    /// Rung when a rotation may go on; the job listens.
+    pub(crate) rotation: Notify,
     /// What signs bundles; a transaction that signs asks [`Shared::signer`].
     pub(crate) signer: CurrentSigner,
     /// This control node.

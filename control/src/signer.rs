@@ -9,6 +9,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use mezusphere_model::seal::Seal;
 use mezusphere_model::{Entropy, Timestamp};
 use mezusphere_pki::{NodeIdentity, NodeKey, RenewalSchedule, Role, SpiffeName, TrustDomain};
 use mezusphere_store::StoreError;
@@ -18,8 +19,9 @@ use serde::{Deserialize, Serialize};
 use tunnel_proto::jws::SigningKey;
 use zeroize::Zeroizing;
 
+use crate::ca::Ca;
 use crate::digest::{hex, sha256};
-use crate::installation::{Installation, Keys, secret_name};
+use crate::installation::{Installation, secret_name};
 use crate::leaf::note_issued;
 use crate::{ControlConfig, OpenError, Shared};
 
@@ -69,16 +71,19 @@ pub(crate) async fn load(
     primary: &Primary,
     config: &ControlConfig,
     installation: &Installation,
-    keys: &Keys,
+    seal: &dyn Seal,
     entropy: &Entropy,
 ) -> Result<Arc<Signer>, OpenError> {
     primary
-        .write(async |tx| match kept(tx).await? {
-            Some(signer) if usable(&signer, config, installation, tx.now(), entropy) => {
-                mark(tx, &signer).await?;
-                Ok(Arc::new(signer))
+        .write(async |tx| {
+            let ca = Ca::load(tx, seal, entropy).await?;
+            match kept(tx).await? {
+                Some(signer) if usable(&signer, config, installation, &ca, tx.now(), entropy) => {
+                    mark(tx, &signer).await?;
+                    Ok(Arc::new(signer))
+                }
+                _ => renew_in(tx, config, installation, &ca).await,
             }
-            _ => renew_in(tx, config, installation, keys).await,
         })
         .await
 }
@@ -87,13 +92,15 @@ fn usable(
     signer: &Signer,
     config: &ControlConfig,
     installation: &Installation,
+    ca: &Ca,
     now: Timestamp,
     entropy: &Entropy,
 ) -> bool {
     let own = matches!(signer.identity.name().role, Role::Control(id) if id == installation.control);
     // A leaf made under a longer life than configured now would outlive what the operator asked for.
     let short = signer.identity.not_after() <= now.after(config.leaf_ttl.control);
-    own && short && now >= signer.identity.not_before() && !signer.renewal(entropy).is_due(now)
+    let current = signer.identity.leaf().issuer == Some(ca.issuing.digest());
+    own && current && short && now >= signer.identity.not_before() && !signer.renewal(entropy).is_due(now)
 }
 
 pub(crate) async fn kept(tx: &mut ReadTx) -> Result<Option<Signer>, OpenError> {
@@ -111,12 +118,12 @@ pub(crate) async fn renew_in(
     tx: &mut Tx,
     config: &ControlConfig,
     installation: &Installation,
-    keys: &Keys,
+    ca: &Ca,
 ) -> Result<Arc<Signer>, OpenError> {
     let key = NodeKey::generate().map_err(|why| OpenError::KeyMaking(why.to_string()))?;
     let csr = key.csr_der().map_err(|why| OpenError::KeyMaking(why.to_string()))?;
     let name = SpiffeName::new(installation.trust_domain()?, Role::Control(installation.control));
-    let leaf = keys.issuing.issue(&csr, &name, tx.now(), config.leaf_ttl.control)?;
+    let leaf = ca.issuing.issue(&csr, &name, tx.now(), config.leaf_ttl.control)?;
     note_issued(tx, &leaf, &name).await?;
     let identity = NodeIdentity::new(leaf.chain, key).map_err(|why| OpenError::KeyMaking(why.to_string()))?;
     keep(tx, &identity).await?;

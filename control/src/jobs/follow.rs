@@ -76,6 +76,9 @@ impl Seen {
             .read(async |tx| Ok::<_, StoreError>(setting::get::<String>(tx, TRUST_SETTING).await?))
             .await?;
         shared.refresh_signer().await?;
+        if shared.refresh_ca().await? {
+            shared.renew_if_other_ca().await?;
+        }
         if trust != self.trust {
             shared.refresh_trust().await?;
             self.trust = trust;
@@ -92,7 +95,7 @@ impl Shared {
     /// Reads the installation's keys and follows them. Peppers and the key of hosted forms stay as they were at the
     /// start: they change only while no control node runs.
     pub(crate) async fn refresh_keys(&self) -> Result<bool, OpenError> {
-        let keys = self.primary.read(async |tx| Keys::load(tx, &*self.seal, &self.entropy).await).await?;
+        let keys = self.primary.read(async |tx| Keys::load(tx).await).await?;
         if keys.digest == self.keys().digest {
             return Ok(false);
         }

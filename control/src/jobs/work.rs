@@ -220,7 +220,8 @@ impl Shared {
                 self.signer.store(Arc::new(kept));
                 return Ok(None);
             }
-            signer::renew_in(tx, &self.config, &self.installation, &self.keys()).await.map(Some)
+            let ca = self.ca(tx).await?;
+            signer::renew_in(tx, &self.config, &self.installation, &ca).await.map(Some)
         });
         let Some(signer) = renewed.await? else { return Ok(false) };
         tracing::info!(until = %signer.identity.not_after(), "What signs bundles was renewed");

@@ -284,7 +284,7 @@ fn connection_key(shared: &Shared, made: &CreatedKey, environment: EnvironmentId
     let key = ConnectionKey {
         key: made.token.clone(),
         environment,
-        root: shared.keys().root_sha256,
+        root: shared.known_ca().root_sha256,
         host: platform.host(PlatformHost::Connect).map_err(crate::publish::PublishError::from)?,
         port: platform.port,
     };

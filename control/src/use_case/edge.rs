@@ -70,7 +70,7 @@ pub(crate) async fn invite(
             invitation::insert(tx, &row).await?;
             let detail = serde_json::json!({ "name": row.name, "until": row.expires_at.to_string() });
             audit(tx, shared, &grant, "edge.invite", &row.id, detail);
-            let token = JoinToken { id, secret, root: shared.keys().root_sha256, controls };
+            let token = JoinToken { id, secret, root: shared.known_ca().root_sha256, controls };
             Ok(InvitedEdge { token: token.reveal(), invitation: invitation_view(row, now) })
         })
         .await

@@ -18,8 +18,8 @@ pub(crate) fn show(shared: &Shared, caller: &Caller) -> Result<Installation, Ref
         apps: platform.apps.to_string(),
         port: platform.port,
         trust_domain: shared.installation.trust_domain.clone(),
-        root_sha256: hex(&shared.keys().root_sha256),
-        root_pem: shared.keys().roots_pem.concat(),
+        root_sha256: hex(&shared.known_ca().root_sha256),
+        root_pem: shared.known_ca().state.roots.concat(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     })
 }
