@@ -10,6 +10,7 @@ use mezusphere_model::document::NodeAddress;
 use mezusphere_model::id::{ControlId, EdgeId};
 use mezusphere_pki::LeafTtls;
 
+use crate::keys::AssertionRotation;
 use crate::{AcmeConfig, MailConfig};
 
 /// Shortest life of a leaf certificate. Below it, clock skew and renewal have no room; tests use exactly this.
@@ -43,6 +44,8 @@ pub struct ControlConfig {
     pub node_port_open: bool,
     /// Life of leaf certificates by role, each [`LEAF_TTL_MIN`] to [`LEAF_TTL_MAX`].
     pub leaf_ttl: LeafTtls,
+    /// When the keys that sign assertions follow one another.
+    pub assertion_rotation: AssertionRotation,
     /// How long sessions of users last.
     pub session: SessionLimits,
     /// Where public certificates come from.
@@ -79,6 +82,7 @@ impl ControlConfig {
             }),
             node_port_open: false,
             leaf_ttl: LeafTtls::default(),
+            assertion_rotation: AssertionRotation::default(),
             session: SessionLimits::default(),
             public_certificate: PublicCertificate::Internal,
             custom_domains: CustomDomains::Verified,

@@ -25,6 +25,7 @@ use crate::certificate::{PublicCertificates, ensure_platform};
 use crate::domain::{LOOKS_AT_ONCE, Resolver};
 use crate::installation::{Keys, secret_name};
 use crate::jobs::Jobs;
+use crate::keys::Resealed;
 use crate::link::Link;
 use crate::login::{self, FormKey};
 use crate::mail::Mail;
@@ -56,6 +57,9 @@ impl Control {
     ) -> Result<Self, OpenError> {
         if let Some(ttl) = config.leaf_ttl.out_of_bounds() {
             return Err(OpenError::LeafTtl(ttl));
+        }
+        if config.assertion_rotation.is_out_of_bounds() {
+            return Err(OpenError::AssertionLife(config.assertion_rotation.life));
         }
         let certificates = PublicCertificates::load(&config, clock.now())?;
         let installation = first_start::ensure(&primary, &config, &entropy).await?;
@@ -95,6 +99,7 @@ impl Control {
             current_keys: ArcSwap::from_pointee(keys),
             current_ca: ArcSwap::from_pointee(ca),
             rotation: tokio::sync::Notify::new(),
+            keys_due: tokio::sync::Notify::new(),
             drift: tokio::sync::Notify::new(),
             acme_due: tokio::sync::Notify::new(),
             limits: tokio::sync::Notify::new(),
@@ -196,6 +201,22 @@ impl Control {
     /// Judges an edge that was in before and whose certificate opens no link any more; gives it its next one.
     pub async fn rejoin(&self, request: RejoinRequest, from: SocketAddr) -> Result<JoinReply, JoinRefused> {
         self.shared.rejoin(request, from).await
+    }
+
+    /// Seals everything in the database anew that was sealed with a key that is to go, as the seal says; nothing while another
+    /// control node is at it. May be cut short anywhere and called again.
+    pub async fn reseal(&self) -> Result<Resealed, OpenError> {
+        self.shared.reseal().await
+    }
+
+    /// How many sealed values are left of keys that are to go.
+    pub async fn unsealed_left(&self) -> Result<u64, OpenError> {
+        self.shared.unsealed_left().await
+    }
+
+    /// Opens every sealed value in the database; says how many open and how many do not.
+    pub async fn check_sealed(&self) -> Result<(usize, usize), OpenError> {
+        self.shared.check_sealed().await
     }
 
     /// Starts renewing, signing anew, following other control nodes and pruning, on the current runtime, until [`Jobs::stop`].

@@ -66,6 +66,8 @@ pub(crate) struct Installation {
 pub(crate) struct Keys {
     /// Signs assertions.
     pub(crate) assertion: SigningKey,
+    /// Versions of the keys that assertions are verified with, newest first.
+    pub(crate) assertion_versions: Vec<u32>,
     /// What assertions are verified with.
     pub(crate) assertion_jwks: serde_json::Value,
     /// Sign session cookies, newest first.
@@ -103,12 +105,13 @@ fn unopened(why: StoreError) -> OpenError {
 impl Keys {
     /// Opens all of them.
     pub(crate) async fn load(tx: &mut ReadTx) -> Result<Self, OpenError> {
-        let (mut public, mut assertion) = (Vec::new(), None);
+        let (mut public, mut assertion, mut assertion_versions) = (Vec::new(), None, Vec::new());
         let current_assertion = need(tx, secret_name::ASSERTION).await?.version;
         for row in secret::list(tx, secret_name::ASSERTION).await.map_err(unopened)? {
             let damaged = |_| OpenError::KeyDamaged(secret_name::ASSERTION);
             let key = SigningKey::from_pkcs8(&row.value).map_err(damaged)?;
             public.push(key.public().clone());
+            assertion_versions.push(row.version);
             if row.version == current_assertion {
                 assertion = Some(key);
             }
@@ -130,6 +133,7 @@ impl Keys {
         Ok(Self {
             digest: sha256(marks.to_string().as_bytes()),
             assertion: assertion.ok_or(OpenError::KeyMissing(secret_name::ASSERTION))?,
+            assertion_versions,
             assertion_jwks,
             cookies,
             pepper_version: pepper.version,

@@ -32,6 +32,10 @@ pub(crate) enum Job {
     Mail,
     /// Replacing the CA.
     Rotation,
+    /// Making the keys that sign assertions follow one another.
+    AssertionKeys,
+    /// Sealing anew what a master key sealed that is to go.
+    Reseal,
     /// Looking for the DNS records of custom domains.
     Domains,
 }
@@ -46,6 +50,8 @@ impl Job {
             Self::Prune => "control/prune",
             Self::Mail => "control/mail",
             Self::Rotation => "control/rotation",
+            Self::AssertionKeys => "control/assertion-keys",
+            Self::Reseal => "control/reseal",
             Self::Domains => "control/domains",
         }
     }

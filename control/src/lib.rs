@@ -27,6 +27,7 @@ mod eviction;
 mod first_start;
 mod installation;
 mod jobs;
+mod keys;
 mod leaf;
 mod lease;
 mod link;
@@ -53,6 +54,7 @@ pub use config::{
 };
 pub use control::Control;
 pub use jobs::Jobs;
+pub use keys::{AssertionRotation, Resealed};
 pub use mail::{MailConfig, MailConfigError, MailFigures, MailSender, MailTls, MailWay, SmtpConfig};
 pub use open_error::OpenError;
 pub use platform::{Body, BoxError, PlatformService};

@@ -11,6 +11,7 @@ use mezusphere_pki::public::PublicCertificateError;
 use mezusphere_store::{StoreError, WriteError};
 
 use crate::config::{LEAF_TTL_MAX, LEAF_TTL_MIN};
+use crate::keys::assertion::{LIFE_MAX, LIFE_MIN};
 
 /// Why control does not start. Nothing was lost; after the cause is mended, the same start works.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +19,9 @@ pub enum OpenError {
     /// The life of leaf certificates is out of bounds.
     #[error("leaf certificates live from {} s to {} s, not {} s", LEAF_TTL_MIN.as_secs(), LEAF_TTL_MAX.as_secs(), .0.as_secs())]
     LeafTtl(Duration),
+    /// The life of the keys that sign assertions is out of bounds.
+    #[error("keys that sign assertions live from {} s to {} s, not {} s", LIFE_MIN.as_secs(), LIFE_MAX.as_secs(), .0.as_secs())]
+    AssertionLife(Duration),
     /// The trust domain cannot be used.
     #[error("{0:?} cannot be the trust domain: {1}")]
     TrustDomain(String, NameError),

@@ -164,6 +164,14 @@ impl Shared {
         publish_new(tx, PLATFORM_SETTING, &Document::Platform(doc)).await
     }
 
+    /// Whether the platform document that is published is the one of now.
+    pub(crate) async fn is_platform_published(&self, tx: &mut ReadTx) -> Result<bool, PublishError> {
+        let controls = controls(tx).await?;
+        let doc = self.keys().platform_doc(&self.config.platform, controls);
+        let digest = hex(&sha256(&json(&Document::Platform(doc))?));
+        Ok(setting::get::<String>(tx, PLATFORM_SETTING).await?.as_ref() == Some(&digest))
+    }
+
     /// A digest of all that goes into every bundle and is not in its site: while it stays, bundles stay good.
     pub(crate) async fn bundle_context(&self, tx: &mut ReadTx) -> Result<String, PublishError> {
         let nodes = self.nodes(tx).await?;

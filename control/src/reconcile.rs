@@ -92,6 +92,11 @@ impl Shared {
             .await
     }
 
+    /// Whether every bundle is signed with all that goes into it now.
+    pub(crate) async fn is_in_line(&self, tx: &mut ReadTx) -> Result<bool, OpenError> {
+        Ok(self.drift(tx).await?.bundles.is_none())
+    }
+
     async fn drift(&self, tx: &mut ReadTx) -> Result<Drift, OpenError> {
         let known: Option<String> = setting::get(tx, BUNDLES_SETTING).await?;
         let context = self.bundle_context(tx).await?;

@@ -37,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) current_ca: CurrentCa,
     /// Rung when a rotation may go on; the job listens.
     pub(crate) rotation: Notify,
+    /// Rung when the keys that sign assertions may have something to do; the job listens.
+    pub(crate) keys_due: Notify,
     /// What signs bundles; a transaction that signs asks [`Shared::signer`].
     pub(crate) signer: CurrentSigner,
     /// This control node.

@@ -1,6 +1,7 @@
 //! What control does without being asked, as long as whoever holds [`Jobs`] lets it: work that comes due ([`work`]),
 //! following what other control nodes changed ([`follow`]), writing accounts' histories
-//! ([`history`]), replacing the CA ([`crate::ca`]), sending mail ([`crate::mail`]), and looking for the proofs of custom domains ([`crate::domain`]).
+//! ([`history`]), replacing the CA ([`crate::ca`]), sending mail ([`crate::mail`]), making the keys that sign assertions
+//! follow one another ([`crate::keys`]), and looking for the proofs of custom domains ([`crate::domain`]).
 
 mod follow;
 mod history;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Shared, ca, certificate_files, domain, mail};
+use crate::{Shared, ca, certificate_files, domain, keys, mail};
 
 /// The running jobs. Ends them when dropped; [`Jobs::stop`] also waits for the one at work.
 #[derive(Debug)]
@@ -32,6 +33,7 @@ impl Jobs {
             tokio::spawn(mail::run(Arc::clone(shared), cancel.clone())),
             tokio::spawn(certificate_files::run(Arc::clone(shared), cancel.clone())),
             tokio::spawn(ca::run::run(Arc::clone(shared), cancel.clone())),
+            tokio::spawn(keys::run::run(Arc::clone(shared), cancel.clone())),
             tokio::spawn(domain::run(Arc::clone(shared), cancel.clone())),
         ];
         Self { cancel, tasks }

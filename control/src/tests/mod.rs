@@ -2,6 +2,7 @@
 //!
 //! Requests go through the routers without sockets. What edges would learn is read from the feed.
 
+mod assertion_keys;
 mod bad_input;
 mod by_link_api;
 mod certificates;
@@ -16,6 +17,8 @@ mod feed;
 mod objects;
 mod opening;
 mod people;
+mod rejoin;
+mod resealing;
 mod rules;
 mod session;
 mod sign_in_api;

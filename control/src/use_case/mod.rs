@@ -5,7 +5,9 @@
 //! [`Refusal`] with code, sentence and next step.
 
 pub(crate) mod api_key;
+pub(crate) mod assertion_key;
 pub(crate) mod audit;
+pub(crate) mod ca;
 pub(crate) mod certificate;
 pub(crate) mod control_node;
 pub(crate) mod directory;

@@ -1,7 +1,9 @@
 //! What each endpoint does: read the request, call its use case, write the answer.
 
 mod certificates;
+mod ca;
 mod installation;
+mod keys;
 mod machines;
 mod mail;
 mod nodes;
@@ -20,7 +22,9 @@ use crate::caller::Caller;
 use crate::problem::Refusal;
 
 pub(super) use certificates::*;
+pub(super) use ca::*;
 pub(super) use installation::*;
+pub(super) use keys::*;
 pub(super) use machines::*;
 pub(super) use mail::*;
 pub(super) use nodes::*;

@@ -6,7 +6,9 @@
 
 mod access;
 mod account;
+mod assertion_key;
 mod audit;
+mod ca;
 mod certificate;
 mod change;
 mod directory;
@@ -26,7 +28,12 @@ pub use access::{IdentityChanges, RequireChanges, StepUpChanges};
 pub use account::{
     ApiKey, ApiKeyState, CreateApiKey, CreateServiceAccount, CreatedApiKey, RotateApiKey, ServiceAccount,
 };
+pub use assertion_key::{AssertionKey, AssertionKeyState, AssertionKeys};
 pub use audit::AuditEntry;
+pub use ca::{
+    CaEnded, CaHow, CaIssuing, CaMember, CaNext, CaPhase, CaRequest, CaRetired, CaRole, CaRoot, CaRotation,
+    CaStatus, CaWhat, InstallCa, IssuedCertificate, RotateCa,
+};
 pub use certificate::{
     Certificate, CertificateError, CertificateEvent, CertificateSource, CertificateState, CertificateSummary,
 };
