@@ -35,48 +35,61 @@ pub struct Node {
     /// What it said when it was ready.
     pub ready: Value,
     data: Arc<TempDir>,
+    way: Vec<String>,
     arguments: Vec<String>,
 }
 
 impl Node {
     /// Starts a new installation, with `more` arguments for `serve`.
     pub async fn start(more: &[&str]) -> anyhow::Result<Self> {
+        Self::start_through(&[], more).await
+    }
+
+    /// The same through `way`, a command that runs another in its own place.
+    pub async fn start_through(way: &[&str], more: &[&str]) -> anyhow::Result<Self> {
+        Self::start_at((free_port()?, free_port()?), way, more).await
+    }
+
+    /// The same at these ports, the public one and that of plain HTTP.
+    pub async fn start_at((port, plain_port): (u16, u16), way: &[&str], more: &[&str]) -> anyhow::Result<Self> {
         let data = Arc::new(tempfile::tempdir()?);
-        let (port, plain_port) = (free_port()?, free_port()?);
+        let way = way.iter().map(|&word| word.to_owned()).collect();
         let mut arguments: Vec<String> = ["serve", "--json", "--data"].map(str::to_owned).to_vec();
         arguments.push(data.path().display().to_string());
         arguments.extend(["--listen".to_owned(), SocketAddr::from((Ipv4Addr::LOCALHOST, port)).to_string()]);
         arguments
             .extend(["--http".to_owned(), SocketAddr::from((Ipv4Addr::LOCALHOST, plain_port)).to_string()]);
         arguments.extend(more.iter().map(|&argument| argument.to_owned()));
-        Self::launch(arguments, port, plain_port, data).await
+        Self::launch(way, arguments, port, plain_port, data).await
     }
 
     /// Kills the server at once and starts it again on the same data and ports.
     pub async fn kill_and_restart(self) -> anyhow::Result<Self> {
-        let Self { server, port, plain_port, data, arguments, .. } = self;
+        let Self { server, port, plain_port, data, way, arguments, .. } = self;
         server.kill().await?;
-        Self::launch(arguments, port, plain_port, data).await
+        Self::launch(way, arguments, port, plain_port, data).await
     }
 
     /// Ends the server and keeps its data and ports for later.
     pub async fn stop(self) -> anyhow::Result<Stopped> {
-        let Self { mut server, port, plain_port, data, arguments, .. } = self;
+        let Self { mut server, port, plain_port, data, way, arguments, .. } = self;
         server.signal("TERM").await?;
         server.exit_code().await?;
-        Ok(Stopped { port, plain_port, data, arguments })
+        Ok(Stopped { port, plain_port, data, way, arguments })
     }
 
     async fn launch(
+        way: Vec<String>,
         arguments: Vec<String>,
         port: u16,
         plain_port: u16,
         data: Arc<TempDir>,
     ) -> anyhow::Result<Self> {
         let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let server = Program::start("mezusphere", &words, &[])?;
+        let through: Vec<&str> = way.iter().map(String::as_str).collect();
+        let server = Program::start_through(&through, "mezusphere", &words, &[])?;
         let ready = server.event("ready").await?;
-        Ok(Self { server, port, plain_port, ready, data, arguments })
+        Ok(Self { server, port, plain_port, ready, data, way, arguments })
     }
 
     /// Its data directory.
@@ -158,6 +171,7 @@ pub struct Stopped {
     port: u16,
     plain_port: u16,
     data: Arc<TempDir>,
+    way: Vec<String>,
     arguments: Vec<String>,
 }
 
@@ -175,6 +189,6 @@ impl Stopped {
 
     /// Starts it again on the same data and ports.
     pub async fn start_again(self) -> anyhow::Result<Node> {
-        Node::launch(self.arguments, self.port, self.plain_port, self.data).await
+        Node::launch(self.way, self.arguments, self.port, self.plain_port, self.data).await
     }
 }

@@ -210,3 +210,70 @@ async fn r20_a_platform_certificate_of_an_older_version_is_taken_back_from_edges
     let moved = certificates(&world, Partition::Control).await;
     assert_eq!(moved.iter().map(|doc| doc.names.clone()).collect::<Vec<_>>(), [own.names]);
 }
+
+#[tokio::test]
+async fn a_renewed_file_is_taken_into_use_and_a_broken_one_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let names = ["*.mezu.localhost", "shop.localhost"];
+    let public_certificate = PublicCertificate::Files(vec![files(dir.path(), &names)]);
+    let world = World::with(ControlConfig { public_certificate, ..development() }).await;
+    let chain = async || certificates(&world, Partition::Control).await.remove(0).chain_pem;
+    let look = async || world.control.shared.look_at_files().await.unwrap();
+    let listed = async || world.get("/certificates/*.mezu.localhost").await.ok();
+    let first = chain().await;
+    look().await;
+    assert_eq!(chain().await, first, "nothing has changed");
+    assert_eq!((&listed().await["source"], &listed().await["state"]), (&json!("files"), &json!("valid")));
+
+    // The new chain is there, its key not yet: no time to tell anybody.
+    let old_key = std::fs::read(dir.path().join("key.pem")).unwrap();
+    files(dir.path(), &names);
+    let new_key = std::fs::read(dir.path().join("key.pem")).unwrap();
+    std::fs::write(dir.path().join("key.pem"), &old_key).unwrap();
+    look().await;
+    assert_eq!(listed().await["state"], "valid");
+    // It stays so: that is told, and what was there before goes on.
+    look().await;
+    let shown = listed().await;
+    assert_eq!((&shown["state"], &shown["error"]["code"]), (&json!("failed"), &json!("certificate.files")));
+    let detail = shown["error"]["detail"].as_str().unwrap();
+    assert!(detail.contains("not a pair") && detail.contains("still used"), "{detail}");
+    assert_eq!(chain().await, first);
+
+    std::fs::write(dir.path().join("key.pem"), &new_key).unwrap();
+    world.post("/certificates/*.mezu.localhost/retry", json!({})).await.ok();
+    assert_ne!(chain().await, first, "the new pair is published");
+    assert_eq!(listed().await["error"], Value::Null);
+    // Gone altogether, and good for too few names: neither is used.
+    let second = chain().await;
+    std::fs::remove_file(dir.path().join("key.pem")).unwrap();
+    look().await;
+    files(dir.path(), &["console.mezu.localhost"]);
+    look().await;
+    assert_eq!(chain().await, second);
+    assert!(listed().await["error"]["detail"].as_str().unwrap().contains("does not name login.mezu.localhost"));
+}
+
+#[tokio::test]
+async fn operators_see_every_public_certificate_with_its_source() {
+    let world = World::new().await;
+    world.project("shop").await;
+    let listed = world.get("/certificates").await.ok();
+    let rows: Vec<_> = listed["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| (row["name"].as_str().unwrap(), row["source"].as_str().unwrap(), row["state"].as_str().unwrap()))
+        .collect();
+    // `operators` is the installation's own project.
+    let own = ["console.mezu.localhost", "operators.localhost", "shop.localhost"];
+    assert_eq!(rows, own.map(|name| (name, "internal", "valid")));
+    let page = world.get("/certificates?limit=2").await.ok();
+    assert_eq!(page["items"].as_array().unwrap().len(), 2);
+    let rest = world.get(&format!("/certificates?after={}", page["next"].as_str().unwrap())).await.ok();
+    assert_eq!(rest["items"].as_array().unwrap().len(), 1, "{rest}");
+    world.post("/certificates/shop.localhost/retry", json!({})).await.refused(409, "certificate.own");
+    world.get("/certificates/ghost.example").await.refused(404, "object.not_found");
+    let hosts = world.get("/projects/shop/environments/production/hosts").await.ok();
+    assert_eq!(hosts["items"][0]["certificate"]["source"], "internal");
+}

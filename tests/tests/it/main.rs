@@ -7,6 +7,7 @@
     reason = "a test that indexes what is not there has failed, and says where"
 )]
 
+mod acme;
 mod authorization;
 mod bad_input;
 mod browser;
