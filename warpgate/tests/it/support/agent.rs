@@ -38,7 +38,7 @@ pub struct Agent {
     pub task: JoinHandle<Exit>,
     printed: Printed,
     /// The connect service lives as long as the agent.
-    pub connect: Option<quinn::Endpoint>,
+    _connect: quinn::Endpoint,
 }
 
 impl Agent {
@@ -99,7 +99,7 @@ impl Agent {
         let (signals, counted) = watch::channel(0);
         let entropy = platform.entropy.clone();
         let running = Box::pin(agent::run(config, clock, entropy, reporter, counted));
-        (running, move |task| Self { signals, task, printed, connect: Some(connect) })
+        (running, move |task| Self { signals, task, printed, _connect: connect })
     }
 
     /// Everything it printed so far.

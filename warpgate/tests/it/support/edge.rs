@@ -12,7 +12,7 @@ use mezusphere_model::id::{EdgeId, RequestId, RouteId};
 use mezusphere_pki::tls::tunnel_server_config;
 use mezusphere_pki::{CurrentIdentity, Role};
 use quinn::VarInt;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tunnel_proto::codes::{CloseCode, ResetCode};
 use tunnel_proto::control::{EdgeEvent, EdgeSession, Hello, Refused, SessionLimits};
@@ -28,7 +28,6 @@ pub enum Greeting {
     Welcome,
     Refuse(Refused),
     WelcomeAs(EdgeId),
-    Silence,
 }
 
 pub struct Edge {
@@ -220,7 +219,6 @@ async fn drive(
                             session.welcome(*other, "test", SessionLimits::default());
                         }
                         Greeting::Refuse(refused) => session.refuse(refused.clone()),
-                        Greeting::Silence => {}
                     }
                 }
                 EdgeEvent::PrincipalKnown { slot } => tunnel.known.lock().unwrap().push(slot),
@@ -380,9 +378,4 @@ pub fn head(method: &str, target: &str, route: u128) -> RequestHead {
         identity: IdentityRef::None,
         upgrade: None,
     }
-}
-
-/// A channel whose sender fires when dropped or used; for tests that wait on one another.
-pub fn signal() -> (oneshot::Sender<()>, oneshot::Receiver<()>) {
-    oneshot::channel()
 }
