@@ -64,6 +64,15 @@ impl AskMail {
         }
     }
 
+    /// What leads back to the sign-in page.
+    const fn back(&self) -> &'static str {
+        let t = &self.chrome.t.by_mail;
+        match self.kind {
+            AskMailKind::SignUp => t.have_account,
+            AskMailKind::Recover => t.remembered,
+        }
+    }
+
     fn title(&self) -> String {
         problem::title(self.chrome.t, &self.heading(), self.problem.as_ref())
     }

@@ -85,7 +85,7 @@ pub(super) const ENGLISH: Account = Account {
     verified: "Confirmed",
     unverified: "Not confirmed yet",
     password: "Password",
-    password_hidden: "Known to you alone",
+    password_hidden: "Never shown",
     of: "Account of",
     change: "Change",
     change_name: "Change your name",
