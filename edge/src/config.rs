@@ -109,9 +109,11 @@ pub struct Limits {
     pub connections: usize,
     /// Connections at once from one client address (an IPv6 /64 counts as one), TCP and QUIC each.
     pub connections_per_address: usize,
-    /// Handshakes at once, TCP (per worker) and QUIC each; the asymmetric cryptography of a handshake is the
-    /// dearest thing a stranger can ask for.
+    /// Handshakes at once, TCP and QUIC each, over all workers. Each holds up to 40 KiB (a ClientHello of
+    /// [`crate::listen::hello::HELLO_LEN_MAX`], the session, the flight), so 80 MiB at worst.
     pub handshakes: usize,
+    /// The same for one client address (an IPv6 /64 counts as one).
+    pub handshakes_per_address: usize,
     /// From the whole ClientHello of a connection that is passed on to control, to a control node that takes it.
     pub splice_open: Duration,
     /// How long nothing may move on a connection that is passed on. Longer than [`Limits::idle`], so that the end
@@ -138,7 +140,10 @@ impl Default for Limits {
             connections: 20_000,
             // Many people share an address (offices, carriers), so this stops a flood, not a crowd.
             connections_per_address: 1024,
-            handshakes: 512,
+            // More than come in the moment after a restart, and at 0.4 ms each still done within a second.
+            handshakes: 2048,
+            // On TCP the others of a crowd wait for a moment.
+            handshakes_per_address: 256,
             splice_open: Duration::from_secs(5),
             splice_idle: Duration::from_mins(2),
             splices: 4096,

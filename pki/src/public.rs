@@ -1,20 +1,21 @@
-//! Certificates strangers see: reading them from PEM, choosing one by host name, and the TLS a browser meets.
+//! Certificates strangers see: reading them from PEM, and which names they stand for. The TLS that shows one is
+//! [`PublicTls`]; its session tickets are [`TicketKeys`]'.
 
 use std::sync::Arc;
 
-use mezusphere_model::{Clock, Host, Timestamp};
-use rustls::ServerConfig;
-use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
+use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
+use mezusphere_model::{Host, Timestamp};
 use rustls::sign::CertifiedKey;
-use rustls::version::{TLS12, TLS13};
-use rustls_pki_types::{PrivateKeyDer, pem::PemObject as _};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 
 use crate::certificate;
-use crate::provider::{RustlsClock, provider};
-use crate::tls::{TlsSetupError, owned};
+use crate::provider::provider;
 
-/// Session tickets sent after a full TLS 1.3 handshake: one for each of the two connections a browser opens.
-pub const TICKETS_PER_HANDSHAKE: usize = 2;
+mod shown;
+mod tickets;
+
+pub use self::shown::{PublicTls, TICKETS_PER_HANDSHAKE};
+pub use self::tickets::{TICKET_KEY_LIFE, TICKET_LEN_MAX, TicketKeys};
 
 /// Longest PEM text of a chain or a key, in octets.
 pub const PEM_LEN_MAX: usize = 256 * 1024;
@@ -26,6 +27,8 @@ pub const PUBLIC_CHAIN_LEN_MAX: usize = 10;
 #[derive(Clone, Debug)]
 pub struct PublicCertificate {
     certified: Arc<CertifiedKey>,
+    /// SHA-256 of the leaf: tells this certificate from every other, the next of the same names too.
+    digest: [u8; SHA256_OUTPUT_LEN],
     names: Vec<String>,
     not_before: Timestamp,
     not_after: Timestamp,
@@ -89,6 +92,7 @@ impl PublicCertificate {
         if facts.is_ca {
             return Err(E::CaFirst);
         }
+        let digest = leaf_digest(leaf).ok_or(E::NoCertificate)?;
         let names: Vec<String> = facts.dns_names.iter().map(|name| name.to_ascii_lowercase()).collect();
         if names.is_empty() {
             return Err(E::NoNames);
@@ -105,6 +109,7 @@ impl PublicCertificate {
         }
         Ok(Self {
             certified: Arc::new(certified),
+            digest,
             names,
             not_before: facts.not_before,
             not_after: facts.not_after,
@@ -137,35 +142,20 @@ impl PublicCertificate {
     }
 }
 
+fn leaf_digest(leaf: &CertificateDer<'_>) -> Option<[u8; SHA256_OUTPUT_LEN]> {
+    digest(&SHA256, leaf).as_ref().try_into().ok()
+}
+
 /// Whether one of a certificate's DNS names stands for `host`: the same name, or `*.` in place of its first
 /// label only (RFC 9525 §6.3).
 pub fn covers(names: &[String], host: &Host) -> bool {
-    let host = host.as_str();
+    covers_name(names, host.as_str())
+}
+
+fn covers_name(names: &[String], host: &str) -> bool {
     let parent = host.split_once('.').map(|(_, parent)| parent);
     names.iter().any(|name| match name.strip_prefix("*.") {
         Some(rest) => parent.is_some_and(|parent| parent.eq_ignore_ascii_case(rest)),
         None => name.eq_ignore_ascii_case(host),
     })
-}
-
-/// The TLS strangers meet: 1.2 (ECDHE with AEAD only) and 1.3, X25519MLKEM768 preferred, no client
-/// certificate asked, no 0-RTT.
-///
-/// Resumption is stateless: tickets are sealed with a key that this configuration makes and changes every six
-/// hours, so nothing is kept per client, and a restart costs each client one full handshake.
-pub fn public_server_config(
-    resolver: Arc<dyn ResolvesServerCert>,
-    clock: &Clock,
-    alpn: &[&[u8]],
-) -> Result<ServerConfig, TlsSetupError> {
-    let mut config = ServerConfig::builder_with_details(provider(), RustlsClock::shared(clock))
-        .with_protocol_versions(&[&TLS13, &TLS12])?
-        .with_no_client_auth()
-        .with_cert_resolver(resolver);
-    config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = TICKETS_PER_HANDSHAKE;
-    config.max_early_data_size = 0;
-    config.alpn_protocols = owned(alpn);
-    Ok(config)
 }

@@ -13,7 +13,6 @@ use mezusphere_model::link::ControlLink;
 use mezusphere_model::{Clock, Entropy, Platform};
 use mezusphere_pki::{CurrentIdentity, CurrentTrust};
 use mezusphere_telemetry::Metrics;
-use tokio::sync::Semaphore;
 use tracing::{debug, info, warn};
 
 use crate::config::{Duplex, Limits, PlatformService, StartError};
@@ -23,6 +22,7 @@ use crate::listen::counters::Counters;
 use crate::listen::decide::Scope;
 use crate::listen::door::{Door, DoorTls};
 use crate::listen::drain::Drain;
+use crate::listen::handshakes::{Handshakes, Turns};
 use crate::request::PlatformServer;
 use crate::tls::{Challenges, PublicCertificates};
 
@@ -80,7 +80,7 @@ impl PlatformFront {
             limits,
         } = parts;
         let drain = Drain::new();
-        let tls = DoorTls::new(&certificates, Some(&identity), &trust, &clock)?;
+        let tls = DoorTls::new(Some(&identity), &trust, &clock, &entropy)?;
         let server = PlatformServer::new(platform.clone(), service, clock.clone(), entropy, &metrics);
         let door = Door {
             service: Arc::new(Service::new(server, limits.clone(), None, clock.clone(), drain.clone())),
@@ -93,7 +93,8 @@ impl PlatformFront {
             tunnels: None,
             counters: Arc::new(Counters::of_front(&metrics)),
             clock,
-            handshakes: Semaphore::new(limits.handshakes),
+            handshakes: Handshakes::new(&limits),
+            turns: Turns::new(),
             limits,
         };
         Ok(Self(Arc::new(Inner { admission: Admission::new(&door.limits), door, drain })))

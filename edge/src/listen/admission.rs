@@ -36,7 +36,7 @@ pub struct Place {
 }
 
 /// What counts as one address: an IPv4 address, or the /64 that a host or home owns in IPv6 (RFC 6177).
-type Key = u64;
+pub(super) type Key = u64;
 
 impl Admission {
     /// Nobody is there yet.
@@ -100,7 +100,7 @@ impl Drop for Place {
     }
 }
 
-fn key(address: IpAddr) -> Key {
+pub(super) fn key(address: IpAddr) -> Key {
     match address.to_canonical() {
         IpAddr::V4(address) => {
             // No /64 of the internet begins with 0.

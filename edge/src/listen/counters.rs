@@ -1,6 +1,7 @@
 //! What the listeners count.
 
 use mezusphere_telemetry::{Counter, Metrics};
+use rustls::HandshakeKind;
 
 use super::admission::Full;
 use super::decide::Refusal;
@@ -21,8 +22,18 @@ pub struct Counters {
     pub(super) quic_failed: Counter,
     /// QUIC clients asked to prove their address.
     pub(super) retried: Counter,
+    /// Handshakes on TCP that began anew.
+    pub(super) full: Counter,
+    /// Handshakes on TCP that resumed a session.
+    pub(super) resumed: Counter,
+    /// Connections on TCP that had to wait for room to begin their handshake.
+    pub(super) waited: Counter,
     /// Attempts refused because too many handshakes were under way.
     pub(super) busy: Counter,
+    /// The same for one address.
+    pub(super) busy_address: Counter,
+    /// Connections whose ClientHello was longer than any client's.
+    pub(super) hello_too_long: Counter,
     /// Connections for control while no control node took them.
     pub(super) no_control: Counter,
     full_edge: Counter,
@@ -40,6 +51,8 @@ struct Names {
     failed: &'static str,
     refused: &'static str,
     retried: &'static str,
+    handshakes: &'static str,
+    waited: &'static str,
 }
 
 const EDGE: Names = Names {
@@ -47,6 +60,8 @@ const EDGE: Names = Names {
     failed: "edge_handshakes_failed",
     refused: "edge_connections_refused",
     retried: "edge_address_validations",
+    handshakes: "edge_tls_handshakes",
+    waited: "edge_handshakes_waited",
 };
 
 const FRONT: Names = Names {
@@ -54,6 +69,8 @@ const FRONT: Names = Names {
     failed: "front_handshakes_failed",
     refused: "front_connections_refused",
     retried: "front_address_validations",
+    handshakes: "front_tls_handshakes",
+    waited: "front_handshakes_waited",
 };
 
 impl Counters {
@@ -70,6 +87,7 @@ impl Counters {
     fn named(metrics: &Metrics, names: &Names) -> Self {
         let taken = metrics.counters(names.taken, "Connections taken, by what was negotiated", ["protocol"]);
         let failed = metrics.counters(names.failed, "Handshakes that failed or took too long", ["carrier"]);
+        let shaken = metrics.counters(names.handshakes, "TLS handshakes on TCP, full or resumed", ["kind"]);
         let refused = metrics.counters(names.refused, "Connections refused, by reason", ["reason"]);
         Self {
             h1: taken.with(["h1"]),
@@ -82,7 +100,12 @@ impl Counters {
             tcp_failed: failed.with(["tcp"]),
             quic_failed: failed.with(["quic"]),
             retried: metrics.counter(names.retried, "QUIC clients asked to prove their address"),
+            full: shaken.with(["full"]),
+            resumed: shaken.with(["resumed"]),
+            waited: metrics.counter(names.waited, "Connections on TCP that waited to begin their handshake"),
             busy: refused.with(["handshakes"]),
+            busy_address: refused.with(["address_handshakes"]),
+            hello_too_long: refused.with(["hello_too_long"]),
             no_control: refused.with(["no_control"]),
             full_edge: refused.with(["edge_full"]),
             full_address: refused.with(["address_full"]),
@@ -99,6 +122,22 @@ impl Counters {
         match full {
             Full::Edge => self.full_edge.inc(),
             Full::Address => self.full_address.inc(),
+        };
+    }
+
+    /// Counts a handshake that found no room.
+    pub(super) fn crowded(&self, full: Full) {
+        match full {
+            Full::Edge => self.busy.inc(),
+            Full::Address => self.busy_address.inc(),
+        };
+    }
+
+    /// Counts a handshake on TCP that is done.
+    pub(super) fn shaken(&self, kind: Option<HandshakeKind>) {
+        match kind {
+            Some(HandshakeKind::Resumed) => self.resumed.inc(),
+            _ => self.full.inc(),
         };
     }
 

@@ -9,22 +9,24 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use mezusphere_model::link::ControlLink;
-use mezusphere_model::{Clock, Platform};
+use mezusphere_model::{Clock, Entropy, Platform};
 use mezusphere_pki::acme::ACME_TLS_ALPN;
-use mezusphere_pki::public::public_server_config;
+use mezusphere_pki::public::PublicTls;
 use mezusphere_pki::tls::connect_server_config;
-use mezusphere_pki::{CurrentIdentity, CurrentTrust};
+use mezusphere_pki::{CurrentIdentity, CurrentTrust, PublicCertificate};
 use rustls::ServerConfig;
 use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 use tracing::debug;
 
+use super::admission::Full;
 use super::counters::Counters;
 use super::decide::{ALPN_H1, ALPN_H2, Carrier, Destination, Refusal, Scope, Served, decide};
+use super::handshakes::{Handshakes, Turns};
+use super::hello::HelloError;
 use super::paced::Paced;
 use super::wrong_scheme;
 use crate::config::{Duplex, Limits, StartError};
@@ -47,15 +49,17 @@ pub(crate) struct Door<H> {
     pub(crate) counters: Arc<Counters>,
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
-    /// Handshakes under way; [`Limits::handshakes`].
-    pub(crate) handshakes: Semaphore,
+    /// Room for handshakes.
+    pub(crate) handshakes: Arc<Handshakes>,
+    /// Whose turn it is on this thread.
+    pub(crate) turns: Arc<Turns>,
 }
 
 /// The TLS configurations, each with its own ALPN and certificates, and nothing of the other's.
 #[derive(Clone)]
 pub(crate) struct DoorTls {
     /// For clients.
-    pub(crate) public: Arc<ServerConfig>,
+    pub(crate) public: PublicTls,
     /// For warpgates that enrol; `None` where a control node ends their TLS.
     pub(crate) connect: Option<Arc<ServerConfig>>,
     /// For tunnels; `None` where there are none.
@@ -63,21 +67,20 @@ pub(crate) struct DoorTls {
 }
 
 impl DoorTls {
-    /// What shows `certificates` to clients, and `enroll`, a control node's, to warpgates that enrol. No tunnels.
+    /// For clients, and with `enroll`, a control node's, for warpgates that enrol. No tunnels.
     pub(crate) fn new(
-        certificates: &PublicCertificates,
         enroll: Option<&CurrentIdentity>,
         trust: &CurrentTrust,
         clock: &Clock,
+        entropy: &Entropy,
     ) -> Result<Self, StartError> {
-        let resolver = Arc::new(certificates.clone());
-        let public = public_server_config(resolver, clock, &[ALPN_H2, ALPN_H1])
+        let public = PublicTls::new(clock, entropy, &[ALPN_H2, ALPN_H1])
             .map_err(|error| StartError::tls("public", &error))?;
         let connect = enroll
             .map(|identity| connect_server_config(identity, trust, clock, &[tunnel_proto::CONNECT_ALPN]))
             .transpose()
             .map_err(|error| StartError::tls("connect", &error))?;
-        Ok(Self { public: Arc::new(public), connect: connect.map(Arc::new), tunnel: None })
+        Ok(Self { public, connect: connect.map(Arc::new), tunnel: None })
     }
 }
 
@@ -104,14 +107,17 @@ impl<H: Handle> Door<H> {
         T: Duplex + 'static,
     {
         let begun = Instant::now();
-        let mut stream = Paced::new(stream, self.limits.stall);
+        let mut stream = Paced::new(stream, self.limits.stall).awaiting_hello();
         if self.scope == Scope::Sites {
             stream = stream.taped();
         }
         // Boxed, so that its room is given back when it is over.
-        let handshake = Box::pin(self.handshake(stream, begun));
+        let handshake = Box::pin(self.handshake(stream, client, begun));
         match timeout_at(begun + self.limits.handshake, handshake).await {
-            Ok(Ok(Opened::Ready(stream))) => self.speak(*stream, client).await,
+            Ok(Ok(Opened::Ready(stream))) => {
+                self.counters.shaken(stream.get_ref().1.handshake_kind());
+                self.speak(*stream, client).await;
+            }
             Ok(Ok(Opened::Unopened(unopened))) => return Some(unopened),
             Ok(Ok(Opened::Refused)) => {}
             Ok(Err(error)) => {
@@ -126,17 +132,38 @@ impl<H: Handle> Door<H> {
         None
     }
 
-    /// Reads the ClientHello, chooses a configuration, and does the handshake.
-    async fn handshake<T: Duplex>(&self, stream: Paced<T>, begun: Instant) -> io::Result<Opened<T>> {
+    /// Waits for room, reads the ClientHello, chooses a configuration, and does the handshake.
+    async fn handshake<T: Duplex>(
+        &self,
+        stream: Paced<T>,
+        client: SocketAddr,
+        begun: Instant,
+    ) -> io::Result<Opened<T>> {
+        let _room = match self.handshakes.try_begin(client.ip()) {
+            Ok(room) => room,
+            Err(_) => {
+                self.counters.waited.inc();
+                let room = timeout_at(begun + self.limits.handshake, self.handshakes.begin(client.ip()));
+                match room.await {
+                    Ok(Ok(room)) => room,
+                    Ok(Err(full)) => return Ok(self.crowded(full)),
+                    Err(_) => return Ok(self.crowded(Full::Edge)),
+                }
+            }
+        };
         let mut hello = LazyConfigAcceptor::new(Acceptor::default(), stream);
         let mut start = match timeout_at(begun + self.limits.client_hello, &mut hello).await? {
             Ok(start) => start,
             Err(error) => return self.not_tls(hello.take_io(), error).await,
         };
-        let destination = self.decide(&start);
-        let hello = start.io.take_tape();
+        let name = start.client_hello().server_name().map(canonical);
+        let destination = self.decide(name.as_deref(), &start);
+        let hello = start.io.hello_is_whole();
         let config = match destination {
-            Destination::Site | Destination::Platform(_) => Arc::clone(&self.tls.public),
+            Destination::Site | Destination::Platform(_) => match self.certificate(name.as_deref()) {
+                Some(certificate) => self.tls.public.showing(&certificate),
+                None => return self.refuse(start.io, Refusal::UnknownServerName).await,
+            },
             Destination::Connect => match &self.tls.connect {
                 Some(config) => Arc::clone(config),
                 None => return self.refuse(start.io, Refusal::NoProtocol).await,
@@ -152,13 +179,27 @@ impl<H: Handle> Door<H> {
             },
             Destination::Refuse(refusal) => return self.refuse(start.io, refusal).await,
         };
-        let Ok(_turn) = self.handshakes.acquire().await else { return Ok(Opened::Refused) };
-        Ok(Opened::Ready(Box::new(start.into_stream(config).await?)))
+        Ok(Opened::Ready(Box::new(self.turns.take(start.into_stream(config)).await?)))
+    }
+
+    fn crowded<T>(&self, full: Full) -> Opened<T> {
+        self.counters.crowded(full);
+        debug!(%full, "No room for a handshake");
+        Opened::Refused
+    }
+
+    fn certificate(&self, name: Option<&str>) -> Option<Arc<PublicCertificate>> {
+        self.certificates.table().certificate(name?).cloned()
     }
 
     /// Ends a connection that did not begin with a ClientHello: a client of plain HTTP hears what to say instead.
     async fn not_tls<T: Duplex>(&self, stream: Option<Paced<T>>, error: io::Error) -> io::Result<Opened<T>> {
         let Some(mut stream) = stream else { return Err(error) };
+        if stream.is_hello_too_long() {
+            self.counters.hello_too_long.inc();
+            refuse(stream, HelloError::TooLong.alert()).await?;
+            return Ok(Opened::Refused);
+        }
         let Some(head) = stream.plain_http() else { return Err(error) };
         let answer = wrong_scheme::answer(head, &self.platform);
         stream.write_all(&answer).await?;
@@ -173,16 +214,14 @@ impl<H: Handle> Door<H> {
         Ok(Opened::Refused)
     }
 
-    fn decide<T: Duplex>(&self, start: &StartHandshake<Paced<T>>) -> Destination {
-        let hello = start.client_hello();
-        let name = hello.server_name().map(|name| name.trim_end_matches('.').to_ascii_lowercase());
+    fn decide<T: Duplex>(&self, name: Option<&str>, start: &StartHandshake<Paced<T>>) -> Destination {
         let served = Served {
             scope: self.scope,
             certificates: &self.certificates.table(),
             platform: &self.platform,
             is_challenged: &|host| self.challenges.table().asks_for(host, self.clock.now()),
         };
-        decide(Carrier::Tcp, name.as_deref(), hello.alpn().into_iter().flatten(), &served)
+        decide(Carrier::Tcp, name, start.client_hello().alpn().into_iter().flatten(), &served)
     }
 
     /// Hands the stream to whoever speaks what was negotiated. The decision was a hint; this counts.
@@ -229,8 +268,7 @@ impl<H: Handle> Door<H> {
         client: SocketAddr,
         protocol: Protocol,
     ) -> ConnectionInfo {
-        let name = stream.get_ref().1.server_name();
-        let sni: Option<Arc<str>> = name.map(|name| name.trim_end_matches('.').to_ascii_lowercase().into());
+        let sni: Option<Arc<str>> = stream.get_ref().1.server_name().map(|name| canonical(name).into());
         let certificate = sni
             .as_deref()
             .and_then(|name| self.certificates.table().names(name).cloned())
@@ -244,6 +282,11 @@ impl<H: Handle> Door<H> {
             debug!(%error, %from, "A connect message was not relayed");
         }
     }
+}
+
+/// A name as certificates are looked up by it.
+fn canonical(name: &str) -> String {
+    name.trim_end_matches('.').to_ascii_lowercase()
 }
 
 /// Says why before closing: a fatal alert in the clear, as TLS has it before keys exist (RFC 8446 §6).

@@ -17,6 +17,7 @@ pub mod hello;
 pub mod select;
 
 pub(crate) mod door;
+pub(crate) mod handshakes;
 
 mod certificates;
 mod paced;

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::hello::HELLO_LEN_MAX;
 use super::wrong_scheme;
 use crate::http::Stall;
 
-/// Most octets kept while a ClientHello is read: the largest that rustls takes, its record headers, and what came in
-/// the same read.
-const TAPE_LEN_MAX: usize = 96 * 1024;
+/// Most octets read while a ClientHello is awaited: the longest that is looked at, the headers of a few records, and what
+/// came in the same read (rustls asks for 4 KiB at a time).
+const HELLO_READ_MAX: usize = HELLO_LEN_MAX + 5 * 1024;
 
 /// A connection that breaks when its peer has read nothing for too long. Sits below TLS, where every octet that
 /// the peer takes shows.
@@ -22,6 +23,8 @@ pub(crate) struct Paced<T> {
     stall: Stall,
     /// What was read, while it is kept.
     tape: Option<Vec<u8>>,
+    /// Octets that may still be read before the ClientHello is whole; `None` once it is.
+    hello_left: Option<usize>,
     first: First,
 }
 
@@ -36,17 +39,28 @@ enum First {
 impl<T> Paced<T> {
     /// Breaks when the peer of `io` has read nothing for `stall`.
     pub(super) fn new(io: T, stall: Duration) -> Self {
-        Self { io, stall: Stall::new(stall), tape: None, first: First::Awaited }
+        Self { io, stall: Stall::new(stall), tape: None, hello_left: None, first: First::Awaited }
     }
 
-    /// Keeps what is read from here on, until [`Paced::take_tape`]; reading more than [`TAPE_LEN_MAX`] is an error.
+    /// A ClientHello is awaited: until [`Paced::hello_is_whole`], reading more than [`HELLO_READ_MAX`] is an error.
+    pub(super) fn awaiting_hello(self) -> Self {
+        Self { hello_left: Some(HELLO_READ_MAX), ..self }
+    }
+
+    /// Keeps what is read from here on, until [`Paced::hello_is_whole`].
     pub(super) fn taped(self) -> Self {
         Self { tape: Some(Vec::new()), ..self }
     }
 
-    /// What was read since [`Paced::taped`]; nothing is kept any more.
-    pub(super) fn take_tape(&mut self) -> Vec<u8> {
+    /// From here on anything may come. What was read since [`Paced::taped`]; nothing is kept any more.
+    pub(super) fn hello_is_whole(&mut self) -> Vec<u8> {
+        self.hello_left = None;
         self.tape.take().unwrap_or_default()
+    }
+
+    /// Whether reading failed because the ClientHello does not end.
+    pub(super) fn is_hello_too_long(&self) -> bool {
+        self.hello_left == Some(0)
     }
 
     /// The request in the clear that the peer began with, if that is why reading failed.
@@ -91,14 +105,18 @@ impl<T: AsyncRead + Unpin> AsyncRead for Paced<T> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let poll = Pin::new(&mut self.io).poll_read(cx, buf);
+        let read = buf.filled().get(before..).unwrap_or_default();
         if let Some(tape) = &mut self.tape {
-            tape.extend_from_slice(buf.filled().get(before..).unwrap_or_default());
-            if tape.len() > TAPE_LEN_MAX {
+            tape.extend_from_slice(read);
+        }
+        if let Some(left) = &mut self.hello_left {
+            *left = left.saturating_sub(read.len());
+            if *left == 0 {
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "a hello without end")));
             }
         }
         if poll.is_ready() {
-            self.judge(buf.filled().get(before..).unwrap_or_default())?;
+            self.judge(read)?;
         }
         poll
     }

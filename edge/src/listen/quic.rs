@@ -5,7 +5,6 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
@@ -18,11 +17,12 @@ use tokio::time::timeout;
 use tracing::debug;
 use tunnel_proto::limits::STREAM_WINDOW;
 
-use super::admission::{Admission, Place};
+use super::admission::{Admission, Full, Place};
 use super::cid::PlacedCids;
 use super::counters::Counters;
 use super::decide::ALPN_H3;
 use super::drain::Drain;
+use super::handshakes::{Handshakes, Turns};
 use super::packets::Packets;
 use super::select::SelectingServerConfig;
 use super::socket::canonical;
@@ -53,8 +53,8 @@ const INCOMING_LEN_MAX: u64 = 32 * 1024;
 const INCOMING_LEN_TOTAL_MAX: u64 = 8 * 1024 * 1024;
 
 /// Handshakes under way from which on a client must first prove its address (RFC 9000 §8.1.2), as a share of
-/// [`Limits::handshakes`]: spoofed addresses then cost us no cryptography.
-const VALIDATE_FROM_PERCENT: usize = 25;
+/// [`Limits::handshakes`]: spoofed addresses then cost us no cryptography. Some hundred of 2048.
+const VALIDATE_FROM_PERCENT: usize = 6;
 
 /// Closing code for a connection that HTTP/3 does not know yet: `H3_EXCESSIVE_LOAD`.
 const EXCESSIVE_LOAD: VarInt = VarInt::from_u32(0x107);
@@ -87,8 +87,10 @@ pub(super) struct QuicPort<H, T> {
     pub(super) counters: Arc<Counters>,
     pub(super) limits: Limits,
     pub(super) drain: Drain,
-    /// Handshakes under way; [`Limits::handshakes`].
-    pub(super) handshakes: Arc<AtomicUsize>,
+    /// Room for handshakes.
+    pub(super) handshakes: Arc<Handshakes>,
+    /// Whose turn it is on this thread.
+    pub(super) turns: Arc<Turns>,
 }
 
 /// Opens the endpoint on `socket`; call it on the runtime that is to drive it.
@@ -151,25 +153,32 @@ impl<H: Handle, T: Tunnels> QuicPort<H, T> {
 
     /// Answers a connection attempt: with a handshake, a question, or a refusal.
     fn take(self: &Arc<Self>, incoming: Incoming) {
-        let under_way = self.handshakes.load(Ordering::Relaxed);
-        if under_way >= self.limits.handshakes || self.admission.total() >= self.limits.connections {
+        if self.admission.total() >= self.limits.connections {
             self.counters.busy.inc();
             return incoming.refuse();
         }
+        let may_retry = !incoming.remote_address_validated() && incoming.may_retry();
+        let under_way = self.handshakes.under_way();
         let is_pressed = under_way >= self.limits.handshakes * VALIDATE_FROM_PERCENT / 100;
-        if is_pressed && !incoming.remote_address_validated() && incoming.may_retry() {
-            self.counters.retried.inc();
-            if let Err(error) = incoming.retry() {
-                error.into_incoming().refuse();
+        let room = match self.handshakes.try_begin(canonical(incoming.remote_address()).ip()) {
+            Ok(_) if may_retry && is_pressed => return self.retry(incoming),
+            // Whose address has too many may not be who began them.
+            Err(Full::Address) if may_retry => return self.retry(incoming),
+            Ok(room) => room,
+            Err(full) => {
+                self.counters.crowded(full);
+                return incoming.refuse();
             }
-            return;
-        }
+        };
         let port = Arc::clone(self);
-        let handshake = Handshake::begin(&self.handshakes);
         self.drain.spawn(async move {
-            let Ok(connecting) = incoming.accept() else { return };
+            // The first packets are read here, and answered: the hello with all the cryptography it asks for.
+            let handshake = async {
+                let connecting = port.turns.take(async { incoming.accept() }).await?;
+                connecting.await
+            };
             // Dropping the handshake at the time-out closes the connection.
-            let connection = match timeout(port.limits.handshake, connecting).await {
+            let connection = match timeout(port.limits.handshake, handshake).await {
                 Ok(Ok(connection)) => connection,
                 Ok(Err(error)) => {
                     port.counters.quic_failed.inc();
@@ -180,9 +189,17 @@ impl<H: Handle, T: Tunnels> QuicPort<H, T> {
                     return debug!("A QUIC handshake took too long");
                 }
             };
-            drop(handshake);
+            drop(room);
             port.serve(connection).await;
         });
+    }
+
+    /// Has the client prove its address before anything is done for it.
+    fn retry(&self, incoming: Incoming) {
+        self.counters.retried.inc();
+        if let Err(error) = incoming.retry() {
+            error.into_incoming().refuse();
+        }
     }
 
     async fn serve(&self, connection: Connection) {
@@ -249,20 +266,4 @@ pub(super) async fn close(endpoint: &Endpoint) {
     endpoint.close(NO_ERROR, b"the edge is shutting down");
     // Peers that are not told notice by themselves.
     drop(timeout(CLOSE_MAX, endpoint.wait_idle()).await);
-}
-
-/// A handshake under way.
-struct Handshake(Arc<AtomicUsize>);
-
-impl Handshake {
-    fn begin(under_way: &Arc<AtomicUsize>) -> Self {
-        under_way.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(under_way))
-    }
-}
-
-impl Drop for Handshake {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }

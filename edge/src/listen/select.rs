@@ -8,6 +8,8 @@ use std::any::Any;
 use std::sync::Arc;
 
 use mezusphere_model::Platform;
+use mezusphere_pki::PublicCertificate;
+use mezusphere_pki::public::PublicTls;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::crypto::{
     ExportKeyingMaterialError, HeaderKey, KeyPair, Keys, PacketKey, ServerConfig, Session, UnsupportedVersion,
@@ -23,8 +25,8 @@ use crate::tls::PublicCertificates;
 
 /// The configurations behind the port, each with its own ALPN, certificate and verifier, and nothing of the others'.
 pub struct QuicConfigs {
-    /// For clients.
-    pub public: Arc<QuicServerConfig>,
+    /// For clients: one for each certificate.
+    pub public: PublicTls,
     /// For warpgates.
     pub tunnel: Arc<QuicServerConfig>,
     /// For warpgates that enrol; `None` where a control node ends their TLS, which it does over TCP alone.
@@ -52,19 +54,25 @@ impl SelectingServerConfig {
         Self { configs, certificates, platform, scope, counters }
     }
 
-    fn choose(&self, hello: &hello::Hello) -> Result<&Arc<QuicServerConfig>, TransportError> {
+    fn choose(&self, hello: &hello::Hello) -> Result<Arc<QuicServerConfig>, TransportError> {
+        let table = self.certificates.table();
         let served = Served {
             scope: self.scope,
-            certificates: &self.certificates.table(),
+            certificates: &table,
             platform: &self.platform,
             is_challenged: &|_| false,
         };
         let alpn = hello.alpn.iter().map(Vec::as_slice);
         let refusal = match decide(Carrier::Quic, hello.server_name.as_deref(), alpn, &served) {
-            Destination::Site | Destination::Platform(_) => return Ok(&self.configs.public),
-            Destination::Tunnel => return Ok(&self.configs.tunnel),
+            Destination::Site | Destination::Platform(_) => {
+                match hello.server_name.as_deref().and_then(|name| table.certificate(name)) {
+                    Some(certificate) => return self.showing(certificate),
+                    None => Refusal::UnknownServerName,
+                }
+            }
+            Destination::Tunnel => return Ok(Arc::clone(&self.configs.tunnel)),
             Destination::Connect => match &self.configs.connect {
-                Some(connect) => return Ok(connect),
+                Some(connect) => return Ok(Arc::clone(connect)),
                 None => Refusal::NoProtocol,
             },
             // `decide` never says these on QUIC; a refusal is the safe answer if it did.
@@ -75,16 +83,25 @@ impl SelectingServerConfig {
         self.counters.refused(refusal);
         Err(alert(refusal.alert(), &refusal))
     }
+
+    fn showing(&self, certificate: &Arc<PublicCertificate>) -> Result<Arc<QuicServerConfig>, TransportError> {
+        let config = QuicServerConfig::try_from(self.configs.public.showing(certificate));
+        // The provider has the suite of QUIC's first packets, or the other configurations had not been made.
+        config.map(Arc::new).map_err(|error| alert(INTERNAL_ERROR, &error))
+    }
 }
+
+/// The alert of the same name (RFC 8446 §6.2).
+const INTERNAL_ERROR: u8 = 80;
 
 impl ServerConfig for SelectingServerConfig {
     // Initial keys and retry tags depend on the version only (RFC 9001 §5), so any configuration can make them.
     fn initial_keys(&self, version: u32, dst_cid: &ConnectionId) -> Result<Keys, UnsupportedVersion> {
-        self.configs.public.initial_keys(version, dst_cid)
+        self.configs.tunnel.initial_keys(version, dst_cid)
     }
 
     fn retry_tag(&self, version: u32, orig_dst_cid: &ConnectionId, packet: &[u8]) -> [u8; 16] {
-        self.configs.public.retry_tag(version, orig_dst_cid, packet)
+        self.configs.tunnel.retry_tag(version, orig_dst_cid, packet)
     }
 
     fn start_session(self: Arc<Self>, version: u32, params: &TransportParameters) -> Box<dyn Session> {
@@ -120,8 +137,8 @@ impl Session for Deferred {
         if let Some(session) = self.chosen() {
             return session.initial_keys(dst_cid, side);
         }
-        let public = Arc::clone(&self.config.configs.public);
-        public.start_session(self.version, &self.params).initial_keys(dst_cid, side)
+        let any = Arc::clone(&self.config.configs.tunnel);
+        any.start_session(self.version, &self.params).initial_keys(dst_cid, side)
     }
 
     fn handshake_data(&self) -> Option<Box<dyn Any>> {
@@ -153,7 +170,7 @@ impl Session for Deferred {
         let parsed = hello::parse(crypto).map_err(|error| alert(error.alert(), &error))?;
         let Some(hello) = parsed else { return Ok(false) };
         let config = self.config.choose(&hello)?;
-        let mut session = Arc::clone(config).start_session(self.version, &self.params);
+        let mut session = config.start_session(self.version, &self.params);
         let has_data = session.read_handshake(crypto)?;
         self.state = State::Chosen(session);
         Ok(has_data)

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use mezusphere_model::link::ControlLink;
 use mezusphere_model::{Clock, Entropy};
-use mezusphere_pki::public::public_server_config;
+use mezusphere_pki::public::PublicTls;
 use mezusphere_pki::tls::tunnel_server_config;
+use mezusphere_telemetry::Metrics;
 use quinn::Endpoint;
 use quinn::crypto::rustls::QuicServerConfig;
 use rustls::ServerConfig;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::admission::Admission;
@@ -20,6 +20,7 @@ use super::counters::Counters;
 use super::decide::{ALPN_H3, Scope};
 use super::door::{Door, DoorTls};
 use super::drain::Drain;
+use super::handshakes::{Handshakes, Turns};
 use super::plain::PlainPort;
 use super::quic::{self, QuicPort};
 use super::select::{QuicConfigs, SelectingServerConfig};
@@ -40,6 +41,9 @@ pub(super) struct Shared {
     public_port: u16,
     drain: Drain,
     admission: Arc<Admission>,
+    /// Room for handshakes on TCP, and on QUIC: a flood on one leaves the other open.
+    handshakes: Arc<Handshakes>,
+    quic_handshakes: Arc<Handshakes>,
     counters: Arc<Counters>,
     certificates: PublicCertificates,
     challenges: Challenges,
@@ -60,23 +64,23 @@ pub(super) struct Shared {
 /// The TLS configurations, each with its own ALPN, certificates and verifier.
 struct Tls {
     tcp: DoorTls,
-    public_quic: Arc<QuicServerConfig>,
+    public_quic: PublicTls,
     connect_quic: Option<Arc<QuicServerConfig>>,
     tunnel_quic: Arc<QuicServerConfig>,
 }
 
 impl Tls {
-    fn new(parts: &EdgeParts, certificates: &PublicCertificates) -> Result<Self, StartError> {
-        let (identity, trust, clock) = (&parts.identity, &parts.trust, &parts.clock);
-        let mut tcp = DoorTls::new(certificates, parts.enroll.as_ref(), trust, clock)?;
-        let public = public_server_config(Arc::new(certificates.clone()), clock, &[ALPN_H3])
-            .map_err(|error| StartError::tls("public", &error))?;
+    fn new(parts: &EdgeParts) -> Result<Self, StartError> {
+        let EdgeParts { identity, trust, clock, entropy, enroll, .. } = parts;
+        let mut tcp = DoorTls::new(enroll.as_ref(), trust, clock, entropy)?;
+        let public_quic =
+            PublicTls::new(clock, entropy, &[ALPN_H3]).map_err(|error| StartError::tls("public", &error))?;
         let tunnel = tunnel_server_config(identity, trust, clock, &[tunnel_proto::ALPN])
             .map_err(|error| StartError::tls("tunnel", &error))?;
         let tunnel = Arc::new(tunnel);
         tcp.tunnel = Some(Arc::clone(&tunnel));
         Ok(Self {
-            public_quic: quic_config("public", Arc::new(public))?,
+            public_quic,
             tunnel_quic: quic_config("tunnel", tunnel)?,
             connect_quic: tcp.connect.clone().map(|config| quic_config("connect", config)).transpose()?,
             tcp,
@@ -97,7 +101,7 @@ impl Shared {
         drain: Drain,
     ) -> Result<(Arc<Self>, certificates::Follower), StartError> {
         let certificates = PublicCertificates::default();
-        let tls = Tls::new(&parts, &certificates)?;
+        let tls = Tls::new(&parts)?;
         let EdgeParts { replica, identity, trust, link, platform, clock, entropy, metrics, enroll: _ } =
             parts;
         let challenges = Challenges::default();
@@ -120,6 +124,9 @@ impl Shared {
             drain: drain.clone(),
         });
         let counters = Arc::new(Counters::new(&metrics));
+        let handshakes = Handshakes::new(&config.limits);
+        let quic_handshakes = Handshakes::new(&config.limits);
+        measure(&metrics, &handshakes, &quic_handshakes);
         let (scope, platform, splicer) = match platform {
             PlatformHosts::Service(service) => (Scope::Whole, Some(service), None),
             PlatformHosts::Splice(splice) => {
@@ -141,6 +148,8 @@ impl Shared {
         let shared = Self {
             public_port,
             admission: Admission::new(&config.limits),
+            handshakes,
+            quic_handshakes,
             counters,
             config,
             drain,
@@ -177,8 +186,8 @@ impl Shared {
         listener: TcpListener,
         first: Option<First>,
     ) -> Result<End, StartError> {
-        let service = self.service();
-        let endpoint = first.map(|first| first.begin(&self, &service)).transpose()?;
+        let (service, turns) = (self.service(), Turns::new());
+        let endpoint = first.map(|first| first.begin(&self, &service, &turns)).transpose()?;
         let door = Door {
             service,
             scope: self.scope,
@@ -191,7 +200,8 @@ impl Shared {
             counters: Arc::clone(&self.counters),
             clock: self.clock.clone(),
             limits: self.config.limits.clone(),
-            handshakes: Semaphore::new(self.config.limits.handshakes),
+            handshakes: Arc::clone(&self.handshakes),
+            turns,
         };
         let port = Arc::new(TcpPort {
             door,
@@ -217,6 +227,19 @@ impl Shared {
     }
 }
 
+/// Shows what is counted anyway. Weak, so that a process's registry keeps no edge alive.
+fn measure(metrics: &Metrics, tcp: &Arc<Handshakes>, quic: &Arc<Handshakes>) {
+    let read = |handshakes: &Arc<Handshakes>| {
+        let handshakes = Arc::downgrade(handshakes);
+        move || {
+            let under_way = handshakes.upgrade().map_or(0, |handshakes| handshakes.under_way());
+            i64::try_from(under_way).unwrap_or(i64::MAX)
+        }
+    };
+    metrics.gauge_from("edge_tcp_handshakes_under_way", "TLS handshakes on TCP under way", read(tcp));
+    metrics.gauge_from("edge_quic_handshakes_under_way", "QUIC handshakes under way", read(quic));
+}
+
 /// What only worker 0 is given.
 pub(super) struct First {
     pub(super) udp: UdpSocket,
@@ -224,9 +247,14 @@ pub(super) struct First {
 }
 
 impl First {
-    fn begin(self, shared: &Shared, service: &Arc<Service<request::Server>>) -> Result<Endpoint, StartError> {
+    fn begin(
+        self,
+        shared: &Shared,
+        service: &Arc<Service<request::Server>>,
+        turns: &Arc<Turns>,
+    ) -> Result<Endpoint, StartError> {
         let configs = QuicConfigs {
-            public: Arc::clone(&shared.tls.public_quic),
+            public: shared.tls.public_quic.clone(),
             tunnel: Arc::clone(&shared.tls.tunnel_quic),
             connect: shared.tls.connect_quic.clone(),
         };
@@ -250,7 +278,8 @@ impl First {
             counters: Arc::clone(&shared.counters),
             limits: shared.config.limits.clone(),
             drain: shared.drain.clone(),
-            handshakes: Arc::default(),
+            handshakes: Arc::clone(&shared.quic_handshakes),
+            turns: Arc::clone(turns),
         });
         shared.drain.spawn(quic.accept(endpoint.clone()));
         if let Some(listener) = self.plain {

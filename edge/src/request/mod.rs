@@ -22,6 +22,7 @@ mod authorize;
 mod cookie;
 mod cors;
 mod forward;
+mod hsts;
 mod inbound;
 mod limits;
 mod own;
@@ -194,6 +195,7 @@ fn respond_to(ask: &Ask, answered: Result<Answer, Refusal>, along: Along) -> Res
     if let Some(grant) = grant {
         grant.put(response.headers_mut(), is_preflight);
     }
+    hsts::put(response.headers_mut(), ask.wanted().host.as_ref());
     response
 }
 

@@ -7,8 +7,6 @@ use arc_swap::ArcSwap;
 use mezusphere_model::Timestamp;
 use mezusphere_model::document::CertificateDoc;
 use mezusphere_pki::PublicCertificate;
-use rustls::server::{ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
 use tracing::warn;
 
 use super::CertificateNames;
@@ -25,7 +23,7 @@ pub struct CertificateTable {
 #[derive(Clone, Debug)]
 struct Entry {
     /// `None` only in tables that tests make to ask about names.
-    key: Option<Arc<CertifiedKey>>,
+    certificate: Option<Arc<PublicCertificate>>,
     names: Arc<CertificateNames>,
     not_after: Timestamp,
 }
@@ -38,9 +36,9 @@ impl CertificateTable {
         for document in documents {
             match PublicCertificate::from_pem(&document.chain_pem, &document.key_pem, now) {
                 Ok(certificate) => table.add(&Entry {
-                    key: Some(certificate.certified_key()),
                     names: Arc::new(CertificateNames::new(certificate.names())),
                     not_after: certificate.not_after(),
+                    certificate: Some(Arc::new(certificate)),
                 }),
                 Err(reason) => {
                     let first = document.names.first().map_or("", String::as_str);
@@ -57,13 +55,18 @@ impl CertificateTable {
     pub(crate) fn covering(names: &[&str]) -> Self {
         let mut table = Self::default();
         let names = Arc::new(CertificateNames::new(names));
-        table.add(&Entry { key: None, names, not_after: Timestamp::default() });
+        table.add(&Entry { certificate: None, names, not_after: Timestamp::default() });
         table
     }
 
     /// Whether some certificate answers for `host`, which is lower-case.
     pub fn covers(&self, host: &str) -> bool {
         self.find(host).is_some()
+    }
+
+    /// The certificate that answers for `host`.
+    pub fn certificate(&self, host: &str) -> Option<&Arc<PublicCertificate>> {
+        self.find(host)?.certificate.as_ref()
     }
 
     /// The names of the certificate that answers for `host`.
@@ -132,13 +135,6 @@ impl PublicCertificates {
     }
 }
 
-impl ResolvesServerCert for PublicCertificates {
-    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let name = hello.server_name()?.trim_end_matches('.').to_ascii_lowercase();
-        self.table().find(&name)?.key.clone()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use rustls::pki_types::CertificateDer;
@@ -165,7 +161,7 @@ mod tests {
     }
 
     fn leaf(table: &CertificateTable, host: &str) -> Option<CertificateDer<'static>> {
-        table.find(host)?.key.as_ref()?.cert.first().cloned()
+        table.certificate(host)?.certified_key().cert.first().cloned()
     }
 
     fn own_leaf(document: &CertificateDoc) -> Option<CertificateDer<'static>> {

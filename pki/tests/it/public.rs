@@ -7,12 +7,10 @@ use mezusphere_model::{Host, Timestamp};
 use mezusphere_pki::PublicCertificate;
 use mezusphere_pki::authority::{IssueError, IssuedPublic};
 use mezusphere_pki::lifetime::PUBLIC_TTL_MAX;
-use mezusphere_pki::public::{PublicCertificateError, covers, public_server_config};
+use mezusphere_pki::public::{PublicCertificateError, PublicTls, TICKET_KEY_LIFE, covers};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::{SupportedKxGroup, aws_lc_rs};
-use rustls::server::{ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{
     CipherSuite, ClientConfig, HandshakeKind, NamedGroup, ProtocolVersion, RootCertStore, ServerConfig,
@@ -32,20 +30,17 @@ fn host(name: &str) -> Host {
     Host::parse(name).unwrap()
 }
 
-#[derive(Debug)]
-struct Always(Arc<CertifiedKey>);
+fn certificate(world: &World) -> Arc<PublicCertificate> {
+    let issued = issued(world, &["shop.example", "*.shop.example"]);
+    Arc::new(PublicCertificate::from_pem(&issued.chain_pem, &issued.key_pem, BEGIN).unwrap())
+}
 
-impl ResolvesServerCert for Always {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.0))
-    }
+fn public_tls(world: &World) -> PublicTls {
+    PublicTls::new(&world.clock(), &world.entropy, PROTOCOLS).unwrap()
 }
 
 fn server(world: &World) -> Arc<ServerConfig> {
-    let issued = issued(world, &["shop.example", "*.shop.example"]);
-    let read = PublicCertificate::from_pem(&issued.chain_pem, &issued.key_pem, BEGIN).unwrap();
-    let resolver = Arc::new(Always(read.certified_key()));
-    Arc::new(public_server_config(resolver, &world.clock(), PROTOCOLS).unwrap())
+    public_tls(world).showing(&certificate(world))
 }
 
 /// A browser that was told to trust the root, with its clock right.
@@ -124,6 +119,59 @@ fn a_browser_resumes_and_the_server_keeps_nothing_for_it() {
     }
     assert_eq!(server.max_early_data_size, 0);
     assert!(!server.session_storage.can_cache());
+}
+
+#[test]
+fn r19_a_session_goes_on_only_where_it_began() {
+    let world = World::new();
+    let (tls, shop) = (public_tls(&world), certificate(&world));
+    // The same names from the same authority: a renewal, or another owner's.
+    let next = certificate(&world);
+    let other_edge = public_tls(&world);
+    for versions in [&[&TLS13], &[&TLS12]] {
+        let browser = browser(&world, versions);
+        let shake = |name: &str, server: &Arc<ServerConfig>| {
+            let outcome = shake_as(name, &browser, server);
+            assert!(outcome.is_up(), "{name}: {:?}", outcome.client);
+            outcome.server_side.handshake_kind() == Some(HandshakeKind::Resumed)
+        };
+        let here = tls.showing(&shop);
+        assert!(!shake("shop.example", &here));
+        assert!(shake("shop.example", &here));
+        assert!(shake("shop.example", &tls.showing(&shop)), "made anew for the next connection");
+        assert!(!shake("www.shop.example", &here), "another name of the same certificate");
+        assert!(!shake("shop.example", &tls.showing(&next)), "another certificate for the same name");
+        assert!(!shake("shop.example", &here), "and back");
+        assert!(!shake("shop.example", &other_edge.showing(&shop)), "another edge, or another carrier");
+    }
+}
+
+#[test]
+fn a_session_goes_on_while_the_keys_of_tickets_turn_and_no_longer() {
+    let world = World::new();
+    let (tls, shop) = (public_tls(&world), certificate(&world));
+    for versions in [&[&TLS13], &[&TLS12]] {
+        let browser = browser(&world, versions);
+        let shake = || {
+            let outcome = shake_as("shop.example", &browser, &tls.showing(&shop));
+            assert!(outcome.is_up(), "{:?}", outcome.client);
+            outcome.server_side.handshake_kind() == Some(HandshakeKind::Resumed)
+        };
+        assert!(!shake());
+        world.hand.advance(TICKET_KEY_LIFE);
+        assert!(shake(), "by the key before");
+        world.hand.advance(2 * TICKET_KEY_LIFE);
+        assert!(!shake(), "no key is left");
+    }
+}
+
+#[test]
+fn r19_a_configuration_shows_its_certificate_to_nobody_who_asks_for_another_name() {
+    let world = World::new();
+    let browser = browser(&world, &[&TLS13, &TLS12]);
+    let outcome = shake_as("other.example", &browser, &server(&world));
+    assert!(!outcome.is_up());
+    assert!(outcome.client_side.peer_certificates().is_none(), "it was not even shown");
 }
 
 #[test]

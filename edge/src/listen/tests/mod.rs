@@ -10,8 +10,10 @@ mod ground;
 mod h1;
 mod h2;
 mod h3;
+mod hellos;
 mod interim;
 mod raw;
+mod resume;
 mod splice;
 mod switching;
 mod tls;
@@ -34,7 +36,7 @@ use mezusphere_model::link::{
 use mezusphere_model::token::Token;
 use mezusphere_model::{Clock, Entropy, Platform};
 use mezusphere_pki::lifetime::LEAF_TTL;
-use mezusphere_pki::public::public_server_config;
+use mezusphere_pki::public::PublicTls;
 use mezusphere_pki::tls::tunnel_server_config;
 use mezusphere_pki::{
     CurrentIdentity, CurrentTrust, Issuing, NodeIdentity, NodeKey, Role, Root, SpiffeName, Trust, TrustDomain,
@@ -42,7 +44,6 @@ use mezusphere_pki::{
 use mezusphere_telemetry::Metrics;
 use quinn::crypto::rustls::QuicServerConfig;
 use rustls::pki_types::CertificateDer;
-use tokio::sync::Semaphore;
 
 use self::upstream::Upstream;
 use super::admission::Admission;
@@ -51,6 +52,7 @@ use super::counters::Counters;
 use super::decide::{ALPN_H1, ALPN_H2, ALPN_H3, Scope};
 use super::door::{Door, DoorTls};
 use super::drain::Drain;
+use super::handshakes::{Handshakes, Turns};
 use super::quic::{self, QuicPort};
 use super::select::{QuicConfigs, SelectingServerConfig};
 use super::socket::PublicSockets;
@@ -80,6 +82,7 @@ struct Rig {
     trust: TestTrust,
     endpoint: quinn::Endpoint,
     counters: Arc<Counters>,
+    certificates: PublicCertificates,
 }
 
 /// The authorities of a test.
@@ -197,14 +200,13 @@ impl Rig {
         let identity = CurrentIdentity::new(trust.identity(Role::Edge(edge)));
         let enroll = (scope == Scope::Whole)
             .then(|| CurrentIdentity::new(trust.identity(Role::Control(ControlId::from_bits(1)))));
-        let mut tls = DoorTls::new(&certificates, enroll.as_ref(), &trust.current(), &clock).unwrap();
-        let h3 = public_server_config(Arc::new(certificates.clone()), &clock, &[ALPN_H3]).unwrap();
+        let mut tls = DoorTls::new(enroll.as_ref(), &trust.current(), &clock, &Entropy::counting()).unwrap();
         let tunnel =
             tunnel_server_config(&identity, &trust.current(), &clock, &[tunnel_proto::ALPN]).unwrap();
         let tunnel = Arc::new(tunnel);
         tls.tunnel = Some(Arc::clone(&tunnel));
         let configs = QuicConfigs {
-            public: Arc::new(QuicServerConfig::try_from(h3).unwrap()),
+            public: PublicTls::new(&clock, &Entropy::counting(), &[ALPN_H3]).unwrap(),
             tunnel: Arc::new(QuicServerConfig::try_from(tunnel).unwrap()),
             connect: tls.connect.clone().map(|tls| Arc::new(QuicServerConfig::try_from(tls).unwrap())),
         };
@@ -237,7 +239,8 @@ impl Rig {
             counters: Arc::clone(&counters),
             limits: limits.clone(),
             drain: drain.clone(),
-            handshakes: Arc::default(),
+            handshakes: Handshakes::new(limits),
+            turns: Turns::new(),
         });
         drain.spawn(quic.accept(endpoint.clone()));
         let splicer =
@@ -246,14 +249,15 @@ impl Rig {
             service,
             scope,
             link,
-            certificates,
+            certificates: certificates.clone(),
             challenges: Challenges::default(),
             platform,
             tls,
             tunnels: None,
             counters: Arc::clone(&counters),
             clock,
-            handshakes: Semaphore::new(limits.handshakes),
+            handshakes: Handshakes::new(limits),
+            turns: Turns::new(),
             limits: limits.clone(),
         };
         let tcp =
@@ -261,7 +265,7 @@ impl Rig {
         for listener in sockets.tcp {
             drain.spawn(Arc::clone(&tcp).accept(listener));
         }
-        Self { address: sockets.address, host, drain, upstream, trust, endpoint, counters }
+        Self { address: sockets.address, host, drain, upstream, trust, endpoint, counters, certificates }
     }
 
     fn get(&self, path: &str) -> Request<()> {
