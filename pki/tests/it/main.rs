@@ -5,9 +5,11 @@
 mod arbitrary;
 mod handshake;
 mod issuing;
+mod lineage;
 mod matrix;
 mod possession;
 mod public;
+mod retired;
 mod rogue;
 mod rotation;
 mod world;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mezusphere_model::Timestamp;
+use mezusphere_pki::peer::CHAIN_LEN_MAX;
 use mezusphere_pki::trust::root_fingerprint;
 use mezusphere_pki::{
     CONTROL_DNS_NAME, CurrentTrust, EDGE_DNS_NAME, ExpectedRole, NodeIdentity, NodeKey, PeerError, Trust,
@@ -176,9 +177,9 @@ fn r19_a_name_of_another_trust_domain_is_refused_even_under_our_root() {
 fn r19_a_chain_longer_than_ours_are_is_refused() {
     let world = World::new();
     let mut chain = world.identity_for(&world.warpgate(), lifetime::LEAF_TTL).chain().to_vec();
-    chain.extend(std::iter::repeat_n(world.root.certificate().clone(), 3));
+    chain.extend(std::iter::repeat_n(world.root.certificate().clone(), CHAIN_LEN_MAX - 1));
     let judged = verify_peer(&chain, &world.trust(), world.now(), ExpectedRole::AnyWarpgate);
-    assert_eq!(judged, Err(PeerError::ChainTooLong(5)));
+    assert_eq!(judged, Err(PeerError::ChainTooLong(CHAIN_LEN_MAX + 1)));
     assert_eq!(
         verify_peer(&[], &world.trust(), world.now(), ExpectedRole::AnyWarpgate),
         Err(PeerError::NoCertificate)
