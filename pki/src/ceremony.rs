@@ -15,7 +15,7 @@ use std::fmt;
 use mezusphere_model::seal::Seal;
 use mezusphere_model::{Entropy, Timestamp};
 use rcgen::string::PrintableString;
-use rcgen::{BasicConstraints, DistinguishedName, DnType, DnValue, IsCa, SubjectPublicKeyInfo};
+use rcgen::{DistinguishedName, DnType, DnValue, SubjectPublicKeyInfo};
 use rustls_pki_types::CertificateDer;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::der_parser::asn1_rs::Tag;

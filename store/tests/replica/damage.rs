@@ -276,6 +276,8 @@ async fn a_copy_sealed_with_another_key_is_fetched_anew() {
 
 #[tokio::test]
 async fn r20_a_copy_is_sealed_anew_while_it_is_followed_and_the_old_key_opens_nothing_of_it() {
+    use mezusphere_model::document::{CertificateDoc, Document, Partition};
+
     let db = Store::sqlite().await;
     let doc = |name: &str| CertificateDoc {
         names: vec![name.to_owned()],
