@@ -17,6 +17,7 @@ use mezusphere_model::seal::Seal;
 use mezusphere_model::{Clock, Entropy};
 use mezusphere_pki::{CurrentIdentity, CurrentTrust};
 use mezusphere_store::feed::FeedSource;
+use mezusphere_store::primary::audit::AuditEntry;
 use mezusphere_store::primary::{Primary, Tx, secret};
 
 use crate::api::{self, Door};
@@ -92,7 +93,7 @@ impl Control {
             desk,
             form_key: FormKey::from_secret(&keys.form),
             passwords,
-            resolver: Resolver::new(config.dns_resolver),
+            resolver: Resolver::new(config.dns_resolver, entropy.clone()),
             looking: tokio::sync::Semaphore::new(LOOKS_AT_ONCE),
             certificates,
             signer: ArcSwap::new(signer),
@@ -217,6 +218,24 @@ impl Control {
     /// Opens every sealed value in the database; says how many open and how many do not.
     pub async fn check_sealed(&self) -> Result<(usize, usize), OpenError> {
         self.shared.check_sealed().await
+    }
+
+    /// Puts into the audit log what whoever has this machine did to it, past the API.
+    pub async fn audit_local(&self, action: &str, target: &str) -> Result<(), OpenError> {
+        let entry = AuditEntry {
+            organization: self.shared.installation.organization,
+            project: None,
+            actor: "local".to_owned(),
+            action: action.to_owned(),
+            target: target.to_owned(),
+            address: None,
+            detail: serde_json::json!({ "node": self.shared.config.node.id }),
+        };
+        let noted = self.shared.primary.write(async |tx| {
+            tx.audit(entry.clone());
+            Ok::<_, OpenError>(())
+        });
+        noted.await
     }
 
     /// Starts renewing, signing anew, following other control nodes and pruning, on the current runtime, until [`Jobs::stop`].

@@ -16,6 +16,7 @@
 //! | [`ALPN_LINK`] | an edge's | HTTP/2: the endpoints below |
 //! | [`ALPN_SPLICE`] | an edge's | one PROXY protocol v2 header; control answers one octet `1`; then the client's own TLS, both ways |
 //! | [`ALPN_JOIN`] | none; the joiner checks the server's root against its token | one message each way, `u32 length big-endian \| JSON` ([`join`]) |
+//! | [`ALPN_REJOIN`] | none: the edge's has ended, or its CA was retired; it proves the key of it in the message | the same |
 //!
 //! Whose certificate is on the deny list is refused in the handshake (alert 44) and, if it is connected, closed within
 //! a second. A connection ends with the certificate it was made with, on either side.
@@ -85,3 +86,6 @@ pub const ALPN_SPLICE: &[u8] = b"mezu-splice/1";
 
 /// How a new edge gets its first certificate.
 pub const ALPN_JOIN: &[u8] = b"mezu-join/1";
+
+/// How an edge whose certificate opens no link any more gets its next one.
+pub const ALPN_REJOIN: &[u8] = b"mezu-rejoin/1";

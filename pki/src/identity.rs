@@ -73,6 +73,11 @@ impl NodeIdentity {
         &self.key
     }
 
+    /// What peers read in its leaf; ask [`crate::Trust::refuses`] whether they let it in.
+    pub fn leaf(&self) -> &Peer {
+        &self.leaf
+    }
+
     /// Who this node is.
     pub fn name(&self) -> &SpiffeName {
         &self.leaf.name

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
 use mezusphere_model::bundle::{Bundle, EdgeAddress, SignedBundle};
+use mezusphere_model::document::RenewFrom;
 use mezusphere_model::id::EnvironmentId;
 use mezusphere_model::route::{PatternError, RouteDoc, Site};
 use mezusphere_model::{Clock, Host, Timestamp};
@@ -79,6 +80,8 @@ pub struct Trusted {
     pub login_host: Host,
     /// When it was signed.
     pub issued_at: Timestamp,
+    /// Which CA this warpgate's certificate is to come from.
+    pub renew_from: Option<RenewFrom>,
 }
 
 impl Trusted {
@@ -135,7 +138,7 @@ impl Bundles {
         if bundle.site.environment != environment {
             return Err(Rejected::OtherEnvironment(bundle.site.environment));
         }
-        let trust = trust_of(&bundle)?;
+        let trust = Trust::from_bundle(&bundle)?;
         let trusted = build(bundle, &trust, None)?;
         Ok(Self {
             environment,
@@ -167,7 +170,7 @@ impl Bundles {
         if bundle.site.revision == before.revision() && bundle.issued_at <= before.issued_at {
             return Ok(Offered::Known); // the same content, signed earlier
         }
-        let roots = trust_of(&bundle)?;
+        let roots = Trust::from_bundle(&bundle)?;
         let newer = build(bundle, &roots, Some(&before))?;
         let revision = newer.revision();
         self.trust.replace(roots);
@@ -218,11 +221,6 @@ fn open(signed: &SignedBundle, trust: &Trust, at: Timestamp) -> Result<Bundle, R
     Ok(tunnel_proto::bundle::open(signed, judge)?)
 }
 
-fn trust_of(bundle: &Bundle) -> Result<Trust, TrustError> {
-    let roots = bundle.roots_pem.iter().map(String::as_str);
-    Trust::from_pem(&bundle.trust_domain, roots, bundle.denied.iter().cloned())
-}
-
 fn build(mut bundle: Bundle, trust: &Trust, former: Option<&Trusted>) -> Result<Trusted, PatternError> {
     bundle.edges.retain(|edge| !trust.denies(&SpiffeName::new(trust.domain().clone(), Role::Edge(edge.id))));
     let assertion_keys = Jwk::read_set(&bundle.assertion_jwks);
@@ -243,5 +241,6 @@ fn build(mut bundle: Bundle, trust: &Trust, former: Option<&Trusted>) -> Result<
         origin_host,
         login_host: bundle.login_host,
         issued_at: bundle.issued_at,
+        renew_from: bundle.renew_from,
     })
 }

@@ -31,5 +31,7 @@ pub mod state;
 pub mod tunnel;
 pub mod upstream;
 
+mod validity;
+
 /// What this program calls itself to others.
 pub const AGENT: &str = concat!("warpgate/", env!("CARGO_PKG_VERSION"));

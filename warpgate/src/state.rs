@@ -1,7 +1,8 @@
 //! What survives a restart, if a state directory is given: certificate, key and the last bundle, mode 0600.
 //!
-//! With it a warpgate reconnects while control is away, and stays the same instance. Without it everything
-//! is in memory only. One process at a time uses a directory: two would push one another off every edge.
+//! With it a warpgate reconnects while control is away, and stays the same instance, also when its certificate has ended
+//! meanwhile. Without it everything is in memory only. One process at a time uses a directory: two would push one another
+//! off every edge.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
@@ -49,6 +50,21 @@ pub struct Kept {
     pub trust: Trust,
     /// When it was verified.
     pub verified_at: Timestamp,
+}
+
+/// What is found at the start.
+pub enum Found {
+    /// Nothing was kept.
+    Nothing,
+    /// All that is needed to connect.
+    Kept(Box<Kept>),
+    /// Who this warpgate is, but its certificate has ended: only a new one is of use.
+    Ended {
+        /// Who it is.
+        instance: WarpgateId,
+        /// When the certificate ended.
+        not_after: Timestamp,
+    },
 }
 
 /// Why a state directory cannot be used.
@@ -106,15 +122,20 @@ impl StateDir {
         &self.path
     }
 
-    /// What was kept for `environment`, if it can still be used at all; `Err` says why it is left aside.
-    pub fn load(&self, environment: EnvironmentId, now: Timestamp) -> Result<Option<Kept>, String> {
+    /// What was kept for `environment`; `Err` says why it is left aside.
+    pub fn load(&self, environment: EnvironmentId, now: Timestamp) -> Result<Found, String> {
         use io::Read as _;
         let mut text = Zeroizing::new(String::new());
         let file = match File::open(self.path.join(FILE)) {
             Ok(file) => file,
-            Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
             Err(why) => return Err(reason(&why)),
         };
+        // A key that others could read is not this warpgate's alone any more.
+        let mode = file.metadata().map_err(|why| reason(&why))?.permissions().mode();
+        if mode & 0o077 != 0 {
+            return Err(format!("other users can read its key (mode {:03o})", mode & 0o777));
+        }
         file.take(FILE_LEN_MAX).read_to_string(&mut text).map_err(|why| reason(&why))?;
         let file: Contents =
             serde_json::from_str(&text).map_err(|_| "it is damaged or of another version".to_owned())?;
@@ -124,11 +145,13 @@ impl StateDir {
         if file.environment != environment {
             return Err("it is another environment's".to_owned());
         }
+        let instance = file.instance;
         let kept = kept(file)?;
-        if kept.identity.not_after() <= now {
-            Err("its certificate has ended".to_owned())
+        let not_after = kept.identity.not_after();
+        if not_after <= now {
+            Ok(Found::Ended { instance, not_after })
         } else {
-            Ok(Some(kept))
+            Ok(Found::Kept(Box::new(kept)))
         }
     }
 

@@ -18,7 +18,7 @@ const HOST_LEN_MAX: usize = 253;
 
 /// Why an edge is not served.
 #[derive(Debug, thiserror::Error)]
-enum KeepError {
+pub(super) enum KeepError {
     #[error("there is no edge {0}")]
     Unknown(EdgeId),
     #[error("the edge {0} was evicted")]
@@ -61,7 +61,7 @@ impl Shared {
     ) -> Result<Vec<Vec<u8>>, LinkError> {
         let work = self.primary.write(async |tx| {
             still_in(tx, edge).await?;
-            let leaf = self.issue_leaf(tx, &csr_der, Role::Edge(edge), self.config.leaf_ttl).await?;
+            let leaf = self.issue_leaf(tx, &csr_der, Role::Edge(edge), self.config.leaf_ttl.edge).await?;
             Ok::<_, KeepError>(leaf.chain.iter().map(|der| der.to_vec()).collect())
         });
         Ok(work.await?)
@@ -111,7 +111,7 @@ async fn put(tx: &mut Tx, said: &NodeRow, known: &NodeRow) -> Result<(), WriteEr
 }
 
 /// The edge, unless it was evicted.
-async fn still_in(tx: &mut ReadTx, edge: EdgeId) -> Result<NodeRow, KeepError> {
+pub(super) async fn still_in(tx: &mut ReadTx, edge: EdgeId) -> Result<NodeRow, KeepError> {
     let row = nodes::get(tx, NodeId::Edge(edge)).await?.ok_or(KeepError::Unknown(edge))?;
     if row.denied_at.is_some() { Err(KeepError::Evicted(edge)) } else { Ok(row) }
 }

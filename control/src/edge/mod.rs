@@ -1,9 +1,11 @@
-//! Edges that are processes of their own: how one joins, keeps its certificate and its address current, and is shut out.
+//! Edges that are processes of their own: how one joins, keeps its certificate and its address current, comes back, and is
+//! shut out.
 //!
 //! Who may administer them is [`crate::use_case::edge`]'s.
 
 mod join;
 mod keep;
+mod rejoin;
 
 /// Longest version or region that is kept, in characters.
 const WORDS_LEN_MAX: usize = 64;

@@ -18,6 +18,7 @@ mod objects;
 mod opening;
 mod people;
 mod rejoin;
+mod rotation;
 mod resealing;
 mod rules;
 mod session;

@@ -4,7 +4,7 @@
 //!            ┌──────── all failed: wait (full jitter) ───────┐
 //!  start ─▶ race ── one answered ─▶ hold ── lost ────────────┴─▶ race, the lost one last
 //!                                    │ ▲
-//!                     own certificate renewed, or the node left the list: race for a new one, keep the old until then
+//!   own certificate renewed, the node's about to end, or the node left the list: race for a new one, keep the old until then
 //! ```
 
 use std::collections::HashMap;
@@ -205,14 +205,15 @@ impl Shared {
 
     async fn attempt(&self, control: &NodeAddress) -> Result<Held, LinkProblem> {
         let silent = |_| LinkProblem::silent(control.clone(), self.clock.now());
-        timeout(self.limits.connect, self.begin(control)).await.map_err(silent)?
+        let begun = timeout(self.limits.connect, self.begin(control)).await.map_err(silent)?;
+        begun.map_err(|problem| problem.of_holder(&self.identity.get()))
     }
 
     /// Connects, and waits for the first line of the wake: only then has the control node let us in.
     async fn begin(&self, control: &NodeAddress) -> Result<Held, LinkProblem> {
         let identity = self.identity.get();
         if self.clock.now() > identity.not_after() {
-            return Err(LinkProblem::ended(identity.not_after(), control.clone(), self.clock.now()));
+            return Err(LinkProblem::ended(control.clone(), self.clock.now()));
         }
         let (stream, peer) = dial(&self.link_tls, ALPN_LINK, control, &self.clock).await?;
         let (stream, heard) = Listening::new(stream);
@@ -220,7 +221,7 @@ impl Shared {
             clock: self.clock.clone(),
             trust: self.trust.clone(),
             ends_at: peer.not_after.min(identity.not_after()),
-            control: peer.name,
+            control: peer,
         };
         let mut builder = h2::client::Builder::new();
         builder
@@ -322,7 +323,8 @@ impl Shared {
                 _ = look.tick() => {
                     let is_renewed = !Arc::ptr_eq(&self.identity.get(), &line.identity);
                     let is_listed = self.controls.borrow().contains(&line.control);
-                    if (is_renewed || !is_listed) && Instant::now() >= renew_from {
+                    let is_ending = line.replace_at.is_some_and(|at| self.clock.now() >= at);
+                    if (is_renewed || is_ending || !is_listed) && Instant::now() >= renew_from {
                         return Over::Replace;
                     }
                 }

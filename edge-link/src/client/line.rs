@@ -11,7 +11,7 @@ use h2::client::{Connection, SendRequest};
 use h2::{Ping, PingPong};
 use mezusphere_model::clock::{Clock, Timestamp};
 use mezusphere_model::document::NodeAddress;
-use mezusphere_pki::{CurrentTrust, NodeIdentity, SpiffeName};
+use mezusphere_pki::{CurrentTrust, NodeIdentity, Peer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -22,6 +22,10 @@ use crate::limits::LinkLimits;
 
 /// Answers in a row that make no sense, or say that control is away, before another control node is tried.
 const COMPLAINTS_MAX: u32 = 3;
+
+/// Longest time before the end of a control node's certificate at which a new connection is made: enough to dial it and
+/// every other control node many times.
+const REPLACE_AHEAD_MAX: Duration = Duration::from_mins(10);
 
 /// A task that ends with its owner.
 pub(super) struct Owned(pub(super) JoinHandle<()>);
@@ -37,6 +41,8 @@ pub(super) struct Line {
     pub(super) control: NodeAddress,
     /// What we showed; another one since then means that a new connection is due.
     pub(super) identity: Arc<NodeIdentity>,
+    /// When a new connection is due because the control node's certificate is about to end before ours.
+    pub(super) replace_at: Option<Timestamp>,
     pub(super) send: SendRequest<Bytes>,
     /// Why it ended.
     end: Arc<End>,
@@ -66,8 +72,8 @@ impl End {
 pub(super) struct Good {
     pub(super) clock: Clock,
     pub(super) trust: CurrentTrust,
-    /// The control node, in case it is evicted.
-    pub(super) control: SpiffeName,
+    /// The control node, in case it is evicted or its certificate's CA retired.
+    pub(super) control: Peer,
     /// The end of its certificate or ours, whichever is first.
     pub(super) ends_at: Timestamp,
 }
@@ -86,6 +92,7 @@ impl Line {
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let end = Arc::new(End { heard, ..End::default() });
+        let replace_at = replace_at(good.clock.now(), good.control.not_after, identity.not_after());
         let told = Arc::clone(&end);
         let (every, wait, look) = (limits.ping, limits.pong, limits.look);
         let driver = tokio::spawn(async move {
@@ -102,7 +109,8 @@ impl Line {
                 why = &mut good => told.tell(why),
             }
         });
-        Self { control, identity, send, end, complaints: AtomicU32::new(0), _driver: Owned(driver) }
+        let complaints = AtomicU32::new(0);
+        Self { control, identity, replace_at, send, end, complaints, _driver: Owned(driver) }
     }
 
     /// Whether it has ended or is not to be used any more.
@@ -142,6 +150,14 @@ impl Line {
     }
 }
 
+/// When to make a new connection so that the end of the control node's certificate cuts no question: with a quarter of what
+/// is left, ten minutes at most, still to go. A new one does not help if ours ends first, and is due in any case once ours is
+/// renewed.
+fn replace_at(now: Timestamp, control_end: Timestamp, own_end: Timestamp) -> Option<Timestamp> {
+    let ahead = (control_end.since(now) / 4).min(REPLACE_AHEAD_MAX);
+    (control_end < own_end).then(|| control_end.before(ahead))
+}
+
 /// Ends when a PING is not answered in time.
 async fn alive(ping_pong: Option<PingPong>, every: Duration, wait: Duration) {
     let Some(mut ping_pong) = ping_pong else { return std::future::pending().await };
@@ -156,14 +172,14 @@ async fn alive(ping_pong: Option<PingPong>, every: Duration, wait: Duration) {
     }
 }
 
-/// Ends when a certificate has ended or the control node was evicted; says why.
-async fn while_good(good: Good, look: Duration) -> &'static str {
+/// Ends when a certificate has ended, the control node was evicted or its certificate's CA was retired; says why.
+async fn while_good(good: Good, look: Duration) -> String {
     loop {
         if good.clock.now() > good.ends_at {
-            return "a certificate it was made with has ended";
+            return "a certificate it was made with has ended".to_owned();
         }
-        if good.trust.get().denies(&good.control) {
-            return "the control node was evicted";
+        if let Some(why) = good.trust.get().refuses(&good.control) {
+            return why.to_string();
         }
         sleep(look).await;
     }

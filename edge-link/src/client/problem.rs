@@ -4,7 +4,9 @@ use std::io;
 
 use mezusphere_model::clock::Timestamp;
 use mezusphere_model::document::NodeAddress;
+use mezusphere_pki::NodeIdentity;
 use rustls::{AlertDescription, CertificateError};
+use rustls_pki_types::UnixTime;
 
 /// Why a control node could not be talked to.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,7 +27,13 @@ pub struct LinkProblem {
 /// This edge was evicted.
 pub const EVICTED: &str = "edge.evicted";
 
-const EXPIRED_NEXT: &str = "Check this machine's clock (timedatectl). If it is right, the edge was away for longer than its certificate lived: let it join anew with a new join token.";
+/// This edge's certificate has ended, or a control node says so.
+pub const CERTIFICATE_EXPIRED: &str = "edge.certificate_expired";
+
+/// A control node does not trust the CA behind this edge's certificate, or takes the certificate for no edge's.
+pub const CERTIFICATE_REFUSED: &str = "edge.certificate_refused";
+
+const EXPIRED_NEXT: &str = "Check this machine's clock (timedatectl). If it is right, there is nothing to do: the edge asks for a new certificate by itself.";
 
 impl LinkProblem {
     fn new(
@@ -35,6 +43,22 @@ impl LinkProblem {
         at: (NodeAddress, Timestamp),
     ) -> Self {
         Self { code, message: message.into(), next, control: Some(at.0), at: at.1 }
+    }
+
+    /// The same with what is known here of the certificate that was shown, where it is about that: whether a clock is wrong
+    /// shows only beside the dates.
+    pub(super) fn of_holder(self, shown: &NodeIdentity) -> Self {
+        if self.code != CERTIFICATE_EXPIRED {
+            return self;
+        }
+        let message = format!(
+            "{} It is good from {} to {}; this machine's clock says {}.",
+            self.message,
+            shown.not_before(),
+            shown.not_after(),
+            self.at,
+        );
+        Self { message, ..self }
     }
 
     /// Where the control node is, for people.
@@ -89,13 +113,8 @@ impl LinkProblem {
     }
 
     /// By our own clock our certificate has ended, so nobody needs to be asked.
-    pub(crate) fn ended(not_after: Timestamp, control: NodeAddress, now: Timestamp) -> Self {
-        Self::new(
-            "edge.certificate_expired",
-            format!("This edge's certificate ended at {not_after}; this machine's clock says {now}."),
-            EXPIRED_NEXT,
-            (control, now),
-        )
+    pub(crate) fn ended(control: NodeAddress, now: Timestamp) -> Self {
+        Self::new(CERTIFICATE_EXPIRED, "This edge's certificate has ended.", EXPIRED_NEXT, (control, now))
     }
 
     pub(crate) fn from_io(error: &io::Error, control: NodeAddress, now: Timestamp) -> Self {
@@ -140,16 +159,16 @@ impl LinkProblem {
                 at,
             ),
             AlertDescription::CertificateExpired => Self::new(
-                "edge.certificate_expired",
+                CERTIFICATE_EXPIRED,
                 "The control node finds this edge's certificate expired or not yet valid.",
                 EXPIRED_NEXT,
                 at,
             ),
             AlertDescription::NoApplicationProtocol => Self::not_control(at.0, at.1),
             other => Self::new(
-                "edge.certificate_refused",
+                CERTIFICATE_REFUSED,
                 format!("The control node refused this edge's certificate (TLS alert {}).", u8::from(other)),
-                "Check that this edge belongs to this installation; if so, let it join anew with a new join token.",
+                "If the CA behind it was retired, there is nothing to do: the edge asks for a new one by itself. Else check that this edge belongs to this installation.",
                 at,
             ),
         }
@@ -168,12 +187,21 @@ impl LinkProblem {
                 "Check host and port, that nothing between here and the control node opens TLS, and that both are of one installation."
             }
         };
-        Self::new(
-            "edge.control_untrusted",
-            format!("The control node's certificate is not to be trusted: {error}."),
-            next,
-            at,
-        )
+        let date = |at: UnixTime| Timestamp::from_seconds(i64::try_from(at.as_secs()).unwrap_or(i64::MAX));
+        let message = match why {
+            CertificateError::ExpiredContext { not_after, .. } => format!(
+                "The control node's certificate ended at {}; this machine's clock says {}.",
+                date(*not_after),
+                at.1,
+            ),
+            CertificateError::NotValidYetContext { not_before, .. } => format!(
+                "The control node's certificate is good only from {}; this machine's clock says {}.",
+                date(*not_before),
+                at.1,
+            ),
+            _ => format!("The control node's certificate is not to be trusted: {error}."),
+        };
+        Self::new("edge.control_untrusted", message, next, at)
     }
 }
 
@@ -194,7 +222,7 @@ mod tests {
             (LinkProblem::silent(control(), now), "edge.control_silent"),
             (LinkProblem::nonsense("x", control(), now), "edge.control_nonsense"),
             (LinkProblem::left("x", control(), now), "edge.control_left"),
-            (LinkProblem::ended(now, control(), now), "edge.certificate_expired"),
+            (LinkProblem::ended(control(), now), "edge.certificate_expired"),
             (
                 LinkProblem::from_io(&io::ErrorKind::ConnectionRefused.into(), control(), now),
                 "edge.control_unreachable",
@@ -219,6 +247,31 @@ mod tests {
         for (problem, code) in rows {
             assert_eq!(problem.code, code, "{problem}");
             assert!(!problem.message.is_empty() && problem.next.ends_with('.'), "{problem:?}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_a_wrong_clocks_fault_names_both_times() {
+        let control = || NodeAddress { host: "control.example".to_owned(), port: 8444 };
+        let now = Timestamp::from_seconds(1_800_000_000);
+        let at = |seconds| UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
+        let rows = [
+            (
+                CertificateError::ExpiredContext { time: at(1_800_000_000), not_after: at(1_799_990_000) },
+                "ended at 2027-01-15T05:13:20Z",
+            ),
+            (
+                CertificateError::NotValidYetContext {
+                    time: at(1_800_000_000),
+                    not_before: at(1_800_010_000),
+                },
+                "good only from 2027-01-15T10:46:40Z",
+            ),
+        ];
+        for (why, date) in rows {
+            let problem = LinkProblem::from_tls(&rustls::Error::InvalidCertificate(why), control(), now);
+            let text = &problem.message;
+            assert!(text.contains(date) && text.contains("clock says 2027-01-15T08:00:00Z"), "{text}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The joiner: dials the control nodes of its token one after the other, checks who answers, asks, and checks the reply.
+//! The joiner: dials the control nodes it knows of one after the other, checks who answers, asks, and checks the reply.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,20 +11,27 @@ use mezusphere_model::link::AboutEdge;
 use mezusphere_pki::identity::IdentityError;
 use mezusphere_pki::key::KeyError;
 use mezusphere_pki::tls::{TlsSetupError, connect_client_config};
-use mezusphere_pki::{ExpectedRole, NodeIdentity, NodeKey, PeerError, Trust, TrustError, verify_peer};
+use mezusphere_pki::trust::root_fingerprint;
+use mezusphere_pki::{
+    ExpectedRole, NodeIdentity, NodeKey, PeerError, Role, Trust, TrustError, possession, verify_peer,
+};
 use rustls_pki_types::CertificateDer;
+use serde::Serialize;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
-use super::message::{Answered, JoinRefused, JoinReply, JoinRequest, refusal};
-use crate::ALPN_JOIN;
+use super::message::{Answered, JoinRefused, JoinReply, JoinRequest, RejoinRequest, refusal};
 use crate::client::{LinkProblem, dial};
 use crate::frame::{self, FrameError};
 use crate::limits::JOIN_MESSAGE_LEN_MAX;
+use crate::{ALPN_JOIN, ALPN_REJOIN};
 
 /// For one control node to be connected: name look-up, TCP and TLS.
 const CONNECT_WAIT: Duration = Duration::from_secs(5);
+
+/// The code of a control node whose certificate leads to another root than was expected.
+const UNTRUSTED: &str = "edge.control_untrusted";
 
 /// For its answer: control writes to its database and signs a certificate.
 const ANSWER_WAIT: Duration = Duration::from_secs(15);
@@ -49,8 +56,8 @@ pub struct Joined {
 /// Why an edge could not join.
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
-    /// No control node of the token could be asked. Nothing was sent, so the token is as good as before.
-    #[error("no control node of the join token could be asked; the last, {}: {}", .0.control_text(), .0.message)]
+    /// No control node could be asked. Nothing was sent, so a token is as good as before.
+    #[error("no control node could be asked; the last, {}: {}", .0.control_text(), .0.message)]
     Unreached(LinkProblem),
     /// The request was sent and no answer came: the invitation may be used up.
     #[error("control node {control} took the request and did not answer: {why}")]
@@ -115,11 +122,58 @@ pub async fn join(token: &JoinToken, about: AboutEdge, clock: &Clock) -> Result<
         about,
         edge_time: clock.now(),
     };
-    let config = Arc::new(connect_client_config(token.root, clock, &[ALPN_JOIN])?);
+    let reply = ask_each(&token.controls, token.root, ALPN_JOIN, &request, clock).await?;
+    accept(reply, key, None, clock.now())
+}
+
+/// Gets the next certificate of an edge that was in, whose last one (`was`) opens no link any more: makes a key, proves that
+/// it holds the old one, and has the new one certified. `trust`: whom it trusted then; roots may have changed since.
+///
+/// Control nodes are tried in the order given, as [`join`] does it. May be asked again after any failure.
+pub async fn rejoin(
+    was: &NodeIdentity,
+    trust: &Trust,
+    controls: &[NodeAddress],
+    about: AboutEdge,
+    clock: &Clock,
+) -> Result<Joined, JoinError> {
+    let (Role::Edge(edge), Some(leaf)) = (was.name().role, was.chain().first()) else {
+        return Err(JoinError::Reply("the certificate that was kept is no edge's".to_owned()));
+    };
+    let key = NodeKey::generate()?;
+    let csr_der = key.csr_der()?;
+    let request = RejoinRequest {
+        leaf_der: leaf.to_vec(),
+        proof: possession::prove(was, &csr_der)?,
+        csr_der,
+        about,
+        edge_time: clock.now(),
+    };
     let mut last = None;
-    for control in &token.controls {
+    // Control shows one chain, and which of the roots known here it leads to is seen only when it is tried.
+    for root in trust.roots() {
+        match ask_each(controls, root_fingerprint(root), ALPN_REJOIN, &request, clock).await {
+            Ok(reply) => return accept(reply, key, Some(edge), clock.now()),
+            Err(JoinError::Unreached(problem)) if problem.code == UNTRUSTED => last = Some(problem),
+            Err(why) => return Err(why),
+        }
+    }
+    Err(last.map_or_else(|| JoinError::Reply("no root is known to trust".to_owned()), JoinError::Unreached))
+}
+
+/// Asks one control node after the other until one says yes or no.
+async fn ask_each(
+    controls: &[NodeAddress],
+    root_sha256: [u8; 32],
+    alpn: &[u8],
+    request: &(impl Serialize + Sync),
+    clock: &Clock,
+) -> Result<JoinReply, JoinError> {
+    let config = Arc::new(connect_client_config(root_sha256, clock, &[alpn])?);
+    let mut last = None;
+    for control in controls {
         // An edge has a chain to the pinned root too, and must not play control: its certificate is refused.
-        let dialled = timeout(CONNECT_WAIT, dial(&config, ALPN_JOIN, control, clock)).await;
+        let dialled = timeout(CONNECT_WAIT, dial(&config, alpn, control, clock)).await;
         let silent = |_| Err(LinkProblem::silent(control.clone(), clock.now()));
         let stream = match dialled.unwrap_or_else(silent) {
             Ok((stream, _peer)) => stream,
@@ -128,8 +182,8 @@ pub async fn join(token: &JoinToken, about: AboutEdge, clock: &Clock) -> Result<
                 continue;
             }
         };
-        match timeout(ANSWER_WAIT, ask(stream, &request)).await {
-            Ok(Ok(Answered::Joined(reply))) => return accept(token, *reply, key, clock.now()),
+        match timeout(ANSWER_WAIT, ask(stream, request)).await {
+            Ok(Ok(Answered::Joined(reply))) => return Ok(*reply),
             Ok(Ok(Answered::Refused(refused))) if refused.code == refusal::BUSY => {
                 last = Some(Unmet::Busy(refused));
             }
@@ -147,7 +201,7 @@ pub async fn join(token: &JoinToken, about: AboutEdge, clock: &Clock) -> Result<
     Err(match last {
         Some(Unmet::Problem(problem)) => JoinError::Unreached(problem),
         Some(Unmet::Busy(refused)) => JoinError::Refused(refused),
-        None => JoinError::Reply("the join token names no control node".to_owned()),
+        None => JoinError::Reply("no control node is known".to_owned()),
     })
 }
 
@@ -161,13 +215,23 @@ fn text(control: &NodeAddress) -> String {
     format!("{}:{}", control.host, control.port)
 }
 
-async fn ask(mut stream: TlsStream<TcpStream>, request: &JoinRequest) -> Result<Answered, FrameError> {
+async fn ask(mut stream: TlsStream<TcpStream>, request: &impl Serialize) -> Result<Answered, FrameError> {
     frame::write(&mut stream, request, JOIN_MESSAGE_LEN_MAX).await?;
     frame::read(&mut stream, JOIN_MESSAGE_LEN_MAX).await
 }
 
-/// Checks that the reply makes us the edge it names, by what it tells us to trust, under the root of the token.
-fn accept(token: &JoinToken, reply: JoinReply, key: NodeKey, now: Timestamp) -> Result<Joined, JoinError> {
+/// Checks that the reply makes us the edge it names, which must be `expected` if that is known, by what it tells us to
+/// trust. That may be newer roots than the one that was asked for: in the handshake a control node has proved that its chain
+/// leads there, and what it says on that connection is control's word.
+fn accept(
+    reply: JoinReply,
+    key: NodeKey,
+    expected: Option<EdgeId>,
+    now: Timestamp,
+) -> Result<Joined, JoinError> {
+    if expected.is_some_and(|expected| expected != reply.edge) {
+        return Err(JoinError::Reply(format!("it names another edge, {}", reply.edge)));
+    }
     let doc = &reply.trust;
     let trust = Trust::from_pem(
         &doc.trust_domain,
@@ -175,11 +239,6 @@ fn accept(token: &JoinToken, reply: JoinReply, key: NodeKey, now: Timestamp) -> 
         doc.denied.iter().cloned(),
     )
     .map_err(|why: TrustError| JoinError::Reply(why.to_string()))?;
-    if !trust.roots().iter().any(|root| mezusphere_pki::trust::root_fingerprint(root) == token.root) {
-        return Err(JoinError::Reply(
-            "the root of the join token is not among the roots to trust".to_owned(),
-        ));
-    }
     let chain: Vec<_> = reply.chain_der.into_iter().map(CertificateDer::from).collect();
     verify_peer(&chain, &trust, now, ExpectedRole::Edge(reply.edge))
         .map_err(|why: PeerError| JoinError::Reply(why.to_string()))?;

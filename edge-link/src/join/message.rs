@@ -24,6 +24,24 @@ pub struct JoinRequest {
     pub edge_time: Timestamp,
 }
 
+/// Asks for the next certificate as the edge that had one before, which has ended or whose CA was retired.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RejoinRequest {
+    /// The newest certificate the edge was issued (DER); base64url on the wire.
+    #[serde(with = "crate::wire::bytes")]
+    pub leaf_der: Vec<u8>,
+    /// The certificate request (PKCS #10, DER) for a new key; base64url on the wire.
+    #[serde(with = "crate::wire::bytes")]
+    pub csr_der: Vec<u8>,
+    /// That the edge holds the key of that certificate ([`mezusphere_pki::possession`]); base64url on the wire.
+    #[serde(with = "crate::wire::bytes")]
+    pub proof: Vec<u8>,
+    /// What the edge says of itself.
+    pub about: AboutEdge,
+    /// What the edge's clock shows.
+    pub edge_time: Timestamp,
+}
+
 /// What makes an edge an edge.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JoinReply {
@@ -73,6 +91,10 @@ pub mod refusal {
     pub const CLOCK: &str = "join.clock";
     /// The edge's program is older than control supports.
     pub const TOO_OLD: &str = "join.too_old";
+    /// The certificate is none of an edge that may still have one: unknown, or long replaced by newer ones.
+    pub const NOT_MEMBER: &str = "join.not_member";
+    /// The edge was evicted.
+    pub const EVICTED: &str = "edge.evicted";
     /// The invitation is of another installation.
     pub const OTHER_INSTALLATION: &str = "join.other_installation";
     /// The message or the certificate request is not one control understands.

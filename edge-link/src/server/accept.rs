@@ -23,7 +23,7 @@ use super::admission::{Admission, Place};
 use super::live::{Kind, Register};
 use super::{BACK_OFF_MAX, BACK_OFF_MIN, Edges, Joins, NodeCounts, Splices, join, link, splice};
 use crate::limits::NodeLimits;
-use crate::{ALPN_JOIN, ALPN_LINK, ALPN_SPLICE};
+use crate::{ALPN_JOIN, ALPN_LINK, ALPN_REJOIN, ALPN_SPLICE};
 
 /// Everything connections of the port share.
 pub(super) struct Accept {
@@ -58,6 +58,7 @@ enum Negotiated {
     Link(EdgeId, Peer),
     Splice(EdgeId, Peer),
     Join,
+    Rejoin,
 }
 
 impl Accept {
@@ -138,7 +139,8 @@ impl Accept {
                 self.splice(stream, edge, peer, own_end, remote).await;
             }
             // Still a stranger: the place is kept.
-            Some(Negotiated::Join) => join::serve(self, stream, remote).await,
+            Some(Negotiated::Join) => join::new(self, stream, remote).await,
+            Some(Negotiated::Rejoin) => join::again(self, stream, remote).await,
             None => failed(&"no protocol of ours was negotiated"),
         }
     }
@@ -185,8 +187,7 @@ impl Accept {
     async fn handshake(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         stream.set_nodelay(true)?;
         let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
-        let is_joining =
-            start.client_hello().alpn().is_some_and(|mut offered| offered.any(|alpn| alpn == ALPN_JOIN));
+        let is_joining = start.client_hello().alpn().is_some_and(|mut offered| offered.any(is_of_joining));
         let config = if is_joining { &self.open } else { &self.mutual };
         start.into_stream(Arc::clone(config)).await
     }
@@ -204,12 +205,20 @@ impl Accept {
     }
 }
 
+/// Whether nobody has a certificate to show for this protocol.
+fn is_of_joining(alpn: &[u8]) -> bool {
+    alpn == ALPN_JOIN || alpn == ALPN_REJOIN
+}
+
 /// What a finished handshake means. A certificate that is no edge's opens nothing, whatever was negotiated.
 fn negotiated(stream: &TlsStream<TcpStream>) -> Option<Negotiated> {
     let session = stream.get_ref().1;
     let alpn = session.alpn_protocol()?;
     if alpn == ALPN_JOIN {
         return Some(Negotiated::Join);
+    }
+    if alpn == ALPN_REJOIN {
+        return Some(Negotiated::Rejoin);
     }
     let peer = Peer::read(session.peer_certificates()?).ok()?;
     let Role::Edge(edge) = peer.name.role else { return None };

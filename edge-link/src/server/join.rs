@@ -1,7 +1,10 @@
-//! One join: a message in, a message out, and the connection ends. The peer has shown no certificate.
+//! One join, of an edge that is new or was in before: a message in, a message out, and the connection ends. The peer has
+//! shown no certificate.
 
 use std::net::SocketAddr;
 
+use mezusphere_model::link::Answer;
+use serde::de::DeserializeOwned;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -11,25 +14,40 @@ use tracing::debug;
 use super::accept::Accept;
 use crate::frame::{self, FrameError};
 use crate::join::Answered;
-use crate::join::{JoinRefused, refusal};
+use crate::join::{JoinRefused, JoinReply, JoinRequest, RejoinRequest, refusal};
 use crate::limits::JOIN_MESSAGE_LEN_MAX;
 
-pub(super) async fn serve(port: &Accept, mut stream: TlsStream<TcpStream>, remote: SocketAddr) {
-    match timeout(port.limits.join, answer(port, &mut stream, remote)).await {
+/// Serves a new edge.
+pub(super) async fn new(port: &Accept, stream: TlsStream<TcpStream>, remote: SocketAddr) {
+    serve(port, stream, remote, |request: JoinRequest| port.joins.join(request, remote)).await;
+}
+
+/// Serves one that was in before.
+pub(super) async fn again(port: &Accept, stream: TlsStream<TcpStream>, remote: SocketAddr) {
+    serve(port, stream, remote, |request: RejoinRequest| port.joins.rejoin(request, remote)).await;
+}
+
+async fn serve<'a, T: DeserializeOwned>(
+    port: &'a Accept,
+    mut stream: TlsStream<TcpStream>,
+    remote: SocketAddr,
+    judge: impl FnOnce(T) -> Answer<'a, Result<JoinReply, JoinRefused>>,
+) {
+    match timeout(port.limits.join, answer(port, &mut stream, judge)).await {
         Ok(Ok(())) => {}
         Ok(Err(why)) => debug!(%why, %remote, "A join was not answered"),
         Err(_) => debug!(%remote, "A join took too long"),
     }
 }
 
-async fn answer(
-    port: &Accept,
+async fn answer<'a, T: DeserializeOwned>(
+    port: &'a Accept,
     stream: &mut TlsStream<TcpStream>,
-    remote: SocketAddr,
+    judge: impl FnOnce(T) -> Answer<'a, Result<JoinReply, JoinRefused>>,
 ) -> Result<(), FrameError> {
     let answered = match frame::read(stream, JOIN_MESSAGE_LEN_MAX).await {
         Ok(request) => match port.joining.try_acquire() {
-            Ok(_turn) => match port.joins.join(request, remote).await {
+            Ok(_turn) => match judge(request).await {
                 Ok(reply) => Answered::Joined(Box::new(reply)),
                 Err(refused) => Answered::Refused(refused),
             },

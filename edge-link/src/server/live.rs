@@ -1,5 +1,5 @@
 //! Who is connected: every authenticated connection with its edge and its end. The port looks at all of them several times
-//! a second, so that eviction and the end of a certificate close what is open (R20).
+//! a second, so that eviction, the end of a certificate and that of the CA behind it close what is open (R20).
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mezusphere_model::clock::{Clock, Timestamp};
 use mezusphere_model::id::EdgeId;
-use mezusphere_pki::{CurrentTrust, Peer, SpiffeName};
+use mezusphere_pki::{CurrentTrust, Peer};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -23,7 +23,7 @@ pub(super) enum Kind {
 
 struct Live {
     edge: EdgeId,
-    name: SpiffeName,
+    peer: Peer,
     kind: Kind,
     remote: SocketAddr,
     ends_at: Timestamp,
@@ -94,7 +94,7 @@ impl Register {
         table.next += 1;
         let dead = CancellationToken::new();
         let ends_at = peer.not_after.min(own_end);
-        let live = Live { edge, name: peer.name, kind, remote, ends_at, dead: dead.clone() };
+        let live = Live { edge, peer, kind, remote, ends_at, dead: dead.clone() };
         table.live.insert(number, live);
         if kind == Kind::Link {
             table.since.entry(edge).or_insert(now);
@@ -102,17 +102,16 @@ impl Register {
         Some(Registered { register: Arc::clone(self), number, dead })
     }
 
-    /// Ends the connections of evicted edges, and those whose certificate has ended.
+    /// Ends the connections of evicted edges, those whose certificate has ended, and those whose certificate's CA was
+    /// retired.
     pub(super) fn look(&self) {
         let trust = self.trust.get();
         let now = self.clock.now();
         for live in self.table().live.values().filter(|live| !live.dead.is_cancelled()) {
-            let why = if trust.denies(&live.name) {
-                "the edge was evicted"
-            } else if now > live.ends_at {
-                "its certificate ended"
-            } else {
-                continue;
+            let why = match trust.refuses(&live.peer) {
+                Some(why) => why.to_string(),
+                None if now > live.ends_at => "its certificate ended".to_owned(),
+                None => continue,
             };
             info!(edge = %live.edge, kind = ?live.kind, why, "A connection of an edge is closed");
             self.closed.fetch_add(1, Ordering::Relaxed);

@@ -27,9 +27,9 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::join::{JoinRefused, JoinReply, JoinRequest};
+use crate::join::{JoinRefused, JoinReply, JoinRequest, RejoinRequest};
 use crate::limits::NodeLimits;
-use crate::{ALPN_JOIN, ALPN_LINK, ALPN_SPLICE, SpliceStream};
+use crate::{ALPN_JOIN, ALPN_LINK, ALPN_REJOIN, ALPN_SPLICE, SpliceStream};
 
 use accept::Accept;
 use admission::Admission;
@@ -48,6 +48,9 @@ pub trait Edges: Send + Sync + 'static {
 pub trait Joins: Send + Sync + 'static {
     /// Judges a request from an unauthenticated peer at `from`. Dropped after [`NodeLimits::join`].
     fn join(&self, request: JoinRequest, from: SocketAddr) -> Answer<'_, Result<JoinReply, JoinRefused>>;
+
+    /// Judges an edge that was in before and whose certificate opens no link any more. Dropped after the same time.
+    fn rejoin(&self, request: RejoinRequest, from: SocketAddr) -> Answer<'_, Result<JoinReply, JoinRefused>>;
 }
 
 /// Serves clients of platform hosts whose connections edges passed on.
@@ -117,7 +120,7 @@ impl NodePort {
     pub fn new(parts: NodeParts) -> Result<Self, TlsSetupError> {
         let NodeParts { identity, trust, clock, edges, joins, splices, limits } = parts;
         let mutual = link_server_config(&identity, &trust, &clock, &[ALPN_LINK, ALPN_SPLICE])?;
-        let open = connect_server_config(&identity, &trust, &clock, &[ALPN_JOIN])?;
+        let open = connect_server_config(&identity, &trust, &clock, &[ALPN_JOIN, ALPN_REJOIN])?;
         Ok(Self(Arc::new(Accept {
             mutual: Arc::new(mutual),
             open: Arc::new(open),

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use mezusphere_edge_link::SpliceStream;
-use mezusphere_edge_link::join::{JoinRefused, JoinReply, JoinRequest};
+use mezusphere_edge_link::join::{JoinRefused, JoinReply, JoinRequest, RejoinRequest};
 use mezusphere_edge_link::server::{Edges, Joins, Splices};
 use mezusphere_model::clock::Timestamp;
 use mezusphere_model::document::{DocumentKey, Partition, PrincipalDoc, Status};
@@ -42,6 +42,7 @@ pub(crate) enum Mood {
 }
 
 type JoinAnswer = Box<dyn Fn(JoinRequest) -> Result<JoinReply, JoinRefused> + Send>;
+type RejoinAnswer = Box<dyn Fn(RejoinRequest) -> Result<JoinReply, JoinRefused> + Send>;
 
 /// What stands behind a node port.
 pub(crate) struct Fake {
@@ -55,6 +56,7 @@ pub(crate) struct Fake {
     pub(crate) applied: Mutex<Vec<AppliedReport>>,
     pub(crate) batches: AtomicUsize,
     pub(crate) join: Mutex<Option<JoinAnswer>>,
+    pub(crate) rejoin: Mutex<Option<RejoinAnswer>>,
     pub(crate) spliced: Mutex<Vec<SocketAddr>>,
 }
 
@@ -70,6 +72,7 @@ impl Fake {
             applied: Mutex::default(),
             batches: AtomicUsize::new(0),
             join: Mutex::default(),
+            rejoin: Mutex::default(),
             spliced: Mutex::default(),
         })
     }
@@ -314,6 +317,15 @@ impl FeedSource for View {
 impl Joins for Inside {
     fn join(&self, request: JoinRequest, _from: SocketAddr) -> Answer<'_, Result<JoinReply, JoinRefused>> {
         let answer = self.0.join.lock().unwrap().as_ref().expect("a test that joins")(request);
+        Box::pin(async { answer })
+    }
+
+    fn rejoin(
+        &self,
+        request: RejoinRequest,
+        _from: SocketAddr,
+    ) -> Answer<'_, Result<JoinReply, JoinRefused>> {
+        let answer = self.0.rejoin.lock().unwrap().as_ref().expect("a test that joins again")(request);
         Box::pin(async { answer })
     }
 }

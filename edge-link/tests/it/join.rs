@@ -81,7 +81,7 @@ async fn r20_a_new_edge_makes_its_key_and_gets_all_it_needs_to_link() {
 }
 
 /// A listener with this TLS that tells what it was sent.
-async fn listening(config: ServerConfig) -> (NodeAddress, oneshot::Receiver<Vec<u8>>) {
+pub(crate) async fn listening(config: ServerConfig) -> (NodeAddress, oneshot::Receiver<Vec<u8>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = node_address(listener.local_addr().unwrap());
     let (tell, told) = oneshot::channel();

@@ -9,6 +9,7 @@ mod feed;
 mod join;
 mod limits;
 mod nonsense;
+mod rejoin;
 mod renewal;
 mod rogue;
 mod roles;

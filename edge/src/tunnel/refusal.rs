@@ -44,7 +44,7 @@ pub(super) fn of_full(full: Full) -> Refused {
 /// One side may not go on; and what the connection is closed with. `None` where the close says all there is to say.
 pub(super) fn of_lost(lost: Lost) -> Option<(Refused, CloseCode)> {
     match lost {
-        Lost::Ended | Lost::Untrusted => None,
+        Lost::Ended | Lost::Retired | Lost::Untrusted => None,
         Lost::Evicted => {
             let message = "the warpgate was evicted, or its key revoked";
             Some((refused(RefusalCode::KeyRevoked, message, None), CloseCode::Evicted))

@@ -1,4 +1,5 @@
-//! Whether the two ends of a tunnel may go on: the ends of their certificates, and what the installation trusts now (R20).
+//! Whether the two ends of a tunnel may go on: the ends of their certificates, the CAs behind them, and what the
+//! installation trusts now (R20).
 //!
 //! Asked before every step of a tunnel's control stream; costs two comparisons while nothing has changed. Decides
 //! nothing about exchanges.
@@ -7,16 +8,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mezusphere_model::Timestamp;
-use mezusphere_pki::{ExpectedRole, NodeIdentity, Peer, SpiffeName, Trust, verify_peer};
+use mezusphere_pki::{ExpectedRole, NodeIdentity, Peer, PeerError, Trust, verify_peer};
 use rustls_pki_types::CertificateDer;
 
 /// What a tunnel's life rests on.
 pub(super) struct Standing {
     /// What the warpgate showed in the handshake; kept, because the roots behind it may change.
     chain: Vec<CertificateDer<'static>>,
-    name: SpiffeName,
-    /// Our own name at the time.
-    own: SpiffeName,
+    peer: Peer,
+    /// What we showed.
+    own: Peer,
     /// When the first of the two certificates ends.
     ends_at: Timestamp,
     /// From when the warpgate is told to leave, so that what runs can finish before the end.
@@ -30,6 +31,8 @@ pub(super) struct Standing {
 pub(super) enum Lost {
     /// One of the two certificates has ended.
     Ended,
+    /// The CA that issued one of them was retired; a renewed one is another CA's.
+    Retired,
     /// No trusted root stands behind the warpgate's certificate any more; a renewed one may do.
     Untrusted,
     /// The warpgate was evicted.
@@ -53,8 +56,8 @@ impl Standing {
         let lead = lead_max.min(peer.not_after.since(peer.not_before) / 10);
         Self {
             chain,
-            name: peer.name.clone(),
-            own: own.name().clone(),
+            peer: peer.clone(),
+            own: own.leaf().clone(),
             ends_at,
             leave_at: ends_at.before(lead),
             trust,
@@ -67,17 +70,20 @@ impl Standing {
             return Err(Lost::Ended);
         }
         let Some(trust) = told.filter(|told| !Arc::ptr_eq(told, &self.trust)) else { return Ok(()) };
-        if trust.denies(&self.own) {
-            return Err(Lost::EdgeEvicted);
-        }
-        if trust.denies(&self.name) {
-            return Err(Lost::Evicted);
+        match (trust.refuses(&self.own), trust.refuses(&self.peer)) {
+            (Some(PeerError::Denied(_)), _) => return Err(Lost::EdgeEvicted),
+            (_, Some(PeerError::Denied(_))) => return Err(Lost::Evicted),
+            (Some(why), _) | (None, Some(why)) => {
+                tracing::info!(warpgate = %self.peer.name, %why, "A tunnel's certificate is no longer good");
+                return Err(Lost::Retired);
+            }
+            (None, None) => {}
         }
         // Signatures are checked only when it matters: thousands of tunnels hear of each eviction.
         if (trust.domain(), trust.roots()) != (self.trust.domain(), self.trust.roots())
             && let Err(error) = verify_peer(&self.chain, &trust, now, ExpectedRole::AnyWarpgate)
         {
-            tracing::warn!(warpgate = %self.name, %error, "A tunnel's certificate is no longer trusted");
+            tracing::warn!(warpgate = %self.peer.name, %error, "A tunnel's certificate is no longer trusted");
             return Err(Lost::Untrusted);
         }
         self.trust = trust;

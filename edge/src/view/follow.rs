@@ -196,8 +196,7 @@ impl View {
         match self.documents.trust() {
             Ok(None) => true,
             Ok(Some(doc)) => {
-                let roots = doc.roots_pem.iter().map(String::as_str);
-                match Trust::from_pem(&doc.trust_domain, roots, doc.denied.iter().cloned()) {
+                match Trust::from_doc(&doc) {
                     Ok(trust) => drop(self.trust.send_replace(Some(Arc::new(trust)))),
                     Err(error) => tracing::error!(%error, "The new trust cannot be used; the old one stays"),
                 }

@@ -15,7 +15,7 @@ use super::config::{ControlPart, EdgePart, Store};
 use super::edge::{Home, KeepsNothing, caught_up, follow};
 use super::port::PortSide;
 use super::socket::AdminSocket;
-use super::{DRAIN_GRACE, announce, bridge, data, ends, identity, migrate, origin};
+use super::{DRAIN_GRACE, announce, bridge, data, ends, identity, keys, migrate, origin};
 use crate::failure::{Failure, Kind};
 
 /// A running control node.
@@ -46,6 +46,7 @@ impl<'a> ControlSide<'a> {
         config.node_port_open = part.node_port.is_some();
         config.operator_email = part.operator;
         config.leaf_ttl = part.leaf_ttl;
+        config.assertion_rotation = part.assertion_rotation;
         config.mail = part.mail.map(|mail| mail.counted(MailFigures::register(&base.metrics)));
         config.edge = match (edge, config.edge) {
             (Some(edge), Some(mut local)) => {
@@ -75,7 +76,9 @@ impl<'a> ControlSide<'a> {
             None => None,
         };
         let socket = AdminSocket::bind(base.data.admin_socket())?;
+        base.keys.hold_control(&control, &primary);
         let api = migrate::with_local_admin(control.local_admin(), primary.clone());
+        let api = keys::with_local_admin(api, Arc::clone(&base.keys));
         let admin = tokio::spawn(socket.serve(api, base.stop.clone()));
         let jobs = control.start_jobs();
         Ok(Self { base, control, primary, jobs, admin, node_port, store, platform, edge, own_ca })

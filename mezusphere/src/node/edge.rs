@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::base::Base;
 use super::config::EdgePart;
+use super::returning::Returning;
 use super::{bridge, ends, identity};
 use crate::failure::{Failure, Kind};
 
@@ -68,6 +69,8 @@ pub(crate) struct Home {
     pub(crate) advertise: Advertise,
     /// What it keeps.
     pub(crate) keeps: Arc<dyn Keeps>,
+    /// How it comes back when its certificate opens no link any more; `None` where control is in the same process.
+    pub(crate) returning: Option<Arc<Returning>>,
 }
 
 /// Opens the replica and follows `feed` into it.
@@ -80,6 +83,7 @@ pub(crate) fn follow(
     let owner = id.to_string();
     let replica = Replica::open_for(&owner, &base.data.replica(), base.clock.clone(), Arc::clone(&base.seal));
     let replica = Arc::new(replica.map_err(ends::replica)?);
+    base.keys.hold_replica(&replica);
     let follower = replica.follow(feed, owner, base.entropy.clone());
     Ok((replica, follower))
 }
@@ -121,7 +125,7 @@ impl EdgeSide {
             workers: part.workers,
             platform: home.platform.clone(),
             // With the id, because edges may share a master key and must not make one another's tokens.
-            reset_key: base.master.derive(&format!("quic/stateless-reset/{}", home.id)),
+            reset_key: base.keys.sealer().current().derive(&format!("quic/stateless-reset/{}", home.id)),
             limits: mezusphere_edge::Limits::default(),
         };
         let runtime = tokio::runtime::Handle::current();
@@ -140,13 +144,15 @@ impl EdgeSide {
 
         let stop = base.stop.clone();
         let (kept, kept_trust) = (Arc::clone(&home.keeps), home.keeps);
-        let renewing = identity::renew(
-            home.identity,
-            Arc::clone(&home.link),
-            base.clock.clone(),
-            base.entropy.clone(),
-            move |fresh| kept.identity(fresh),
-        );
+        let renewal = identity::Renewal {
+            identity: home.identity,
+            link: Arc::clone(&home.link),
+            replica: Arc::clone(&home.replica),
+            returning: home.returning,
+            clock: base.clock.clone(),
+            entropy: base.entropy.clone(),
+        };
+        let renewing = renewal.run(move |fresh| kept.identity(fresh));
         let trusting = identity::follow_trust(home.trust, home.replica, move |trust| kept_trust.trust(trust));
         let upkeep = tokio::spawn(async move {
             tokio::select! {

@@ -1,4 +1,5 @@
-//! An edge's certificate, renewed at half-life, and its trust, kept current from its replica.
+//! An edge's certificate, renewed at half-life or when certificates are to come from another CA, and its trust, kept
+//! current from its replica.
 //!
 //! Whoever answers [`ControlLink::certify`] issues: control in the same process, or a control node over the edge
 //! link. The key is made here each time; only a certificate request leaves.
@@ -9,11 +10,16 @@ use std::time::Duration;
 use mezusphere_model::document::{DocumentKey, TrustDoc};
 use mezusphere_model::link::ControlLink;
 use mezusphere_model::{Clock, Entropy};
-use mezusphere_pki::{CurrentIdentity, CurrentTrust, NodeIdentity, NodeKey, Trust, TrustError};
+use mezusphere_pki::{
+    CurrentIdentity, CurrentTrust, NodeIdentity, NodeKey, RenewalSchedule, Trust, TrustError,
+};
 use mezusphere_store::Replica;
 use mezusphere_store::replica::{Changed, Changes};
 use rustls::pki_types::CertificateDer;
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{info, warn};
+
+use super::returning::Returning;
 
 /// Longest sleep before the clock is looked at again: a machine that slept must not miss its renewal for long.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
@@ -27,40 +33,87 @@ pub(crate) async fn certified(link: &dyn ControlLink) -> Result<NodeIdentity, St
     NodeIdentity::new(chain, key).map_err(|why| why.to_string())
 }
 
-/// Renews `identity` for ever. `keep` is given each new one before it is used.
-pub(crate) async fn renew(
-    identity: CurrentIdentity,
-    link: Arc<dyn ControlLink>,
-    clock: Clock,
-    entropy: Entropy,
-    keep: impl Fn(&NodeIdentity),
-) {
-    let mut schedule = identity.get().renewal(&entropy);
-    loop {
-        let wait = schedule.wait(clock.now());
-        if !wait.is_zero() {
-            tokio::time::sleep(wait.min(LOOK_AGAIN)).await;
-            continue;
+/// The renewals of an edge's certificate.
+pub(crate) struct Renewal {
+    pub(crate) identity: CurrentIdentity,
+    /// Who certifies.
+    pub(crate) link: Arc<dyn ControlLink>,
+    /// Where the trust document says which CA certificates come from.
+    pub(crate) replica: Arc<Replica>,
+    /// Who is asked when the link is refused because of the certificate; `None` where control is in the same process.
+    pub(crate) returning: Option<Arc<Returning>>,
+    pub(crate) clock: Clock,
+    pub(crate) entropy: Entropy,
+}
+
+impl Renewal {
+    /// Renews for ever. `keep` is given each new certificate before it is used.
+    pub(crate) async fn run(self, keep: impl Fn(&NodeIdentity)) {
+        let mut schedule = self.identity.get().renewal(&self.entropy);
+        let (mut changes, key) = (self.replica.subscribe(), DocumentKey::trust());
+        let mut is_told = true;
+        let mut return_at = Instant::now();
+        loop {
+            self.follow_ca(&mut schedule);
+            let wait = schedule.wait(self.clock.now()).min(LOOK_AGAIN);
+            let fresh = tokio::select! {
+                () = sleep(wait) => self.renew_if_due(&mut schedule).await,
+                returning = self.shut_out(return_at) => {
+                    let fresh = returning.come_back(&self.identity.get()).await;
+                    return_at = Instant::now() + returning.pause();
+                    fresh
+                }
+                told = changed(&mut changes, &key), if is_told => {
+                    is_told = told;
+                    None
+                }
+            };
+            if let Some(fresh) = fresh {
+                schedule.renewed(fresh.not_before(), fresh.not_after(), &self.entropy);
+                keep(&fresh);
+                self.identity.replace(fresh);
+            }
         }
-        match certified(&*link).await {
+    }
+
+    /// Brings the renewal forward if certificates are to come from another CA than the present one's.
+    fn follow_ca(&self, schedule: &mut RenewalSchedule) {
+        // What cannot be read says nothing; half-life counts then.
+        let from = self.replica.trust().ok().flatten().and_then(|doc| doc.renew_from);
+        let issuer = self.identity.get().leaf().issuer;
+        schedule.follow(issuer.as_ref(), from.as_ref(), self.clock.now(), &self.entropy);
+    }
+
+    async fn renew_if_due(&self, schedule: &mut RenewalSchedule) -> Option<NodeIdentity> {
+        if !schedule.is_due(self.clock.now()) {
+            return None;
+        }
+        match certified(&*self.link).await {
             Ok(fresh) => {
                 info!(until = %fresh.not_after(), "Edge certificate renewed");
-                schedule.renewed(fresh.not_before(), fresh.not_after(), &entropy);
-                keep(&fresh);
-                identity.replace(fresh);
+                Some(fresh)
             }
             Err(error) => {
-                schedule.failed(clock.now(), &entropy);
+                schedule.failed(self.clock.now(), &self.entropy);
                 warn!(error, failures = schedule.failures(), "Edge certificate not renewed; trying again");
+                None
             }
         }
+    }
+
+    /// Resolves with whom to ask when the link is refused because of the certificate, not before `at`; never, where there is no
+    /// other way than the link.
+    async fn shut_out(&self, at: Instant) -> &Returning {
+        let Some(returning) = &self.returning else { return std::future::pending().await };
+        sleep_until(at).await;
+        returning.shut_out().await;
+        returning
     }
 }
 
 /// Trust as a document says.
 pub(crate) fn trust_of(doc: &TrustDoc) -> Result<Trust, TrustError> {
-    let roots = doc.roots_pem.iter().map(String::as_str);
-    Trust::from_pem(&doc.trust_domain, roots, doc.denied.iter().cloned())
+    Trust::from_doc(doc)
 }
 
 /// Waits until the document with this key may have changed; `false` once the replica is closed and nothing will any more.

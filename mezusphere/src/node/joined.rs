@@ -38,6 +38,9 @@ struct Kept {
     key_sealed: String,
     trust: TrustDoc,
     controls: Vec<NodeAddress>,
+    /// SHA-256 of the root that the join token named, base64; empty in files of older versions.
+    #[serde(default)]
+    joined_under: String,
 }
 
 /// An edge's membership, on disk and current.
@@ -77,7 +80,12 @@ impl Membership {
     }
 
     /// Writes down that this edge has joined.
-    pub(crate) fn begin(path: PathBuf, seal: Arc<dyn Seal>, joined: &Joined) -> Result<Self, Failure> {
+    pub(crate) fn begin(
+        path: PathBuf,
+        seal: Arc<dyn Seal>,
+        joined: &Joined,
+        root_sha256: &[u8; 32],
+    ) -> Result<Self, Failure> {
         let kept = Kept {
             version: VERSION,
             edge: joined.edge,
@@ -86,6 +94,7 @@ impl Membership {
             key_sealed: sealed(&*seal, &joined.identity),
             trust: joined.trust.clone(),
             controls: joined.controls.clone(),
+            joined_under: BASE64.encode(root_sha256),
         };
         let membership = Self { path, seal, kept: Mutex::new(kept.clone()) };
         membership.write(&kept)?;
@@ -112,11 +121,24 @@ impl Membership {
         self.kept().controls.clone()
     }
 
-    /// Whether a root certificate with this SHA-256 is among those trusted: whether a join token is of the same
+    /// Whether a root certificate with this SHA-256 is or was among those trusted: whether a join token is of the same
     /// installation.
     pub(crate) fn has_root(&self, sha256: &[u8; 32]) -> bool {
-        trust_of(&self.trust())
-            .is_ok_and(|trust| trust.roots().iter().any(|root| root_fingerprint(root) == *sha256))
+        self.kept().joined_under == BASE64.encode(sha256)
+            || trust_of(&self.trust()).is_ok_and(|trust| {
+                trust.roots().iter().chain(trust.former()).any(|root| root_fingerprint(root) == *sha256)
+            })
+    }
+
+    /// Writes down what an edge got that came back.
+    pub(crate) fn came_back(&self, joined: &Joined) {
+        let sealed = sealed(&*self.seal, &joined.identity);
+        self.change(|kept| {
+            kept.chain_pem = joined.identity.chain_pem();
+            kept.key_sealed = sealed;
+            kept.trust = joined.trust.clone();
+            kept.controls.clone_from(&joined.controls);
+        });
     }
 
     /// Remembers where control nodes are now.

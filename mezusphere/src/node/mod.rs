@@ -19,19 +19,22 @@ mod edge;
 mod ends;
 mod identity;
 mod joined;
+mod keys;
 mod migrate;
 mod port;
 mod remembered;
+mod returning;
 mod socket;
 mod split;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mezusphere_model::platform::{Platform, PlatformHost};
 use mezusphere_telemetry::{LogConfig, log};
 
-pub(crate) use config::{ControlPart, EdgePart, NodeConfig, NodePortPart, Role, Store};
+pub(crate) use config::{ControlPart, EdgePart, KeyFiles, NodeConfig, NodePortPart, Role, Store};
 
 use crate::failure::{Failure, Kind};
 use base::Base;
@@ -63,10 +66,19 @@ async fn serve(config: NodeConfig) -> Result<ExitCode, Failure> {
     // Before anything else: a signal during a long start must end it too.
     let signals = ends::Signals::listen()?;
     let base = Base::open(&config).await?;
-    match config.role {
-        Role::All(control, edge) => both(&base, *control, edge, &signals).await,
-        Role::Control(control) => control_alone(&base, *control, &signals).await,
-        Role::Edge(edge, token) => split::serve(&base, edge, token, &signals).await,
+    let keeping = tokio::spawn(keys::keep(Arc::clone(&base.keys), base.stop.clone()));
+    let ended = play(&base, config.role, &signals).await;
+    base.stop.cancel();
+    // A task that panicked has said so in the log.
+    drop(keeping.await);
+    ended
+}
+
+async fn play(base: &Base, role: Role, signals: &ends::Signals) -> Result<ExitCode, Failure> {
+    match role {
+        Role::All(control, edge) => both(base, *control, edge, signals).await,
+        Role::Control(control) => control_alone(base, *control, signals).await,
+        Role::Edge(edge, token) => split::serve(base, edge, token, signals).await,
     }
 }
 

@@ -9,7 +9,7 @@ use mezusphere_control::Control;
 use mezusphere_edge::tls::PublicCertificates;
 use mezusphere_edge::{FrontParts, Limits, PlatformFront};
 use mezusphere_edge_link::SpliceStream;
-use mezusphere_edge_link::join::{JoinRefused, JoinReply, JoinRequest};
+use mezusphere_edge_link::join::{JoinRefused, JoinReply, JoinRequest, RejoinRequest};
 use mezusphere_edge_link::limits::NodeLimits;
 use mezusphere_edge_link::server::{Edges, Joins, NodeParts, NodePort, Splices};
 use mezusphere_model::document::{CertificateDoc, Document, Partition};
@@ -133,6 +133,10 @@ impl Edges for Answers {
 impl Joins for Answers {
     fn join(&self, request: JoinRequest, from: SocketAddr) -> Answer<'_, Result<JoinReply, JoinRefused>> {
         Box::pin(self.0.join(request, from))
+    }
+
+    fn rejoin(&self, request: RejoinRequest, from: SocketAddr) -> Answer<'_, Result<JoinReply, JoinRefused>> {
+        Box::pin(self.0.rejoin(request, from))
     }
 }
 

@@ -4,7 +4,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mezusphere_control::Advertise;
 use mezusphere_edge::PlatformHosts;
 use mezusphere_edge::tunnel::Registry;
 use mezusphere_edge_link::client::{ClientParts, EVICTED, LinkClient, LinkState};
@@ -26,7 +25,8 @@ use super::edge::{EdgeSide, Home, follow};
 use super::identity::{changed, trust_of};
 use super::joined::Membership;
 use super::remembered::Remembering;
-use super::{DRAIN_GRACE, announce, bridge, ends};
+use super::returning::Returning;
+use super::{DRAIN_GRACE, announce, bridge, ends, returning};
 use crate::failure::{Failure, Kind};
 
 /// How long a restarted edge waits for control before it serves what it has: fresh is better, serving is best.
@@ -49,14 +49,18 @@ pub(crate) async fn serve(
         Failure::new(Kind::Usage, "warpgates must know where to dial this edge")
             .next("give --advertise HOST:PORT")
     })?;
-    let (membership, identity) = member(base, token, &advertise).await?;
-    let now = base.clock.now();
-    if identity.not_after() <= now {
-        let what = format!("this edge's certificate ended at {} while it was off", identity.not_after());
-        return Err(Failure::new(Kind::Refused, what).next(format!(
-            "evict {} and invite it anew, with an empty data directory: mezusphere edge invite NAME",
-            membership.edge()
-        )));
+    let about = AboutEdge {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        region: base.region.clone(),
+        host: advertise.host.clone(),
+        port: advertise.port,
+        draining: false,
+    };
+    let (membership, mut identity) = member(base, token, about.clone()).await?;
+    if identity.not_after() <= base.clock.now() {
+        let asked = returning::at_start(identity, &membership, &about, &base.clock, (signals, base.json));
+        let Some(fresh) = asked.await? else { return Ok(ExitCode::SUCCESS) };
+        identity = fresh;
     }
     let membership = Arc::new(membership);
     let identity = CurrentIdentity::new(identity);
@@ -76,6 +80,13 @@ pub(crate) async fn serve(
     });
     let link = link.map_err(|why| Failure::new(Kind::Unexpected, why))?;
     watch_gauges(base, &link);
+    let returning = Arc::new(Returning::new(
+        Arc::clone(&membership),
+        about,
+        trust.clone(),
+        (base.clock.clone(), base.entropy.clone()),
+        link.connected(),
+    ));
     let feed: Arc<dyn FeedSource> = Arc::clone(&link) as Arc<dyn FeedSource>;
     let (replica, follower) = follow(base, membership.edge(), feed)?;
 
@@ -102,6 +113,7 @@ pub(crate) async fn serve(
         trust,
         advertise,
         keeps: membership,
+        returning: Some(Arc::clone(&returning)),
     };
     let edge = EdgeSide::start(base, &part, home)?;
     announce::started(
@@ -117,6 +129,7 @@ pub(crate) async fn serve(
     let evicted = tokio::select! {
         () = signals.first() => None,
         failure = evicted(&link) => Some(failure),
+        failure = returning.refused() => Some(failure),
     };
     settling.abort();
     base.ready.set(false);
@@ -135,12 +148,12 @@ pub(crate) async fn serve(
 async fn member(
     base: &Base,
     token: Option<JoinToken>,
-    advertise: &Advertise,
+    about: AboutEdge,
 ) -> Result<(Membership, NodeIdentity), Failure> {
     let path = base.data.membership();
     if let Some((membership, identity)) = Membership::load(path.clone(), Arc::clone(&base.seal))? {
         // A token that was used at the first start is still in the unit file; it must only not be another
-        // installation's.
+        // installation's, whose root may be a newer one by now.
         if let Some(token) = &token
             && !membership.has_root(&token.root)
         {
@@ -157,13 +170,6 @@ async fn member(
         Failure::new(Kind::Usage, "this edge has not joined an installation yet")
             .next("on a control node: mezusphere edge invite NAME; then give the token with --join")
     })?;
-    let about = AboutEdge {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        region: base.region.clone(),
-        host: advertise.host.clone(),
-        port: advertise.port,
-        draining: false,
-    };
     let joined = join::join(&token, about, &base.clock).await.map_err(|why| {
         let kind = match &why {
             join::JoinError::Unreached(_) | join::JoinError::NoAnswer { .. } => Kind::Unreachable,
@@ -172,7 +178,7 @@ async fn member(
         };
         Failure::new(kind, &why).next(why.next()).code(why.code())
     })?;
-    let membership = Membership::begin(path, Arc::clone(&base.seal), &joined)?;
+    let membership = Membership::begin(path, Arc::clone(&base.seal), &joined, &token.root)?;
     info!(edge = %joined.edge, name = joined.name, "Joined");
     Ok((membership, joined.identity))
 }

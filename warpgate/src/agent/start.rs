@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mezusphere_model::Timestamp;
+use mezusphere_model::id::WarpgateId;
 use mezusphere_pki::{CurrentIdentity, NodeIdentity};
 use tokio::time::sleep;
 
@@ -14,6 +15,7 @@ use crate::enroll::{Applicant, ConnectFailure, ConnectService, Enrollment};
 use crate::exit::Exit;
 use crate::limits::CONTROL_BACKOFF;
 use crate::output::Event;
+use crate::state::Found;
 
 /// What everything else runs on.
 pub(super) struct Started {
@@ -28,13 +30,15 @@ pub(super) struct Started {
 /// # Errors
 /// How the program ends; it was told why.
 pub(super) async fn start(agent: &mut Agent, service: &ConnectService) -> Result<Started, Exit> {
-    if let Some(started) = restore(agent) {
-        return Ok(started);
-    }
+    let applicant = match restore(agent) {
+        Restored::Whole(started) => return Ok(started),
+        Restored::Known(instance) => Applicant::Refused(instance),
+        Restored::Nothing => Applicant::New,
+    };
     let mut backoff = Backoff::new(CONTROL_BACKOFF, agent.entropy.clone());
     loop {
         let attempt = async {
-            let enrollment = service.enroll(Applicant::New, &[]).await?;
+            let enrollment = service.enroll(applicant, &[]).await?;
             adopt(agent, service, enrollment)
         };
         let mut signals = agent.signals.clone();
@@ -58,29 +62,45 @@ pub(super) async fn start(agent: &mut Agent, service: &ConnectService) -> Result
     }
 }
 
-fn restore(agent: &Agent) -> Option<Started> {
-    let state = agent.config.state.as_ref()?;
+/// What was kept is good for.
+enum Restored {
+    /// Everything.
+    Whole(Started),
+    /// Who this warpgate was. Edges refuse its certificate, which has ended, so control may give it another name.
+    Known(WarpgateId),
+    Nothing,
+}
+
+fn restore(agent: &Agent) -> Restored {
+    let Some(state) = agent.config.state.as_ref() else { return Restored::Nothing };
     let now = agent.clock.now();
     let environment = agent.config.key.environment;
+    let aside = |why: &dyn std::fmt::Display| {
+        let text = format!("what is kept in {} is not used: {why}", state.path().display());
+        agent.reporter.tell(Event::Note { text });
+        Restored::Nothing
+    };
     let kept = match state.load(environment, now) {
-        Ok(kept) => kept?,
-        Err(why) => {
-            let text = format!("what is kept in {} is not used: {why}", state.path().display());
+        Ok(Found::Kept(kept)) => *kept,
+        Ok(Found::Nothing) => return Restored::Nothing,
+        Ok(Found::Ended { instance, not_after }) => {
+            let place = state.path().display();
+            let text = format!(
+                "the certificate kept in {place} ended at {not_after}, and this machine's clock says {now}: a new one is \
+                 fetched"
+            );
             agent.reporter.tell(Event::Note { text });
-            return None;
+            return Restored::Known(instance);
         }
+        Err(why) => return aside(&why),
     };
     let clock = agent.clock.clone();
     let bundles = match Bundles::start(kept.bundle, &kept.trust, environment, kept.verified_at, clock) {
         Ok(bundles) => bundles,
-        Err(why) => {
-            let text = format!("what is kept in {} is not used: {why}", state.path().display());
-            agent.reporter.tell(Event::Note { text });
-            return None;
-        }
+        Err(why) => return aside(&why),
     };
     tell_certificate(agent, &kept.identity, now);
-    Some(Started {
+    Restored::Whole(Started {
         identity: CurrentIdentity::new(kept.identity),
         bundles: Arc::new(bundles),
         enrolled: false,

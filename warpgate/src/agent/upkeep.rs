@@ -66,6 +66,7 @@ impl Upkeep {
     pub(super) async fn run(mut self) -> ConnectFailure {
         loop {
             let shared = Arc::clone(&self.shared);
+            self.follow_ca();
             let until_renewal = self.schedule.wait(shared.clock.now()).min(CLOCK_LOOK_EVERY);
             let done = tokio::select! {
                 () = sleep(until_renewal.max(RENEWAL_PAUSE_MIN)) => self.renew_if_due().await,
@@ -93,6 +94,14 @@ impl Upkeep {
                 return failure;
             }
         }
+    }
+
+    /// Brings the renewal forward if the bundle names another CA than the one our certificate is of.
+    fn follow_ca(&mut self) {
+        let (identity, bundle) =
+            (self.shared.identity.get(), Arc::clone(&self.shared.gate.bundles.current()));
+        let (issuer, from) = (identity.leaf().issuer, bundle.renew_from.as_ref());
+        self.schedule.follow(issuer.as_ref(), from, self.shared.clock.now(), &self.shared.entropy);
     }
 
     async fn renew_if_due(&mut self) -> Result<(), ConnectFailure> {

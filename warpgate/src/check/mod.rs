@@ -30,7 +30,7 @@ use crate::exchange::{Reached, reach_all};
 use crate::exit::Exit;
 use crate::limits::{CHECK_EDGES_MAX, PROBE_MAX};
 use crate::resolve::resolve;
-use crate::state::StateDir;
+use crate::state::{Found, StateDir};
 use crate::tunnel::Network;
 use crate::upstream::{Scheme, Upstreams};
 use network::Seen;
@@ -215,10 +215,16 @@ fn certificate(check: &Check, life: Duration) -> Row {
     }
     match StateDir::open(directory) {
         Ok(state) => match state.load(check.key.environment, check.clock.now()) {
-            Ok(Some(kept)) => {
+            Ok(Found::Kept(kept)) => {
                 Row::pass("certificate", shown, format!("kept, valid until {}", kept.identity.not_after()))
             }
-            Ok(None) => Row::pass("certificate", shown, format!("nothing is kept yet; {fresh}")),
+            Ok(Found::Nothing) => Row::pass("certificate", shown, format!("nothing is kept yet; {fresh}")),
+            Ok(Found::Ended { not_after, .. }) => Row::warn(
+                "certificate",
+                shown,
+                format!("what is kept ended at {not_after}; this machine's clock says {}", check.clock.now()),
+                "connect gets a new one; if it ended lately, check the clock (timedatectl)",
+            ),
             Err(why) => Row::warn(
                 "certificate",
                 shown,

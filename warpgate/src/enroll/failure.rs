@@ -10,6 +10,7 @@ use crate::bundle::Rejected;
 use crate::exit::Exit;
 use crate::limits::ENROLL_EXCHANGE_MAX;
 use crate::tunnel::proxied::ProxyFailure;
+use crate::validity::NotNow;
 
 /// Why control did not give what was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -62,23 +63,25 @@ impl ConnectFailure {
         }
     }
 
-    pub(super) fn clock_skew(skew_ms: i64, max: Duration) -> Self {
-        let direction = if skew_ms > 0 { "ahead of" } else { "behind" };
+    pub(super) fn clock_skew(here: Timestamp, control: Timestamp, max: Duration) -> Self {
+        let direction = if here > control { "ahead of" } else { "behind" };
         let message = format!(
-            "this machine's clock is {} {direction} the control plane's; at most {} is possible",
-            span(Duration::from_millis(skew_ms.unsigned_abs())),
+            "this machine's clock is {} {direction} the control plane's (here {here}, there {control}); at most {} is \
+             possible",
+            span(here.since(control).max(control.since(here))),
             span(max),
         );
         Self::new(refusal::CLOCK_SKEW, message, CLOCK_NEXT).ends(Exit::ClockSkew)
     }
 
-    /// Our side or theirs ended the TLS handshake with this alert.
-    pub(super) fn alert(alert: u8, ours: bool, now: Timestamp) -> Self {
+    /// Our side or theirs ended the TLS handshake with this alert; `not_now` if ours did because of a date.
+    pub(super) fn alert(alert: u8, ours: bool, not_now: Option<NotNow>, now: Timestamp) -> Self {
         let Sentence { code, what, next, suspects_clock } =
             if ours { own_error_sentence(alert) } else { peer_error_sentence(alert) };
         let what = what.trim_end_matches('.');
         if suspects_clock {
-            let message = format!("{what}; this machine's clock says {now}");
+            let date = not_now.map_or_else(String::new, |not_now| format!(": {not_now}"));
+            let message = format!("{what}{date}; this machine's clock says {now}");
             return Self::new(code, message, CLOCK_NEXT).ends(Exit::ClockSkew);
         }
         Self::new(code, what, next)
@@ -170,16 +173,20 @@ mod tests {
 
     #[test]
     fn a_wrong_clock_is_named_with_its_direction() {
-        let day_ahead = ConnectFailure::clock_skew(26 * 3_600_000, Duration::from_mins(5));
+        let (here, there) = (Timestamp::from_seconds(26 * 3600), Timestamp::from_seconds(0));
+        let day_ahead = ConnectFailure::clock_skew(here, there, Duration::from_mins(5));
         assert_eq!(
             day_ahead.message,
-            "this machine's clock is 26 h ahead of the control plane's; at most 5 min is possible"
+            "this machine's clock is 26 h ahead of the control plane's (here 1970-01-02T02:00:00Z, there \
+             1970-01-01T00:00:00Z); at most 5 min is possible"
         );
         assert_eq!(day_ahead.exit, Exit::ClockSkew);
-        let behind = ConnectFailure::clock_skew(-400_000, Duration::from_mins(5));
+        let behind = ConnectFailure::clock_skew(there, Timestamp::from_seconds(400), Duration::from_mins(5));
         assert!(behind.message.contains("6 min behind"), "{}", behind.message);
-        let expired = ConnectFailure::alert(45, true, Timestamp::from_seconds(0));
-        assert!(expired.message.contains("clock says 1970-01-01T00:00:00Z"), "{}", expired.message);
+        let expired = ConnectFailure::alert(45, true, Some(NotNow::Begins(here)), there);
+        let text = &expired.message;
+        assert!(text.contains("good only from 1970-01-02T02:00:00Z"), "{text}");
+        assert!(text.contains("clock says 1970-01-01T00:00:00Z"), "{text}");
         assert_eq!(expired.exit, Exit::ClockSkew);
     }
 }

@@ -228,7 +228,7 @@ fn skew_ms(here: Timestamp, control: Timestamp, life: Duration) -> Result<i64, C
     let skew_ms = (here.as_micros() - control.as_micros()) / 1000;
     let skew_max = CLOCK_SKEW_MAX.min(life / 4);
     if Duration::from_millis(skew_ms.unsigned_abs()) > skew_max {
-        return Err(ConnectFailure::clock_skew(skew_ms, skew_max));
+        return Err(ConnectFailure::clock_skew(here, control, skew_max));
     }
     Ok(skew_ms)
 }

@@ -19,6 +19,7 @@ use super::way::{Missed, Question};
 use crate::limits::{
     DIAL_STAGGER, ENROLL_EXCHANGE_MAX, ENROLL_OTHERS_MAX, ENROLL_QUIC_SILENCE_MAX, READ_LEN,
 };
+use crate::validity::NotNow;
 
 /// Asks at all of `addresses`, each a little after the one before, and takes the first that answers.
 pub(super) async fn ask(question: &Question<'_>, addresses: &[SocketAddr]) -> Result<Vec<u8>, Missed> {
@@ -84,17 +85,21 @@ async fn converse(connection: &Connection, message: &[u8]) -> Result<Vec<u8>, Br
 }
 
 fn missed(error: &ConnectionError, clock: &Clock) -> Missed {
-    let (alert, ours) = match error {
+    let (alert, ours, not_now) = match error {
         ConnectionError::TimedOut | ConnectionError::Reset => return Missed::Silent("no answer".to_owned()),
-        ConnectionError::TransportError(error) => (alert_of_quic_error(error.code.into()), true),
-        ConnectionError::ConnectionClosed(close) => (alert_of_quic_error(close.error_code.into()), false),
-        _ => (None, false),
+        ConnectionError::TransportError(error) => {
+            (alert_of_quic_error(error.code.into()), true, NotNow::of_text(&error.reason))
+        }
+        ConnectionError::ConnectionClosed(close) => {
+            (alert_of_quic_error(close.error_code.into()), false, None)
+        }
+        _ => (None, false, None),
     };
     match alert {
         Some(NO_APPLICATION_PROTOCOL) => {
-            Missed::NotSpoken(ConnectFailure::alert(NO_APPLICATION_PROTOCOL, ours, clock.now()))
+            Missed::NotSpoken(ConnectFailure::alert(NO_APPLICATION_PROTOCOL, ours, None, clock.now()))
         }
-        Some(alert) => Missed::Failed(ConnectFailure::alert(alert, ours, clock.now())),
+        Some(alert) => Missed::Failed(ConnectFailure::alert(alert, ours, not_now, clock.now())),
         None => Missed::Silent(format!("the connection broke: {error}")),
     }
 }

@@ -20,6 +20,7 @@ use super::failure::ConnectFailure;
 use super::way::{Missed, Places, Question};
 use crate::limits::{DIAL_STAGGER, ENROLL_EXCHANGE_MAX, READ_LEN};
 use crate::tunnel::{Proxy, proxied};
+use crate::validity::NotNow;
 
 /// Where TCP leads to the service.
 enum Place<'a> {
@@ -89,7 +90,7 @@ async fn connect(
     if stream.get_ref().1.alpn_protocol() == Some(tunnel_proto::CONNECT_ALPN) {
         Ok(stream)
     } else {
-        Err(Missed::NotSpoken(ConnectFailure::alert(NO_APPLICATION_PROTOCOL, true, clock.now())))
+        Err(Missed::NotSpoken(ConnectFailure::alert(NO_APPLICATION_PROTOCOL, true, None, clock.now())))
     }
 }
 
@@ -116,14 +117,14 @@ fn missed(error: &std::io::Error, clock: &Clock) -> Missed {
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match tls {
         Some(rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)) => {
-            Missed::NotSpoken(ConnectFailure::alert(NO_APPLICATION_PROTOCOL, false, clock.now()))
+            Missed::NotSpoken(ConnectFailure::alert(NO_APPLICATION_PROTOCOL, false, None, clock.now()))
         }
         Some(rustls::Error::AlertReceived(alert)) => {
-            Missed::Failed(ConnectFailure::alert(u8::from(*alert), false, clock.now()))
+            Missed::Failed(ConnectFailure::alert(u8::from(*alert), false, None, clock.now()))
         }
         Some(rustls::Error::InvalidCertificate(why)) => {
             let alert = u8::from(AlertDescription::from(why.clone()));
-            Missed::Failed(ConnectFailure::alert(alert, true, clock.now()))
+            Missed::Failed(ConnectFailure::alert(alert, true, NotNow::of(why), clock.now()))
         }
         _ => Missed::Silent(format!("the connection broke: {error}")),
     }

@@ -3,9 +3,10 @@
 use std::io;
 use std::time::Duration;
 
+use mezusphere_model::Timestamp;
 use mezusphere_model::bundle::EdgeAddress;
-use mezusphere_pki::PeerError;
 use mezusphere_pki::alert::{Sentence, alert_of_quic_error, own_error_sentence, peer_error_sentence};
+use mezusphere_pki::{NodeIdentity, PeerError};
 use quinn::{ConnectError, ConnectionError};
 use rustls::AlertDescription;
 use tunnel_proto::codes::{CloseCode, RefusalCode};
@@ -16,6 +17,7 @@ use super::proxied::ProxyFailure;
 use crate::key::reason;
 use crate::limits::{DIAL_SILENCE_MAX, TCP_SILENCE_MAX};
 use crate::resolve::ResolveError;
+use crate::validity::NotNow;
 
 /// Why a tunnel could not be made, or ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +34,8 @@ pub(crate) struct Failure {
     pub(super) doubt: Option<Doubt>,
     /// Whether the edge said so: then another way to it leads to the same answer.
     is_said_by_edge: bool,
+    /// When the edge's certificate is good, if it is not good now.
+    not_now: Option<NotNow>,
 }
 
 impl Failure {
@@ -43,12 +47,32 @@ impl Failure {
             again: Again::Soon,
             doubt: None,
             is_said_by_edge: false,
+            not_now: None,
         }
     }
 
     /// The edge does not take this warpgate for what it says it is; `doubt` is what control should settle.
     fn doubting(self, doubt: Doubt) -> Self {
         Self { again: Again::NotUntilChange, doubt: Some(doubt), ..self }
+    }
+
+    /// The edge takes this warpgate for nobody while its certificate is the one it is; another one may do, and the edge may
+    /// be wrong, so it is dialled again as if nothing had been said.
+    fn doubting_for_now(self) -> Self {
+        Self { doubt: Some(Doubt::Identity), ..self }
+    }
+
+    /// The same with both times where it may be a wrong clock's fault: what this warpgate showed, `own`, or the edge, beside
+    /// what the clock here says.
+    pub(super) fn dated(self, own: &NodeIdentity, now: Timestamp) -> Self {
+        let date = match (self.code.as_str(), self.not_now) {
+            (OWN_EXPIRED, _) => format!(": it is good from {} to {}", own.not_before(), own.not_after()),
+            (EDGE_EXPIRED, Some(not_now)) => format!(": {not_now}"),
+            (EDGE_EXPIRED, None) => String::new(),
+            _ => return self,
+        };
+        let message = format!("{}{date}; this machine's clock says {now}", self.message);
+        Self { message, ..self }
     }
 
     fn by_edge(self) -> Self {
@@ -119,12 +143,20 @@ impl Failure {
     /// TLS over TCP ended with an error.
     pub(super) fn of_tls(error: &io::Error) -> Self {
         let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        match tls {
-            Some(rustls::Error::AlertReceived(alert)) => sentence(peer_error_sentence(u8::from(*alert))),
-            Some(rustls::Error::InvalidCertificate(why)) => {
-                sentence(own_error_sentence(u8::from(AlertDescription::from(why.clone()))))
+        tls.and_then(Self::of_rustls).unwrap_or_else(|| {
+            Self::new("tunnel.closed", format!("the connection over TCP broke: {}", reason(error)), "")
+        })
+    }
+
+    /// What one side refused the other for, if it is that.
+    fn of_rustls(error: &rustls::Error) -> Option<Self> {
+        match error {
+            rustls::Error::AlertReceived(alert) => Some(sentence(peer_error_sentence(u8::from(*alert)))),
+            rustls::Error::InvalidCertificate(why) => {
+                let failure = sentence(own_error_sentence(u8::from(AlertDescription::from(why.clone()))));
+                Some(Self { not_now: NotNow::of(why), ..failure })
             }
-            _ => Self::new("tunnel.closed", format!("the connection over TCP broke: {}", reason(error)), ""),
+            _ => None,
         }
     }
 
@@ -134,8 +166,11 @@ impl Failure {
         Self::new("tunnel.wrong_protocol", "whoever answered over TCP speaks no tunnel", next)
     }
 
-    pub(super) fn of_http2(error: &h2::Error) -> Self {
-        Self::new("tunnel.protocol", format!("the edge broke HTTP/2: {error}"), "")
+    /// HTTP/2 did not begin. What TLS said says more: with TLS 1.3 an edge judges our certificate when the handshake is over
+    /// for us.
+    pub(super) fn of_http2(error: &h2::Error, said: Option<&rustls::Error>) -> Self {
+        said.and_then(Self::of_rustls)
+            .unwrap_or_else(|| Self::new("tunnel.protocol", format!("the edge broke HTTP/2: {error}"), ""))
     }
 
     /// Welcomed, but no probe came back.
@@ -264,7 +299,10 @@ impl From<&ConnectionError> for Failure {
                 None => Self::new("tunnel.closed", format!("the edge closed the connection: {close}"), ""),
             },
             ConnectionError::TransportError(error) => match alert_of_quic_error(error.code.into()) {
-                Some(alert) => sentence(own_error_sentence(alert)),
+                Some(alert) => {
+                    let failure = sentence(own_error_sentence(alert));
+                    Self { not_now: NotNow::of_text(&error.reason), ..failure }
+                }
                 None => Self::new("tunnel.protocol", format!("the edge broke QUIC: {error}"), ""),
             },
             ConnectionError::VersionMismatch => {
@@ -285,7 +323,7 @@ fn closed(code: CloseCode, reason: &[u8]) -> Failure {
         }
         CloseCode::HandshakeTimeout => ("the edge got no greeting in time", ""),
         CloseCode::Silent => ("the edge heard nothing from here for too long", ""),
-        CloseCode::CertificateEnded => ("this warpgate's certificate has ended", ""),
+        CloseCode::CertificateEnded => ("a certificate of this tunnel has ended, or its CA was retired", ""),
         CloseCode::Evicted => ("this warpgate was evicted, or its key revoked", ""),
         CloseCode::Replaced => ("another warpgate with this one's identity took its place", REPLACED_NEXT),
         CloseCode::WrongProtocol => ("whoever answered speaks no tunnel", "check the edge's host and port"),
@@ -298,6 +336,7 @@ fn closed(code: CloseCode, reason: &[u8]) -> Failure {
     let failure = failure.by_edge();
     match code {
         CloseCode::Evicted => failure.doubting(Doubt::Identity),
+        CloseCode::CertificateEnded => failure.doubting_for_now(),
         CloseCode::Replaced => Failure { again: Again::Replaced, ..failure },
         _ => failure,
     }
@@ -308,8 +347,18 @@ const REPLACED_NEXT: &str = "if two run with a copy of one state directory, stop
 
 fn sentence(sentence: Sentence) -> Failure {
     let failure = Failure::new(sentence.code, sentence.what.trim_end_matches('.'), sentence.next).by_edge();
-    if sentence.code == "trust.evicted" { failure.doubting(Doubt::Identity) } else { failure }
+    match sentence.code {
+        "trust.evicted" => failure.doubting(Doubt::Identity),
+        // Its CA may have been retired, or the clock here may hide that it has ended.
+        OWN_UNKNOWN | OWN_EXPIRED => failure.doubting_for_now(),
+        _ => failure,
+    }
 }
+
+/// The codes of what an edge says of our certificate, and of what we find of its.
+const OWN_UNKNOWN: &str = "trust.unknown_ca";
+const OWN_EXPIRED: &str = "trust.certificate_expired";
+const EDGE_EXPIRED: &str = "trust.edge_certificate_expired";
 
 #[cfg(test)]
 mod tests {
@@ -353,7 +402,9 @@ mod tests {
         let expired = Failure::from(&alert(45));
         assert_eq!(expired.code, "trust.certificate_expired");
         assert!(expired.next.contains("clock"));
-        assert_eq!(Failure::from(&alert(48)).code, "trust.unknown_ca");
+        assert_eq!((expired.doubt, expired.again), (Some(Doubt::Identity), Again::Soon));
+        let unknown = Failure::from(&alert(48));
+        assert_eq!((unknown.code.as_str(), unknown.doubt), ("trust.unknown_ca", Some(Doubt::Identity)));
         assert_eq!(Failure::from(&ConnectionError::TimedOut).code, "tunnel.silent");
         for code in CloseCode::ALL {
             let close = quinn::ApplicationClose {
@@ -363,7 +414,8 @@ mod tests {
             let failure = Failure::from(&ConnectionError::ApplicationClosed(close));
             assert!(failure.code.starts_with("tunnel.") && !failure.message.is_empty());
             assert_eq!(failure.is_replaced(), *code == CloseCode::Replaced);
-            assert_eq!(failure.doubt.is_some(), *code == CloseCode::Evicted);
+            let doubted = [CloseCode::Evicted, CloseCode::CertificateEnded].contains(code);
+            assert_eq!(failure.doubt.is_some(), doubted);
         }
         assert_eq!(closed(CloseCode::Done, b"done").message, "the edge is stopping", "the code says it");
     }

@@ -4,8 +4,8 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use h2::Reason;
@@ -20,6 +20,7 @@ use tracing::debug;
 use tunnel_proto::codes::ResetCode;
 use tunnel_proto::limits::{EXCHANGES_MAX, STREAM_WINDOW, TCP_HEADER_LIST_LEN_MAX, TCP_WARPGATE_WINDOW};
 
+use super::failure::Failure;
 use super::stream::{Http2Recv, Http2Send, RecvHalf, SendHalf};
 use super::turns::{Piece, Turns};
 use crate::limits::{HTTP2_HANDSHAKE_MAX, HTTP2_LAST_WORDS_MAX, HTTP2_RESETS_MAX};
@@ -44,12 +45,12 @@ struct Inner {
 }
 
 impl Http2 {
-    /// Begins HTTP/2 on `io`, with whoever showed `chain`; `None` if the other side does not speak it.
+    /// Begins HTTP/2 on `io`, with whoever showed `chain`.
     pub(super) async fn start<S>(
         io: S,
         remote: SocketAddr,
         chain: Vec<CertificateDer<'static>>,
-    ) -> Result<Self, h2::Error>
+    ) -> Result<Self, Failure>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -61,10 +62,12 @@ impl Http2 {
             .max_header_list_size(TCP_HEADER_LIST_LEN_MAX)
             .max_pending_accept_reset_streams(HTTP2_RESETS_MAX);
         let progress = Arc::new(AtomicU64::new(0));
-        let io = Watched { io, progress: Arc::clone(&progress), was_full: false };
+        let said = Arc::new(OnceLock::new());
+        let io = Watched { io, progress: Arc::clone(&progress), said: Arc::clone(&said), was_full: false };
         let handshake = timeout(HTTP2_HANDSHAKE_MAX, builder.handshake::<_, Piece>(io));
         let turns = Turns::new();
-        let connection = handshake.await.unwrap_or_else(|_| Err(Reason::SETTINGS_TIMEOUT.into()))?;
+        let begun = handshake.await.unwrap_or_else(|_| Err(Reason::SETTINGS_TIMEOUT.into()));
+        let connection = begun.map_err(|why| Failure::of_http2(&why, said.get()))?;
         let places = usize::try_from(EXCHANGES_MAX).unwrap_or(usize::MAX);
         let (taken, streams) = mpsc::channel(places);
         let (leaving, left) = watch::channel(false);
@@ -175,6 +178,8 @@ fn take(
 struct Watched<S> {
     io: S,
     progress: Arc<AtomicU64>,
+    /// What TLS said when it broke: HTTP/2 passes on only the text of an error, and an alert is worth more.
+    said: Arc<OnceLock<rustls::Error>>,
     /// The system had no room: the next write that goes through means that the other side took something.
     was_full: bool,
 }
@@ -189,6 +194,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         let poll = Pin::new(&mut self.io).poll_read(cx, buffer);
         if buffer.filled().len() > before {
             self.progress.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Poll::Ready(Err(error)) = &poll
+            && let Some(said) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>())
+        {
+            // The first word is the one.
+            drop(self.said.set(said.clone()));
         }
         poll
     }

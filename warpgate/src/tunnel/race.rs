@@ -189,7 +189,7 @@ pub(super) async fn race(
     };
     // From here on only TCP may say Hello.
     drop(over_quic);
-    let connection = Http2::start(stream, remote, chain).await.map_err(|why| Failure::of_http2(&why))?;
+    let connection = Http2::start(stream, remote, chain).await?;
     let tunnel = greet(shared, edge, caller, Connection::Http2(connection)).await?;
     prove(tunnel, shared).await
 }

@@ -17,6 +17,7 @@ mod life;
 mod local;
 mod protocols;
 mod reload;
+mod rotation;
 mod settings;
 mod start;
 mod upgrades;

@@ -174,7 +174,9 @@ async fn a_clock_that_is_off_is_named() {
         let mut agent = Agent::start_at(&platform, shown.clock(), &NO_UPSTREAM, |_| {});
         assert_eq!(agent.exit().await, Exit::ClockSkew, "{days} days");
         let error = agent.event("error").await;
-        assert!(error["message"].as_str().unwrap().contains("clock says 2027-01-1"), "{error}");
+        let text = error["message"].as_str().unwrap();
+        let date = if days < 0 { "good only from 2027-01-" } else { "it ended at 2027-01-" };
+        assert!(text.contains("clock says 2027-01-1") && text.contains(date), "{error}");
     }
     // Off by less, but by more than certificates allow.
     let platform = Platform::new();
@@ -182,7 +184,9 @@ async fn a_clock_that_is_off_is_named() {
     let mut agent = Agent::start(&platform, &NO_UPSTREAM);
     assert_eq!(agent.exit().await, Exit::ClockSkew);
     let error = agent.event("error").await;
-    assert!(error["message"].as_str().unwrap().contains("60 min behind the control plane's"), "{error}");
+    let text = error["message"].as_str().unwrap();
+    assert!(text.contains("60 min behind the control plane's"), "{error}");
+    assert!(text.contains("here 2027-01-15T08:00:0") && text.contains("there 2027-01-15T09:00:30"), "{error}");
     // Off by a little: told, and fine.
     let (address, _) = upstream::fixed(OK).await;
     let platform = Platform::new();
@@ -222,12 +226,28 @@ async fn a_kept_identity_is_used_again_while_control_is_away() {
     assert!(matches!(StateDir::open(&path), Err(StateError::InUse(_))));
     second.kill().await;
 
-    // A certificate that has ended is of no use.
+    // A certificate that has ended is of no use, but who it named is known.
     *platform.twist.lock().unwrap() = None;
     platform.hand.advance(Duration::from_secs(23 * 3600 + 3700));
     edge.identity.replace(platform.leaf(Role::Edge(edge.id)));
     let third = start();
-    assert!(third.event("note").await["text"].as_str().unwrap().contains("its certificate has ended"));
+    let note = third.event("note").await;
+    let text = note["text"].as_str().unwrap();
+    assert!(text.contains("ended at 2027-01-16") && text.contains("clock says 2027-01-16"), "both times: {text}");
+    edge.tunnel(3).await;
+    assert_eq!(platform.enrolled.load(Ordering::SeqCst), 2);
+    assert_eq!(edge.hellos()[2].instance, edge.hellos()[0].instance, "still itself");
+    third.kill().await;
+
+    // A key that others could read is nobody's own.
+    let file = path.join("identity.json");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
+    let fourth = start();
+    let note = fourth.event("note").await;
+    assert!(note["text"].as_str().unwrap().contains("other users can read its key (mode 640)"), "{note}");
+    edge.tunnel(4).await;
+    assert_eq!(platform.enrolled.load(Ordering::SeqCst), 3);
+    until("the new key is kept for itself", || mode(&file) == 0o600).await;
 }
 
 #[tokio::test]

@@ -106,7 +106,9 @@ impl Supervisor {
             tokio::select! {
                 dialled = &mut dialling => return match dialled {
                     Ok(proven) => Attempt::Up(Box::new(proven)),
-                    Err(failure) => Attempt::Failed(failure),
+                    Err(failure) => {
+                        Attempt::Failed(failure.dated(&shared.identity.get(), shared.clock.now()))
+                    }
                 },
                 ordered = next_order(&mut self.orders, &mut self.edge) => return match ordered {
                     Ordered::Move => Attempt::Moved,

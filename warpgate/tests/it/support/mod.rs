@@ -24,6 +24,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use mezusphere_model::bundle::{Bundle, EdgeAddress, SignedBundle};
 use mezusphere_model::clock::ManualClock;
 use mezusphere_model::connection_key::ConnectionKey;
+use mezusphere_model::document::RenewFrom;
 use mezusphere_model::id::{
     ApiKeyId, ControlId, DirectoryId, EnvironmentId, OrganizationId, ProjectId, RouteId, WarpgateId,
 };
@@ -34,6 +35,7 @@ use mezusphere_model::slug::{Name, Slug};
 use mezusphere_model::token::{ApiKeyToken, Token};
 use mezusphere_model::{Clock, Entropy, Host, Timestamp};
 use mezusphere_pki::tls::connect_server_config;
+use mezusphere_pki::trust::digest_text;
 use mezusphere_pki::{
     CurrentIdentity, CurrentTrust, Issuing, NodeIdentity, NodeKey, Role, Root, SpiffeName, Trust, TrustDomain,
 };
@@ -54,6 +56,11 @@ pub struct Platform {
     pub entropy: Entropy,
     pub root: Root,
     pub issuing: Issuing,
+    /// The CA that certificates come from once there is another.
+    pub newer: Mutex<Option<Arc<Issuing>>>,
+    /// Retired CAs, and which one certificates are to come from, as bundles have them.
+    pub retired: Mutex<Vec<String>>,
+    pub renew_from: Mutex<Option<RenewFrom>>,
     pub ttl: Duration,
     pub assertion_key: SigningKey,
     pub audience: Audience,
@@ -125,6 +132,9 @@ impl Platform {
             entropy,
             root,
             issuing,
+            newer: Mutex::new(None),
+            retired: Mutex::new(Vec::new()),
+            renew_from: Mutex::new(None),
             ttl,
             assertion_key,
             audience: Audience { project, environment },
@@ -154,7 +164,20 @@ impl Platform {
 
     /// A certificate for `role` from now on.
     pub fn leaf(&self, role: Role) -> NodeIdentity {
-        leaf(&self.issuing, &self.domain, role, self.now(), self.ttl)
+        let newer = self.newer.lock().unwrap().clone();
+        leaf(newer.as_deref().unwrap_or(&self.issuing), &self.domain, role, self.now(), self.ttl)
+    }
+
+    /// From now on certificates come from another CA; nobody is told.
+    pub fn change_ca(&self) {
+        let newer = Issuing::create(&self.root, self.now(), &self.entropy).unwrap();
+        *self.newer.lock().unwrap() = Some(Arc::new(newer));
+    }
+
+    /// What documents call the CA of now.
+    pub fn ca(&self) -> String {
+        let newer = self.newer.lock().unwrap().clone();
+        digest_text(&newer.as_deref().unwrap_or(&self.issuing).digest())
     }
 
     pub fn bundle(&self) -> Bundle {
@@ -167,8 +190,8 @@ impl Platform {
             assertion_jwks: Jwk::write_set(&[self.assertion_key.public().clone()]),
             edges: self.edges.lock().unwrap().clone(),
             denied: self.denied.lock().unwrap().clone(),
-            retired: Vec::new(),
-            renew_from: None,
+            retired: self.retired.lock().unwrap().clone(),
+            renew_from: self.renew_from.lock().unwrap().clone(),
             origin: format!("https://{HOST}:8443"),
             login_host: Host::parse("login.mezu.localhost").unwrap(),
         }
@@ -294,7 +317,9 @@ impl Platform {
                     Role::Warpgate { project, environment, id: warpgate },
                 );
                 let csr = BASE64.decode(&enroll.csr_der).unwrap();
-                let leaf = self.issuing.issue(&csr, &name, self.now(), self.ttl).unwrap();
+                let newer = self.newer.lock().unwrap().clone();
+                let issuing = newer.as_deref().unwrap_or(&self.issuing);
+                let leaf = issuing.issue(&csr, &name, self.now(), self.ttl).unwrap();
                 let ahead = Duration::from_secs(self.control_ahead_s.load(Ordering::SeqCst));
                 Reply::Enrolled(Box::new(Enrolled {
                     chain_pem: leaf.chain_pem(),

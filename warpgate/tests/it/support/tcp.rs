@@ -44,8 +44,18 @@ pub struct TcpTunnel {
 impl TcpEdge {
     /// Listens beside `edge`'s UDP port, or at another address that leads there.
     pub fn beside(platform: &Arc<Platform>, edge: &edge::Edge, at: SocketAddr) -> Self {
+        Self::trusting(platform, platform, edge, at)
+    }
+
+    /// The same, and trusts the warpgates of `trusted` alone.
+    pub fn trusting(
+        platform: &Arc<Platform>,
+        trusted: &Platform,
+        edge: &edge::Edge,
+        at: SocketAddr,
+    ) -> Self {
         let identity: &CurrentIdentity = &edge.identity;
-        let tls = tunnel_server_config(identity, &platform.trust(), &platform.clock(), &[tunnel_proto::ALPN]);
+        let tls = tunnel_server_config(identity, &trusted.trust(), &platform.clock(), &[tunnel_proto::ALPN]);
         let acceptor = TlsAcceptor::from(Arc::new(tls.unwrap()));
         let listener = std::net::TcpListener::bind(at).unwrap();
         listener.set_nonblocking(true).unwrap();
