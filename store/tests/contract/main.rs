@@ -16,6 +16,7 @@ mod support;
 
 mod accounts;
 mod audit_log;
+mod claims;
 mod directories;
 mod feed_log;
 mod hand_offs;
