@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use mezusphere_model::document::{CertificateDoc, Document, DocumentKey, Partition};
-use mezusphere_model::id::ProjectId;
+use mezusphere_model::id::{EnvironmentId, ProjectId};
 use mezusphere_model::platform::PlatformHost;
 use mezusphere_model::{Host, Platform, Timestamp};
 use mezusphere_pki::PublicCertificate as Verified;
@@ -18,15 +18,17 @@ use mezusphere_pki::authority::{IssueError, IssuedPublic};
 use mezusphere_pki::lifetime::PUBLIC_TTL_MAX;
 use mezusphere_pki::public::covers;
 use mezusphere_store::primary::certificate::{self, IssuedRow};
-use mezusphere_store::primary::{ReadTx, Tx, setting};
+use mezusphere_store::primary::{ReadTx, Tx, acme, host, setting};
 use mezusphere_store::{StoreError, WriteError};
 use serde::{Deserialize, Serialize};
 
+use crate::acme::wanted;
 use crate::ca::Ca;
 use crate::certificate_files::WatchedFiles;
 use crate::config::{ControlConfig, PublicCertificate};
 use crate::digest::sha256;
-use crate::{OpenError, Shared};
+use crate::leaf::audit_issued;
+use crate::{AcmeConfig, OpenError, Shared};
 
 /// Life of a certificate from the internal CA.
 const TTL: Duration = PUBLIC_TTL_MAX;
@@ -90,6 +92,12 @@ impl Published {
         }
     }
 
+    /// Whether it can go on until a better one is there.
+    fn serves(&self, partition: Partition, names: &[String], now: Timestamp) -> bool {
+        let is_named = |name: &String| Host::parse(name).is_ok_and(|host| covers(&self.names, &host));
+        !self.internal && self.partition() == partition && self.not_after > now && names.iter().all(is_named)
+    }
+
     fn partition(&self) -> Partition {
         if self.control { Partition::Control } else { Partition::Platform }
     }
@@ -101,6 +109,8 @@ pub(crate) enum PublicCertificates {
     Internal,
     /// Files; the internal CA for hosts they do not cover.
     Files(WatchedFiles),
+    /// A certificate authority; the internal CA for names under `localhost`.
+    Acme(Box<AcmeConfig>),
 }
 
 /// Why a certificate was not published.
@@ -135,6 +145,10 @@ impl PublicCertificates {
         match &config.public_certificate {
             PublicCertificate::Internal => Ok(Self::Internal),
             PublicCertificate::Files(files) => WatchedFiles::load(config, files, now).map(Self::Files),
+            PublicCertificate::Acme(acme) => {
+                acme.check()?;
+                Ok(Self::Acme(acme.clone()))
+            }
         }
     }
 
@@ -148,8 +162,35 @@ impl PublicCertificates {
         match self {
             Self::Internal => internal(platform).into_iter().flat_map(|(_, names)| names).collect(),
             Self::Files(files) => files.docs().iter().flat_map(|(_, doc)| doc.names.clone()).collect(),
+            Self::Acme(config) => {
+                let names = ordered(config, platform).into_iter().flat_map(|(_, names, _)| names);
+                // A mark that is no name: hosts have certificates of the internal CA if this one was another source before.
+                names.chain([ORDERED.to_owned()]).collect()
+            }
         }
     }
+}
+
+/// Says among names that an authority certifies them.
+const ORDERED: &str = "(ordered)";
+
+/// Who issues a certificate of the whole installation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Issuer {
+    Internal,
+    Authority,
+}
+
+/// What the whole installation needs where an authority certifies: the platform's hosts, and the wildcard for endpoints if
+/// it was asked for. Names under `localhost` are the internal CA's.
+fn ordered(config: &AcmeConfig, platform: &Platform) -> Vec<(Partition, Vec<String>, Issuer)> {
+    let of = |local: bool| if local { Issuer::Internal } else { Issuer::Authority };
+    let by_us = internal(platform).into_iter().filter_map(|(partition, names)| match partition {
+        Partition::Control => Some((partition, names, of(wanted::is_local(platform.base.as_str())))),
+        _ => wanted::is_local(platform.apps.as_str()).then_some((partition, names, Issuer::Internal)),
+    });
+    let wildcard = wanted::wildcard(config, platform);
+    by_us.chain(wildcard.map(|name| (Partition::Platform, vec![name], Issuer::Authority))).collect()
 }
 
 /// What the internal CA issues for the whole installation: the platform's hosts, and the wildcard for endpoints if
@@ -181,24 +222,33 @@ pub(crate) async fn ensure_platform(tx: &mut Tx, shared: &Shared) -> Result<(), 
             }
         }
         PublicCertificates::Internal => {
-            let ca = shared.ca(tx).await?;
-            let issuer = Some(ca.state.issuing.key_sha256.clone());
             for (partition, names) in internal(&shared.config.platform) {
-                let good = |old: &&Published| {
-                    old.internal
-                        && old.issuer == issuer
-                        && old.partition() == partition
-                        && old.names == names
-                        && !ends_soon(old.not_after, now)
-                };
-                if let Some(good) = published.iter().find(good) {
-                    kept.push(good.clone());
+                kept.push(ensure_internal(tx, shared, &published, partition, &names).await?);
+            }
+        }
+        PublicCertificates::Acme(config) => {
+            acme::move_to(tx, config.directory.url()).await?;
+            let mut filed_as = Vec::new();
+            for (partition, names, issuer) in ordered(config, &shared.config.platform) {
+                if issuer == Issuer::Internal {
+                    kept.push(ensure_internal(tx, shared, &published, partition, &names).await?);
                     continue;
                 }
-                let doc = issue(tx, &ca, &names, None).await?;
-                kept.push(Published { issuer: issuer.clone(), ..Published::of(&doc, partition, true) });
-                tx.publish(partition, &Document::Certificate(doc))?;
+                filed_as.extend(names.first().cloned());
+                let good = match wanted::ensure_own(tx, config, &names).await? {
+                    Some(doc) => {
+                        let good = Published::of(&doc, partition, false);
+                        if !published.contains(&good) {
+                            tx.publish(partition, &Document::Certificate(doc))?;
+                        }
+                        Some(good)
+                    }
+                    // Until the first one is there, one from files goes on.
+                    None => published.iter().find(|old| old.serves(partition, &names, now)).cloned(),
+                };
+                kept.extend(good);
             }
+            wanted::forget_own(tx, &filed_as).await?;
         }
     }
     for old in &published {
@@ -214,6 +264,34 @@ pub(crate) async fn ensure_platform(tx: &mut Tx, shared: &Shared) -> Result<(), 
     Ok(())
 }
 
+/// What the internal CA issues for the whole installation under these names: what is published, if it is good for a while,
+/// or a new one.
+async fn ensure_internal(
+    tx: &mut Tx,
+    shared: &Shared,
+    published: &[Published],
+    partition: Partition,
+    names: &[String],
+) -> Result<Published, CertificateError> {
+    let now = tx.now();
+    let ca = shared.ca(tx).await?;
+    let issuer = Some(ca.state.issuing.key_sha256.clone());
+    let good = |old: &&Published| {
+        old.internal
+            && old.issuer == issuer
+            && old.partition() == partition
+            && old.names == names
+            && !ends_soon(old.not_after, now)
+    };
+    if let Some(good) = published.iter().find(good) {
+        return Ok(good.clone());
+    }
+    let doc = issue(tx, shared, &ca, names, None).await?;
+    let new = Published { issuer, ..Published::of(&doc, partition, true) };
+    tx.publish(partition, &Document::Certificate(doc))?;
+    Ok(new)
+}
+
 /// Publishes a certificate for a host that has just been added; the platform's serves it if it can.
 pub(crate) async fn add_host(
     tx: &mut Tx,
@@ -222,7 +300,21 @@ pub(crate) async fn add_host(
     host: &Host,
 ) -> Result<(), CertificateError> {
     if shared.certificates.covers(&shared.config.platform, host) {
+        if let PublicCertificates::Acme(config) = &shared.certificates {
+            if !is_covered_now(tx, config, &shared.config.platform, host).await? {
+                // The wildcard is still to come: a certificate of the host's own goes on until then.
+                return Ok(());
+            }
+            acme::delete(tx, host.as_str()).await?;
+        }
         return remove_host(tx, project, host).map_err(CertificateError::from);
+    }
+    if let PublicCertificates::Acme(config) = &shared.certificates
+        && !wanted::is_local(host.as_str())
+    {
+        wanted::ensure_host(tx, config, project, host).await?;
+        shared.acme_due.notify_one();
+        return Ok(());
     }
     if let PublicCertificates::Files(_) = shared.certificates {
         tracing::warn!(
@@ -232,9 +324,43 @@ pub(crate) async fn add_host(
     }
     let names = [host.to_string()];
     let ca = shared.ca(tx).await?;
-    let doc = issue(tx, &ca, &names, Some(project)).await?;
+    let doc = issue(tx, shared, &ca, &names, Some(project)).await?;
     tx.publish(Partition::Project(project), &Document::Certificate(doc))?;
     Ok(())
+}
+
+/// Wants certificates for an environment's hosts, which have just got their first route; nothing happens where nobody has
+/// to be asked for them.
+pub(crate) async fn first_route(
+    tx: &mut Tx,
+    shared: &Shared,
+    project: ProjectId,
+    environment: EnvironmentId,
+) -> Result<(), CertificateError> {
+    if let PublicCertificates::Acme(_) = &shared.certificates {
+        for row in host::list(tx, project, environment).await? {
+            if !wanted::is_local(row.host.as_str()) {
+                add_host(tx, shared, project, &row.host).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a certificate of the whole installation serves the host by now; one of the internal CA always does.
+async fn is_covered_now(
+    tx: &mut ReadTx,
+    config: &AcmeConfig,
+    platform: &Platform,
+    host: &Host,
+) -> Result<bool, StoreError> {
+    for (_, names, issuer) in ordered(config, platform) {
+        if covers(&names, host) {
+            let name = names.first().map_or("", String::as_str);
+            return Ok(issuer == Issuer::Internal || wanted::in_use(tx, name).await?.is_some());
+        }
+    }
+    Ok(false)
 }
 
 /// Takes a host's own certificate away; nothing happens if it has none.
@@ -245,7 +371,12 @@ pub(crate) fn remove_host(tx: &mut Tx, project: ProjectId, host: &Host) -> Resul
 /// Whether a host's own certificate is missing or ends soon.
 pub(crate) async fn is_due(tx: &mut ReadTx, shared: &Shared, host: &Host) -> Result<bool, StoreError> {
     if shared.certificates.covers(&shared.config.platform, host) {
-        return Ok(false);
+        let PublicCertificates::Acme(config) = &shared.certificates else { return Ok(false) };
+        return Ok(acme::get(tx, host.as_str()).await?.is_some()
+            && is_covered_now(tx, config, &shared.config.platform, host).await?);
+    }
+    if matches!(shared.certificates, PublicCertificates::Acme(_)) && !wanted::is_local(host.as_str()) {
+        return wanted::lacks(tx, host).await;
     }
     let now = tx.now();
     let issued = certificate::list_of(tx, host.as_str()).await?;
@@ -269,6 +400,7 @@ fn ends_soon(not_after: Timestamp, now: Timestamp) -> bool {
 
 async fn issue(
     tx: &mut Tx,
+    shared: &Shared,
     ca: &Ca,
     names: &[String],
     project: Option<ProjectId>,
@@ -285,6 +417,9 @@ async fn issue(
         issuer: Some(ca.issuing.digest()),
     };
     certificate::insert(tx, &row).await?;
+    if project.is_none() {
+        audit_issued(tx, &shared.installation, &row);
+    }
     Ok(CertificateDoc {
         names: issued.names,
         // Browsers and programs that were told of an older root go on with what the new one signed.

@@ -38,6 +38,8 @@ pub(crate) enum Job {
     Reseal,
     /// Looking for the DNS records of custom domains.
     Domains,
+    /// Ordering public certificates.
+    Acme,
 }
 
 impl Job {
@@ -53,6 +55,7 @@ impl Job {
             Self::AssertionKeys => "control/assertion-keys",
             Self::Reseal => "control/reseal",
             Self::Domains => "control/domains",
+            Self::Acme => "control/acme",
         }
     }
 }

@@ -216,8 +216,8 @@ impl Shared {
         }
         host::delete(tx, project.id, &old.host).await?;
         certificate::remove_host(tx, project.id, &old.host)?;
+        host::insert(tx, &HostRow { host: wanted.clone(), ..old.clone() }).await?;
         certificate::add_host(tx, self, project.id, &wanted).await?;
-        host::insert(tx, &HostRow { host: wanted, ..old.clone() }).await?;
         Ok(())
     }
 }

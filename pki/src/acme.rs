@@ -13,10 +13,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use mezusphere_model::{Clock, Host, Timestamp};
 use rcgen::string::Ia5String;
 use rcgen::{CertificateParams, CustomExtension, DistinguishedName, DnType, SanType};
-use rustls::ServerConfig;
 use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::ParsedExtension;
@@ -87,6 +87,23 @@ fn certify(host: &Host, key_authorization: &str, clock: &Clock) -> Result<Certif
         .load_private_key(private)
         .map_err(|error| ChallengeError::Key(KeyError::Library(error.to_string())))?;
     Ok(CertifiedKey::new(vec![certificate.der().clone()], signer))
+}
+
+/// How an authority's own server is spoken to: TLS 1.2 and 1.3, h1, known by `roots`; those that cannot be used are left
+/// out, because a system's bundle may hold some. Says how many are trusted.
+pub fn authority_client_config<'a>(
+    roots: impl IntoIterator<Item = CertificateDer<'a>>,
+    clock: &Clock,
+) -> Result<(ClientConfig, usize), TlsSetupError> {
+    let mut store = RootCertStore::empty();
+    let (trusted, _) = store.add_parsable_certificates(roots);
+    let mut config = ClientConfig::builder_with_details(provider(), RustlsClock::shared(clock))
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .map_err(TlsSetupError)?
+        .with_root_certificates(store)
+        .with_no_client_auth();
+    config.alpn_protocols = owned(&[b"http/1.1"]);
+    Ok((config, trusted))
 }
 
 /// A request (PKCS #10) for a certificate of these names; `*.` may stand in front of one.

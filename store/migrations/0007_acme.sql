@@ -8,7 +8,7 @@ CREATE TABLE acme_certificates (
     host               TEXT   REFERENCES hosts (host) ON DELETE CASCADE,
     project            TEXT,
     state              TEXT   NOT NULL CHECK (state IN ('waiting', 'ordering', 'valid', 'failed')),
-    -- The directory of the authority that the order, or else the certificate, is from.
+    -- The directory of the authority that is asked.
     directory          TEXT   NOT NULL,
     order_url          TEXT,
     -- Private key of the order under way, sealed.

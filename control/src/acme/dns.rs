@@ -4,8 +4,10 @@
 
 use std::pin::Pin;
 
+use serde::{Deserialize, Serialize};
+
 /// A record to be there while an authority looks.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DnsRecord {
     /// The name of the TXT record: `_acme-challenge.` and the name to be certified, without `*.`.
     pub(crate) name: String,

@@ -14,9 +14,34 @@
 //! written down. Edges answer the challenges, which reach them by the feed; a DNS record is set by the operator's program
 //! ([`dns`]). Which hosts want a certificate is [`crate::certificate`]'s.
 
+mod account;
+mod answer;
+mod budget;
 mod config;
 pub(crate) mod dns;
+pub(crate) mod engine;
 pub(crate) mod failure;
 pub(crate) mod hook;
+pub(crate) mod job;
+mod open;
+mod order;
+mod prove;
+mod schedule;
+mod settle;
+pub(crate) mod wanted;
+mod window;
+mod wire;
 
 pub use config::{AcmeChallenge, AcmeConfig, AcmeConfigError, AcmeDirectory, AcmeExternalAccount};
+pub(crate) use job::run;
+
+/// What tests of control as a whole look at.
+#[cfg(test)]
+pub(crate) mod testing {
+    pub(crate) use super::budget::FAILURES_MAX;
+
+    /// Codes of failed tries.
+    pub(crate) fn fault_codes() -> Vec<&'static str> {
+        super::failure::Fault::ALL.iter().map(|fault| fault.code()).collect()
+    }
+}

@@ -1,7 +1,8 @@
 //! What control does without being asked, as long as whoever holds [`Jobs`] lets it: work that comes due ([`work`]),
 //! following what other control nodes changed ([`follow`]), writing accounts' histories
 //! ([`history`]), replacing the CA ([`crate::ca`]), sending mail ([`crate::mail`]), making the keys that sign assertions
-//! follow one another ([`crate::keys`]), and looking for the proofs of custom domains ([`crate::domain`]).
+//! follow one another ([`crate::keys`]), looking for the proofs of custom domains ([`crate::domain`]), and ordering public
+//! certificates ([`crate::acme`]).
 
 mod follow;
 mod history;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Shared, ca, certificate_files, domain, keys, mail};
+use crate::{Shared, acme, ca, certificate_files, domain, keys, mail};
 
 /// The running jobs. Ends them when dropped; [`Jobs::stop`] also waits for the one at work.
 #[derive(Debug)]
@@ -35,6 +36,7 @@ impl Jobs {
             tokio::spawn(ca::run::run(Arc::clone(shared), cancel.clone())),
             tokio::spawn(keys::run::run(Arc::clone(shared), cancel.clone())),
             tokio::spawn(domain::run(Arc::clone(shared), cancel.clone())),
+            tokio::spawn(acme::run(Arc::clone(shared), cancel.clone())),
         ];
         Self { cancel, tasks }
     }

@@ -3,6 +3,7 @@
 //! Requests go through the routers without sockets. What edges would learn is read from the feed.
 
 mod assertion_keys;
+mod acme;
 mod bad_input;
 mod by_link_api;
 mod certificates;

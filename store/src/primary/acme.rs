@@ -60,6 +60,9 @@ pub struct LastError {
 pub struct CertificateFacts {
     /// SHA-256 of the certificate (DER).
     pub fingerprint: [u8; 32],
+    /// The directory of the authority that issued it.
+    #[serde(default)]
+    pub directory: String,
     /// From when it is good.
     pub not_before: Timestamp,
     /// Until when.
@@ -113,7 +116,7 @@ pub struct CertificateRow {
     pub project: Option<ProjectId>,
     /// Where it stands.
     pub state: CertificateState,
-    /// The directory of the authority that the order, or else the certificate, is from.
+    /// The directory of the authority that is asked.
     pub directory: String,
     /// The order under way.
     pub order_url: Option<String>,
@@ -231,6 +234,28 @@ pub async fn of_project(tx: &mut ReadTx, project: ProjectId) -> Result<Vec<Certi
         )
         .await?;
     rows.iter().map(read).collect()
+}
+
+/// The installation's own certificates, by name; at most [`LISTED_OF_PROJECT_MAX`].
+pub async fn of_installation(tx: &mut ReadTx) -> Result<Vec<CertificateRow>, StoreError> {
+    let rows = tx
+        .rows(
+            "SELECT * FROM acme_certificates WHERE project IS NULL ORDER BY name LIMIT $1",
+            args![LISTED_OF_PROJECT_MAX],
+        )
+        .await?;
+    rows.iter().map(read).collect()
+}
+
+/// Makes due now what another authority than this one issued, or was to issue; says how many.
+pub async fn move_to(tx: &mut Tx, directory: &str) -> Result<u64, StoreError> {
+    let now = tx.now();
+    tx.execute(
+        "UPDATE acme_certificates SET next_at = $2, attempts = 0, directory = $1, order_url = NULL, sealed_order_key = NULL
+         WHERE directory <> $1",
+        args![directory, now],
+    )
+    .await
 }
 
 /// All certificates, by name. For operators of the installation.

@@ -27,6 +27,7 @@ use crate::api::types::{
     AddRoute, OrderRoutes, Page, Route, RouteAdded, RouteRemoved, Timeouts, UpdateRoute,
 };
 use crate::caller::{Caller, Permission};
+use crate::certificate;
 use crate::problem::{self, Refusal};
 
 fn view(row: RouteRow) -> Route {
@@ -179,6 +180,9 @@ pub(crate) async fn add(
             }
             let doc = draft.into_doc(RouteId::random(&shared.entropy));
             let mut row = route::insert(tx, project.id, environment.id, &doc).await?;
+            if beside.is_empty() {
+                certificate::first_route(tx, shared, project.id, environment.id).await?;
+            }
             if let Some(position) = request.position {
                 row.position = put_at(tx, &project, &environment, &beside, doc.id, position).await?;
             }
