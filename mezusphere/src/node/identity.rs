@@ -22,7 +22,7 @@ use tracing::{info, warn};
 use super::returning::Returning;
 
 /// Longest sleep before the clock is looked at again: a machine that slept must not miss its renewal for long.
-const LOOK_AGAIN: Duration = Duration::from_secs(30);
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Makes a key and has it certified.
 pub(crate) async fn certified(link: &dyn ControlLink) -> Result<NodeIdentity, String> {
