@@ -5,20 +5,23 @@
 //! It inherits the server's environment, where the credentials for a DNS provider live, but nothing of the server's own: a
 //! variable that begins with `MEZU` is not handed on, because one of them holds the master key.
 
+use std::io::{PipeReader, Read as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::{AsyncRead, AsyncReadExt as _};
-use tokio::process::{Child, Command};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use tokio::sync::oneshot;
 
 use super::dns::{DnsError, DnsFuture, DnsHook, DnsOutput, DnsRecord};
 
 /// For one call: what a slow provider takes until all of its servers have a record.
 const CALL_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// After the program has ended: something it left behind may hold its output open.
+/// After the program has ended: for what it printed last. Then whatever it has left behind is ended too.
 const OUTPUT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Kept of what a call prints, the end of it, in octets: where a failure is told.
@@ -60,16 +63,24 @@ impl HookProgram {
     }
 
     async fn call(&self, action: Action, record: &DnsRecord) -> Result<DnsOutput, DnsError> {
-        let mut running = Running::start(&self.program, action, record)?;
-        let mut tail = Tail::default();
-        match tokio::time::timeout(self.timeout, running.finish(&mut tail)).await {
+        let not_started =
+            |why: std::io::Error| DnsError::NotStarted(format!("{}: {why}", self.program.display()));
+        let mut running = Running::start(&self.program, action, record).map_err(not_started)?;
+        let status = match tokio::time::timeout(self.timeout, &mut running.status).await {
             Err(_) => {
                 running.end();
-                Err(DnsError::TooSlow { seconds: self.timeout.as_secs(), output: tail.text() })
+                let output = running.tail().text();
+                return Err(DnsError::TooSlow { seconds: self.timeout.as_secs(), output });
             }
-            Ok(Err(why)) => Err(DnsError::NotStarted(why.to_string())),
-            Ok(Ok(status)) if status.success() => Ok(tail.text()),
-            Ok(Ok(status)) => Err(DnsError::Failed { status: status.to_string(), output: tail.text() }),
+            Ok(Ok(Ok(status))) => status,
+            Ok(Ok(Err(why))) => return Err(not_started(why)),
+            Ok(Err(gone)) => return Err(DnsError::NotStarted(gone.to_string())),
+        };
+        let output = running.tail().text();
+        if status.success() {
+            Ok(output)
+        } else {
+            Err(DnsError::Failed { status: status.to_string(), output })
         }
     }
 }
@@ -84,15 +95,18 @@ impl DnsHook for HookProgram {
     }
 }
 
-/// A running program with whatever it has started. Ended when dropped.
+/// A running program with whatever it has started: all of it is ended when this is dropped.
 struct Running {
-    child: Child,
-    /// The process group that is its own; `None` once it has ended.
-    group: Option<Pid>,
+    /// Its process group; `None` once it was ended and may be somebody else's.
+    group: Arc<Mutex<Option<Pid>>>,
+    tail: Arc<Mutex<Tail>>,
+    status: oneshot::Receiver<std::io::Result<ExitStatus>>,
 }
 
 impl Running {
-    fn start(program: &Path, action: Action, record: &DnsRecord) -> Result<Self, DnsError> {
+    /// Starts it, with two threads that end with it: one reads what it prints, one waits for its end.
+    fn start(program: &Path, action: Action, record: &DnsRecord) -> std::io::Result<Self> {
+        let (reader, writer) = std::io::pipe()?;
         let mut command = Command::new(program);
         let words = [action.word(), record.name.as_str(), record.value.as_str()];
         command.args(words);
@@ -104,50 +118,33 @@ impl Running {
         for (name, value) in ["MEZU_DNS_ACTION", "MEZU_DNS_NAME", "MEZU_DNS_VALUE"].into_iter().zip(words) {
             command.env(name, value);
         }
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
         // A group of its own, so that what it has started ends with it.
-        command.process_group(0).kill_on_drop(true);
-        let child = command
-            .spawn()
-            .map_err(|why| DnsError::NotStarted(format!("{}: {why}", program.display())))?;
-        let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        Ok(Self { child, group })
+        let child = command.process_group(0).spawn()?;
+        // It holds our own ends for writing; while one is open the reader waits.
+        drop(command);
+        let group = Arc::new(Mutex::new(Some(Pid::from_child(&child))));
+        let tail = Arc::new(Mutex::new(Tail::default()));
+        let (read_all, all_read) = mpsc::channel();
+        let (ended, status) = oneshot::channel();
+        let running = Self { group: Arc::clone(&group), tail: Arc::clone(&tail), status };
+        thread::Builder::new().name("hook-output".to_owned()).spawn(move || {
+            keep(reader, &tail);
+            // Whoever waits for it may have given up.
+            let (Ok(()) | Err(_)) = read_all.send(());
+        })?;
+        thread::Builder::new().name("hook-end".to_owned()).spawn(move || {
+            let (Ok(()) | Err(_)) = ended.send(reap(child, &group, &all_read));
+        })?;
+        Ok(running)
     }
 
-    /// Waits for its end and keeps the end of what it prints.
-    async fn finish(&mut self, tail: &mut Tail) -> std::io::Result<ExitStatus> {
-        let (mut out, mut err) = (self.child.stdout.take(), self.child.stderr.take());
-        let status = {
-            let ended = self.child.wait();
-            tokio::pin!(ended);
-            loop {
-                tokio::select! {
-                    biased;
-                    part = read(&mut out) => tail.add(&part),
-                    part = read(&mut err) => tail.add(&part),
-                    status = &mut ended => break status?,
-                }
-            }
-        };
-        self.group = None;
-        let rest = async {
-            while out.is_some() || err.is_some() {
-                tokio::select! {
-                    part = read(&mut out) => tail.add(&part),
-                    part = read(&mut err) => tail.add(&part),
-                }
-            }
-        };
-        // What it printed last; a process that it left behind is not waited for.
-        let (Ok(()) | Err(_)) = tokio::time::timeout(OUTPUT_TIMEOUT, rest).await;
-        Ok(status)
+    fn tail(&self) -> MutexGuard<'_, Tail> {
+        locked(&self.tail)
     }
 
-    fn end(&mut self) {
-        if let Some(group) = self.group.take() {
-            // Gone already: nothing to end.
-            let (Ok(()) | Err(_)) = kill_process_group(group, Signal::KILL);
-        }
+    fn end(&self) {
+        end_group(&mut locked(&self.group));
     }
 }
 
@@ -157,18 +154,45 @@ impl Drop for Running {
     }
 }
 
-/// The next octets of a pipe; waits for ever once it is closed, so that the others are waited for.
-async fn read(pipe: &mut Option<impl AsyncRead + Unpin>) -> Vec<u8> {
-    let Some(open) = pipe else { return std::future::pending().await };
-    let mut part = vec![0; READ_LEN];
-    match open.read(&mut part).await {
-        Ok(len) if len > 0 => {
-            part.truncate(len);
-            part
+fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn end_group(group: &mut Option<Pid>) {
+    if let Some(group) = *group {
+        // Gone already: nothing to end.
+        let (Ok(()) | Err(_)) = kill_process_group(group, Signal::KILL);
+    }
+}
+
+/// Waits for the program's end and for what it printed last; then ends what it has left behind.
+fn reap(
+    mut child: Child,
+    group: &Mutex<Option<Pid>>,
+    all_read: &mpsc::Receiver<()>,
+) -> std::io::Result<ExitStatus> {
+    // Not taken from the system yet, so that its number, which the group goes by, is nobody else's.
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    while let Err(why) = waitid(WaitId::Pid(Pid::from_child(&child)), options) {
+        if why != rustix::io::Errno::INTR {
+            break;
         }
-        _ => {
-            *pipe = None;
-            Vec::new()
+    }
+    let (Ok(()) | Err(_)) = all_read.recv_timeout(OUTPUT_TIMEOUT);
+    let mut group = locked(group);
+    end_group(&mut group);
+    *group = None;
+    child.wait()
+}
+
+/// Keeps the end of what is printed, until nobody can print any more.
+fn keep(mut from: PipeReader, tail: &Mutex<Tail>) {
+    let mut part = vec![0; READ_LEN];
+    loop {
+        match from.read(&mut part) {
+            Err(why) if why.kind() == std::io::ErrorKind::Interrupted => {}
+            Ok(0) | Err(_) => return,
+            Ok(len) => locked(tail).add(part.get(..len).unwrap_or_default()),
         }
     }
 }
@@ -214,12 +238,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_hook_is_told_what_to_do_in_words_and_in_its_environment() {
-        let (_dir, hook) = hook(
-            r#"echo "$#|$1|$2|$3"; echo "$MEZU_DNS_ACTION|$MEZU_DNS_NAME|$MEZU_DNS_VALUE" >&2"#,
-        );
+        let (_dir, hook) =
+            hook(r#"echo "$#|$1|$2|$3"; echo "$MEZU_DNS_ACTION|$MEZU_DNS_NAME|$MEZU_DNS_VALUE" >&2"#);
         let said = hook.present(&record()).await.unwrap();
         assert!(said.contains("3|present|_acme-challenge.shop.example|a b;$(id)"), "{said}");
-        assert!(said.contains(" present|_acme-challenge") || said.starts_with("present|_acme-challenge"), "{said}");
+        assert!(
+            said.contains(" present|_acme-challenge") || said.starts_with("present|_acme-challenge"),
+            "{said}"
+        );
         let said = hook.cleanup(&record()).await.unwrap();
         assert!(said.contains("3|cleanup|_acme-challenge.shop.example|a b;$(id)"), "{said}");
     }
@@ -248,7 +274,12 @@ mod tests {
         let hook = HookProgram { timeout: Duration::from_secs(2), ..hook };
         let why = hook.present(&record()).await.unwrap_err();
         assert_eq!(why, DnsError::TooSlow { seconds: 2, output: "begun".to_owned() });
-        let pid = std::fs::read_to_string(dir.path().join("pid")).unwrap();
+        is_gone(dir.path()).await;
+    }
+
+    /// Waits until the process whose number the hook noted is gone.
+    async fn is_gone(dir: &Path) {
+        let pid = std::fs::read_to_string(dir.join("pid")).unwrap();
         let place = format!("/proc/{}/stat", pid.trim());
         // A killed process may wait a moment for whoever adopts it.
         let gone = async {
@@ -260,10 +291,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_hook_leaves_running_is_not_waited_for() {
-        let (_dir, hook) = hook("sleep 5 & echo done");
-        let begun = tokio::time::Instant::now();
+    async fn what_a_hook_leaves_running_is_ended_and_not_waited_for() {
+        let (dir, hook) = hook("sleep 600 & echo $! > \"$(dirname \"$0\")/pid\"; echo done");
         assert_eq!(hook.present(&record()).await.unwrap(), "done");
-        assert!(begun.elapsed() < Duration::from_secs(4));
+        is_gone(dir.path()).await;
+    }
+
+    #[tokio::test]
+    async fn a_call_that_is_dropped_ends_its_hook() {
+        let (dir, hook) = hook("echo $$ > \"$(dirname \"$0\")/pid\"; sleep 600");
+        let record = record();
+        let call = tokio::time::timeout(Duration::from_secs(2), hook.present(&record));
+        assert!(call.await.is_err(), "it goes on");
+        is_gone(dir.path()).await;
     }
 }

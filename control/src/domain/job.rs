@@ -56,7 +56,7 @@ impl Shared {
         let looker = Looker { actor: self.config.node.id.to_string(), address: None };
         let mut added = 0;
         for batch in due.chunks(LOOKS_AT_ONCE) {
-            for (claim, finding) in look_at(self.resolver, batch).await {
+            for (claim, finding) in look_at(&self.resolver, batch).await {
                 let settled = self.primary.write(async |tx| {
                     if !self.keep_lease(tx, &lease).await? {
                         return Ok(None);
@@ -93,13 +93,22 @@ impl Shared {
 }
 
 /// Looks for several at once. Dropping it ends every look.
-async fn look_at(resolver: Resolver, claims: &[ClaimRow]) -> Vec<(ClaimRow, Finding)> {
+async fn look_at(resolver: &Resolver, claims: &[ClaimRow]) -> Vec<(ClaimRow, Finding)> {
     let mut looks = JoinSet::new();
     for claim in claims.iter().cloned() {
+        let resolver = resolver.clone();
         looks.spawn(async move {
-            let finding = look(resolver, &claim).await;
+            let finding = look(&resolver, &claim).await;
             (claim, finding)
         });
     }
-    looks.join_all().await
+    let mut found = Vec::with_capacity(claims.len());
+    while let Some(looked) = looks.join_next().await {
+        match looked {
+            Ok(looked) => found.push(looked),
+            // One name must not keep the others from being looked for.
+            Err(why) => tracing::error!(error = %why, "A look for a DNS record ended badly"),
+        }
+    }
+    found
 }

@@ -34,7 +34,7 @@ impl Finding {
 }
 
 /// Looks whether the claim's record is published.
-pub(crate) async fn look(resolver: Resolver, claim: &ClaimRow) -> Finding {
+pub(crate) async fn look(resolver: &Resolver, claim: &ClaimRow) -> Finding {
     let wanted = value(&claim.token);
     match resolver.txt(&record(&claim.host)).await {
         Err(why) => Finding::Failed(why),

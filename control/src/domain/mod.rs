@@ -6,6 +6,7 @@
 
 mod job;
 mod look;
+pub(crate) mod message;
 pub(crate) mod resolver;
 mod settle;
 

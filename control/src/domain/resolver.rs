@@ -1,106 +1,166 @@
-//! Asks the DNS for TXT records: the system's resolver, or one that the operator names.
+//! Asks DNS servers for TXT records: those of the system, or one that the operator names.
 //!
-//! Nothing is kept between two questions: whoever has just published a record wants it seen, and a machine's resolvers change.
+//! Nothing is kept between two questions: whoever has just published a record wants it seen, and a machine's servers change.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
-use hickory_resolver::net::NetError;
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::proto::rr::RData;
+use mezusphere_model::Entropy;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::time::timeout;
+
+use super::message::{Answer, NoName, Nonsense, Question};
+
+/// Where the system says whom it asks (resolv.conf(5)).
+const SYSTEM: &str = "/etc/resolv.conf";
+
+/// Servers of the system that are asked: as many as its own resolver asks.
+const SERVERS_MAX: usize = 3;
+
+/// Where DNS servers listen.
+const PORT: u16 = 53;
 
 /// For one question to one server.
-const ASK_TIMEOUT: Duration = Duration::from_secs(3);
+const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Questions to each server.
-const ASK_ATTEMPTS: usize = 2;
+/// Rounds through the servers: a datagram may be lost.
+const ROUNDS: usize = 2;
 
-/// For one look with all its questions: whoever ran `host verify` waits for it.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Most texts read of one name; the rest is not looked at.
-const TEXTS_MAX: usize = 100;
+/// Longest answer over UDP that is read, in octets.
+const UDP_LEN_MAX: usize = 4096;
 
 /// Why the DNS gave no answer, neither yes nor no.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum LookupError {
     /// Nothing came in time.
-    #[error("no DNS server answered within {} s", LOOK_TIMEOUT.as_secs())]
+    #[error("no DNS server answered")]
     Silent,
     /// The name cannot be asked for.
     #[error("{0} is too long for the DNS")]
     Name(String),
-    /// The server said that it cannot tell, or could not be reached.
-    #[error("the DNS gave no answer: {0}")]
-    Failed(String),
+    /// What came made no sense.
+    #[error("what a DNS server sent makes no sense")]
+    Nonsense,
+    /// The server does not tell.
+    #[error("a DNS server answered {0}")]
+    Refused(String),
+    /// It cannot be reached.
+    #[error("a DNS server cannot be reached: {0}")]
+    Unreachable(String),
+}
+
+impl From<std::io::Error> for LookupError {
+    fn from(why: std::io::Error) -> Self {
+        Self::Unreachable(why.to_string())
+    }
+}
+
+impl From<Nonsense> for LookupError {
+    fn from(Nonsense: Nonsense) -> Self {
+        Self::Nonsense
+    }
 }
 
 /// Who is asked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Resolver {
     at: Option<SocketAddr>,
+    entropy: Entropy,
 }
 
 impl Resolver {
     /// Asks the server at this address; `None`: those of the system.
-    pub(crate) fn new(at: Option<SocketAddr>) -> Self {
-        Self { at }
+    pub(crate) fn new(at: Option<SocketAddr>, entropy: Entropy) -> Self {
+        Self { at, entropy }
     }
 
     /// The texts of the TXT records of `name`, a full name without its last dot; none if there are none.
     ///
-    /// Ends within [`LOOK_TIMEOUT`]. Cancel safe.
-    pub(crate) async fn txt(self, name: &str) -> Result<Vec<String>, LookupError> {
-        let asked = tokio::time::timeout(LOOK_TIMEOUT, self.ask(name)).await;
-        asked.unwrap_or(Err(LookupError::Silent))
+    /// Asks each server in turn until one answers, twice around, 2 s each. Cancel safe.
+    pub(crate) async fn txt(&self, name: &str) -> Result<Vec<String>, LookupError> {
+        let mut last = LookupError::Silent;
+        let servers = self.servers();
+        for server in servers.iter().cycle().take(servers.len() * ROUNDS) {
+            // Drawn anew each time: whoever wants to answer in the server's place must guess it.
+            let id = u16::from_be_bytes(self.entropy.bytes());
+            let question = Question::new(name, id).map_err(|NoName(name)| LookupError::Name(name))?;
+            match timeout(ASK_TIMEOUT, ask(*server, &question)).await {
+                Ok(Ok(texts)) => return Ok(texts),
+                Ok(Err(why)) => last = why,
+                Err(_) => {}
+            }
+        }
+        Err(last)
     }
 
-    async fn ask(self, name: &str) -> Result<Vec<String>, LookupError> {
-        let failed = |why: NetError| match why {
-            NetError::Timeout => LookupError::Silent,
-            why => LookupError::Failed(why.to_string()),
-        };
-        // With its last dot: the system's search domains are not for names from outside.
-        let name = hickory_resolver::proto::rr::Name::from_ascii(format!("{name}."))
-            .map_err(|_| LookupError::Name(name.to_owned()))?;
-        let resolver = self.resolver().map_err(failed)?;
-        match resolver.txt_lookup(name).await {
-            Ok(found) => Ok(found
-                .answers()
-                .iter()
-                .filter_map(|record| match &record.data {
-                    RData::TXT(text) => Some(String::from_utf8_lossy(&text.txt_data.concat()).into_owned()),
-                    _ => None,
-                })
-                .take(TEXTS_MAX)
-                .collect()),
-            Err(why) if why.is_no_records_found() => Ok(Vec::new()),
-            Err(why) => Err(failed(why)),
+    fn servers(&self) -> Vec<SocketAddr> {
+        match self.at {
+            Some(at) => vec![at],
+            // Read each time: a machine that moves gets others.
+            None => listed(&std::fs::read_to_string(SYSTEM).unwrap_or_default()),
         }
     }
+}
 
-    fn resolver(self) -> Result<TokioResolver, NetError> {
-        let mut builder = match self.at {
-            None => TokioResolver::builder_tokio()?,
-            Some(at) => {
-                let ways = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut way| {
-                    way.port = at.port();
-                    way
-                });
-                let server = NameServerConfig::new(at.ip(), true, ways.to_vec());
-                let config = ResolverConfig::from_name_servers(vec![server]);
-                TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
-            }
-        };
-        let options = builder.options_mut();
-        options.timeout = ASK_TIMEOUT;
-        options.attempts = ASK_ATTEMPTS;
-        options.cache_size = 0;
-        options.edns0 = true;
-        builder.build()
+/// The servers that a resolv.conf names; the machine's own if it names none, as resolv.conf(5) has it.
+fn listed(text: &str) -> Vec<SocketAddr> {
+    let words = text.lines().map(str::split_whitespace);
+    let named = words.filter_map(|mut words| (words.next()? == "nameserver").then(|| words.next())?);
+    let mut servers: Vec<_> = named
+        // Behind `%` stands an interface, which an address of this kind has no place for.
+        .filter_map(|word| word.split('%').next()?.parse::<IpAddr>().ok())
+        .map(|ip| SocketAddr::new(ip, PORT))
+        .take(SERVERS_MAX)
+        .collect();
+    if servers.is_empty() {
+        servers.push(SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)));
     }
+    servers
+}
+
+async fn ask(server: SocketAddr, question: &Question) -> Result<Vec<String>, LookupError> {
+    match over_udp(server, question).await? {
+        Answer::Cut => match question.read(&over_tcp(server, question).await?)? {
+            Answer::Cut => Err(LookupError::Nonsense),
+            answer => texts(answer),
+        },
+        answer => texts(answer),
+    }
+}
+
+fn texts(answer: Answer) -> Result<Vec<String>, LookupError> {
+    match answer {
+        Answer::Texts(texts) => Ok(texts),
+        Answer::Refused(2) => Err(LookupError::Refused("SERVFAIL".to_owned())),
+        Answer::Refused(5) => Err(LookupError::Refused("REFUSED".to_owned())),
+        Answer::Refused(code) => Err(LookupError::Refused(format!("code {code}"))),
+        Answer::Cut => Err(LookupError::Nonsense),
+    }
+}
+
+async fn over_udp(server: SocketAddr, question: &Question) -> Result<Answer, LookupError> {
+    let any: IpAddr =
+        if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    // A port of its own for each question; connected, so that nobody else is heard.
+    let socket = UdpSocket::bind((any, 0)).await?;
+    socket.connect(server).await?;
+    socket.send(&question.octets()).await?;
+    let mut octets = vec![0; UDP_LEN_MAX];
+    let len = socket.recv(&mut octets).await?;
+    Ok(question.read(octets.get(..len).unwrap_or_default())?)
+}
+
+async fn over_tcp(server: SocketAddr, question: &Question) -> Result<Vec<u8>, LookupError> {
+    let mut stream = TcpStream::connect(server).await?;
+    let sent = question.octets();
+    // Each message has its length before it (RFC 1035 §4.2.2).
+    let len = u16::try_from(sent.len()).map_err(|_| LookupError::Nonsense)?;
+    stream.write_all(&[len.to_be_bytes().as_slice(), &sent].concat()).await?;
+    let len = stream.read_u16().await?;
+    let mut octets = vec![0; usize::from(len)];
+    stream.read_exact(&mut octets).await?;
+    Ok(octets)
 }
 
 #[cfg(test)]
@@ -108,36 +168,21 @@ pub(crate) mod tests {
     use std::collections::BTreeMap;
     use std::sync::{Arc, Mutex};
 
-    use hickory_resolver::proto::op::{Message, ResponseCode};
-    use hickory_resolver::proto::rr::rdata::{CNAME, TXT};
-    use hickory_resolver::proto::rr::{Name, Record};
-    use tokio::net::UdpSocket;
+    use tokio::net::TcpListener;
     use tokio::task::JoinHandle;
 
+    use super::super::message::tests::{Says, answer, asked};
     use super::*;
-
-    /// What a name server of a test says for a name.
-    #[derive(Clone, Debug)]
-    pub(crate) enum Says {
-        /// These texts.
-        Texts(Vec<String>),
-        /// Another name's texts.
-        Alias(String, Vec<String>),
-        /// This refusal.
-        Code(ResponseCode),
-        /// Octets that are no DNS.
-        Nonsense,
-        /// Nothing.
-        Silence,
-    }
 
     /// A name server on loopback that knows what it is told. Ends when dropped.
     #[derive(Debug)]
     pub(crate) struct NameServer {
         pub(crate) at: SocketAddr,
-        zone: Arc<Mutex<BTreeMap<String, Says>>>,
+        zone: Zone,
         task: JoinHandle<()>,
     }
+
+    type Zone = Arc<Mutex<BTreeMap<String, Says>>>;
 
     impl Drop for NameServer {
         fn drop(&mut self) {
@@ -147,18 +192,16 @@ pub(crate) mod tests {
 
     impl NameServer {
         pub(crate) async fn start() -> Self {
-            let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-            let at = socket.local_addr().unwrap();
-            let zone: Arc<Mutex<BTreeMap<String, Says>>> = Arc::default();
+            let (udp, tcp) = loop {
+                let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+                if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()).await {
+                    break (udp, tcp);
+                }
+            };
+            let (at, zone) = (udp.local_addr().unwrap(), Zone::default());
             let known = Arc::clone(&zone);
             let task = tokio::spawn(async move {
-                let mut octets = [0; 4096];
-                while let Ok((len, from)) = socket.recv_from(&mut octets).await {
-                    let Ok(question) = Message::from_vec(&octets[..len]) else { continue };
-                    if let Some(answer) = answer(&question, &known) {
-                        socket.send_to(&answer, from).await.unwrap();
-                    }
-                }
+                tokio::join!(datagrams(udp, &known), streams(tcp, &known));
             });
             Self { at, zone, task }
         }
@@ -169,75 +212,73 @@ pub(crate) mod tests {
         }
     }
 
-    fn answer(question: &Message, zone: &Mutex<BTreeMap<String, Says>>) -> Option<Vec<u8>> {
-        let query = question.queries.first()?.clone();
-        let name = query.name().to_lowercase().to_ascii();
-        let says = zone.lock().unwrap().get(name.trim_end_matches('.')).cloned();
-        let mut message = Message::response(question.metadata.id, question.metadata.op_code);
-        message.metadata.recursion_desired = true;
-        message.metadata.recursion_available = true;
-        message.add_query(query.clone());
-        let text = |name: &Name, text: String| {
-            // A text longer than 255 octets is several strings (RFC 1035 §3.3).
-            let parts = text.as_bytes().chunks(255).map(|part| String::from_utf8(part.to_vec()).unwrap());
-            Record::from_rdata(name.clone(), 60, RData::TXT(TXT::new(parts.collect())))
-        };
-        match says {
-            None => message.metadata.response_code = ResponseCode::NXDomain,
-            Some(Says::Code(code)) => message.metadata.response_code = code,
-            Some(Says::Texts(texts)) => {
-                for each in texts {
-                    message.add_answer(text(query.name(), each));
-                }
+    fn says(zone: &Zone, question: &[u8]) -> Says {
+        zone.lock().unwrap().get(&asked(question)).cloned().unwrap_or(Says::Code(3))
+    }
+
+    async fn datagrams(socket: UdpSocket, zone: &Zone) {
+        let mut octets = [0; 1000];
+        while let Ok((len, from)) = socket.recv_from(&mut octets).await {
+            if let Some(answer) = answer(&octets[..len], &says(zone, &octets[..len]), false) {
+                socket.send_to(&answer, from).await.unwrap();
             }
-            Some(Says::Alias(other, texts)) => {
-                let other = Name::from_ascii(format!("{other}.")).unwrap();
-                let alias = RData::CNAME(CNAME(other.clone()));
-                message.add_answer(Record::from_rdata(query.name().clone(), 60, alias));
-                for each in texts {
-                    message.add_answer(text(&other, each));
-                }
-            }
-            Some(Says::Nonsense) => return Some(b"this is no DNS".to_vec()),
-            Some(Says::Silence) => return None,
         }
-        Some(message.to_vec().unwrap())
+    }
+
+    async fn streams(listener: TcpListener, zone: &Zone) {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut question = vec![0; usize::from(stream.read_u16().await.unwrap())];
+            stream.read_exact(&mut question).await.unwrap();
+            let answer = answer(&question, &says(zone, &question), true).unwrap();
+            stream.write_u16(u16::try_from(answer.len()).unwrap()).await.unwrap();
+            stream.write_all(&answer).await.unwrap();
+        }
+    }
+
+    fn asking(server: &NameServer) -> Resolver {
+        Resolver::new(Some(server.at), Entropy::counting())
     }
 
     #[tokio::test]
-    async fn texts_are_read_whole_and_through_an_alias() {
+    async fn texts_come_over_udp_and_over_tcp_where_they_are_too_long() {
         let server = NameServer::start().await;
-        let long = "x".repeat(300);
-        server.say("a.example", Says::Texts(vec!["one".to_owned(), long.clone()]));
-        server.say("b.example", Says::Alias("c.example".to_owned(), vec!["two".to_owned()]));
-        let resolver = Resolver::new(Some(server.at));
-        let mut texts = resolver.txt("a.example").await.unwrap();
-        texts.sort();
-        assert_eq!(texts, ["one".to_owned(), long]);
-        assert_eq!(resolver.txt("b.example").await.unwrap(), ["two"]);
+        let many: Vec<String> = (0..20).map(|number| format!("{number}{}", "x".repeat(300))).collect();
+        server.say("a.example", Says::Texts(vec!["one".to_owned()]));
+        server.say("b.example", Says::Cut(many.clone()));
+        assert_eq!(asking(&server).txt("a.example").await.unwrap(), ["one"]);
+        assert_eq!(asking(&server).txt("b.example").await.unwrap(), many);
     }
 
     #[tokio::test]
     async fn no_record_is_an_answer_and_no_answer_is_an_error() {
         let server = NameServer::start().await;
-        server.say("empty.example", Says::Texts(Vec::new()));
-        server.say("broken.example", Says::Code(ResponseCode::ServFail));
-        let resolver = Resolver::new(Some(server.at));
+        server.say("broken.example", Says::Code(2));
+        server.say("nonsense.example", Says::Nonsense);
+        let resolver = asking(&server);
         assert_eq!(resolver.txt("missing.example").await, Ok(Vec::new()));
-        assert_eq!(resolver.txt("empty.example").await, Ok(Vec::new()));
-        assert!(matches!(resolver.txt("broken.example").await, Err(LookupError::Failed(_))));
-        let name = ["x"; 200].join(".");
+        assert_eq!(resolver.txt("broken.example").await, Err(LookupError::Refused("SERVFAIL".to_owned())));
+        assert_eq!(resolver.txt("nonsense.example").await, Err(LookupError::Nonsense));
+        let name = vec!["x"; 200].join(".");
         assert_eq!(resolver.txt(&name).await, Err(LookupError::Name(name)));
+        let at = server.at;
+        drop(server);
+        let gone = Resolver::new(Some(at), Entropy::counting());
+        assert!(gone.txt("a.example").await.is_err());
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_server_that_is_silent_or_talks_nonsense_ends_in_time() {
+    #[tokio::test]
+    async fn a_silent_server_is_given_up() {
         let server = NameServer::start().await;
         server.say("silent.example", Says::Silence);
-        server.say("nonsense.example", Says::Nonsense);
-        let resolver = Resolver::new(Some(server.at));
-        for name in ["silent.example", "nonsense.example"] {
-            assert!(resolver.txt(name).await.is_err(), "{name}");
-        }
+        assert_eq!(asking(&server).txt("silent.example").await, Err(LookupError::Silent));
+    }
+
+    #[test]
+    fn the_systems_servers_are_read_as_the_system_reads_them() {
+        let text = "# nameserver 192.0.2.9\nsearch example\nnameserver 192.0.2.1\nnameserver fe80::1%eth0\n\
+                    nameserver nonsense\nnameserver 192.0.2.2\nnameserver 192.0.2.3\n";
+        let servers: Vec<_> = listed(text).iter().map(ToString::to_string).collect();
+        assert_eq!(servers, ["192.0.2.1:53", "[fe80::1]:53", "192.0.2.2:53"]);
+        assert_eq!(listed("").iter().map(ToString::to_string).collect::<Vec<_>>(), ["127.0.0.1:53"]);
     }
 }

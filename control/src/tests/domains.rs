@@ -1,9 +1,8 @@
 //! Custom domains: what a project must prove, what is published before (nothing), and who gets a host that two ask for.
 
-use hickory_resolver::proto::op::ResponseCode;
-
 use super::*;
-use crate::domain::resolver::tests::{NameServer, Says};
+use crate::domain::message::tests::Says;
+use crate::domain::resolver::tests::NameServer;
 
 const SHOP: &str = "/projects/shop/environments/production/hosts";
 const BLOG: &str = "/projects/blog/environments/production/hosts";
@@ -13,8 +12,11 @@ const RECORD: &str = "_mezusphere.www.shop.example";
 /// An installation that asks for proofs, and the DNS it asks.
 async fn world() -> (World, NameServer) {
     let dns = NameServer::start().await;
-    let config =
-        ControlConfig { custom_domains: CustomDomains::Verified, dns_resolver: Some(dns.at), ..development() };
+    let config = ControlConfig {
+        custom_domains: CustomDomains::Verified,
+        dns_resolver: Some(dns.at),
+        ..development()
+    };
     let world = World::with(config).await;
     world.project("shop").await;
     world.project("blog").await;
@@ -31,7 +33,8 @@ async fn claim(world: &World, hosts: &str) -> String {
 async fn published(world: &World) -> Vec<String> {
     let mut hosts = Vec::new();
     for project in ["shop", "blog"] {
-        let id = world.get(&format!("/projects/{project}")).await.ok()["id"].as_str().unwrap().parse().unwrap();
+        let id =
+            world.get(&format!("/projects/{project}")).await.ok()["id"].as_str().unwrap().parse().unwrap();
         for document in world.documents(Partition::Project(id)).await {
             match document {
                 Document::Site(site) => hosts.extend(site.hosts.iter().map(ToString::to_string)),
@@ -82,7 +85,7 @@ async fn a_claim_is_looked_for_by_itself_and_less_often_as_it_ages() {
     assert_eq!(shared.look_for_claims().await.unwrap(), 0);
     assert_eq!(shared.look_for_claims().await.unwrap(), 0);
     assert_eq!(attempts().await, 1, "and not again before its time");
-    dns.say(RECORD, Says::Code(ResponseCode::ServFail));
+    dns.say(RECORD, Says::Code(2));
     world.advance(31);
     shared.look_for_claims().await.unwrap();
     let listed = world.get(SHOP).await.ok();
@@ -165,6 +168,6 @@ async fn a_name_under_localhost_needs_no_proof_and_a_silent_dns_is_told() {
     let made = world.post(SHOP, json!({ "host": "shop.localhost" })).await.ok();
     assert_eq!(made["state"], "published");
     claim(&world, SHOP).await;
-    dns.say(RECORD, Says::Code(ResponseCode::Refused));
+    dns.say(RECORD, Says::Code(5));
     verify(&world, SHOP).await.refused(502, "dns.failed");
 }

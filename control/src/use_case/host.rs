@@ -179,7 +179,7 @@ pub(crate) async fn verify(
         let Ok(_turn) = shared.looking.acquire().await else {
             return Err(Refusal::new(&problem::BUSY, "control is stopping"));
         };
-        domain::look(shared.resolver, &claim).await
+        domain::look(&shared.resolver, &claim).await
     };
     let looker = Looker {
         actor: grant.actor().to_owned(),
