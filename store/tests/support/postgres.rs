@@ -69,8 +69,20 @@ impl Database {
         connection.close().await.unwrap();
     }
 
-    /// Drops it, whoever is still connected.
+    /// Drops it, whoever is still connected. The server's own vacuum may be at work there, which only the server's owner
+    /// may end: it is waited for.
     pub(crate) async fn remove(self) {
-        self.admin(&format!("DROP DATABASE {} WITH (FORCE)", self.name)).await;
+        const TRIES: u32 = 100;
+        let options = self.server.parse::<PgConnectOptions>().unwrap();
+        let mut connection = options.disable_statement_logging().connect().await.unwrap();
+        let drop = format!("DROP DATABASE {} WITH (FORCE)", self.name);
+        for n in 1..=TRIES {
+            match connection.execute(AssertSqlSafe(drop.as_str())).await {
+                Ok(_) => break,
+                Err(why) if n == TRIES => panic!("{drop}: {why}"),
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+        connection.close().await.unwrap();
     }
 }
