@@ -16,6 +16,7 @@ mod support;
 
 mod accounts;
 mod audit_log;
+mod certificates;
 mod claims;
 mod directories;
 mod feed_log;
