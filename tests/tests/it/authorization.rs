@@ -114,7 +114,7 @@ impl Scene {
 async fn r01_a_claim_and_a_network_decide_who_reaches_the_workload() -> Result<()> {
     let mut scene = Scene::start().await?;
     scene.route("add", "/pro/*", &["--auth", "required", "--require-claim", "plan=pro,team"]).await?;
-    let page = scene.until("/pro/x", 403, ACTS_WITHIN).await?;
+    let page = scene.until("/pro/ready", 403, ACTS_WITHIN).await?;
     for part in
         ["Your account may not use this page.", "ada@example.com", "Use another account", "then=sign-in"]
     {
@@ -130,7 +130,7 @@ async fn r01_a_claim_and_a_network_decide_who_reaches_the_workload() -> Result<(
 
     // The tests' clients are at 127.0.0.1.
     scene.route("add", "/office/*", &["--auth", "public", "--network", "192.0.2.0/24"]).await?;
-    scene.until("/office/x", 403, ACTS_WITHIN).await?;
+    scene.until("/office/ready", 403, ACTS_WITHIN).await?;
     let stranger = scene.program("/office/x", false).await?;
     let said = String::from_utf8_lossy(stranger.body()).into_owned();
     assert_eq!(stranger.status(), StatusCode::FORBIDDEN, "{said}");
@@ -149,6 +149,14 @@ async fn r01_a_dry_run_lets_in_whoever_is_signed_in_and_writes_down_the_rest() -
     let mut scene = Scene::start().await?;
     let flags = ["--auth", "required", "--role", "customer", "--network", "192.0.2.0/24", "--dry-run-policy"];
     scene.route("add", "/dry/*", &flags).await?;
+    // Before it is in force, the wider route answers, which is public.
+    let in_force = async {
+        while scene.program("/dry/ready", false).await?.status() != StatusCode::UNAUTHORIZED {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(ACTS_WITHIN, in_force).await.context("the route is in force")??;
     scene.until("/dry/x", 200, ACTS_WITHIN).await?;
     let (status, code) = scene.refusal("/dry/x", false, "code").await?;
     assert_eq!((status, code.as_str()), (401, "edge.sign_in_required"));
@@ -177,7 +185,7 @@ async fn r12_an_old_or_weak_sign_in_is_asked_for_again_and_comes_back_to_the_sam
     let mut scene = Scene::start().await?;
     let told = scene.route("add", "/strong/*", &["--auth", "required", "--acr", "aal2"]).await?;
     assert!(told["warnings"].to_string().contains("no second factor can be set up yet"), "{told}");
-    let sent = scene.until("/strong/x", 302, ACTS_WITHIN).await?;
+    let sent = scene.until("/strong/ready", 302, ACTS_WITHIN).await?;
     let to = sent.headers[header::LOCATION].to_str()?;
     assert!(to.contains("/sign-in?") && to.contains("acr=aal2"), "{to}");
     let answer = scene.program("/strong/x", true).await?;
