@@ -25,6 +25,7 @@ use tunnel_proto::connect::{
 
 use crate::Shared;
 use crate::config::LEAF_TTL_MIN;
+use crate::digest::{hex, sha256};
 use crate::eviction::{self, Eviction};
 use crate::leaf::note_issued;
 use crate::use_case::api_key::CONNECT;
@@ -156,7 +157,7 @@ impl Shared {
                 let now = tx.now();
                 let ca = self.ca(tx).await?;
                 let leaf = ca.issuing.issue(&csr, &name, now, self.life(&key, now))?;
-                note_issued(tx, &leaf, &name).await?;
+                note_issued(tx, &self.installation, &leaf, &name).await?;
                 put(tx, &key, &environment, id, &ask, leaf.not_after).await?;
                 api_key::used(tx, project.id, key.key.id, tx.now()).await?;
                 tx.audit(AuditEntry {
@@ -169,6 +170,7 @@ impl Shared {
                     detail: serde_json::json!({
                         "environment": environment.slug,
                         "serial": leaf.serial,
+                        "sha256": leaf.chain.first().map(|leaf| hex(&sha256(leaf))),
                         "until": leaf.not_after.to_string(),
                     }),
                 });

@@ -102,6 +102,18 @@ codes! {
         "use connect, request, or permissions of the admin API such as routes:write";
     EDGE_NO_CONTROL = "edge.no_control", 409, "No edge can join this installation",
         "start a control node with a node port: mezusphere serve --node-listen ADDR --node-advertise HOST:PORT";
+    CA_ROOT_ELSEWHERE = "ca.root_elsewhere", 409, "The root's key is not kept here",
+        "make a request with mezusphere ca request, sign it where the root is with mezusphere ca root sign, and bring the certificate back with mezusphere ca install";
+    CA_ROTATION_RUNS = "ca.rotation_runs", 409, "A rotation of the CA runs already",
+        "see how far it is with mezusphere ca status; take it back with mezusphere ca rotate --abort";
+    CA_NOTHING_TO_ABORT = "ca.nothing_to_abort", 409, "There is no rotation that can be taken back",
+        "see what runs with mezusphere ca status; a new rotation replaces what the last one brought";
+    CA_LOCAL_ONLY = "ca.local_only", 403, "This is done on the server itself",
+        "run the command on the server, as the account it runs under";
+    CA_NO_REQUEST = "ca.no_request", 409, "No request of the CA waits for a certificate",
+        "make one with mezusphere ca request, and have that one signed";
+    CA_CERTIFICATE = "ca.certificate", 422, "The certificate cannot become the issuing CA",
+        "sign the request of mezusphere ca request again, with the root that mezusphere ca status shows";
     MAIL_OFF = "mail.off", 409, "No mail can be sent",
         "start control with --mail and --mail-from; docs/operations/mail.md shows how";
     MAIL_FAILED = "mail.failed", 502, "The mail was not taken",

@@ -124,7 +124,7 @@ pub(crate) async fn renew_in(
     let csr = key.csr_der().map_err(|why| OpenError::KeyMaking(why.to_string()))?;
     let name = SpiffeName::new(installation.trust_domain()?, Role::Control(installation.control));
     let leaf = ca.issuing.issue(&csr, &name, tx.now(), config.leaf_ttl.control)?;
-    note_issued(tx, &leaf, &name).await?;
+    note_issued(tx, installation, &leaf, &name).await?;
     let identity = NodeIdentity::new(leaf.chain, key).map_err(|why| OpenError::KeyMaking(why.to_string()))?;
     keep(tx, &identity).await?;
     let signer = Signer::new(identity)?;
@@ -142,9 +142,10 @@ async fn mark(tx: &mut Tx, signer: &Signer) -> Result<(), StoreError> {
 }
 
 impl Shared {
-    /// Takes over what another control node renewed. Every change begins with it: a transaction that is confined to a
+    /// Takes over what another control node renewed, and the CA likewise. Every change begins with it: a transaction that is confined to a
     /// tenant cannot.
     pub(crate) async fn refresh_signer(&self) -> Result<(), StoreError> {
+        self.refresh_ca().await?;
         let known = self.signer.load_full();
         let mark: Option<String> = self.primary.read(async |tx| setting::get(tx, MARK_SETTING).await).await?;
         if mark.as_ref() != Some(&known.fingerprint) {

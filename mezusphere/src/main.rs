@@ -29,21 +29,24 @@ pub(crate) const ADMIN_SOCKET: &str = "admin.sock";
 /// Variable with the operator's key that `--api` needs.
 const API_KEY: &str = "MEZUSPHERE_API_KEY";
 
+/// Place of the flags that every command has: below a command's own in its help, above `--help`.
+const GLOBAL: usize = 900;
+
 /// Publish private HTTP workloads with TLS, sign-in and authorization done at the edge.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true, max_term_width = 100, after_help = after_help())]
 struct Cli {
     /// The server's data directory; admin commands find its socket there.
-    #[arg(long, global = true, env = "MEZUSPHERE_DATA", value_name = "DIR", default_value_os_t = command::default_data())]
+    #[arg(long, global = true, env = "MEZUSPHERE_DATA", value_name = "DIR", default_value_os_t = command::default_data(), display_order = GLOBAL)]
     data: PathBuf,
     /// The console's address, to administer from another machine: `https://console.example.com`
-    #[arg(long, global = true, env = "MEZUSPHERE_API", value_name = "URL")]
+    #[arg(long, global = true, env = "MEZUSPHERE_API", value_name = "URL", display_order = GLOBAL)]
     api: Option<http::Uri>,
     /// Root certificates to trust with --api, PEM; the system's if left out.
-    #[arg(long, global = true, env = "MEZUSPHERE_CA", value_name = "FILE", requires = "api")]
+    #[arg(long, global = true, env = "MEZUSPHERE_CA", value_name = "FILE", requires = "api", display_order = GLOBAL)]
     ca: Option<PathBuf>,
     /// Print JSON for scripts.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = GLOBAL)]
     json: bool,
     #[command(subcommand)]
     command: Command,
@@ -102,6 +105,12 @@ enum Command {
     /// Edges of a cluster
     #[command(subcommand)]
     Edge(command::edge::Command),
+    /// The internal CA: replacing it, throwing it out, a root kept elsewhere
+    #[command(subcommand)]
+    Ca(command::ca::Command),
+    /// Keys that seal what is kept, and keys that sign assertions
+    #[command(subcommand)]
+    Key(command::key::Command),
     /// Where state is kept
     #[command(subcommand)]
     Store(command::store::Command),
@@ -140,6 +149,7 @@ fn main() -> ExitCode {
     let (json, hints) = (cli.json, hints(&cli));
     match run(cli, &hints) {
         Ok(code) => code,
+        Err(failure) if failure.kind == Kind::ReaderGone => failure.exit_code(),
         Err(failure) => {
             let failure = failure.completed(&hints);
             let text = if json { failure.json().to_string() } else { failure.to_string() };
@@ -239,6 +249,8 @@ async fn administer(command: Command, context: &Context) -> Result<(), Failure> 
         Command::ApiKey(command) => command.run(context).await,
         Command::Warpgate(command) => command.run(context).await,
         Command::Edge(command) => command.run(context).await,
+        Command::Ca(command) => command.run(context).await,
+        Command::Key(command) => command.run(context).await,
         Command::Store(command) => command.run(context).await,
         Command::Mail(command) => command.run(context).await,
         Command::Operator(command) => command.run(context).await,
@@ -286,6 +298,17 @@ mod tests {
         assert_eq!(named(&words("--data /x route add shop /*")), "mezusphere route add");
         assert_eq!(named(&words("service-account delete")), "mezusphere service-account delete");
         assert_eq!(named(&words("nonsense")), "mezusphere");
+    }
+
+    #[test]
+    fn the_help_of_a_command_begins_with_its_own_flags() {
+        let mut command = Cli::command();
+        command.build();
+        let add = command.find_subcommand_mut("api-key").unwrap().find_subcommand_mut("create").unwrap();
+        let help = add.render_help().to_string();
+        let at = |flag: &str| help.find(flag).unwrap();
+        let order = ["--out", "--data", "--json", "-h,"].map(at);
+        assert!(order.is_sorted(), "{help}");
     }
 
     #[test]

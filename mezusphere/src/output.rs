@@ -160,7 +160,7 @@ impl SecretFile {
     }
 
     /// Writes the secret; gives the file's path.
-    fn keep(mut self, secret: &str) -> Result<String, Failure> {
+    pub(crate) fn keep(mut self, secret: &str) -> Result<String, Failure> {
         let at = self.path.display().to_string();
         writeln!(self.file, "{secret}").and_then(|()| self.file.sync_all()).map_err(|why| {
             Failure::new(Kind::Files, format!("cannot write {at}: {why}"))

@@ -110,6 +110,8 @@ fn nodes(endpoints: Endpoints) -> Endpoints {
         .add(POST, "/ca/taint", InstallationWrite, h::taint_ca)
         .add(POST, "/ca/request", InstallationWrite, h::request_ca)
         .add(POST, "/ca/install", InstallationWrite, h::install_ca)
+        .add(POST, "/ca/root-key", InstallationWrite, h::take_root_key)
+        .add(DELETE, "/ca/root-key/{root}", InstallationWrite, h::forget_root_key)
         .add(GET, "/certificates", InstallationRead, h::list_certificates)
         .add(GET, "/certificates/{certificate}", InstallationRead, h::show_certificate)
         .add(GET, "/certificates/{certificate}/events", InstallationRead, h::certificate_events)

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mezusphere_model::Timestamp;
-use mezusphere_pki::trust::digest_text;
+use mezusphere_pki::trust::{digest_from_text, digest_text};
 use mezusphere_pki::{Role, SpiffeName};
 use mezusphere_store::StoreError;
 use mezusphere_store::feed::AppliedReport;
@@ -14,25 +14,36 @@ use mezusphere_store::primary::certificate::{self, IssuedRow};
 use mezusphere_store::primary::node::{self as nodes, NodeId, NodeRow};
 use mezusphere_store::primary::{ReadTx, warpgate};
 
-use super::machine::{Kind, Leaf, Mark, Member};
+use super::machine::{Kind, Leaf, Mark, Member, Phase, Rotation};
 use crate::node::row::AWAY_AFTER;
 use crate::{Shared, eviction};
+
+/// When the last certificate that the CA that goes issued to a node ends.
+pub(crate) async fn old_until(tx: &mut ReadTx, rotation: &Rotation) -> Result<Option<Timestamp>, StoreError> {
+    let leaving = rotation.leaving().and_then(|ca| digest_from_text(&ca.key_sha256).ok());
+    match leaving {
+        Some(leaving) => certificate::last_end(tx, &leaving).await,
+        None => Ok(None),
+    }
+}
 
 /// Everybody who takes part, by kind and name.
 pub(crate) async fn members(
     shared: &Shared,
     tx: &mut ReadTx,
-    announced: Option<&Mark>,
+    rotation: Option<&Rotation>,
     reports: &[AppliedReport],
 ) -> Result<Vec<Member>, StoreError> {
     let now = tx.now();
+    let announced = rotation.and_then(|rotation| rotation.announced.as_ref());
+    let turned = turned(tx, rotation).await?;
     let mut leaves = leaves(certificate::held(tx).await?);
     let mut members = Vec::new();
     let mut edges_here = BTreeMap::new();
     for row in nodes::list(tx).await?.into_iter().filter(|row| row.denied_at.is_none()) {
         let member = node(shared, &row, now, announced, reports, leaves.remove(&name(shared, row.id)));
         if let (NodeId::Edge(id), true) = (row.id, member.here) {
-            edges_here.insert(id, member.leaf.as_ref().map(|leaf| leaf.issued_at));
+            edges_here.insert(id, turned.get(&member.name));
         }
         members.push(member);
     }
@@ -41,16 +52,14 @@ pub(crate) async fn members(
     members.push(Member { kind: Kind::Bundles, name: bundles, here: true, told: None, leaf, stale: 0 });
 
     let denied: BTreeSet<String> = eviction::denied(tx).await?.into_iter().collect();
-    let mut connections: BTreeMap<String, (usize, Timestamp)> = BTreeMap::new();
+    let mut connections: BTreeMap<String, usize> = BTreeMap::new();
     for tunnel in warpgate::tunnels_up(tx).await? {
         // What is listed at an edge that is away is not known to be up.
-        let Some(edge_issued) = edges_here.get(&tunnel.edge) else { continue };
+        let Some(edge_turned) = edges_here.get(&tunnel.edge) else { continue };
         let warpgate = shared.warpgate_name(tunnel.project, tunnel.environment, tunnel.warpgate).to_string();
-        let own = leaves.get(&warpgate).map(|leaf| leaf.issued_at);
-        let newest = own.max(*edge_issued);
-        let stale = usize::from(newest.is_some_and(|issued_at| tunnel.since < issued_at));
-        let seen = connections.entry(warpgate).or_insert((0, tunnel.since));
-        seen.0 += stale;
+        let newest = turned.get(&warpgate).max(*edge_turned);
+        let stale = usize::from(newest.is_some_and(|turned_at| tunnel.since < *turned_at));
+        *connections.entry(warpgate).or_default() += stale;
     }
     for (name, leaf) in leaves {
         let is_warpgate =
@@ -62,7 +71,7 @@ pub(crate) async fn members(
                 here: seen.is_some(),
                 told: None,
                 leaf: Some(leaf),
-                stale: seen.map_or(0, |seen| seen.0),
+                stale: seen.copied().unwrap_or_default(),
                 name,
             });
         }
@@ -99,6 +108,21 @@ fn node(
     }
 }
 
+/// When each got its first certificate of the CA that comes, while that signs.
+async fn turned(
+    tx: &mut ReadTx,
+    rotation: Option<&Rotation>,
+) -> Result<BTreeMap<String, Timestamp>, StoreError> {
+    let Some(rotation) = rotation.filter(|rotation| rotation.phase == Phase::Sign) else {
+        return Ok(BTreeMap::new());
+    };
+    let target = rotation.target().and_then(|ca| digest_from_text(&ca.key_sha256).ok());
+    match target {
+        Some(target) => certificate::first_of(tx, &target, rotation.phase_at).await,
+        None => Ok(BTreeMap::new()),
+    }
+}
+
 fn name(shared: &Shared, id: NodeId) -> String {
     shared.node_name(id).to_string()
 }
@@ -107,11 +131,7 @@ fn name(shared: &Shared, id: NodeId) -> String {
 fn leaves(held: Vec<IssuedRow>) -> BTreeMap<String, Leaf> {
     let mut leaves = BTreeMap::new();
     for row in held {
-        let leaf = Leaf {
-            issuer: row.issuer.map(|issuer| digest_text(&issuer)),
-            issued_at: row.issued_at,
-            not_after: row.not_after,
-        };
+        let leaf = Leaf { issuer: row.issuer.map(|issuer| digest_text(&issuer)), not_after: row.not_after };
         leaves.insert(row.name, leaf);
     }
     leaves

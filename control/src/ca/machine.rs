@@ -11,7 +11,7 @@
 //! |---|---|---|
 //! | announce | the new CA is made; a new root is trusted beside the old one, which has signed it | it is made |
 //! | trust | | every node has applied what was announced |
-//! | sign | certificates come from the new CA, and every node is asked to renew | no node shows one of the old CA |
+//! | sign | certificates come from the new CA; control and edges are asked to renew, then warpgates | no node shows one of the old CA |
 //! | retire | what the old CA issued is refused; an old root is trusted no more | at once |
 //!
 //! Time spent waiting is counted, and never more than [`TICK_MAX`] per look, so that neither a clock that was set nor a night
@@ -40,11 +40,8 @@ pub(crate) const MAX_WAIT: Duration = Duration::from_hours(24);
 /// The same for one that was asked to hurry.
 pub(crate) const MAX_WAIT_HURRY: Duration = Duration::from_mins(10);
 
-/// After the last node has changed over: until the connections it had before are done. Longer than an edge or warpgate
-/// lets exchanges finish.
-const SETTLE: Duration = Duration::from_secs(45);
-
-/// The same for one that was asked to hurry, which takes long exchanges with it.
+/// In a hurry, after the last node has changed over: until short exchanges on the connections of before are done. Long ones
+/// are cut. Without hurry those connections last as long as their certificates, which is waited for.
 const SETTLE_HURRY: Duration = Duration::from_millis(1500);
 
 /// Where a rotation stands.
@@ -87,6 +84,10 @@ pub(crate) struct Rotation {
     /// How much was counted when nothing was to be waited for any more, in milliseconds.
     #[serde(default)]
     pub(crate) clear_ms: Option<u64>,
+    /// Whether warpgates were asked to renew: after the edges, so that the tunnels they make anew are between two new
+    /// certificates and need not be made once more.
+    #[serde(default)]
+    pub(crate) called: bool,
     /// The issuing CA that goes.
     pub(crate) from: CaRef,
     /// The one that comes, once it is made.
@@ -162,7 +163,7 @@ pub(crate) struct Member {
     pub(crate) told: Option<bool>,
     /// The newest certificate it was given, unless that has ended.
     pub(crate) leaf: Option<Leaf>,
-    /// Connections of it that are older than the certificates of their ends.
+    /// Connections of it that were made before both ends had a certificate of the CA that comes.
     pub(crate) stale: usize,
 }
 
@@ -171,8 +172,6 @@ pub(crate) struct Member {
 pub(crate) struct Leaf {
     /// Which CA issued it; `None`: noted by a version that did not say.
     pub(crate) issuer: Option<Digest>,
-    /// When.
-    pub(crate) issued_at: Timestamp,
     /// When it ends.
     pub(crate) not_after: Timestamp,
 }
@@ -201,13 +200,22 @@ pub(crate) enum Step {
     Make,
     /// Begin this phase.
     Enter(Phase),
+    /// Ask warpgates to renew.
+    Call,
     /// The CA that goes is refused from now on, and the rotation is over.
     Finish,
 }
 
 impl Rotation {
     /// One that begins now.
-    pub(crate) fn new(what: What, by: String, hurry: bool, max_wait: Duration, from: CaRef, now: Timestamp) -> Self {
+    pub(crate) fn new(
+        what: What,
+        by: String,
+        hurry: bool,
+        max_wait: Duration,
+        from: CaRef,
+        now: Timestamp,
+    ) -> Self {
         Self {
             what,
             phase: Phase::Announce,
@@ -220,6 +228,7 @@ impl Rotation {
             waited_ms: 0,
             counted_to: now,
             clear_ms: None,
+            called: false,
             from,
             to: None,
             root: None,
@@ -245,6 +254,7 @@ impl Rotation {
         self.waited_ms = 0;
         self.counted_to = now;
         self.clear_ms = None;
+        self.called = false;
     }
 
     /// Counts the time since it was last counted.
@@ -267,14 +277,6 @@ impl Rotation {
 
     fn is_tired(&self, now: Timestamp) -> bool {
         self.has_waited(now) >= Duration::from_secs(self.max_wait_s)
-    }
-
-    fn settle(&self) -> Duration {
-        match (self.phase, self.hurry) {
-            (Phase::Sign, true) => SETTLE_HURRY,
-            (Phase::Sign, false) => SETTLE,
-            _ => Duration::ZERO,
-        }
     }
 
     /// What this member lacks to leave the phase.
@@ -301,8 +303,13 @@ impl Rotation {
     }
 }
 
-/// The next step.
-pub(crate) fn next(rotation: &Rotation, members: &[Member], now: Timestamp) -> Step {
+/// The next step; `old_until`: when the last certificate of the CA that goes ends.
+pub(crate) fn next(
+    rotation: &Rotation,
+    members: &[Member],
+    old_until: Option<Timestamp>,
+    now: Timestamp,
+) -> Step {
     let forward = match rotation.phase {
         Phase::Announce => {
             return if rotation.to.is_none() { Step::Make } else { Step::Enter(Phase::Trust) };
@@ -315,16 +322,24 @@ pub(crate) fn next(rotation: &Rotation, members: &[Member], now: Timestamp) -> S
         }
         Phase::Sign => Some(Phase::Retire),
     };
+    if rotation.phase == Phase::Sign && !rotation.called {
+        let first = |member: &&Member| member.kind != Kind::Warpgate && rotation.waits_for(member);
+        let ready = members.iter().filter(first).all(|member| rotation.lacks(member).is_none());
+        return if ready || rotation.is_tired(now) { Step::Call } else { tick_or_wait(rotation, now) };
+    }
     let lacking = members.iter().any(|member| rotation.waits_for(member) && rotation.lacks(member).is_some());
     let is_clear = !lacking || rotation.is_tired(now);
     let Some(forward) = forward.filter(|_| is_clear) else { return wait(rotation, now) };
-    let settle = rotation.settle();
-    match rotation.clear_ms {
-        _ if settle.is_zero() || rotation.is_tired(now) => Step::Enter(forward),
-        None => Step::Clear(true),
-        Some(since) if rotation.has_waited(now) >= Duration::from_millis(since) + settle => Step::Enter(forward),
-        Some(_) => tick_or_wait(rotation, now),
+    if rotation.phase == Phase::Trust || rotation.is_tired(now) {
+        return Step::Enter(forward);
     }
+    let Some(since) = rotation.clear_ms else { return Step::Clear(true) };
+    let settled = if rotation.hurry {
+        rotation.has_waited(now) >= Duration::from_millis(since) + SETTLE_HURRY
+    } else {
+        old_until.is_none_or(|end| now >= end)
+    };
+    if settled { Step::Enter(forward) } else { tick_or_wait(rotation, now) }
 }
 
 /// Something is to be waited for.
@@ -347,6 +362,14 @@ pub(crate) fn due(issuing: &CaRef, root_not_after: Timestamp, now: Timestamp) ->
     }
     let life = issuing.not_after.since(issuing.made_at);
     (issuing.not_after.since(now) <= life / 3).then_some(What::Issuing)
+}
+
+/// What [`due`] finds due first, and from when.
+pub(crate) fn next_due(issuing: &CaRef, root_not_after: Timestamp) -> (Timestamp, What) {
+    let root_at = root_not_after.before(ROOT_AHEAD);
+    let third = issuing.not_after.since(issuing.made_at) / 3;
+    let issuing_at = issuing.not_after.before(third);
+    if root_at <= issuing_at { (root_at, What::Root) } else { (issuing_at, What::Issuing) }
 }
 
 /// How long before its end a root is replaced.

@@ -25,6 +25,7 @@ use mezusphere_store::primary::secret::{self, SecretRow, SecretState};
 use mezusphere_store::primary::{ReadTx, Tx, setting};
 use rustls_pki_types::CertificateDer;
 
+use self::machine::Phase;
 use self::state::{CaRef, CaState, ROOTS_SETTING};
 use crate::installation::secret_name;
 use crate::{OpenError, Shared};
@@ -103,6 +104,13 @@ impl Ca {
     /// Which CA certificates are to come from.
     pub(crate) fn renew_from(&self) -> RenewFrom {
         RenewFrom { issuer: self.state.issuing.key_sha256.clone(), within_s: self.state.spread_s }
+    }
+
+    /// The same for warpgates, who are asked after the edges.
+    pub(crate) fn gates_renew_from(&self) -> Option<RenewFrom> {
+        let rotation = self.state.rotation.as_ref();
+        let waits = rotation.is_some_and(|rotation| rotation.phase == Phase::Sign && !rotation.called);
+        (!waits).then(|| self.renew_from())
     }
 
     /// Trust as every node of the installation has it once it knows `state`.

@@ -5,17 +5,19 @@
 //!  here: request ──CSR──▶ there: mezusphere ca root sign ──PEM──▶ here: install
 //! ```
 
-use mezusphere_pki::Issuing;
 use mezusphere_pki::ceremony::{CeremonyError, IssuingRequest};
 use mezusphere_pki::trust::certificates_from_pem;
+use mezusphere_pki::{Issuing, Trust, TrustError};
 use mezusphere_store::primary::Tx;
-use mezusphere_store::{StoreError, WriteError};
 use mezusphere_store::primary::secret::{self, SecretState};
+use mezusphere_store::{StoreError, WriteError};
+use rustls_pki_types::CertificateDer;
 
-use super::keep_issuing;
-use super::machine::Rotation;
+use super::machine::{NewRoot, Rotation};
 use super::run::RotationError;
 use super::state::What;
+use super::{keep_issuing, root_here};
+use crate::digest::hex;
 use crate::installation::secret_name;
 use crate::{OpenError, Shared};
 
@@ -26,8 +28,11 @@ pub(crate) enum InstallError {
     #[error("no request waits for a certificate")]
     NoRequest,
     /// The text holds no certificate, or more than one.
-    #[error("the text holds {0} certificates; give the issuing CA's alone")]
+    #[error("the text holds {0} certificates; give one file for each certificate")]
     Count(usize),
+    /// The new root cannot be one.
+    #[error("the new root cannot be trusted: {0}")]
+    Root(TrustError),
     /// It does not fit.
     #[error(transparent)]
     Ceremony(#[from] CeremonyError),
@@ -68,6 +73,15 @@ pub(crate) enum Bring {
     Taint,
 }
 
+/// What came back from the root.
+#[derive(Clone, Debug)]
+pub(crate) struct Brought {
+    /// The issuing CA's certificate, PEM.
+    pub(crate) certificate_pem: String,
+    /// The root that replaces the one in use, and that root as the one in use signed it, PEM.
+    pub(crate) root: Option<(String, String)>,
+}
+
 impl Shared {
     /// The request that waits for a root's signature, PEM; a new one if none does.
     pub(crate) async fn ca_request(&self, tx: &mut Tx) -> Result<String, OpenError> {
@@ -83,15 +97,15 @@ impl Shared {
         request.csr_pem().map_err(key_making)
     }
 
-    /// Brings in the issuing CA whose request a root signed.
+    /// Brings in the issuing CA whose request a root signed, and with it the root, if that is another one.
     pub(crate) async fn install_ca(
         &self,
         tx: &mut Tx,
-        pem: &str,
+        brought: &Brought,
         by: &str,
         bring: Bring,
     ) -> Result<(), InstallError> {
-        let issuing = self.certified(tx, pem).await?;
+        let issuing = self.certified(tx, brought).await?;
         match bring {
             Bring::Taint => self.taint(tx, by, Some(issuing)).await?,
             Bring::Rotate { hurry, max_wait } => {
@@ -99,30 +113,67 @@ impl Shared {
                 if state.rotation.is_some() {
                     return Err(RotationError::Runs.into());
                 }
+                let what = if brought.root.is_some() { What::Root } else { What::Issuing };
                 let from = state.issuing.clone();
-                let mut rotation =
-                    Rotation::new(What::Issuing, by.to_owned(), hurry, max_wait, from, tx.now());
+                let mut rotation = Rotation::new(what, by.to_owned(), hurry, max_wait, from, tx.now());
                 rotation.to = Some(keep_issuing(tx, &issuing, SecretState::Next).await?);
+                if let Some((pem, cross_pem)) = brought.root.clone() {
+                    let root = NewRoot { pem, cross_pem, version: None };
+                    state.announce_root(&root);
+                    rotation.root = Some(root);
+                }
                 state.begin(rotation);
-                state.write(tx).await?;
+                self.put(tx, &mut state).await?;
             }
         }
         Ok(())
     }
 
     /// The CA that a certificate makes of the request that waits, which is used up.
-    async fn certified(&self, tx: &mut Tx, pem: &str) -> Result<Issuing, InstallError> {
+    async fn certified(&self, tx: &mut Tx, brought: &Brought) -> Result<Issuing, InstallError> {
         let name = secret_name::ISSUING_REQUEST;
         let row = secret::current(tx, name).await?.ok_or(InstallError::NoRequest)?;
-        let certificates = certificates_from_pem(pem).unwrap_or_default();
-        let [certificate] = certificates.as_slice() else {
-            return Err(InstallError::Count(certificates.len()));
-        };
         let request = IssuingRequest::from_secret_der(&row.value).map_err(key_making)?;
+        let certificate = one(&brought.certificate_pem)?;
         let trust = self.ca(tx).await?.trust(&self.installation.trust_domain)?;
-        let issuing = request.install(certificate.clone(), &trust, tx.now(), &self.entropy)?;
+        let issuing = match &brought.root {
+            None => request.install(certificate, &trust, tx.now(), &self.entropy)?,
+            Some((root, cross)) => {
+                // Under the new root alone, and for a node that knows the old one alone through the cross.
+                let new =
+                    Trust::new(trust.domain().clone(), vec![one(root)?], []).map_err(InstallError::Root)?;
+                let issuing = request.install(certificate, &new, tx.now(), &self.entropy)?;
+                let issuing = issuing.with_crosses(vec![one(cross)?]);
+                issuing.prove(&trust, tx.now())?;
+                issuing
+            }
+        };
         secret::delete(tx, name, row.version).await?;
         Ok(issuing)
+    }
+
+    /// Forgets the key of the root in use, if it is this one (SHA-256 of its certificate, hexadecimal).
+    pub(crate) async fn forget_root(&self, tx: &mut Tx, sha256: &str) -> Result<(), RotationError> {
+        let root = root_here(tx, &*self.seal).await?.ok_or(RotationError::Offline)?;
+        if hex(&root.fingerprint()) != sha256 {
+            return Err(RotationError::OtherRoot);
+        }
+        if self.ca(tx).await?.state.rotation.is_some() {
+            return Err(RotationError::Runs);
+        }
+        for row in secret::list(tx, secret_name::ROOT).await? {
+            secret::delete(tx, secret_name::ROOT, row.version).await.map_err(OpenError::from)?;
+        }
+        Ok(())
+    }
+}
+
+/// The one certificate in a PEM text.
+fn one(pem: &str) -> Result<CertificateDer<'static>, InstallError> {
+    let found = certificates_from_pem(pem).unwrap_or_default();
+    match <[_; 1]>::try_from(found) {
+        Ok([certificate]) => Ok(certificate),
+        Err(found) => Err(InstallError::Count(found.len())),
     }
 }
 

@@ -10,9 +10,10 @@ use std::time::Duration;
 use mezusphere_model::Timestamp;
 use mezusphere_model::document::Partition;
 use mezusphere_pki::trust::{ca_ends_at, certificates_from_pem};
-use mezusphere_store::feed::{AppliedReport, FeedSource as _};
+use mezusphere_store::feed::{AppliedReport, Cursor, FeedSource as _};
 use mezusphere_store::primary::Tx;
 use mezusphere_store::primary::secret::{self, SecretState};
+use mezusphere_store::{StoreError, WriteError};
 use tokio_util::sync::CancellationToken;
 
 use super::machine::{self, MAX_WAIT, Mark, Member, Phase, Rotation, Step};
@@ -70,13 +71,22 @@ pub(crate) enum RotationError {
     /// The root's key is not here.
     #[error("the root's key is not kept here")]
     Offline,
+    /// Another root than the one in use.
+    #[error("this is not the root in use")]
+    OtherRoot,
     /// The database or the keys.
     #[error(transparent)]
     Open(#[from] OpenError),
 }
 
-impl From<mezusphere_store::StoreError> for RotationError {
-    fn from(why: mezusphere_store::StoreError) -> Self {
+impl From<WriteError> for RotationError {
+    fn from(why: WriteError) -> Self {
+        Self::Open(why.into())
+    }
+}
+
+impl From<StoreError> for RotationError {
+    fn from(why: StoreError) -> Self {
         Self::Open(why.into())
     }
 }
@@ -110,24 +120,30 @@ impl Shared {
             return Ok(Turn::Idle);
         };
         let Some(rotation) = &known.rotation else {
-            return if self.begin_if_due(&known).await? { Ok(Turn::Moved(Step::Wait)) } else { Ok(Turn::Idle) };
+            return if self.begin_if_due(&known).await? {
+                Ok(Turn::Moved(Step::Wait))
+            } else {
+                Ok(Turn::Idle)
+            };
         };
         let reports = self.primary.applied_by(Partition::Platform).await?;
         let (step, _) = self
             .primary
             .read(async |tx| {
-                let members = look::members(self, tx, rotation.announced.as_ref(), &reports).await?;
-                Ok::<_, OpenError>(choose(rotation, &members, tx.now()))
+                let members = look::members(self, tx, Some(rotation), &reports).await?;
+                let old_until = look::old_until(tx, rotation).await?;
+                Ok::<_, OpenError>(choose(rotation, &members, old_until, tx.now()))
             })
             .await?;
         if step == Step::Wait {
             return Ok(Turn::Waits(rotation.hurry));
         }
-        let heads = self.primary.heads().await.map_err(|why| {
-            OpenError::Store(mezusphere_store::StoreError::Unavailable(why.to_string()))
-        })?;
+        let heads = self.primary.heads().await.map_err(|why| StoreError::Unavailable(why.to_string()))?;
         let announced = Mark::of(&heads);
-        let taken = self.primary.write(async |tx| self.step_once(tx, &reports, announced.clone()).await).await?;
+        let taken = self
+            .primary
+            .write(async |tx| self.step_once(tx, &known, &reports, announced.clone()).await)
+            .await?;
         match taken {
             None => Ok(Turn::Elsewhere),
             Some(Step::Wait) => Ok(Turn::Waits(rotation.hurry)),
@@ -145,9 +161,10 @@ impl Shared {
     }
 
     /// Chooses once more, under the lease, and takes the step. `None`: another control node is at it.
-    async fn step_once(
+    pub(crate) async fn step_once(
         &self,
         tx: &mut Tx,
+        known: &CaState,
         reports: &[AppliedReport],
         announced: Option<Mark>,
     ) -> Result<Option<Step>, OpenError> {
@@ -155,9 +172,14 @@ impl Shared {
             return Ok(None);
         }
         let Some(mut state) = CaState::read(tx).await? else { return Ok(Some(Step::Wait)) };
+        if state != *known {
+            // What was read before this transaction belongs to another state: `announced` may be older than the announcement.
+            return Ok(Some(Step::Wait));
+        }
         let Some(rotation) = state.rotation.clone() else { return Ok(Some(Step::Wait)) };
-        let members = look::members(self, tx, rotation.announced.as_ref(), reports).await?;
-        let (step, left_behind) = choose(&rotation, &members, tx.now());
+        let members = look::members(self, tx, Some(&rotation), reports).await?;
+        let old_until = look::old_until(tx, &rotation).await?;
+        let (step, left_behind) = choose(&rotation, &members, old_until, tx.now());
         self.take_step(tx, &mut state, step, announced, left_behind).await?;
         Ok(Some(step))
     }
@@ -170,6 +192,23 @@ impl Shared {
         self.renew_if_other_ca().await?;
         self.drift.notify_one();
         Ok(())
+    }
+
+    /// The end of the installation's own part of the feed, while a rotation waits for who has applied it.
+    pub(crate) async fn announced(&self) -> Result<Option<Cursor>, StoreError> {
+        if self.known_ca().state.rotation.is_none() {
+            return Ok(None);
+        }
+        let heads = self.primary.heads().await.map_err(|why| StoreError::Unavailable(why.to_string()))?;
+        Ok(heads.into_iter().find(|head| head.partition == Partition::Platform).map(|head| head.cursor))
+    }
+
+    /// Says, as edges do, that this node has applied what was published up to `head`.
+    pub(crate) async fn report_applied(&self, head: Option<Cursor>) -> Result<(), StoreError> {
+        let Some(cursor) = head else { return Ok(()) };
+        let (follower, at) = (self.config.node.id.to_string(), self.clock.now());
+        let report = AppliedReport { follower, partition: Partition::Platform, cursor, at };
+        self.primary.applied(vec![report]).await.map_err(|why| StoreError::Unavailable(why.to_string()))
     }
 
     /// Renews this node's own certificate if it is of another CA than certificates come from now.
@@ -263,8 +302,13 @@ impl Shared {
 }
 
 /// The next step, and how many members it does not wait for any longer.
-fn choose(rotation: &Rotation, members: &[Member], now: Timestamp) -> (Step, usize) {
-    let step = machine::next(rotation, members, now);
+fn choose(
+    rotation: &Rotation,
+    members: &[Member],
+    old_until: Option<Timestamp>,
+    now: Timestamp,
+) -> (Step, usize) {
+    let step = machine::next(rotation, members, old_until, now);
     (step, members.iter().filter(|member| rotation.lacks(member).is_some()).count())
 }
 

@@ -134,10 +134,8 @@ impl CaState {
     /// Refuses what this CA issued, from now on.
     pub(crate) fn retire(&mut self, ca: &CaRef, now: Timestamp, tainted: bool) {
         self.retired.retain(|known| known.until > now && known.key_sha256 != ca.key_sha256);
-        self.retired.insert(
-            0,
-            Retired { key_sha256: ca.key_sha256.clone(), at: now, until: ca.not_after, tainted },
-        );
+        self.retired
+            .insert(0, Retired { key_sha256: ca.key_sha256.clone(), at: now, until: ca.not_after, tainted });
         self.retired.truncate(RETIRED_MAX);
     }
 

@@ -3,9 +3,9 @@
 
 use mezusphere_model::Timestamp;
 use mezusphere_pki::{Issuing, Root};
+use mezusphere_store::primary::Tx;
 use mezusphere_store::primary::audit::AuditEntry;
 use mezusphere_store::primary::secret::{self, SecretState};
-use mezusphere_store::primary::Tx;
 use serde_json::{Value, json};
 
 use super::machine::{Mark, NewRoot, Phase, Rotation, Step};
@@ -81,7 +81,12 @@ impl Shared {
                     self.sign_bundles_anew(tx).await?;
                 }
             }
-            Step::Finish => self.finish(tx, state, rotation).await?,
+            Step::Call => {
+                rotation.called = true;
+                state.rotation = Some(rotation);
+                self.put(tx, state).await?;
+            }
+            Step::Finish => self.finish(tx, state, &rotation).await?,
         }
         Ok(())
     }
@@ -94,9 +99,11 @@ impl Shared {
             What::Issuing => Issuing::create(&root, now, &self.entropy)?,
             What::Root => {
                 let new = Root::create(&root.trust_domain()?, now, &self.entropy)?;
-                let cross = root.cross_sign(new.certificate(), now, &self.entropy)?;
-                let kept =
-                    secret::add(tx, secret_name::ROOT, SecretState::Next, new.secret_pem().as_bytes()).await?;
+                let cross = root
+                    .cross_sign(new.certificate(), now, &self.entropy)
+                    .map_err(|why| OpenError::KeyMaking(why.to_string()))?;
+                let kept = secret::add(tx, secret_name::ROOT, SecretState::Next, new.secret_pem().as_bytes())
+                    .await?;
                 let new_root = NewRoot {
                     pem: new.certificate_pem(),
                     cross_pem: mezusphere_pki::ceremony::certificate_to_pem(&cross),
@@ -131,20 +138,20 @@ impl Shared {
     }
 
     /// The CA that goes is refused; its key, and an old root's, are gone.
-    async fn finish(&self, tx: &mut Tx, state: &mut CaState, rotation: Rotation) -> Result<(), OpenError> {
+    async fn finish(&self, tx: &mut Tx, state: &mut CaState, rotation: &Rotation) -> Result<(), OpenError> {
         let now = tx.now();
         if let Some(leaving) = rotation.leaving() {
             state.retire(leaving, now, false);
             secret::delete(tx, secret_name::ISSUING, leaving.version).await?;
         }
         if rotation.undo {
-            self.drop_new_root(tx, state, &rotation).await?;
+            self.drop_new_root(tx, state, rotation).await?;
         } else if let Some(root) = &rotation.root {
-            state.adopt_new_root(&rotation);
+            state.adopt_new_root(rotation);
             self.keep_root_key(tx, root).await?;
         }
         let how = if rotation.undo { How::Aborted } else { How::Done };
-        self.end(tx, state, &rotation, how);
+        self.end(tx, state, rotation, how);
         self.put(tx, state).await?;
         // The bundles' signer is of the CA that stays already: all that changes for them is whom they trust.
         Ok(())

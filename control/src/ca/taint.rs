@@ -17,7 +17,12 @@ impl Shared {
     ///
     /// A rotation that runs is given up: the CA it was to bring was made beside the key that was taken, and is refused too.
     /// A new root it was to bring is forgotten.
-    pub(crate) async fn taint(&self, tx: &mut Tx, by: &str, new: Option<Issuing>) -> Result<(), RotationError> {
+    pub(crate) async fn taint(
+        &self,
+        tx: &mut Tx,
+        by: &str,
+        new: Option<Issuing>,
+    ) -> Result<(), RotationError> {
         let mut state = self.ca_to_change(tx).await?;
         let now = tx.now();
         let new = match new {

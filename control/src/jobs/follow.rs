@@ -76,13 +76,13 @@ impl Seen {
             .read(async |tx| Ok::<_, StoreError>(setting::get::<String>(tx, TRUST_SETTING).await?))
             .await?;
         shared.refresh_signer().await?;
-        if shared.refresh_ca().await? {
-            shared.renew_if_other_ca().await?;
-        }
+        shared.renew_if_other_ca().await?;
+        let head = shared.announced().await?;
         if trust != self.trust {
             shared.refresh_trust().await?;
             self.trust = trust;
         }
+        shared.report_applied(head).await?;
         if Instant::now() >= self.keys_at {
             self.keys_at = Instant::now() + KEYS_EVERY;
             shared.refresh_keys().await?;

@@ -27,7 +27,7 @@ pub(crate) async fn issue(
         .write(async |tx| {
             let ca = Ca::load(tx, seal, entropy).await?;
             let leaf = ca.issuing.issue(&csr, &name, tx.now(), config.leaf_ttl.control)?;
-            note_issued(tx, &leaf, &name).await?;
+            note_issued(tx, installation, &leaf, &name).await?;
             Ok::<_, OpenError>(leaf)
         })
         .await?;

@@ -55,6 +55,8 @@ fn rows() -> Vec<Row> {
         ("DELETE", "", "/ca/rotation", Some(InstallationWrite), none.clone()),
         ("POST", "", "/ca/taint", Some(InstallationWrite), none.clone()),
         ("POST", "", "/ca/request", Some(InstallationWrite), none.clone()),
+        ("POST", "", "/ca/root-key", Some(InstallationWrite), none.clone()),
+        ("DELETE", "", "/ca/root-key/{root}", Some(InstallationWrite), none.clone()),
         ("POST", "", "/ca/install", Some(InstallationWrite), json!({ "certificate_pem": "x" })),
         ("GET", "", "/certificates", Some(InstallationRead), none.clone()),
         ("GET", "", "/certificates/{certificate}", Some(InstallationRead), none.clone()),

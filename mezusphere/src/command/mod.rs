@@ -2,12 +2,14 @@
 
 pub(crate) mod api_key;
 pub(crate) mod audit;
+pub(crate) mod ca;
 pub(crate) mod certificate;
 pub(crate) mod directory;
 pub(crate) mod edge;
 pub(crate) mod environment;
 pub(crate) mod explain;
 pub(crate) mod host;
+pub(crate) mod key;
 mod log_line;
 pub(crate) mod mail;
 pub(crate) mod operator;
@@ -135,6 +137,13 @@ pub(crate) fn seconds(text: &str) -> Result<u64, String> {
     number.checked_mul(scale).filter(|total| *total > 0).ok_or_else(|| format!("'{text}' is out of range"))
 }
 
+/// A time span as it is written: `90s`, `15m`, `12h`, `30d`, in the largest unit it is a whole number of.
+pub(crate) fn span_text(seconds: u64) -> String {
+    let units = [(24 * 60 * 60, 'd'), (60 * 60, 'h'), (60, 'm')];
+    let unit = units.iter().find(|(scale, _)| seconds >= *scale && seconds.is_multiple_of(*scale));
+    unit.map_or_else(|| format!("{seconds}s"), |(scale, unit)| format!("{}{unit}", seconds / scale))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,6 +154,13 @@ mod tests {
         assert_eq!(seconds("30d"), Ok(2_592_000));
         for bad in ["", "90", "0s", "d", "-1h", "1.5h", "99999999999999999999d"] {
             assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_span_is_shown_as_it_is_written() {
+        for text in ["45s", "90s", "15m", "36h", "12h", "30d"] {
+            assert_eq!(span_text(seconds(text).unwrap()), text);
         }
     }
 

@@ -5,13 +5,13 @@ use std::time::SystemTime;
 
 use mezusphere_model::seal::Seal;
 use mezusphere_model::{Clock, Entropy};
-use mezusphere_pki::seal::{MasterKey, Sealer};
 use mezusphere_telemetry::{Condition, Health, HealthListener, Metrics};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::config::NodeConfig;
 use super::data::DataDir;
+use super::keys::KeyKeeper;
 use crate::failure::{Failure, Kind};
 
 /// What the parts of a node are built on.
@@ -36,8 +36,8 @@ pub(crate) struct Base {
     pub(crate) region: String,
     /// Say everything as JSON lines.
     pub(crate) json: bool,
-    /// What its secrets are sealed with.
-    pub(crate) master: MasterKey,
+    /// Keeps what is sealed in line with the master keys.
+    pub(crate) keys: Arc<KeyKeeper>,
     private: Option<JoinHandle<()>>,
 }
 
@@ -46,7 +46,8 @@ impl Base {
     pub(crate) async fn open(config: &NodeConfig) -> Result<Self, Failure> {
         let (clock, entropy) = (clock(), crate::entropy());
         let data = DataDir::open(config.data.clone())?;
-        let master = data.master_key(config.master_key_file.as_deref(), &entropy)?;
+        let keys = data.master_keys(&config.key_files, &entropy)?;
+        let keys = Arc::new(KeyKeeper::new(data.clone(), keys, &config.role, entropy.clone())?);
         let metrics = Metrics::new("mezusphere");
         let health = Health::new();
         let ready = health.condition("serving");
@@ -60,7 +61,7 @@ impl Base {
         };
         Ok(Self {
             data,
-            seal: Arc::new(Sealer::new(master.clone(), entropy.clone())),
+            seal: Arc::new(keys.sealer().clone()),
             clock,
             entropy,
             metrics,
@@ -69,7 +70,7 @@ impl Base {
             name: config.name.clone(),
             region: config.region.clone(),
             json: config.json,
-            master,
+            keys,
             private,
         })
     }
@@ -85,7 +86,7 @@ impl Drop for Base {
 }
 
 /// The wall clock, for everything below.
-fn clock() -> Clock {
+pub(crate) fn clock() -> Clock {
     Clock::new(|| {
         #[expect(clippy::disallowed_methods, reason = "the one place this program reads the wall clock")]
         SystemTime::now()

@@ -10,7 +10,7 @@
 //! say to each other goes through [`bridge`], whether control is in this process or behind the edge link.
 
 mod announce;
-mod base;
+pub(crate) mod base;
 mod bridge;
 mod config;
 mod control;

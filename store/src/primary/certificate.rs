@@ -1,5 +1,7 @@
 //! Certificates the internal CA issued: who got which, until when.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use mezusphere_model::Timestamp;
@@ -23,7 +25,7 @@ pub struct IssuedRow {
     pub not_after: Timestamp,
     /// When it was issued.
     pub issued_at: Timestamp,
-    /// By which CA: SHA-256 of the CA's certificate (DER). `None`: noted by a version that did not say.
+    /// By which CA: SHA-256 of the CA's public key. `None`: noted by a version that did not say.
     pub issuer: Option<[u8; 32]>,
 }
 
@@ -101,6 +103,33 @@ pub async fn held(tx: &mut ReadTx) -> Result<Vec<IssuedRow>, StoreError> {
         )
         .await?;
     rows.iter().map(read).collect()
+}
+
+/// When each node got its first certificate of this CA since a moment; at most [`HELD_MAX`] nodes.
+pub async fn first_of(
+    tx: &mut ReadTx,
+    issuer: &[u8; 32],
+    since: Timestamp,
+) -> Result<BTreeMap<String, Timestamp>, StoreError> {
+    let rows = tx
+        .rows(
+            "SELECT name, MIN(issued_at) AS first FROM issued_certificates
+             WHERE issuer = $1 AND issued_at >= $2 AND name LIKE 'spiffe://%' GROUP BY name ORDER BY name LIMIT $3",
+            args![*issuer, since, HELD_MAX],
+        )
+        .await?;
+    rows.iter().map(|row| Ok((row.get("name")?, row.get("first")?))).collect()
+}
+
+/// When the last certificate that this CA issued to a node ends; `None`: none is known.
+pub async fn last_end(tx: &mut ReadTx, issuer: &[u8; 32]) -> Result<Option<Timestamp>, StoreError> {
+    let row = tx
+        .row(
+            "SELECT MAX(not_after) AS last FROM issued_certificates WHERE issuer = $1 AND name LIKE 'spiffe://%'",
+            args![*issuer],
+        )
+        .await?;
+    Ok(row.map(|row| row.opt("last")).transpose()?.flatten())
 }
 
 /// All issued certificates, newest first; the key of a page is opaque. For operators of the installation.

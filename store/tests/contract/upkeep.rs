@@ -270,7 +270,25 @@ async fn what_nodes_hold_is_the_newest_of_each_that_has_not_ended() {
         }
         let held = db.primary.read(async |tx| certificate::held(tx).await).await.unwrap();
         let seen: Vec<_> = held.iter().map(|row| (row.fingerprint[0], row.issuer.map(|by| by[0]))).collect();
-        assert_eq!(seen, [(3, None), (2, Some(2))], "neither what was replaced, nor what ended, nor a website's");
+        let first = async |since: Timestamp| {
+            db.primary.read(async |tx| certificate::first_of(tx, &[2; 32], since).await).await.unwrap()
+        };
+        let last = async |issuer: u8| {
+            db.primary.read(async |tx| certificate::last_end(tx, &[issuer; 32]).await).await.unwrap()
+        };
+        assert_eq!(last(1).await, Some(db.now().after(Duration::from_mins(1))));
+        assert_eq!((last(2).await, last(9).await), (Some(db.now().after(Duration::from_mins(6))), None));
+        let second = db.now().after(Duration::from_secs(5));
+        assert_eq!(
+            first(db.now()).await.into_iter().collect::<Vec<_>>(),
+            [("spiffe://t/edge/2".to_owned(), second)]
+        );
+        assert!(first(second.after(Duration::from_secs(1))).await.is_empty());
+        assert_eq!(
+            seen,
+            [(3, None), (2, Some(2))],
+            "neither what was replaced, nor what ended, nor a website's"
+        );
     })
     .await;
 }

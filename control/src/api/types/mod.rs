@@ -32,7 +32,7 @@ pub use assertion_key::{AssertionKey, AssertionKeyState, AssertionKeys};
 pub use audit::AuditEntry;
 pub use ca::{
     CaEnded, CaHow, CaIssuing, CaMember, CaNext, CaPhase, CaRequest, CaRetired, CaRole, CaRoot, CaRotation,
-    CaStatus, CaWhat, InstallCa, IssuedCertificate, RotateCa,
+    CaStatus, CaWhat, InstallCa, IssuedCertificate, RootKey, RotateCa,
 };
 pub use certificate::{
     Certificate, CertificateError, CertificateEvent, CertificateSource, CertificateState, CertificateSummary,
