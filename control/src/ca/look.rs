@@ -27,16 +27,37 @@ pub(crate) async fn old_until(tx: &mut ReadTx, rotation: &Rotation) -> Result<Op
     }
 }
 
-/// Everybody who takes part, by kind and name.
+/// Everybody in the installation, by kind and name, and whether they have applied what was `announced`.
 pub(crate) async fn members(
+    shared: &Shared,
+    tx: &mut ReadTx,
+    announced: Option<&Mark>,
+    reports: &[AppliedReport],
+) -> Result<Vec<Member>, StoreError> {
+    seen(shared, tx, announced, &BTreeMap::new(), reports).await
+}
+
+/// The same for a rotation, if one runs: which of their connections it waits for, too.
+pub(crate) async fn rotating(
     shared: &Shared,
     tx: &mut ReadTx,
     rotation: Option<&Rotation>,
     reports: &[AppliedReport],
 ) -> Result<Vec<Member>, StoreError> {
-    let now = tx.now();
     let announced = rotation.and_then(|rotation| rotation.announced.as_ref());
     let turned = turned(tx, rotation).await?;
+    seen(shared, tx, announced, &turned, reports).await
+}
+
+/// `turned`: since when each has had a certificate of the CA that comes.
+async fn seen(
+    shared: &Shared,
+    tx: &mut ReadTx,
+    announced: Option<&Mark>,
+    turned: &BTreeMap<String, Timestamp>,
+    reports: &[AppliedReport],
+) -> Result<Vec<Member>, StoreError> {
+    let now = tx.now();
     let mut leaves = leaves(certificate::held(tx).await?);
     let mut members = Vec::new();
     let mut edges_here = BTreeMap::new();

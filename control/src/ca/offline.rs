@@ -33,6 +33,9 @@ pub(crate) enum InstallError {
     /// The new root cannot be one.
     #[error("the new root cannot be trusted: {0}")]
     Root(TrustError),
+    /// It is trusted already: taking the rotation back would take it away.
+    #[error("the new root is trusted already; leave --root and --cross out to have it sign a new issuing CA")]
+    SameRoot,
     /// It does not fit.
     #[error(transparent)]
     Ceremony(#[from] CeremonyError),
@@ -140,8 +143,11 @@ impl Shared {
             None => request.install(certificate, &trust, tx.now(), &self.entropy)?,
             Some((root, cross)) => {
                 // Under the new root alone, and for a node that knows the old one alone through the cross.
-                let new =
-                    Trust::new(trust.domain().clone(), vec![one(root)?], []).map_err(InstallError::Root)?;
+                let root = one(root)?;
+                if trust.roots().contains(&root) {
+                    return Err(InstallError::SameRoot);
+                }
+                let new = Trust::new(trust.domain().clone(), vec![root], []).map_err(InstallError::Root)?;
                 let issuing = request.install(certificate, &new, tx.now(), &self.entropy)?;
                 let issuing = issuing.with_crosses(vec![one(cross)?]);
                 issuing.prove(&trust, tx.now())?;

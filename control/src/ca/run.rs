@@ -130,7 +130,7 @@ impl Shared {
         let (step, _) = self
             .primary
             .read(async |tx| {
-                let members = look::members(self, tx, Some(rotation), &reports).await?;
+                let members = look::rotating(self, tx, Some(rotation), &reports).await?;
                 let old_until = look::old_until(tx, rotation).await?;
                 Ok::<_, OpenError>(choose(rotation, &members, old_until, tx.now()))
             })
@@ -177,7 +177,7 @@ impl Shared {
             return Ok(Some(Step::Wait));
         }
         let Some(rotation) = state.rotation.clone() else { return Ok(Some(Step::Wait)) };
-        let members = look::members(self, tx, Some(&rotation), reports).await?;
+        let members = look::rotating(self, tx, Some(&rotation), reports).await?;
         let old_until = look::old_until(tx, &rotation).await?;
         let (step, left_behind) = choose(&rotation, &members, old_until, tx.now());
         self.take_step(tx, &mut state, step, announced, left_behind).await?;

@@ -242,9 +242,10 @@ impl From<InstallError> for Refusal {
         match why {
             InstallError::Rotation(why) => why.into(),
             InstallError::NoRequest => Self::new(&problem::CA_NO_REQUEST, why.to_string()),
-            InstallError::Count(_) | InstallError::Ceremony(_) | InstallError::Root(_) => {
-                Self::new(&problem::CA_CERTIFICATE, why.to_string())
-            }
+            InstallError::Count(_)
+            | InstallError::Ceremony(_)
+            | InstallError::Root(_)
+            | InstallError::SameRoot => Self::new(&problem::CA_CERTIFICATE, why.to_string()),
         }
     }
 }

@@ -33,7 +33,7 @@ pub(super) async fn status(shared: &Shared) -> Result<CaStatus, Refusal> {
         .read(async |tx| {
             let ca = shared.ca(tx).await?;
             let (state, now) = (&ca.state, tx.now());
-            let mut members = look::members(shared, tx, state.rotation.as_ref(), &reports).await?;
+            let mut members = look::rotating(shared, tx, state.rotation.as_ref(), &reports).await?;
             let waits_for = |member: &Member| {
                 let rotation = state.rotation.as_ref()?;
                 rotation.waits_for(member).then(|| rotation.lacks(member))?
