@@ -24,7 +24,8 @@ pub struct MovedClock {
 impl MovedClock {
     /// A clock that is right for now.
     pub fn new() -> anyhow::Result<Self> {
-        let library = PLACES.iter().map(|place| Path::new(place).join(LIBRARY)).find(|library| library.exists());
+        let library =
+            PLACES.iter().map(|place| Path::new(place).join(LIBRARY)).find(|library| library.exists());
         let library = library.context("install the package faketime")?;
         let clock = Self { folder: tempfile::tempdir()?, library };
         clock.ahead(Duration::ZERO)?;

@@ -57,8 +57,20 @@ impl Names {
         let (at, manager) = (format!("127.0.0.1:{dns}"), format!("127.0.0.1:{manage}"));
         let address = address.to_string();
         let words = [
-            "-dns01", &at, "-management", &manager, "-defaultIPv4", &address, "-defaultIPv6", "", "-http01", "",
-            "-https01", "", "-tlsalpn01", "",
+            "-dns01",
+            &at,
+            "-management",
+            &manager,
+            "-defaultIPv4",
+            &address,
+            "-defaultIPv6",
+            "",
+            "-http01",
+            "",
+            "-https01",
+            "",
+            "-tlsalpn01",
+            "",
         ];
         let program = Program::start_outside(Path::new("pebble-challtestsrv"), &words)?;
         let names = Self { _program: program, at: SocketAddr::from((Ipv4Addr::LOCALHOST, dns)), manage };
@@ -175,7 +187,8 @@ impl Pebble {
         let root = format!("https://127.0.0.1:{}/roots/0", self.manage);
         let ask = async {
             loop {
-                let both = (curl(&["--cacert", &ca, &directory]).await, curl(&["--cacert", &ca, &root]).await);
+                let both =
+                    (curl(&["--cacert", &ca, &directory]).await, curl(&["--cacert", &ca, &root]).await);
                 match both {
                     (Ok(_), Ok(pem)) => return pem,
                     _ => tokio::time::sleep(Duration::from_millis(20)).await,
@@ -236,7 +249,8 @@ async fn run(
         seconds => format!("PEBBLE_VA_SLEEPTIME={seconds}"),
     };
     // Every order is proven anew, so that what is tested is tested each time.
-    let words = [&nonces, &sleeps, "PEBBLE_AUTHZREUSE=0", "pebble", "-config", &file, "-dnsserver", &dns];
+    let words =
+        [nonces.as_str(), &sleeps, "PEBBLE_AUTHZREUSE=0", "pebble", "-config", &file, "-dnsserver", &dns];
     let program = Program::start_outside(Path::new("env"), &words)?;
     program.line("its directory", |line| line.contains("ACME directory available")).await?;
     Ok(program)
@@ -261,7 +275,8 @@ fn own_certificate(folder: &Path) -> anyhow::Result<()> {
 async fn curl(arguments: &[&str]) -> anyhow::Result<Vec<u8>> {
     let mut command = Command::new("curl");
     command.args(["--silent", "--show-error", "--fail"]).args(arguments).kill_on_drop(true);
-    let output = tokio::time::timeout(ASKED_WITHIN, command.output()).await.context("curl does not end")??;
+    let output =
+        tokio::time::timeout(ASKED_WITHIN, command.output()).await.context("curl does not end")??;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     anyhow::ensure!(output.status.success(), "{arguments:?}: {said}");
     Ok(output.stdout)

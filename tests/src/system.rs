@@ -51,7 +51,11 @@ impl Node {
     }
 
     /// The same at these ports, the public one and that of plain HTTP.
-    pub async fn start_at((port, plain_port): (u16, u16), way: &[&str], more: &[&str]) -> anyhow::Result<Self> {
+    pub async fn start_at(
+        (port, plain_port): (u16, u16),
+        way: &[&str],
+        more: &[&str],
+    ) -> anyhow::Result<Self> {
         let data = Arc::new(tempfile::tempdir()?);
         let way = way.iter().map(|&word| word.to_owned()).collect();
         let mut arguments: Vec<String> = ["serve", "--json", "--data"].map(str::to_owned).to_vec();

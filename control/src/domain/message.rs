@@ -140,7 +140,9 @@ impl<'a> Reader<'a> {
         loop {
             match self.octet()? {
                 0 => return Ok(()),
-                len @ 1..=63 => drop(self.take(usize::from(len))?),
+                len @ 1..=63 => {
+                    self.take(usize::from(len))?;
+                }
                 0xc0.. => return self.octet().map(drop),
                 _ => return Err(Nonsense),
             }
@@ -219,7 +221,10 @@ pub(crate) mod tests {
 
     fn strings(text: &str) -> Vec<u8> {
         // A text longer than 255 octets is several strings (RFC 1035 §3.3).
-        text.as_bytes().chunks(255).flat_map(|part| [&[part.len() as u8], part].concat()).collect()
+        text.as_bytes()
+            .chunks(255)
+            .flat_map(|part| [[u8::try_from(part.len()).unwrap()].as_slice(), part].concat())
+            .collect()
     }
 
     /// The answer to a question, as a server makes one.
@@ -281,8 +286,8 @@ pub(crate) mod tests {
 
     #[test]
     fn a_name_is_asked_for_only_if_it_fits() {
-        assert!(Question::new(&"x.".repeat(126).trim_end_matches('.').to_owned(), 1).is_ok());
-        for name in [String::new(), "a..b".to_owned(), "x".repeat(64), vec!["x"; 128].join(".")] {
+        assert!(Question::new("x.".repeat(126).trim_end_matches('.'), 1).is_ok());
+        for name in [String::new(), "a..b".to_owned(), "x".repeat(64), ["x"; 128].join(".")] {
             assert_eq!(Question::new(&name, 1), Err(NoName(name)));
         }
     }
@@ -294,13 +299,13 @@ pub(crate) mod tests {
             cut in 0_usize..200,
         ) {
             let question = Question::new("_a.shop.example", 4711).unwrap();
-            let _ = question.read(&octets);
+            drop(question.read(&octets));
             // Beginnings of good answers, and good answers with rubbish behind.
             let says = Says::Texts(vec!["one".to_owned(), "x".repeat(300)]);
             let mut good = answer(&question.octets(), &says, false).unwrap();
             good.truncate(cut);
             good.extend(octets);
-            let _ = question.read(&good);
+            drop(question.read(&good));
         }
     }
 }

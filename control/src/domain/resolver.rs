@@ -258,7 +258,7 @@ pub(crate) mod tests {
         assert_eq!(resolver.txt("missing.example").await, Ok(Vec::new()));
         assert_eq!(resolver.txt("broken.example").await, Err(LookupError::Refused("SERVFAIL".to_owned())));
         assert_eq!(resolver.txt("nonsense.example").await, Err(LookupError::Nonsense));
-        let name = vec!["x"; 200].join(".");
+        let name = ["x"; 200].join(".");
         assert_eq!(resolver.txt(&name).await, Err(LookupError::Name(name)));
         let at = server.at;
         drop(server);

@@ -251,7 +251,9 @@ async fn a_renewed_file_is_taken_into_use_and_a_broken_one_changes_nothing() {
     files(dir.path(), &["console.mezu.localhost"]);
     look().await;
     assert_eq!(chain().await, second);
-    assert!(listed().await["error"]["detail"].as_str().unwrap().contains("does not name login.mezu.localhost"));
+    assert!(
+        listed().await["error"]["detail"].as_str().unwrap().contains("does not name login.mezu.localhost")
+    );
 }
 
 #[tokio::test]
@@ -263,7 +265,9 @@ async fn operators_see_every_public_certificate_with_its_source() {
         .as_array()
         .unwrap()
         .iter()
-        .map(|row| (row["name"].as_str().unwrap(), row["source"].as_str().unwrap(), row["state"].as_str().unwrap()))
+        .map(|row| {
+            (row["name"].as_str().unwrap(), row["source"].as_str().unwrap(), row["state"].as_str().unwrap())
+        })
         .collect();
     // `operators` is the installation's own project.
     let own = ["console.mezu.localhost", "operators.localhost", "shop.localhost"];

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::{Paging, scope};
 use crate::Shared;
+use crate::acme::wanted::is_local;
 use crate::api::types::{
     Certificate, CertificateError, CertificateEvent, CertificateSource, CertificateState, CertificateSummary,
     Page,
@@ -48,9 +49,13 @@ fn ordered(row: CertificateRow) -> Certificate {
     }
 }
 
-fn of_installation(published: Published, trouble: Option<&Trouble>) -> Certificate {
-    let source = if published.internal { CertificateSource::Internal } else { CertificateSource::Files };
-    let error = trouble.filter(|_| !published.internal).map(|trouble| CertificateError {
+fn of_installation(shared: &Shared, published: Published, trouble: Option<&Trouble>) -> Certificate {
+    let source = match &shared.certificates {
+        _ if published.internal => CertificateSource::Internal,
+        PublicCertificates::Acme(_) => CertificateSource::Acme,
+        PublicCertificates::Internal | PublicCertificates::Files(_) => CertificateSource::Files,
+    };
+    let error = trouble.filter(|_| source == CertificateSource::Files).map(|trouble| CertificateError {
         at: trouble.since.to_string(),
         code: Trouble::CODE.to_owned(),
         detail: trouble.what.clone(),
@@ -111,7 +116,9 @@ impl Shared {
 
     /// Whether a certificate of the internal CA for this name is shown: nothing better serves the host.
     fn is_own(&self, name: &str) -> bool {
-        Host::parse(name).is_ok_and(|host| !self.certificates.covers(&self.config.platform, &host))
+        let is_ordered = matches!(self.certificates, PublicCertificates::Acme(_)) && !is_local(name);
+        !is_ordered
+            && Host::parse(name).is_ok_and(|host| !self.certificates.covers(&self.config.platform, &host))
     }
 }
 
@@ -127,13 +134,14 @@ pub(super) async fn of_host(
     let covering = |names: &[String]| mezusphere_pki::public::covers(names, &row.host);
     let shared_ones = certificate::published(tx).await?;
     if let Some(found) = shared_ones.into_iter().find(|published| covering(&published.names)) {
-        return Ok(Some(summary(of_installation(found, shared.file_trouble().as_ref()))));
+        return Ok(Some(summary(of_installation(shared, found, shared.file_trouble().as_ref()))));
     }
     if shared.certificates.covers(&shared.config.platform, &row.host) {
         // An order of the installation's own, which a tenant's transaction does not see.
         return Ok(None);
     }
     let newest = issued::list_of(tx, row.host.as_str()).await?.into_iter().next();
+    let newest = newest.filter(|row| shared.is_own(&row.name));
     Ok(newest.map(|row| summary(of_own_ca(row))))
 }
 
@@ -156,7 +164,7 @@ pub(crate) async fn list(
             let is_more = orders.next.is_some() || own.next.is_some();
             let mut items: Vec<_> = orders.rows.into_iter().map(ordered).collect();
             let known = certificate::published(tx).await?.into_iter().filter(|one| one.filed_as > after);
-            items.extend(known.map(|one| of_installation(one, trouble.as_ref())));
+            items.extend(known.map(|one| of_installation(shared, one, trouble.as_ref())));
             let own = own.rows.into_iter().filter(|row| shared.is_own(&row.name));
             items.extend(own.map(of_own_ca));
             items.sort_by(|one, other| (&one.name, one.source as u8).cmp(&(&other.name, other.source as u8)));
@@ -176,7 +184,7 @@ async fn find(tx: &mut ReadTx, shared: &Shared, name: &str) -> Result<Certificat
     }
     let known = certificate::published(tx).await?;
     if let Some(one) = known.into_iter().find(|one| one.filed_as == name) {
-        return Ok(of_installation(one, shared.file_trouble().as_ref()));
+        return Ok(of_installation(shared, one, shared.file_trouble().as_ref()));
     }
     let own = issued::list_of(tx, name).await?.into_iter().next();
     let own = own.filter(|row| row.project.is_some() && shared.is_own(&row.name));

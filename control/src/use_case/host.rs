@@ -3,10 +3,9 @@
 
 use mezusphere_model::Host as HostName;
 use mezusphere_store::WriteError;
-use mezusphere_store::primary::error::Taken;
 use mezusphere_store::primary::host::{self, HostKind, HostRow};
 use mezusphere_store::primary::host_claim::{self, ClaimRow};
-use mezusphere_store::primary::{ReadTx, Tx};
+use mezusphere_store::primary::{ReadTx, Taken, Tx};
 
 use super::{certificate as certificates, scope};
 use crate::Shared;

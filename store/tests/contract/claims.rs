@@ -96,7 +96,8 @@ async fn a_claim_that_is_over_is_as_good_as_none() {
         assert_eq!(get(&db, &again).await.unwrap().token, "another");
         db.hand.advance(Duration::from_hours(2));
         write(&db.primary, async |tx| prune::prune(tx).await.map(drop)).await.unwrap();
-        let left = write(&db.primary, async |tx| host_claim::delete(tx, again.project, &again.host).await).await;
+        let left =
+            write(&db.primary, async |tx| host_claim::delete(tx, again.project, &again.host).await).await;
         assert_eq!(left, Err(WriteError::NotFound { what: "host" }), "pruned");
     })
     .await;

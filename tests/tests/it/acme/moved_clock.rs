@@ -36,7 +36,10 @@ fn habits(at: u32) -> Habits {
 
 /// The server's time when its clock is so many days ahead.
 fn then(days: u32) -> Result<UnixTime> {
-    #[expect(clippy::disallowed_methods, reason = "a client's clock is the server's, moved from the real one")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a client's clock is the server's, moved from the real one"
+    )]
     let now = SystemTime::now();
     Ok(UnixTime::since_unix_epoch(now.duration_since(SystemTime::UNIX_EPOCH)? + ahead(days)))
 }
@@ -102,7 +105,8 @@ async fn renewed(scene: &Scene, roots: &std::path::Path, days: u32, known: &[u8]
     let search = async {
         loop {
             let served = leaf(scene.at(), HOST, roots, Some(then(days)?)).await;
-            let served = served.with_context(|| format!("{days} days ahead: {}", scene.node.server.output().join("\n")))?;
+            let served = served
+                .with_context(|| format!("{days} days ahead: {}", scene.node.server.output().join("\n")))?;
             if served != known {
                 return anyhow::Ok(served);
             }
@@ -110,5 +114,7 @@ async fn renewed(scene: &Scene, roots: &std::path::Path, days: u32, known: &[u8]
         }
     };
     let found = tokio::time::timeout(ORDERED_WITHIN, search).await;
-    found.with_context(|| format!("{days} days ahead it is not renewed: {}", scene.node.server.output().join("\n")))?
+    found.with_context(|| {
+        format!("{days} days ahead it is not renewed: {}", scene.node.server.output().join("\n"))
+    })?
 }

@@ -40,7 +40,10 @@ async fn a_route_brings_a_certificate_that_curl_and_chromium_accept() -> Result<
     for field in ["not_before", "not_after", "renew_at", "authority"] {
         assert!(shown[field].is_string(), "{field}: {shown}");
     }
-    assert!(shown["error"].is_null() && shown["events"].as_array().is_some_and(|all| all.len() >= 3), "{shown}");
+    assert!(
+        shown["error"].is_null() && shown["events"].as_array().is_some_and(|all| all.len() >= 3),
+        "{shown}"
+    );
     let listed = node.admin(&["host", "list", "shop"]).await?;
     assert_eq!(listed[0]["certificate"]["state"], "valid", "{listed}");
     Ok(())
@@ -96,10 +99,9 @@ async fn chromium(scene: &Scene, url: &str) -> Result<String> {
     std::fs::create_dir_all(&store)?;
     let database = format!("sql:{}", store.display());
     let root = scene.pebble.root().display().to_string();
-    for words in [
-        ["-N", "--empty-password"].as_slice(),
-        ["-A", "-n", "pebble", "-t", "C,,", "-i", &root].as_slice(),
-    ] {
+    for words in
+        [["-N", "--empty-password"].as_slice(), ["-A", "-n", "pebble", "-t", "C,,", "-i", &root].as_slice()]
+    {
         let done = Command::new("certutil").args(["-d", &database]).args(words).output().await?;
         anyhow::ensure!(done.status.success(), "certutil: {}", String::from_utf8_lossy(&done.stderr));
     }
@@ -112,6 +114,7 @@ async fn chromium(scene: &Scene, url: &str) -> Result<String> {
         .args(["--host-resolver-rules=MAP * 127.0.0.1", "--dump-dom", url])
         .env("HOME", home.path())
         .kill_on_drop(true);
-    let output = tokio::time::timeout(ORDERED_WITHIN, command.output()).await.context("chromium does not end")??;
+    let output =
+        tokio::time::timeout(ORDERED_WITHIN, command.output()).await.context("chromium does not end")??;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr))
 }

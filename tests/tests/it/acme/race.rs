@@ -36,7 +36,7 @@ async fn two_control_nodes_order_once() -> Result<()> {
     words.extend(["--node-advertise", &node]);
     words.extend(&flags);
     let url = cluster.postgres.url();
-    let second = Program::start("mezusphere", &words, &[("MEZUSPHERE_STORE", &url)])?;
+    let second = Program::start("mezusphere", &words, &[("MEZUSPHERE_STORE", url.as_str())])?;
     second.event("ready").await?;
 
     let admin = cluster.admin();
@@ -47,9 +47,15 @@ async fn two_control_nodes_order_once() -> Result<()> {
     admin.run(&["route", "add", "shop", "/*", "--auth", "public"]).await?;
     let at = SocketAddr::from((edge, cluster.port));
     for host in HOSTS {
-        until(ORDERED_WITHIN, async || leaf(at, host, &pebble.root(), None).await).await.with_context(|| {
-            format!("{host}\ncontrol-2:\n{}\npebble:\n{}", second.output().join("\n"), pebble.output().join("\n"))
-        })?;
+        until(ORDERED_WITHIN, async || leaf(at, host, &pebble.root(), None).await).await.with_context(
+            || {
+                format!(
+                    "{host}\ncontrol-2:\n{}\npebble:\n{}",
+                    second.output().join("\n"),
+                    pebble.output().join("\n")
+                )
+            },
+        )?;
     }
     assert_eq!(pebble.orders(), HOSTS.len(), "one order for each host: {:#?}", pebble.output());
     Ok(())
