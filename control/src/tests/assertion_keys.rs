@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use mezusphere_model::id::EnvironmentId;
-use mezusphere_model::token::ApiKeyToken;
+use mezusphere_model::link::Credential;
 use tunnel_proto::assertion::{self, Audience};
 use tunnel_proto::jws::Jwk;
 
@@ -67,7 +67,7 @@ async fn r20_an_assertion_is_verified_at_every_moment_of_many_rotations_also_wit
 {
     let world = World::with(quick()).await;
     let project = world.project("shop").await;
-    let key: ApiKeyToken = world.key("shop", &["request"]).await.parse().unwrap();
+    let key = world.key("shop", &["request"]).await;
     let (site, _) = published(&world, project).await;
     let audience = Audience { project, environment: site.environment };
     let environment: EnvironmentId = site.environment;
@@ -86,7 +86,8 @@ async fn r20_an_assertion_is_verified_at_every_moment_of_many_rotations_also_wit
         let known = world.known(project).await;
         before.push_front(known.clone());
         before.truncate(stale_ticks + 1);
-        let fresh = link.assert_key(&key, environment).await.unwrap();
+        let credential = Credential::ApiKey(key.parse().unwrap());
+        let fresh = link.assertion(credential, environment).await.unwrap();
         minted.push_front(fresh.jws.clone());
         minted.truncate(live_ticks);
         let verifies = |jws: &str, keys: &[Jwk]| assertion::verify(jws, keys, audience, now).map(drop);

@@ -7,7 +7,7 @@ use mezusphere_model::document::TrustDoc;
 use mezusphere_pki::authority::AuthorityError;
 use mezusphere_pki::ceremony::{CeremonyError, request_from_pem};
 use mezusphere_pki::seal::{MasterKey, Sealer};
-use mezusphere_pki::trust::{RETIRED_MAX, digest_from_text, digest_text, issuer_digest};
+use mezusphere_pki::trust::{RETIRED_MAX, digest_from_text, digest_text};
 use mezusphere_pki::{
     ExpectedRole, Issuing, IssuingRequest, LeafTtls, NodeKey, Peer, PeerError, Trust, TrustError, lifetime,
     tls, verify_peer,
@@ -67,7 +67,7 @@ fn r20_a_live_peer_whose_ca_is_retired_is_let_go_and_evicted_ones_are_told_so() 
     let world = World::new();
     let identity = world.identity_for(&world.warpgate(), lifetime::LEAF_TTL);
     let peer = Peer::read(identity.chain()).unwrap();
-    assert_eq!(peer.issuer, Some(issuer_digest(world.issuing.certificate())));
+    assert_eq!(peer.issuer, Some(world.issuing.digest()));
     assert_eq!(world.trust().refuses(&peer), None);
     let retired = without(&world, &world.issuing).refuses(&peer);
     assert_eq!(retired, Some(PeerError::Retired(Box::new(peer.name.clone()))));
@@ -208,7 +208,8 @@ fn r20_a_certificate_that_does_not_fit_the_request_or_could_not_issue_is_not_ins
     let refused = install(leaf.chain[0].clone(), &key).unwrap_err();
     assert_eq!(refused, CeremonyError::Authority(AuthorityError::Malformed));
     // Of an issuing CA below an issuing CA nobody takes anything.
-    let nested = CertificateParams { is_ca: IsCa::Ca(BasicConstraints::Constrained(0)), ..ca(&world) };
+    let mut nested = ca(&world);
+    nested.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     let public = rcgen::SubjectPublicKeyInfo::from_der(&spki(&csr)).unwrap();
     let nested = nested.signed_by(&public, &world.forger()).unwrap().der().clone();
     assert!(matches!(install(nested, &key), Err(CeremonyError::NotAccepted(_))));
