@@ -104,6 +104,11 @@ impl Client {
 
     /// Every item of a paged list.
     pub(crate) async fn list(&self, path: &str) -> Result<Vec<Value>, Failure> {
+        Ok(self.list_most(path, usize::MAX).await?.0)
+    }
+
+    /// The first items of a paged list, at most so many, and whether there are more.
+    pub(crate) async fn list_most(&self, path: &str, most: usize) -> Result<(Vec<Value>, bool), Failure> {
         let mut items = Vec::new();
         let mut after: Option<String> = None;
         loop {
@@ -119,8 +124,10 @@ impl Client {
                 items.extend(found.iter().cloned());
             }
             after = page.get("next").and_then(Value::as_str).map(str::to_owned);
-            if after.is_none() {
-                return Ok(items);
+            if after.is_none() || items.len() >= most {
+                let is_more = after.is_some() || items.len() > most;
+                items.truncate(most);
+                return Ok((items, is_more));
             }
         }
     }
@@ -240,6 +247,7 @@ fn refusal(status: StatusCode, body: &[u8]) -> Failure {
         StatusCode::NOT_FOUND => Kind::NotFound,
         StatusCode::CONFLICT => Kind::Conflict,
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Kind::Refused,
+        StatusCode::SERVICE_UNAVAILABLE => Kind::Unreachable,
         status if status.is_client_error() => Kind::Invalid,
         _ => Kind::Unexpected,
     };

@@ -10,6 +10,8 @@ use crate::hint::Hints;
 /// Why a command failed, for the exit code. Documented in `docs/operations/cli.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
+    /// 0: whoever reads along, `head` for one, has enough. Nothing is said of it.
+    ReaderGone = 0,
     /// 1: something that should not happen.
     Unexpected = 1,
     /// 2: the command line is wrong (clap's own code).
@@ -20,7 +22,7 @@ pub(crate) enum Kind {
     Conflict = 4,
     /// 5: you may not.
     Refused = 5,
-    /// 6: the server cannot be reached.
+    /// 6: the server cannot be reached, or it or its database can do nothing at the moment.
     Unreachable = 6,
     /// 7: the server understood and rejects a value.
     Invalid = 7,
@@ -38,6 +40,7 @@ impl Kind {
     /// The error code for scripts where no server gave one.
     pub(crate) const fn word(self) -> &'static str {
         match self {
+            Self::ReaderGone => "done",
             Self::Unexpected => "unexpected",
             Self::Usage => "usage",
             Self::NotFound => "not_found",
@@ -115,7 +118,7 @@ Exit codes:
     3  what was named does not exist, or is not yours to see
     4  it exists already, or is in use
     5  not allowed
-    6  the server cannot be reached
+    6  the server or its database cannot be reached, or is busy
     7  a value was rejected
    10  another process holds the data directory
    11  files cannot be read or written
@@ -138,7 +141,11 @@ impl fmt::Display for Failure {
 
 impl From<std::io::Error> for Failure {
     fn from(why: std::io::Error) -> Self {
-        Self::new(Kind::Unexpected, why)
+        let kind = match why.kind() {
+            std::io::ErrorKind::BrokenPipe => Kind::ReaderGone,
+            _ => Kind::Unexpected,
+        };
+        Self::new(kind, why)
     }
 }
 
