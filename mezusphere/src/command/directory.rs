@@ -9,7 +9,7 @@ use mezusphere_control::api::types::{Change, CreateDirectory, DirectoryChanges, 
 use mezusphere_model::slug::Slug;
 use serde_json::Value;
 
-use super::{Context, YesArg, project_path, seconds, segment};
+use super::{Context, YesArg, project_path, seconds, segment, span_text};
 use crate::failure::{Failure, Kind};
 
 /// Largest file read as a logo, in octets; the server takes fewer and says so.
@@ -18,10 +18,14 @@ const LOGO_LEN_MAX: u64 = 128 * 1024;
 /// Shown below the long help of `set`.
 const SET_EXAMPLES: &str = "\
 Examples:
-  Let a company's people sign up:  mezusphere directory set shop --sign-up domains --domain shop.example
-  Sign out after a working day:    mezusphere directory set shop --session 8h --idle 30m
-  As the installation says again:  mezusphere directory set shop --session none
-  Look like the shop:              mezusphere directory set shop --name 'The Shop' --colour '#0a7c5b' --logo logo.png";
+  Let a company's people sign up:
+    mezusphere directory set shop --sign-up domains --domain shop.example
+  Sign out after a working day, or as the installation says again:
+    mezusphere directory set shop --session 8h --idle 30m
+    mezusphere directory set shop --session none
+  Look like the shop:
+    mezusphere directory set shop --name 'The Shop' --colour '#0a7c5b'
+    mezusphere directory set shop --logo logo.png";
 
 /// Directories hold users. A project has one of its own, of its name, or shares one with others of its organization.
 #[derive(Debug, Subcommand)]
@@ -203,7 +207,8 @@ impl Command {
                     return Err(Failure::new(Kind::Usage, "nothing to change was given")
                         .next("mezusphere directory set --help shows what can be"));
                 }
-                show(context, &context.client.patch(&which.path(), &changes).await?)?;
+                let changed = context.client.patch(&which.path(), &changes).await;
+                show(context, &changed.map_err(in_flags)?)?;
             }
             Self::Delete { name, owner, yes } => {
                 yes.confirm(&format!("deleting {name} takes its users along"), &name)?;
@@ -224,8 +229,8 @@ fn show(context: &Context, found: &Value) -> Result<(), Failure> {
         ("USERS", "/users"),
         ("SIGN-UP", "/sign_up"),
         ("DOMAINS", "/domains"),
-        ("SESSION S", "/session_absolute_s"),
-        ("IDLE S", "/session_idle_s"),
+        ("SESSION", "/session"),
+        ("IDLE", "/idle"),
         ("BRAND NAME", "/brand_name"),
         ("COLOUR", "/colour"),
         ("LOGO", "/logo/media_type"),
@@ -235,7 +240,47 @@ fn show(context: &Context, found: &Value) -> Result<(), Failure> {
         ("CREATED", "/created_at"),
         ("ID", "/id"),
     ];
-    Ok(context.output.show(found, &fields)?)
+    if context.output.is_json() {
+        return Ok(context.output.json(found)?);
+    }
+    let mut told = found.clone();
+    if let Some(row) = told.as_object_mut() {
+        row.insert("session".to_owned(), limit(found, "/session_absolute_s").into());
+        row.insert("idle".to_owned(), limit(found, "/session_idle_s").into());
+    }
+    Ok(context.output.show(&told, &fields)?)
+}
+
+/// A limit of sessions, written as it is given.
+fn limit(found: &Value, at: &str) -> String {
+    match found.pointer(at).and_then(Value::as_u64) {
+        None => "as the installation says".to_owned(),
+        Some(0) => "never".to_owned(),
+        Some(s) => span_text(s),
+    }
+}
+
+/// The same failure, with the flag's name where the server gave its field's.
+fn in_flags(mut failure: Failure) -> Failure {
+    const FLAGS: [(&str, &str); 10] = [
+        ("session_absolute_s", "--session"),
+        ("session_idle_s", "--idle"),
+        ("sign_up", "--sign-up"),
+        ("domains", "--domain"),
+        ("brand_name", "--name"),
+        ("colour", "--colour"),
+        ("logo", "--logo"),
+        ("support", "--support"),
+        ("mail_from_name", "--mail-from-name"),
+        ("mail_reply_to", "--mail-reply-to"),
+    ];
+    for (field, flag) in FLAGS {
+        if let Some(rest) = failure.what.strip_prefix(field).filter(|rest| rest.starts_with(": ")) {
+            failure.what = format!("{flag}{rest}");
+            break;
+        }
+    }
+    failure
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "the shape clap asks of a parser")]
@@ -264,8 +309,9 @@ fn logo(path: &Path) -> Result<Change<String>, Failure> {
     if path.as_os_str() == "none" {
         return Ok(Change::Clear);
     }
-    let unreadable =
-        |why: std::io::Error| Failure::new(Kind::Files, format!("cannot read {}: {why}", path.display()));
+    let unreadable = |why: std::io::Error| {
+        Failure::new(Kind::Files, format!("cannot read {}: {why}", path.display())).next("check --logo")
+    };
     let file = std::fs::File::open(path).map_err(unreadable)?;
     let mut bytes = Vec::new();
     file.take(LOGO_LEN_MAX).read_to_end(&mut bytes).map_err(unreadable)?;
@@ -277,12 +323,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_setting_that_is_refused_is_called_by_its_flag() {
+        let told = |what: &str| in_flags(Failure::new(Kind::Invalid, what)).what;
+        assert_eq!(told("session_idle_s: a minute at least"), "--idle: a minute at least");
+        assert_eq!(told("name: as it came"), "name: as it came");
+    }
+
+    #[test]
     fn words_take_a_setting_back() {
         assert_eq!(span("none"), Ok(Change::Clear));
         assert_eq!(span("8h"), Ok(Change::Set(28_800)));
         assert_eq!(idle("never"), Ok(0));
         assert_eq!(idle("30m"), Ok(1800));
         assert_eq!(text("none"), Ok(Change::Clear));
+        let found = serde_json::json!({ "session_absolute_s": 28_800, "session_idle_s": 0 });
+        assert_eq!(["/session_absolute_s", "/session_idle_s"].map(|at| limit(&found, at)), ["8h", "never"]);
+        assert_eq!(limit(&found, "/none"), "as the installation says");
         assert!(span("200000000d").is_err() && idle("0s").is_err());
     }
 }

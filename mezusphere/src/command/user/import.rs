@@ -18,9 +18,10 @@ Examples:
   Add them:            mezusphere user import shop people.csv
   Only who is new:     mezusphere user import shop people.json --skip-existing
 
-A CSV file begins with a line that names its columns, of email, name, roles, status, verified, claims and
-password_hash; only email must be there. Roles are joined by ;. A JSON file is an array of objects with these names,
-or one object to a line. Passwords come as Argon2id hashes ($argon2id$...) or not at all.";
+A CSV file begins with a line that names its columns, of email, name, roles,
+status, verified, claims and password_hash; only email must be there. Roles are
+joined by ;. A JSON file is an array of objects with these names, or one object
+to a line. Passwords come as Argon2id hashes ($argon2id$...) or not at all.";
 
 /// What `user import` takes.
 #[derive(Debug, Args)]
@@ -62,19 +63,28 @@ impl Import {
             let more = if errors > told { format!(", of which {told} are shown") } else { String::new() };
             return Err(Failure::new(
                 Kind::Invalid,
-                format!("the file has {errors} mistakes{more}; nobody was added"),
+                format!("the file has {}{more}; nobody was added", counted(errors, "mistake")),
             )
             .next("correct these lines and try again, with --dry-run to look first"));
         }
-        let left =
-            if skipped > 0 { format!(" {skipped} have an account and are left out.") } else { String::new() };
+        let left = match skipped {
+            0 => String::new(),
+            1 => " 1 has an account and is left out.".to_owned(),
+            several => format!(" {several} have an account and are left out."),
+        };
+        let users = counted(users, "user");
         let said = if self.dry_run {
-            format!("The file is good for {users} users.{left} Nobody was added.")
+            format!("The file is good for {users}.{left} Nobody was added.")
         } else {
-            format!("Added {users} users to {}.{left}", self.project)
+            format!("Added {users} to {}.{left}", self.project)
         };
         Ok(context.output.say(&said)?)
     }
+}
+
+/// `1 user`, `2 users`.
+fn counted(count: u64, word: &str) -> String {
+    if count == 1 { format!("1 {word}") } else { format!("{count} {word}s") }
 }
 
 fn media_type(path: &Path) -> Result<&'static str, Failure> {
@@ -89,14 +99,19 @@ fn media_type(path: &Path) -> Result<&'static str, Failure> {
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     let unreadable = |why: &dyn std::fmt::Display| {
         Failure::new(Kind::Files, format!("cannot read {}: {why}", path.display()))
+            .next("check the file's name, and that this user may read it")
     };
     let len = std::fs::metadata(path).map_err(|why| unreadable(&why))?.len();
     if len > FILE_LEN_MAX {
         return Err(Failure::new(
             Kind::Usage,
-            format!("{} is larger than {FILE_LEN_MAX} octets", path.display()),
+            format!("{} is larger than {} MiB", path.display(), FILE_LEN_MAX / (1024 * 1024)),
         )
         .next("make several files of it"));
+    }
+    if len == 0 {
+        return Err(Failure::new(Kind::Usage, format!("{} is empty", path.display()))
+            .next("mezusphere user import --help shows what a file looks like"));
     }
     std::fs::read(path).map_err(|why| unreadable(&why))
 }
@@ -104,6 +119,22 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_is_no_plural() {
+        assert_eq!([0, 1, 2].map(|n| counted(n, "user")), ["0 users", "1 user", "2 users"]);
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_or_holds_nothing_is_told_with_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let empty = dir.path().join("empty.csv");
+        std::fs::write(&empty, "").unwrap();
+        for (path, kind) in [(empty, Kind::Usage), (dir.path().join("none.csv"), Kind::Files)] {
+            let failure = read(&path).unwrap_err();
+            assert!(failure.kind == kind && failure.next.is_some(), "{failure}");
+        }
+    }
 
     #[test]
     fn a_file_is_what_its_name_says() {

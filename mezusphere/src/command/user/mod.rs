@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use self::password::{Password, password};
 use super::{Context, project_path, segment};
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::output::{Column, Secret};
 
 /// Shown below the long help of `set`.
@@ -261,6 +261,10 @@ impl Command {
             Self::Set { project, user, email, name, claims, no_claims } => {
                 let claims: Claims = claims.into_iter().collect();
                 let claims = (no_claims || !claims.is_empty()).then_some(claims);
+                if email.is_none() && name.is_none() && claims.is_none() {
+                    return Err(Failure::new(Kind::Usage, "nothing to change was given")
+                        .next("mezusphere user set --help shows what can be"));
+                }
                 let body = UpdateUser { email, name, verified: None, claims };
                 let changed = context.client.patch(&one(&project, &user), &body).await?;
                 Ok(context.output.show(&changed, &FIELDS)?)

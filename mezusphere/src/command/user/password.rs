@@ -7,7 +7,7 @@ use mezusphere_model::Entropy;
 use super::super::Context;
 use crate::failure::{Failure, Kind};
 
-/// Characters of a password made here: no two look alike. 20 of 54 give 115 bits.
+/// Characters of a password made here: no two look alike. 20 of 56 give 116 bits.
 const ALPHABET: &[u8] = b"abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789";
 
 /// Longest password read from standard input, in octets.
