@@ -77,7 +77,7 @@ impl Command {
                     ("ACCOUNT", "/account_name"),
                     ("SCOPES", "/scopes"),
                     ("STATE", "/state"),
-                    ("ENDS", "/hint"),
+                    ("KEY ENDS IN", "/hint"),
                     ("LAST USED", "/last_used_at"),
                     ("EXPIRES", "/expires_at"),
                 ];

@@ -4,6 +4,7 @@ use std::io::{BufRead as _, Read as _};
 use std::net::IpAddr;
 
 use mezusphere_control::api::types::{ExplainUrl, ExplainedCaller, ExplainedUrl, Place};
+use mezusphere_model::Timestamp;
 use mezusphere_model::route::AuthMode;
 use serde_json::{Value, json};
 
@@ -40,7 +41,7 @@ pub(crate) struct Explain {
     #[arg(long, value_name = "ADDRESS", conflicts_with = "line")]
     from: Option<IpAddr>,
     /// When: 2026-11-22T08:00:00Z. Now if left out.
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     at: Option<String>,
     /// A line of an edge's access log; - reads lines from standard input.
     #[arg(long, value_name = "LINE")]
@@ -61,7 +62,7 @@ impl Explain {
         let logged: Vec<Logged> = lines.iter().filter_map(|line| log_line::read(line)).collect();
         if logged.is_empty() {
             return Err(Failure::new(Kind::Usage, "this is no line of an edge's access log").next(
-                "give one whole line, text or JSON: it has mezusphere::access, host=, method= and path=",
+                "give one whole line, text or JSON, of a host that routes publish: it has mezusphere::access, host=, method= and path=",
             ));
         }
         let mut all = Vec::new();
@@ -79,6 +80,11 @@ impl Explain {
         }
         Ok(())
     }
+}
+
+/// A moment, as it came: the server reads it again.
+fn time(text: &str) -> Result<String, String> {
+    text.parse::<Timestamp>().map(|_| text.to_owned()).map_err(|why| why.to_string())
 }
 
 fn read_lines() -> Vec<String> {

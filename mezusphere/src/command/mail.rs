@@ -1,6 +1,7 @@
 //! `mezusphere mail`: what waits to be sent, trying again, and whether mail works.
 
 use clap::Subcommand;
+use mezusphere_control::MailWay;
 use serde_json::{Value, json};
 
 use super::{Context, segment};
@@ -47,9 +48,11 @@ impl Command {
                 let sent = context.client.post_long("/mail-test", &json!({ "to": to })).await?;
                 context.output.json(&sent)?;
                 let (by, from) = (text(&sent, "/by"), text(&sent, "/from"));
-                Ok(context.output.say(&format!(
-                    "Taken by {by}, from {from}. Look for it in the mailbox of {to}, also among unwanted mail."
-                ))?)
+                Ok(context.output.say(&if by == MailWay::Log.to_string() {
+                    format!("It stands in the server's log, from {from}: nothing leaves with --mail log.")
+                } else {
+                    format!("Taken by {by}, from {from}. Look for it in the mailbox of {to}, also among unwanted mail.")
+                })?)
             }
         }
     }

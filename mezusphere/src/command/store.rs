@@ -11,7 +11,7 @@ use crate::failure::Failure;
 pub(crate) enum Command {
     /// Copy everything into an empty PostgreSQL database, verify it, and make the server stop writing to the old one
     Migrate {
-        /// <postgres://user:password@host/database>
+        /// The database: `postgres://user:password@host/database`.
         #[arg(long, env = "MEZUSPHERE_STORE", hide_env_values = true, value_name = "URL")]
         to: String,
     },

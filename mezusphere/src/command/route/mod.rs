@@ -32,8 +32,10 @@ Examples:
     mezusphere route set shop '/api/*' --cors-origin https://app.example --cors-credentials true
   Not more than 600 requests a minute from one address, 50 at once:
     mezusphere route set shop '/api/*' --rate 600/min:50
-  Only from the office, and only for who signed in within a quarter of an hour; first without refusing anybody:
-    mezusphere route set shop '/admin/*' --role admin --network 192.0.2.0/24 --max-auth-age 15m --dry-run-policy
+  Only from the office, and only for who signed in within a quarter of an hour;
+  first without refusing anybody:
+    mezusphere route set shop '/admin/*' --network 192.0.2.0/24 --max-auth-age 15m \\
+        --role admin --dry-run-policy
     mezusphere route set shop '/admin/*' --enforce true
   Close it for a while, and open it again:
     mezusphere route set shop '/api/*' --maintenance 'Back at nine.' --retry-after 30m
@@ -208,9 +210,8 @@ impl Command {
             Self::Set { project, route, path, auth, environment, settings, clear } => {
                 let body = settings.update(path, auth, &clear)?;
                 if body == UpdateRoute::default() {
-                    return Err(
-                        Failure::new(Kind::Usage, "nothing to change").next("mezusphere route set --help")
-                    );
+                    return Err(Failure::new(Kind::Usage, "nothing to change was given")
+                        .next("mezusphere route set --help shows what can be"));
                 }
                 let path = format!("{}/routes/{}", environment.path(&project), segment(&route));
                 show::published(context, &context.client.patch(&path, &body).await?, "Changed")

@@ -105,6 +105,9 @@ fn row(route: &Value) -> Value {
     else {
         return row;
     };
+    if route.methods.is_empty() {
+        fields.insert("methods".to_owned(), "all".into());
+    }
     fields.insert("needs".to_owned(), route.demands().to_string().into());
     fields.insert("does".to_owned(), words(&route).join(" · ").into());
     row
