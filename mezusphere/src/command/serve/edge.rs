@@ -17,12 +17,12 @@ pub(super) const DEVELOPMENT_PORT: u16 = 8443;
 #[command(next_help_heading = "Edge")]
 pub(super) struct EdgeFlags {
     /// Public address, TCP and UDP. (default: 0.0.0.0:443; for names under localhost 127.0.0.1:8443)
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     listen: Option<SocketAddr>,
     /// Also answer plain HTTP here, with redirects to https.
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     http: Option<SocketAddr>,
-    /// Where warpgates dial this edge, host:port. (default: connect. and --base, at the public port; needed for role edge)
+    /// Where warpgates dial this edge, host:port. (default: connect.BASE at the public port; needed for role edge)
     #[arg(long, value_name = "HOST:PORT", value_parser = advertise)]
     advertise: Option<Advertise>,
     /// Threads that serve connections. (default: one per core)
@@ -58,6 +58,12 @@ impl EdgeFlags {
     }
 }
 
+/// An address to listen on.
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "write an IP address and a port: 0.0.0.0:443, 127.0.0.1:8443 or [::]:443".to_owned())
+}
+
 fn workers(text: &str) -> Result<NonZeroUsize, String> {
     let count = text.parse::<usize>().map_err(|_| format!("'{text}' is not a whole number"))?;
     NonZeroUsize::new(count).ok_or_else(|| "give at least 1".to_owned())
@@ -81,6 +87,14 @@ mod tests {
         assert_eq!(workers("2"), Ok(NonZeroUsize::new(2).unwrap()));
         assert_eq!(workers("0"), Err("give at least 1".to_owned()));
         assert!(workers("two").is_err());
+    }
+
+    #[test]
+    fn an_address_to_listen_on_is_an_ip_address_and_a_port() {
+        assert_eq!(address("[::1]:443"), Ok(SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, 443))));
+        for bad in ["", "443", ":443", "localhost:443", "127.0.0.1"] {
+            assert!(address(bad).unwrap_err().contains("127.0.0.1:8443"), "{bad}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use mezusphere_control::{MailConfig, MailSender, MailWay};
+use mezusphere_control::{MailConfig, MailConfigError, MailSender, MailWay};
 use mezusphere_model::Host;
 
 use crate::failure::{Failure, Kind};
@@ -30,7 +30,7 @@ pub(super) struct MailFlags {
     /// what needs mail is not offered.
     #[arg(long, env = "MEZUSPHERE_MAIL", hide_env_values = true, value_name = "URL")]
     mail: Option<String>,
-    /// From whom mail comes: `Shop <no-reply@shop.example>`. (default: no-reply@ and --base)
+    /// From whom mail comes: `Shop <no-reply@shop.example>`. (default: no-reply@BASE)
     #[arg(long, env = "MEZUSPHERE_MAIL_FROM", value_name = "SENDER", requires = "mail")]
     mail_from: Option<MailSender>,
     /// File with the mail server's password. Also `MEZUSPHERE_MAIL_PASSWORD` or the systemd credential
@@ -57,11 +57,7 @@ impl MailFlags {
         }
         let roots = self.mail_ca.as_deref().map(read).transpose()?.unwrap_or_default();
         let password = password(self.mail_password_file.as_deref(), &url)?;
-        let way = MailWay::parse(&url, password, roots).map_err(|why| {
-            Failure::new(Kind::Usage, format!("--mail: {why}")).next(
-                "write it as smtp://user@host:587, smtps://user@host:465, or log; docs/operations/mail.md",
-            )
-        })?;
+        let way = MailWay::parse(&url, password, roots).map_err(|why| refused(&why))?;
         let sender = match self.mail_from {
             Some(sender) => sender,
             None => MailSender::of_platform(base).map_err(|why| {
@@ -71,6 +67,17 @@ impl MailFlags {
         };
         Ok(Some(MailConfig::new(way, sender)))
     }
+}
+
+fn refused(why: &MailConfigError) -> Failure {
+    let next = match why {
+        MailConfigError::HalfCredentials => {
+            "give the user's password with --mail-password-file FILE, or name no user in the URL"
+        }
+        MailConfigError::Password => "check --mail-password-file: the password is its only line",
+        _ => "write it as smtp://user@host:587, smtps://user@host:465, or log; docs/operations/mail.md",
+    };
+    Failure::new(Kind::Usage, format!("--mail: {why}")).next(next)
 }
 
 fn on_the_command_line(url: &str) -> bool {
@@ -138,6 +145,14 @@ mod tests {
             assert_eq!(line(&file).unwrap(), password);
         }
         assert_eq!(line(&dir.path().join("none")).unwrap_err().kind, Kind::Files);
+    }
+
+    #[test]
+    fn a_user_without_a_password_is_told_where_a_password_goes() {
+        let told = refused(&MailWay::parse("smtps://ada@mail.example", None, Vec::new()).unwrap_err());
+        assert!(told.next.as_ref().unwrap().contains("--mail-password-file"), "{told}");
+        let told = refused(&MailWay::parse("nonsense", None, Vec::new()).unwrap_err());
+        assert!(told.next.as_ref().unwrap().contains("smtps://"), "{told}");
     }
 
     #[test]
