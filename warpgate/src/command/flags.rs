@@ -104,7 +104,7 @@ pub(super) struct Flags {
     #[arg(long, value_name = "URL", env = "WARPGATE_PROXY", hide_env = true)]
     proxy: Option<String>,
 
-    /// How to print [default: text on a terminal, json otherwise]
+    /// How to print [default: text; connect prints json where standard output is no terminal]
     #[arg(long, value_enum, env = "WARPGATE_OUTPUT", hide_env = true)]
     output: Option<Output>,
 

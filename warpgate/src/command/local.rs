@@ -37,12 +37,20 @@ impl Which {
     /// # Errors
     /// How the program ends; it was told why.
     pub(super) fn find(&self, verb: &str) -> Result<Instance, Exit> {
+        self.look(verb).map_err(|(why, exit)| last_words(&why, exit))
+    }
+
+    /// The same, told nobody yet.
+    ///
+    /// # Errors
+    /// Why there is none, and how the program ends.
+    pub(super) fn look(&self, verb: &str) -> Result<Instance, (String, Exit)> {
         let mut found = Found::look(&Places::find(|name| std::env::var_os(name)), self.state_dir.as_deref());
         let all = found.running.len();
         found.choose(&Choice { instance: self.instance.clone(), state_dir: self.state_dir.clone() });
         match found.running.len() {
-            0 => Err(last_words(&nobody(all, found.closed), Exit::NotRunning)),
-            1 => found.running.pop().ok_or(Exit::NotRunning),
+            0 => Err((nobody(all, found.closed), Exit::NotRunning)),
+            1 => found.running.pop().ok_or((String::new(), Exit::NotRunning)),
             several => {
                 let mut lines =
                     vec![format!("{several} warpgates run on this machine; say which one is meant")];
@@ -57,7 +65,7 @@ impl Which {
                 }
                 let first = found.running.first().map_or(0, |one| one.status.pid);
                 lines.push(format!("  next: warpgate {verb} --instance {first}"));
-                Err(last_words(&lines.join("\n"), Exit::Usage))
+                Err((lines.join("\n"), Exit::Usage))
             }
         }
     }

@@ -20,8 +20,12 @@ pub(super) struct Logs {
     follow: bool,
 
     /// How many of the newest lines
-    #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 100)]
+    #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 100, value_parser = count)]
     lines: usize,
+}
+
+fn count(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| format!("'{text}' is not a whole number"))
 }
 
 impl Logs {

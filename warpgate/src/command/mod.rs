@@ -11,8 +11,9 @@ mod service;
 mod status;
 mod version;
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use mezusphere_model::{Clock, Entropy};
 use warpgate::exit::{EXIT_CODES_HELP, Exit};
@@ -38,10 +39,16 @@ enum Command {
     Version(version::Version),
 }
 
-/// Runs the command of this process's command line. Wrong usage ends the process here with code 2.
+/// Runs the command of this process's command line.
 pub(crate) fn run() -> Exit {
-    let matches = Cli::command().get_matches();
-    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|why| why.exit());
+    let parsed = Cli::command().try_get_matches().and_then(|matches| {
+        let cli = Cli::from_arg_matches(&matches)?;
+        Ok((matches, cli))
+    });
+    let (matches, cli) = match parsed {
+        Ok(parsed) => parsed,
+        Err(why) => return misused(&why),
+    };
     // A command without arguments of its own has matches too.
     let of_command = matches.subcommand().map_or(&matches, |(_, of_command)| of_command);
     match cli.command {
@@ -55,6 +62,36 @@ pub(crate) fn run() -> Exit {
         Command::Man(command) => command.run(),
         Command::Version(command) => command.run(),
     }
+}
+
+/// Help and version as they are asked for; else what is wrong with the command line, in clap's words, and where it is
+/// explained.
+fn misused(why: &clap::Error) -> Exit {
+    let exit = if why.use_stderr() { Exit::Usage } else { Exit::Done };
+    if exit == Exit::Done || why.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        // The help itself is the next step. Nothing is left to do if it cannot be written.
+        drop(why.print());
+        return exit;
+    }
+    let rendered = why.render();
+    let is_coloured =
+        std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let text = if is_coloured { rendered.ansi().to_string() } else { rendered.to_string() };
+    let said = text.split("\n\nFor more information").next().unwrap_or_default().trim_end();
+    drop(writeln!(std::io::stderr(), "{said}\n  next: {} --help", named(std::env::args().skip(1))));
+    exit
+}
+
+/// The command these words name, as far as they name one: `warpgate service install`.
+fn named(words: impl Iterator<Item = String>) -> String {
+    let mut at = &Cli::command();
+    let mut name = at.get_name().to_owned();
+    for word in words {
+        let Some(found) = at.find_subcommand(&word) else { break };
+        at = found;
+        name = format!("{name} {word}");
+    }
+    name
 }
 
 #[expect(clippy::disallowed_methods, reason = "here is where the wall clock comes in")]
@@ -98,6 +135,14 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_wrong_command_line_leads_to_the_help_of_its_command() {
+        let of = |text: &str| named(text.split(' ').map(str::to_owned));
+        assert_eq!(of("connect --upstraem 3"), "warpgate connect");
+        assert_eq!(of("service install --key x"), "warpgate service install");
+        assert_eq!(of("conect check"), "warpgate");
     }
 
     #[test]

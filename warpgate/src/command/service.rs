@@ -34,10 +34,12 @@ enum Verb {
 #[command(after_help = "\
 Examples:
   sudo warpgate service install --key-file key --upstream 3000
-  sudo warpgate service install --name warpgate-shop --key - --upstream unix:/run/shop.sock --group shop
+  sudo warpgate service install --name warpgate-shop --key - \\
+      --upstream unix:/run/shop.sock --group shop
 
-Writes /etc/systemd/system/NAME.service, /etc/warpgate/NAME.key (0600) and, if it is not there yet,
-/etc/warpgate/NAME.toml. A file that warpgate did not write is never overwritten.")]
+Writes /etc/systemd/system/NAME.service, /etc/warpgate/NAME.key (0600) and, if it is
+not there yet, /etc/warpgate/NAME.toml. A file that warpgate did not write is never
+overwritten.")]
 struct Install {
     /// The connection key, or - to read it from standard input
     #[arg(long, value_name = "KEY", allow_hyphen_values = true)]

@@ -7,6 +7,7 @@ use warpgate::exit::Exit;
 use warpgate::local::report::{EdgeReport, Phase, StatusReport};
 use warpgate::output::{brief, clean};
 
+use super::last_words;
 use super::local::Which;
 
 /// Show how a running warpgate is doing: edges, upstreams, requests, and every setting with who set it.
@@ -24,9 +25,10 @@ pub(super) struct Status {
 
 impl Status {
     pub(super) fn run(&self) -> Exit {
-        let instance = match self.which.find("status") {
+        let instance = match self.which.look("status") {
             Ok(instance) => instance,
-            Err(exit) => return exit,
+            Err((_, exit)) if self.quiet => return exit,
+            Err((why, exit)) => return last_words(&why, exit),
         };
         let status = &instance.status;
         let text = if self.which.is_json() {
@@ -80,7 +82,7 @@ fn text(status: &StatusReport) -> String {
     for upstream in &status.upstreams {
         let why = upstream.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
         let health = match upstream.health.as_str() {
-            "unknown" => "not asked yet",
+            "unknown" => "not checked",
             other => other,
         };
         lines.push(format!("  {:<12} {}  {health}{why}", upstream.name, upstream.target));

@@ -3,6 +3,9 @@
 use super::event::{RouteLine, UpstreamState};
 use super::text::clean;
 
+/// Columns that are kept for who may use a route. One that demands more pushes only its own state to the right.
+const ACCESS_WIDTH_MAX: usize = 40;
+
 /// Adds a row for each route: address, upstream, access, state, aligned.
 pub(super) fn table(text: &mut String, routes: &[RouteLine]) {
     let cells: Vec<[String; 4]> = routes
@@ -16,7 +19,7 @@ pub(super) fn table(text: &mut String, routes: &[RouteLine]) {
     let width = |column: usize| {
         cells.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
-    let (first, second, third) = (width(0), width(1), width(2));
+    let (first, second, third) = (width(0), width(1), width(2).min(ACCESS_WIDTH_MAX));
     for [address, to, access, state] in &cells {
         let row = format!("  {address:<first$}   {to:<second$}   {access:<third$}   {state}");
         text.push_str(row.trim_end());
