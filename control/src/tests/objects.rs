@@ -199,6 +199,7 @@ async fn r21_a_connection_key_is_shown_once_and_bound_to_its_environment() {
     let id = made["key"]["id"].as_str().unwrap();
     let shown = world.get(&format!("/projects/shop/api-keys/{id}")).await.ok();
     assert_eq!(shown["state"], "live");
+    assert_eq!(shown["hint"], made["key"]["hint"], "a list tells keys apart by what their holders see");
     for text in [shown.to_string(), world.get("/audit").await.ok().to_string()] {
         assert!(!text.contains(&secret) && !text.contains(&key.key.secret.reveal()));
     }

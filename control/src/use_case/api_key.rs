@@ -146,7 +146,7 @@ pub(crate) async fn create(
                 expires_at: life.map(|life| tx.now().after(life)),
             };
             let made = keys::create_key(tx, &shared.entropy, project.id, account.id, new).await?;
-            finish(tx, shared, &grant, &project, &account, made, "api_key.create")
+            finish(tx, shared, &grant, &project, &account, made, "api_key.create").await
         })
         .await
 }
@@ -248,13 +248,13 @@ pub(crate) async fn rotate(
                     keys::create_key(tx, &shared.entropy, project.id, account.id, new).await?
                 }
             };
-            finish(tx, shared, &grant, &project, &account, made, "api_key.rotate")
+            finish(tx, shared, &grant, &project, &account, made, "api_key.rotate").await
         })
         .await
 }
 
 /// Notes a new key and writes its secret in the form its holder needs.
-pub(super) fn finish(
+pub(super) async fn finish(
     tx: &mut Tx,
     shared: &Shared,
     grant: &Grant,
@@ -274,8 +274,13 @@ pub(super) fn finish(
         Some(environment) => connection_key(shared, &made, environment)?,
         None => made.token.reveal(),
     };
+    let hint = ConnectionKey::hint(&secret);
+    if hint != made.row.hint {
+        // A list must show what its holder and the warpgate see.
+        api_key::set_hint(tx, project.id, made.row.id, hint).await?;
+    }
     let mut key = view(made.row, account, tx.now());
-    ConnectionKey::hint(&secret).clone_into(&mut key.hint);
+    hint.clone_into(&mut key.hint);
     Ok(CreatedApiKey { key, secret })
 }
 

@@ -96,7 +96,7 @@ pub(crate) async fn create_key(
             let account = find_or_insert(tx, shared, &grant, &project, &account).await?;
             let new = NewKey { scopes, environment: None, expires_at: life.map(|life| tx.now().after(life)) };
             let made = keys::create_key(tx, &shared.entropy, project.id, account.id, new).await?;
-            finish(tx, shared, &grant, &project, &account, made, "operator_key.create")
+            finish(tx, shared, &grant, &project, &account, made, "operator_key.create").await
         })
         .await
 }

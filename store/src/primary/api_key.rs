@@ -125,6 +125,16 @@ pub async fn list(
     rows.iter().map(read).collect()
 }
 
+/// Keeps the last characters of the text that a key's holder has, where that is not the key's own: a connection key.
+pub async fn set_hint(tx: &mut Tx, project: ProjectId, id: ApiKeyId, hint: &str) -> Result<(), WriteError> {
+    tx.change(
+        "API key",
+        "UPDATE api_keys SET hint = $3 WHERE project = $1 AND id = $2",
+        args![project, id, hint],
+    )
+    .await
+}
+
 /// How many of an account's keys are neither revoked nor expired now.
 pub async fn count_live(
     tx: &mut ReadTx,
