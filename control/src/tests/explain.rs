@@ -60,6 +60,21 @@ async fn everything_that_is_lacking_is_told_with_what_would_change_it() {
 }
 
 #[tokio::test]
+async fn who_can_prove_themselves_again_is_told_apart_from_who_cannot() {
+    let world = shop().await;
+    let strong = json!({ "path": "/strong", "auth": "required", "step_up": { "acr": "aal2" } });
+    world.post("/projects/shop/environments/production/routes", strong).await.ok();
+    let robot = world.post("/projects/shop/service-accounts", json!({ "name": "robot" })).await.ok();
+    for (user, status, code) in
+        [(&json!("ada@shop.example"), 401, "edge.step_up_required"), (&robot["id"], 403, "edge.denied")]
+    {
+        let told = explain(&world, json!({ "url": "shop.localhost/strong", "user": user })).await;
+        let verdict = (&told["verdict"]["status"], &told["verdict"]["code"], &told["verdict"]["reason"]);
+        assert_eq!(verdict, (&json!(status), &json!(code), &json!("assurance")), "{told}");
+    }
+}
+
+#[tokio::test]
 async fn what_no_route_decides_is_told_too() {
     let world = shop().await;
     let rows = [

@@ -252,10 +252,13 @@ impl Verdict {
                 },
             },
             Err(denial) => {
-                let (status, code) = match denial {
+                let (status, code) = match &denial {
                     Denial::TooNew => (503, "edge.route_too_new"),
                     Denial::SignInRequired => (401, "edge.sign_in_required"),
-                    Denial::Assurance { .. } | Denial::TooOld { .. } => (401, "edge.denied"),
+                    // A key is as strong as it will ever be; only people can prove themselves again.
+                    denial if denial.is_of_sign_in() && sender.is_some_and(Sender::is_person) => {
+                        (401, "edge.step_up_required")
+                    }
                     _ => (403, "edge.denied"),
                 };
                 let why = match sender.filter(|sender| !sender.is_active()) {
@@ -295,6 +298,10 @@ struct Sender {
 impl Sender {
     fn is_active(&self) -> bool {
         self.principal.status == Status::Active
+    }
+
+    fn is_person(&self) -> bool {
+        matches!(self.identity.subject, Subject::User(_))
     }
 
     fn status(&self) -> String {
