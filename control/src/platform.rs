@@ -54,7 +54,7 @@ pub(crate) fn service(platform: Platform, services: Services) -> PlatformService
     BoxCloneSyncService::new(service)
 }
 
-const CONNECT_TEXT: &str = "Warpgates connect here. Start one with: warpgate connect --key KEY\n";
+const CONNECT_TEXT: &str = "Warpgates connect here. Start one with: warpgate connect --key-file FILE\n";
 
 /// The host a request is for: of its URI (h2, h3, absolute form), else of its `Host` header.
 fn host<B>(request: &Request<B>) -> Option<Host> {

@@ -47,7 +47,7 @@ pub(crate) async fn list(
 /// Makes a mail due now, for another day. Its link is as old as it was.
 pub(crate) async fn retry(shared: &Shared, caller: &Caller, name: &str) -> Result<QueuedMail, Refusal> {
     let grant = caller.allow(Permission::InstallationWrite)?;
-    let missing = || scope::not_found("mail that waits or failed", name);
+    let missing = || scope::not_found("mail", name);
     let id: MailId = name.parse().map_err(|_| missing())?;
     shared
         .primary

@@ -55,6 +55,7 @@ fn list_command(kind: &str) -> Option<&'static str> {
         "edge" => "edge list",
         "invitation" => "edge invitations",
         "operator" => "operator list",
+        "mail" => "mail list",
         _ => return None,
     })
 }

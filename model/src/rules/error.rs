@@ -92,7 +92,7 @@ pub enum RuleError {
     #[error("claims: at most {CLAIMS_MAX}")]
     TooManyClaims,
     /// A proof of identity that nobody has, or everybody.
-    #[error("max auth age: {AUTH_AGE_S_MIN} to {AUTH_AGE_S_MAX} seconds")]
+    #[error("max auth age: {AUTH_AGE_S_MIN} s to {} days", AUTH_AGE_S_MAX / (24 * 60 * 60))]
     AuthAge,
     /// Too many networks.
     #[error("networks: at most {NETWORKS_MAX}")]

@@ -72,7 +72,7 @@ impl RateKey {
 /// A text is not a rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a rate is written as 600/min, 10/s or 5000/h, with :BURST and @address, @caller or @route after it if you wish"
+    "a rate is written as 600/min, 10/s or 6000/h (by the hour a multiple of 60), with :BURST and @address, @caller or @route after it if you wish"
 )]
 pub struct RateTextError;
 

@@ -115,7 +115,7 @@ fn sessions(
         (Set(absolute_s), Set(idle_s)) => SessionLimits { absolute_s, idle_s },
     };
     if !ABSOLUTE_S.contains(&limits.absolute_s) {
-        return Err(refuse("session_absolute_s", "five minutes to 400 days, in seconds"));
+        return Err(refuse("session_absolute_s", "five minutes to 400 days"));
     }
     let limits = match changes.session_idle_s {
         // An idle limit that nobody asked for gives way to the absolute one.
@@ -123,7 +123,10 @@ fn sessions(
         _ => limits,
     };
     if limits.idle_s != 0 && !(IDLE_S_MIN..=limits.absolute_s).contains(&limits.idle_s) {
-        return Err(refuse("session_idle_s", "0 for none, or a minute to the absolute limit, in seconds"));
+        return Err(refuse(
+            "session_idle_s",
+            "0 for none, or a minute at least, and no longer than the whole sign-in",
+        ));
     }
     Ok(Some(limits))
 }

@@ -120,9 +120,12 @@ impl Checked {
         };
         let mut roles = BTreeSet::new();
         for role in &raw.roles {
-            let known = Name::parse(role).ok().filter(|role| self.roles.contains(role));
-            // What it was is not repeated: it may be anything.
-            roles.insert(known.ok_or("roles: one of them is not a role of this project")?);
+            // What is no name at all is not repeated: it may be anything.
+            let name = Name::parse(role).map_err(|_| "roles: one of them cannot be the name of a role")?;
+            if !self.roles.contains(&name) {
+                return Err(format!("roles: {name} is not a role of this project"));
+            }
+            roles.insert(name);
         }
         let claims = raw.claims.unwrap_or_default();
         claims::check(&claims)?;
