@@ -10,6 +10,7 @@ use mezusphere_pki::ceremony::{certificate_to_pem, request_from_pem};
 use mezusphere_pki::trust::{certificates_from_pem, root_fingerprint};
 use mezusphere_pki::{Root, TrustDomain};
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use super::{pem, write_file};
 use crate::command::Context;
@@ -75,7 +76,7 @@ impl Command {
                 let sha256 = key.get("sha256").and_then(Value::as_str).unwrap_or_default();
                 let at = file.keep(secret.trim_end())?;
                 // Read back before the server forgets it: from then on this file is the only one.
-                let (kept, _) = root(Path::new(&at))?;
+                let kept = root(Path::new(&at))?;
                 if mezusphere_model::hex(&kept.fingerprint()) != sha256 {
                     return Err(Failure::new(Kind::Files, format!("{at} does not hold what was written"))
                         .next("try again on another medium; the server has the key still"));
@@ -107,7 +108,7 @@ impl Command {
                 ))?;
             }
             Self::Sign { root_key, request, out } => {
-                let (signer, _) = root(&root_key)?;
+                let signer = root(&root_key)?;
                 let refused = |why: String| {
                     Failure::new(Kind::Invalid, format!("{} cannot be signed: {why}", request.display()))
                         .next("give the file of mezusphere ca request, as it is")
@@ -125,7 +126,7 @@ impl Command {
                 ))?;
             }
             Self::Cross { root_key, new, out } => {
-                let (old, _) = root(&root_key)?;
+                let old = root(&root_key)?;
                 let refused = |why: String| {
                     Failure::new(Kind::Invalid, format!("{} cannot be signed: {why}", new.display()))
                         .next("give the certificate file of mezusphere ca root new")
@@ -152,14 +153,13 @@ impl Command {
     }
 }
 
-/// The root in a file, and the file's text.
-fn root(path: &Path) -> Result<(Root, String), Failure> {
-    let text = pem(path)?;
-    let root = Root::from_secret_pem(text.as_bytes()).map_err(|why| {
+/// The root in a file.
+fn root(path: &Path) -> Result<Root, Failure> {
+    let text = Zeroizing::new(pem(path)?);
+    Root::from_secret_pem(text.as_bytes()).map_err(|why| {
         Failure::new(Kind::Invalid, format!("{} holds no root with its key: {why}", path.display()))
             .next("give the file of mezusphere ca root take or ca root new")
-    })?;
-    Ok((root, text))
+    })
 }
 
 fn unexpected(why: &dyn std::fmt::Display) -> Failure {
