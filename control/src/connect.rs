@@ -177,7 +177,7 @@ impl Shared {
                 let bundle = site::bundle(tx, project.id, environment.id).await?;
                 Ok(Enrolled {
                     chain_pem: leaf.chain_pem(),
-                    roots_pem: ca.state.roots.clone(),
+                    roots_pem: ca.state.lineage(),
                     warpgate: id,
                     spiffe: name.to_string(),
                     not_after: leaf.not_after,
@@ -224,7 +224,7 @@ impl Shared {
                 let (key, project, environment) = admit(tx, &ask.key, ask.environment).await?;
                 let bundle = site::bundle(tx, project.id, environment.id).await?;
                 Ok(Checked {
-                    roots_pem: self.ca(tx).await?.state.roots.clone(),
+                    roots_pem: self.ca(tx).await?.state.lineage(),
                     control_time: tx.now(),
                     certificate_s: self.life(&key, tx.now()).as_secs(),
                     bundle: bundle.ok_or(ConnectRefused::NoBundle)?,

@@ -96,7 +96,8 @@ pub enum Reply {
 pub struct Enrolled {
     /// The certificate chain, leaf first, without the root, PEM.
     pub chain_pem: String,
-    /// Root certificates to trust from now on, PEM, newest first.
+    /// Root certificates that a connection key may name, with those that lead from an older one to the root of now; PEM.
+    /// Believed for the key's pin alone: whom to trust from then on is the bundle's to say.
     pub roots_pem: Vec<String>,
     /// Which instance it is.
     pub warpgate: WarpgateId,

@@ -131,6 +131,12 @@ impl CaState {
         }
     }
 
+    /// Every root that a connection key may name, and what leads from it to the root of now: whoever comes with a pin
+    /// believes none of them but for the pin.
+    pub(crate) fn lineage(&self) -> Vec<String> {
+        [&self.roots, &self.crosses, &self.former].into_iter().flatten().cloned().collect()
+    }
+
     /// Refuses what this CA issued, from now on.
     pub(crate) fn retire(&mut self, ca: &CaRef, now: Timestamp, tainted: bool) {
         self.retired.retain(|known| known.until > now && known.key_sha256 != ca.key_sha256);

@@ -224,7 +224,13 @@ async fn r20_a_key_made_before_a_root_was_replaced_enrols_after_it_and_after_the
     let (newer, _) = connection_key(&world, json!({ "scopes": ["connect"] })).await;
     assert_ne!(newer.root, pin, "new keys name the new root");
     for key in [members.key.clone(), newer] {
-        warpgate(&world, &key, None).await;
+        let (done, identity) = warpgate(&world, &key, None).await;
+        let shown: Vec<_> =
+            done.roots_pem.iter().flat_map(|pem| certificates_from_pem(pem).unwrap()).collect();
+        let pinned = Trust::from_pin(&key.root, &shown).unwrap();
+        judged(&identity, &pinned, &world, ExpectedRole::AnyWarpgate).unwrap();
+        judged(&world.control.shared.signer.load().identity, &pinned, &world, ExpectedRole::AnyControl)
+            .expect("what signs its bundle");
     }
 }
 
