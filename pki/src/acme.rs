@@ -293,6 +293,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_served_with_is_refused_by_what_is_wrong() {
+        use PublicCertificateError as E;
         let (key, other) = (NodeKey::generate().unwrap(), NodeKey::generate().unwrap());
         let asked = names(&["shop.example"]);
         let outside = Outside::new("outside");
@@ -300,7 +301,6 @@ mod tests {
         let check = |chain: &str, key: &NodeKey, asked: &[&str], now| {
             check_issued(chain, key, &names(asked), &[], now).unwrap_err()
         };
-        use PublicCertificateError as E;
         assert_eq!(check(&chain, &other, &["shop.example"], NOW), IssuedError::Unusable(E::NotAPair));
         assert_eq!(
             check(&chain, &key, &["shop.example", "blog.example"], NOW),

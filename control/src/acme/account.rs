@@ -68,8 +68,8 @@ impl Engine {
         let (account, credentials) = made.map_err(|why| of_account(answer::failure(&why, wire.seen())))?;
         // A node that is cut off here leaves an account behind that nobody uses; the next one makes another.
         let id = account.id().to_owned();
-        self.keep_account(lease, Kept { credentials, contact: config.contact.clone() }, "acme.account", &id)
-            .await?;
+        let kept = Kept { credentials, contact: config.contact.clone() };
+        self.keep_account(lease, &kept, "acme.account", &id).await?;
         tracing::info!(account = id, "An account at the certificate authority was made");
         Ok(account)
     }
@@ -83,7 +83,7 @@ impl Engine {
         let kept = self.shared.primary.read(async |tx| secret::current(tx, &name).await).await?;
         if let Some(kept) = kept.and_then(|row| serde_json::from_slice::<Kept>(&row.value).ok()) {
             let kept = Kept { contact: self.config.contact.clone(), ..kept };
-            self.keep_account(lease, kept, "acme.account_contact", account.id()).await?;
+            self.keep_account(lease, &kept, "acme.account_contact", account.id()).await?;
         }
         Ok(())
     }
@@ -91,11 +91,11 @@ impl Engine {
     async fn keep_account(
         &self,
         lease: &Lease,
-        kept: Kept,
+        kept: &Kept,
         action: &'static str,
         id: &str,
     ) -> Result<(), Trouble> {
-        let text = serde_json::to_vec(&kept)
+        let text = serde_json::to_vec(kept)
             .map_err(|_| StoreError::Damaged("the account at the authority cannot be written".to_owned()))?;
         let text = Zeroizing::new(text);
         let (shared, directory) = (&self.shared, self.directory());

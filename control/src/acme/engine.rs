@@ -172,7 +172,7 @@ impl Engine {
         let row = self.shared.primary.read(async |tx| acme::get(tx, name).await).await?;
         let Some(row) = row else { return Ok(()) };
         match need(&row, self.directory(), self.shared.clock.now()) {
-            Need::Window => self.ask_for_window(lease, row).await,
+            Need::Window => self.ask_for_window(lease, &row).await,
             Need::Order => Attempt::new(self, lease, row).carry_out().await,
         }
     }

@@ -42,6 +42,7 @@ pub(crate) enum Fault {
 
 impl Fault {
     /// Every fault.
+    #[cfg(test)]
     pub(crate) const ALL: [Self; 14] = [
         Self::Unreachable,
         Self::Nonsense,

@@ -74,8 +74,8 @@ impl<'a> Attempt<'a> {
     /// Makes the try and writes down how it went.
     pub(super) async fn carry_out(mut self) -> Result<(), Stopped> {
         let settled = match self.issue().await {
-            Ok(issued) => self.put_into_use(issued).await,
-            Err(Trouble::Failed(failure)) => self.note_failure(failure).await,
+            Ok(issued) => self.put_into_use(&issued).await,
+            Err(Trouble::Failed(failure)) => self.note_failure(&failure).await,
             Err(Trouble::Stopped(why)) => Err(why),
         };
         // A try that could not be written down is taken up again, with its challenges.
@@ -225,7 +225,8 @@ impl<'a> Attempt<'a> {
         let end = Instant::now() + pace.order;
         let (mut wait, mut is_proved, mut is_requested) = (pace.look_min, false, false);
         loop {
-            match order.state().status {
+            let status = order.state().status;
+            match status {
                 OrderStatus::Valid => return Ok(()),
                 OrderStatus::Invalid => return Err(self.why_invalid(order).await.into()),
                 OrderStatus::Pending if !is_proved => {
@@ -241,14 +242,16 @@ impl<'a> Attempt<'a> {
             }
             // The authority says when it is worth looking, but not that nobody may look after this try's end.
             let wish = self.wire.seen().wait.unwrap_or_default();
-            if Instant::now() + wait.max(wish) > end {
+            let pause = wait.max(wish);
+            if pause > end.saturating_duration_since(Instant::now()) {
                 let text =
                     format!("the authority is not done with the order within {} s", pace.order.as_secs());
                 return Err(Failure::new(Fault::Unreachable, text).after(Some(wish)).into());
             }
-            tokio::time::sleep(wait.max(wish)).await;
+            tokio::time::sleep(pause).await;
             wait = (wait * 2).min(pace.look_max);
-            insist!(order.refresh()).map(drop).map_err(|why| self.failure(&why))?;
+            // In a block of its own, so that what it lends ends with it.
+            insist!(async { order.refresh().await.map(drop) }).map_err(|why| self.failure(&why))?;
         }
     }
 
@@ -264,7 +267,8 @@ impl<'a> Attempt<'a> {
                 let failure = self.failure(&why);
                 // What the authority does not like about the request, it will not like the next time.
                 let is_final = !matches!(failure.fault, Fault::Unreachable | Fault::RateLimited);
-                Err(if is_final { failure.ends_order() } else { failure }.into())
+                let failure = if is_final { failure.ends_order() } else { failure };
+                Err(failure.into())
             }
         }
     }

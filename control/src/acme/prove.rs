@@ -2,7 +2,6 @@
 //! authority to look.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;

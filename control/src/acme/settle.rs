@@ -25,13 +25,13 @@ use crate::certificate::{self, CertificateError};
 
 impl Attempt<'_> {
     /// Puts what was issued into use, everywhere and at once.
-    pub(super) async fn put_into_use(&self, issued: Issued) -> Result<(), Stopped> {
+    pub(super) async fn put_into_use(&self, issued: &Issued) -> Result<(), Stopped> {
         let (engine, lease, name) = (self.engine, self.lease, self.row.name.as_str());
         let row = engine.shared.primary.write(async |tx| {
             fence(tx, lease).await?;
             let mut row = acme::get(tx, name).await?.ok_or(Stopped::Gone)?;
             let now = tx.now();
-            let facts = facts(&issued, engine, now);
+            let facts = facts(issued, engine, now);
             row.state = CertificateState::Valid;
             row.attempts = 0;
             row.error = None;
@@ -56,7 +56,7 @@ impl Attempt<'_> {
     }
 
     /// Writes a failure down, and when it is tried again. A certificate in use stays in use.
-    pub(super) async fn note_failure(&self, failure: Failure) -> Result<(), Stopped> {
+    pub(super) async fn note_failure(&self, failure: &Failure) -> Result<(), Stopped> {
         let (engine, lease, name) = (self.engine, self.lease, self.row.name.as_str());
         let is_account_lost = self.is_account_lost;
         let row = engine.shared.primary.write(async |tx| {

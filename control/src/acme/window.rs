@@ -29,7 +29,7 @@ enum Wish {
 
 impl Engine {
     /// Asks the authority when it wants a certificate renewed, and keeps to it. A failure changes nothing.
-    pub(super) async fn ask_for_window(&self, lease: &Lease, row: CertificateRow) -> Result<(), Stopped> {
+    pub(super) async fn ask_for_window(&self, lease: &Lease, row: &CertificateRow) -> Result<(), Stopped> {
         let Some(facts) = &row.certificate else { return Ok(()) };
         let is_due = facts.ask_again_at.is_some_and(|at| at <= self.shared.clock.now());
         let wish = if is_due { self.wish(lease, facts).await? } else { Wish::Unknown };

@@ -30,6 +30,7 @@ pub(super) const DIRECTORY: &str = "https://ca.example/directory";
 
 /// What it does wrong.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fault of its own, and they go together")]
 pub(super) struct Mischief {
     /// Nobody reaches it.
     pub(super) is_away: bool,
@@ -196,7 +197,7 @@ impl Authority {
         self.state().records.iter().cloned().collect()
     }
 
-    async fn answer(&self, method: String, path: String, body: Bytes) -> Result<Reply, Error> {
+    async fn answer(&self, method: &str, path: &str, body: &[u8]) -> Result<Reply, Error> {
         let mischief = {
             let mut state = self.state();
             if let Some(left) = &mut state.mischief.silent_after {
@@ -219,11 +220,11 @@ impl Authority {
             return Ok(Reply { status, body: "<html>It works!</html>".to_owned(), headers: Vec::new() });
         }
         let nonce = self.nonce();
-        let reply = match (method.as_str(), path.as_str()) {
+        let reply = match (method, path) {
             ("GET", "/directory") => self.directory(),
             ("HEAD", "/nonce") => Reply::json(200, &Value::Null),
             ("GET", renewal) if renewal.starts_with("/renewal/") => self.renewal(),
-            ("POST", path) => self.post(path, &body).await,
+            ("POST", path) => self.post(path, body).await,
             _ => Reply::problem(404, "malformed"),
         };
         Ok(reply.with("replay-nonce", nonce))
@@ -480,8 +481,7 @@ impl HttpClient for Authority {
                 Ok(body) => body.to_bytes(),
                 Err(never) => match never {},
             };
-            let path = parts.uri.path().to_owned();
-            let reply = this.answer(parts.method.to_string(), path, body).await?;
+            let reply = this.answer(parts.method.as_str(), parts.uri.path(), &body).await?;
             let mut response = Response::builder().status(reply.status);
             for (name, value) in reply.headers {
                 response = response.header(name, value);
