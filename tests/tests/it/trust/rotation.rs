@@ -137,9 +137,10 @@ fn failed(outcomes: &[Outcome]) -> Vec<&Outcome> {
 #[tokio::test(flavor = "multi_thread")]
 async fn r20_three_rotations_under_load_fail_no_request_and_old_keys_enrol_after_them() -> Result<()> {
     let scene = Scene::set().await?;
+    let rounds: [&[&str]; 3] = [&[], &["--root"], &[]];
     let mut outcomes = Vec::new();
     for _ in 0..if is_full() { 3 } else { 1 } {
-        for words in [&[][..], &["--root"], &[]] {
+        for words in rounds {
             let old = scene.forged().await?;
             let load = scene.load()?;
             scene.rotate(words).await?;
