@@ -7,9 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A crate may use only crates of lower floors (ARCHITECTURE.md, "Floors").
-const FLOORS: [(&str, &str, u8); 14] = [
+const FLOORS: [(&str, &str, u8); 15] = [
     ("model", "mezusphere-model", 0),
     ("telemetry", "mezusphere-telemetry", 0),
+    ("udp", "mezusphere-udp", 0),
     ("tunnel-proto", "tunnel-proto", 1),
     ("pki", "mezusphere-pki", 1),
     ("store", "mezusphere-store", 1),

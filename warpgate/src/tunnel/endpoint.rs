@@ -4,6 +4,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use mezusphere_udp::Packets;
 use quinn::{
     Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TokioRuntime, TransportConfig, VarInt,
 };
@@ -58,7 +59,8 @@ impl Network {
         let granted = |reported: usize| if cfg!(target_os = "linux") { reported / 2 } else { reported };
         let receive_buffer = granted(socket.recv_buffer_size()?);
         let send_buffer = granted(socket.send_buffer_size()?);
-        let endpoint = Endpoint::new(EndpointConfig::default(), None, socket.into(), Arc::new(TokioRuntime))?;
+        let (packets, runtime) = (Arc::new(Packets::new(socket.into())?), Arc::new(TokioRuntime));
+        let endpoint = Endpoint::new_with_abstract_socket(EndpointConfig::default(), None, packets, runtime)?;
         let (proxy, air) = (ProxySettings::default(), Air::default());
         Ok(Self { endpoint, receive_buffer, send_buffer, proxy, air })
     }
@@ -90,7 +92,8 @@ impl Network {
             return;
         }
         air.rebound = Some(now);
-        match socket().and_then(|socket| self.endpoint.rebind(socket.into())) {
+        let fresh = || Ok::<_, io::Error>(Arc::new(Packets::new(socket()?.into())?));
+        match fresh().and_then(|packets| self.endpoint.rebind_abstract(packets)) {
             Ok(()) => info!("Nothing is heard over UDP; going on from a fresh socket"),
             Err(error) => info!(%error, "Nothing is heard over UDP, and there is no fresh socket"),
         }
