@@ -300,15 +300,16 @@ async fn an_upstreams_body_that_breaks_off_is_a_cut_and_never_a_clean_end() {
 #[tokio::test]
 async fn a_head_that_comes_with_the_break_of_its_body_is_a_502_on_every_protocol() {
     let (world, warpgate) = World::with_warpgate(|mut exchange: Exchange| async move {
+        let target = exchange.head().target.clone();
         let mut encoder = Encoder::new();
-        let fields: &[_] = match exchange.head().target.as_str() {
+        let fields: &[_] = match target.as_str() {
             "/public/short" => return exchange.respond(200, &[("content-length", "9")], b"half").await,
             "/public/long" => return exchange.respond(200, &[("content-length", "2")], b"half").await,
             "/public/known" => &[("content-length", "9")],
             _ => &[],
         };
         encoder.response(&head(200, fields), false).unwrap();
-        match exchange.head().target.as_str() {
+        match target.as_str() {
             "/public/half" => encoder.data(b"half"),
             "/public/twice" => encoder.response(&head(200, &[]), true).unwrap(),
             _ => {}
@@ -364,7 +365,7 @@ async fn an_upstream_that_says_nothing_runs_into_the_routes_time_outs() {
     })
     .await;
     let response = world.send(get("/hasty/head")).await;
-    assert_eq!(crate::world::code(response).await, (504, "edge.head_timeout".to_owned()));
+    assert_eq!(code(response).await, (504, "edge.head_timeout".to_owned()));
     assert_eq!(codes.recv().await, Some(ResetCode::Timeout));
     let response = world.send(get("/hasty/body")).await;
     assert_eq!(response.status(), 200);

@@ -86,23 +86,34 @@ async fn bodies_and_trailers_go_both_ways_over_tcp_however_large() {
 #[tokio::test]
 async fn a_body_that_breaks_off_over_tcp_is_a_cut_and_never_a_clean_end() {
     let world = World::new();
-    let _warpgate = connect(&world, 6, |mut exchange: Exchange| async move {
-        exchange.begin().await;
-        exchange.data(Bytes::from_static(b"half")).await;
-        if exchange.target() == "/public/fin" {
-            exchange.write(Bytes::new(), true).await;
-        } else {
-            // Only once the head is there, or the reset might overtake it.
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            exchange.send.send_reset(Reason::from(ResetCode::UpstreamCut.http2()));
+    let head_came = Arc::new(Notify::new());
+    let wait = Arc::clone(&head_came);
+    let _warpgate = connect(&world, 6, move |mut exchange: Exchange| {
+        let wait = Arc::clone(&wait);
+        async move {
+            exchange.begin().await;
+            exchange.data(Bytes::from_static(b"half")).await;
+            // Only once the head is there: a break that comes with it makes another answer.
+            if exchange.target() != "/public/at-once" {
+                wait.notified().await;
+            }
+            if exchange.target() == "/public/reset" {
+                exchange.send.send_reset(Reason::from(ResetCode::UpstreamCut.http2()));
+            } else {
+                exchange.write(Bytes::new(), true).await;
+            }
         }
     })
     .await;
     for target in ["/public/fin", "/public/reset"] {
         let answer = world.send(get(target)).await;
+        head_came.notify_one();
         assert_eq!(answer.status(), 200);
         assert!(answer.into_body().collect().await.is_err(), "{target}");
     }
+    let answer = world.send(get("/public/at-once")).await;
+    let is_refused = answer.status() == 502;
+    assert!(answer.into_body().collect().await.is_err() != is_refused, "broken, or refused, never whole");
 }
 
 #[tokio::test]

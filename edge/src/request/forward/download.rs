@@ -8,6 +8,7 @@
 //! WebSocket, its client is told why between two frames ([`close`]); everything else is cut.
 
 mod close;
+mod open;
 
 use std::future::Future as _;
 use std::pin::Pin;
@@ -24,9 +25,9 @@ use tunnel_proto::exchange::Event;
 use super::guard::{Guard, Over};
 use super::reader::{Reader, ReaderError};
 use super::traffic::{Traffic, UploadEnd};
-use super::upload::Upload;
 use crate::http::BoxError;
 use crate::http::websocket::Frames;
+use crate::request::refusal::Refusal;
 use crate::tunnel::Chosen;
 
 /// Room for small pieces that are joined: with the header of an HTTP/2 frame they are one TLS record instead of a dozen.
@@ -64,6 +65,17 @@ enum Broken {
     /// The other direction of a switched protocol was cut.
     #[error("the client's octets broke off")]
     ClientCut,
+}
+
+impl Broken {
+    /// What is told of it while the response's head is still unsaid.
+    fn refusal(&self) -> Refusal {
+        match self {
+            Self::Reader(error) => error.refusal(),
+            // Warpgates see to it that a body is as long as its head says. Nothing else can be known so early.
+            _ => Refusal::TunnelProtocol,
+        }
+    }
 }
 
 /// How long a body may take, and for whom it is.
@@ -115,62 +127,20 @@ enum Next {
     Client,
     /// Nothing: it is whole.
     End,
+    /// An error, once what was handed out before it had a chance to leave.
+    Breaking(Broken),
     /// An error, and then nothing.
     Broken(Broken),
 }
 
 impl Download {
-    /// The body that `reader` brings, of `length` octets if the head said so.
-    pub(super) fn new(
-        reader: Box<Reader>,
-        upload: Box<Upload>,
-        length: Option<u64>,
-        terms: Terms,
-        chosen: Chosen,
-    ) -> Self {
-        let traffic = Traffic::begin(upload, terms.guard.clone(), terms.is_websocket);
-        let mut download = Self::begin(reader, traffic, Next::More, terms);
-        download.left = length;
-        download.chosen = Some(chosen);
-        // A small body came with its head; its end is then known before anybody asks.
-        download.gather();
-        download
-    }
-
-    /// Raw octets, after a switch of protocols that was granted to `upload` too.
-    pub(super) fn raw(reader: Box<Reader>, upload: Box<Upload>, terms: Terms, chosen: Chosen) -> Self {
-        let frames = terms.is_websocket.then(Frames::default);
-        Self { raw: true, frames, ..Self::new(reader, upload, None, terms, chosen) }
-    }
-
-    /// A response without a body, whatever its head says of one (RFC 9110 §6.4.1). `end`: nothing follows the head.
-    pub(super) fn none(mut reader: Box<Reader>, upload: Box<Upload>, end: bool, terms: Terms) -> Self {
-        if end {
-            reader.end();
-        } else {
-            reader.stop(ResetCode::NotNeeded);
-        }
-        let traffic = Traffic::begin(upload, terms.guard.clone(), false);
-        let mut download = Self::begin(reader, traffic, Next::End, terms);
-        download.left = Some(0);
-        download
-    }
-
-    fn begin(reader: Box<Reader>, traffic: Option<Traffic>, next: Next, terms: Terms) -> Self {
-        Self {
-            reader,
-            left: None,
-            piece: Bytes::new(),
-            joined: BytesMut::new(),
-            next,
-            terms,
-            moved: Instant::now(),
-            timer: None,
-            traffic,
-            raw: false,
-            frames: None,
-            closing: None,
-            chosen: None,
+    /// The reader has more to decode, or nothing more.
+    fn read(&mut self, read: Result<(), ReaderError>) {
+        match read {
+            Ok(()) => {}
+            // In the middle of a frame, if it must end: that is no end to show.
+            Err(ReaderError::End) if self.closing.is_none() => self.end_raw(),
+            Err(error) => self.fail(error.into()),
         }
     }
 
@@ -179,12 +149,16 @@ impl Download {
         self.terms.guard.as_ref().filter(|_| self.is_running())
     }
 
-    /// Takes what is here already.
-    fn gather(&mut self) {
-        while matches!(self.next, Next::More)
+    /// Whether there is room for more of what comes at once.
+    fn has_room(&self) -> bool {
+        matches!(self.next, Next::More)
             && self.joined.len() < JOINED_LEN_ENOUGH
             && self.piece.len() < ALONE_LEN_MIN
-        {
+    }
+
+    /// Takes what is here already: all of it, if there is room left then.
+    fn gather(&mut self) {
+        while self.has_room() {
             match self.reader.event() {
                 Ok(Some(Event::Data(data))) => self.add(data),
                 Ok(Some(Event::End)) => self.end(None),
@@ -239,7 +213,7 @@ impl Download {
     }
 
     fn fail(&mut self, why: Broken) {
-        self.next = Next::Broken(why);
+        self.next = Next::Breaking(why);
         self.release();
     }
 
@@ -362,18 +336,8 @@ impl Body for Download {
             }
             match &mut this.next {
                 Next::More => match this.reader.poll_more(cx) {
-                    Poll::Ready(Ok(())) => continue,
-                    // In the middle of a frame, if it must end: that is no end to show.
-                    Poll::Ready(Err(ReaderError::End)) if this.closing.is_some() => {
-                        this.fail(ReaderError::End.into());
-                        continue;
-                    }
-                    Poll::Ready(Err(ReaderError::End)) => {
-                        this.end_raw();
-                        continue;
-                    }
-                    Poll::Ready(Err(error)) => {
-                        this.fail(error.into());
+                    Poll::Ready(read) => {
+                        this.read(read);
                         continue;
                     }
                     Poll::Pending => {}
@@ -391,6 +355,14 @@ impl Body for Download {
                 }
                 Next::Client => {}
                 Next::End => return Poll::Ready(None),
+                Next::Breaking(_) => {
+                    // Connections are dropped, and streams reset, with what they had not written yet: it may go first.
+                    if let Next::Breaking(why) = std::mem::replace(&mut this.next, Next::End) {
+                        this.next = Next::Broken(why);
+                    }
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 Next::Broken(why) => return Poll::Ready(Some(Err(why.to_string().into()))),
             }
             if this.poll_still(cx).is_pending() {

@@ -284,13 +284,12 @@ impl Race<'_, '_> {
     }
 
     fn broken(&mut self, error: ReaderError) -> Failed {
-        let refusal = match error {
-            ReaderError::Protocol | ReaderError::End => return Failed::Final(Refusal::TunnelProtocol),
-            ReaderError::Reset(ResetCode::Rejected) => return Failed::NotStarted(Refusal::TunnelBusy),
-            ReaderError::Reset(ResetCode::UpstreamCut) => Refusal::Warpgate(FailureCode::UpstreamClosed),
-            ReaderError::Reset(ResetCode::Timeout) => Refusal::Warpgate(FailureCode::UpstreamTimeout),
-            ReaderError::Reset(_) | ReaderError::Lost => Refusal::TunnelLost,
-        };
+        let refusal = error.refusal();
+        match error {
+            ReaderError::Protocol | ReaderError::End => return Failed::Final(refusal),
+            ReaderError::Reset(ResetCode::Rejected) => return Failed::NotStarted(refusal),
+            ReaderError::Reset(_) | ReaderError::Lost => {}
+        }
         if !self.upload.has_begun() {
             Failed::NotStarted(Refusal::NoTunnel)
         } else if self.reader.has_heard() {

@@ -279,7 +279,7 @@ fn receive(
         let terms = download::Terms { until: None, ..terms };
         let grace = if terms.is_websocket { CLOSE_WITHIN } else { Duration::ZERO };
         let leash = terms.guard.clone().map(|guard| Leash::new(Stalled::new(guard, grace)));
-        let body = Download::raw(reader, upload, terms, chosen);
+        let body = Download::raw(reader, upload, terms, chosen)?;
         return Ok(Forwarded { status, headers, body, warpgate, leash });
     }
     upload.decline();
@@ -295,7 +295,7 @@ fn receive(
     let body = if end || bodyless {
         Download::none(reader, upload, end, terms)
     } else {
-        Download::new(reader, upload, length, terms, chosen)
+        Download::new(reader, upload, length, terms, chosen)?
     };
     let leash = body.guard().map(|guard| Leash::new(Stalled::new(guard.clone(), Duration::ZERO)));
     Ok(Forwarded { status, headers, body, warpgate, leash })

@@ -3,9 +3,10 @@
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use tunnel_proto::codes::ResetCode;
+use tunnel_proto::codes::{FailureCode, ResetCode};
 use tunnel_proto::exchange::{Decoder, Event};
 
+use crate::request::refusal::Refusal;
 use crate::tunnel::{RecvEnd, RecvHalf};
 
 /// Packets taken out of the connection at once; about 16 KiB of a bulk transfer.
@@ -26,6 +27,19 @@ pub(crate) enum ReaderError {
     /// The stream ended before the message did, or does not decode.
     #[error("the warpgate broke the protocol")]
     Protocol,
+}
+
+impl ReaderError {
+    /// What the client is told of it, so long as no head was said to it.
+    pub(super) fn refusal(self) -> Refusal {
+        match self {
+            Self::Protocol | Self::End => Refusal::TunnelProtocol,
+            Self::Reset(ResetCode::Rejected) => Refusal::TunnelBusy,
+            Self::Reset(ResetCode::UpstreamCut) => Refusal::Warpgate(FailureCode::UpstreamClosed),
+            Self::Reset(ResetCode::Timeout) => Refusal::Warpgate(FailureCode::UpstreamTimeout),
+            Self::Reset(_) | Self::Lost => Refusal::TunnelLost,
+        }
+    }
 }
 
 /// A response being read. Dropped before its end, it tells the warpgate to stop.

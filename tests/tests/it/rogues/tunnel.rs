@@ -137,8 +137,9 @@ const ANSWERS: [(&str, &[u16]); 19] = [
     ("/endless-1xx", &[502]),
     ("/unasked-101", &[502]),
     ("/after-end", &[200, 0]),
-    ("/cut", &[0]),
-    ("/short", &[0]),
+    // Where head and break come together there is no head to say.
+    ("/cut", &[0, 502]),
+    ("/short", &[0, 502]),
     ("/long", &[0, 502]),
     ("/reserved", &[200, 502]),
     ("/unknown-frames", &[502]),
@@ -154,8 +155,8 @@ async fn ask(place: &Place, client: &str, path: &str, allowed: &[u16]) -> Result
     let fetched = curl(place, client, path, &[]).await?;
     let came = match (fetched.code, fetched.status()) {
         (0, status) => status,
-        // A head that came with the break of its body may not have left before it.
-        (18 | 56 | 92, 200) | (52 | 92, 0) => 0,
+        // A reset may overtake the head of its stream on h2. On h1 nothing overtakes: an empty reply is a fault.
+        (18 | 56 | 92, 200) | (92, 0) => 0,
         (code, status) => {
             anyhow::bail!("{path} over {client}: curl ended with {code} and {status}: {}", fetched.said)
         }
