@@ -14,6 +14,7 @@ pub mod connection_key;
 pub mod document;
 pub mod entropy;
 pub mod header;
+mod hex;
 pub mod host;
 pub mod id;
 pub mod identity;
@@ -33,6 +34,7 @@ pub mod token;
 
 pub use clock::{Clock, Timestamp};
 pub use entropy::Entropy;
+pub use hex::hex;
 pub use host::Host;
 pub use identity::Identity;
 pub use platform::Platform;

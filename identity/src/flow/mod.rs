@@ -17,6 +17,7 @@
 //!
 //! Every step that is not taken is a [`Refusal`]. What each flow stores, mails and limits is in `docs/flows.md`.
 
+pub mod by_mail;
 pub mod change_email;
 pub mod change_password;
 pub mod first_sign_in;

@@ -1,8 +1,7 @@
 //! Recovery: a new password for somebody who reads the mail of their account's address.
 //!
 //! ```text
-//!  begin ──▶ Address ──ask, send──▶ Inbox        (the same whether the address has an account or not)
-//!               └── ends_at passes ──▶ Expired
+//!  by_mail: an address, and a mail to it
 //!
 //!  the mail's link ──open──▶ Choose ──complete(hash)──▶ Recovered   (not signed in; every sign-in has ended)
 //!                              └── used, 30 min over, user suspended, address changed meanwhile ──▶ dead
@@ -12,12 +11,10 @@
 //! recovers is not signed in by it: they show that they know what they chose, and meet whatever else a sign-in asks
 //! (R17). A mail tells the owner that it happened.
 
-use std::time::Duration;
-
+use mezusphere_model::Timestamp;
 use mezusphere_model::document::Status;
-use mezusphere_model::id::{DirectoryId, FlowId};
+use mezusphere_model::id::DirectoryId;
 use mezusphere_model::token::Token;
-use mezusphere_model::{Entropy, Timestamp};
 use mezusphere_store::WriteError;
 use mezusphere_store::primary::one_time_link::{self, LinkRow};
 use mezusphere_store::primary::user::{self, UserRow};
@@ -25,42 +22,12 @@ use mezusphere_store::primary::{ReadTx, Tx};
 use serde::{Deserialize, Serialize};
 
 use super::link::{self, For, Purpose};
-use super::{FlowError, Onward, Refusal};
+use super::{Onward, Refusal};
 use crate::account::Email;
-use crate::desk::{Desk, Visit};
 use crate::factor::password::{self, PasswordHash};
 use crate::history::{self, Outcome};
 use crate::message::{Message, MessageKind};
 use crate::sign_in::Place;
-use crate::throttle::Mailing;
-
-/// How long the page may stay open before it has to be loaded anew.
-pub const RECOVERY_TTL: Duration = Duration::from_mins(30);
-
-/// One run of a recovery, until the mail is sent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Recovery {
-    id: FlowId,
-    directory: DirectoryId,
-    ends_at: Timestamp,
-    is_asked: bool,
-}
-
-/// What a recovery waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// An address.
-    Address,
-    /// Nothing here: the way on is in the mail, if there is an account.
-    Inbox,
-}
-
-/// That an address may be mailed about its recovery; spent by [`send`].
-#[derive(Clone, Debug)]
-pub struct Asked {
-    directory: DirectoryId,
-    email: Email,
-}
 
 /// What a link of a recovery leads to: choosing a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,63 +57,26 @@ struct Detail {
     onward: Option<Onward>,
 }
 
-impl Recovery {
-    /// Begins a recovery in `directory`.
-    pub fn begin(entropy: &Entropy, directory: DirectoryId, now: Timestamp) -> Self {
-        Self { id: FlowId::random(entropy), directory, ends_at: now.after(RECOVERY_TTL), is_asked: false }
-    }
-
-    /// Which flow.
-    pub const fn id(&self) -> FlowId {
-        self.id
-    }
-
-    /// Where the account lives.
-    pub const fn directory(&self) -> DirectoryId {
-        self.directory
-    }
-
-    /// When it ends.
-    pub const fn ends_at(&self) -> Timestamp {
-        self.ends_at
-    }
-
-    /// What it waits for.
-    pub const fn next_step(&self) -> Step {
-        if self.is_asked { Step::Inbox } else { Step::Address }
-    }
-
-    /// Takes an address; what comes back is for [`send`].
-    ///
-    /// # Errors
-    /// [`Refusal::Incomplete`], [`Refusal::Field`], [`Refusal::Throttled`]; the flow goes on.
-    pub fn ask(&mut self, desk: &Desk, visit: &Visit, email: &str) -> Result<Asked, Refusal> {
-        if desk.clock.now() >= self.ends_at {
-            return Err(FlowError::Expired.into());
-        }
-        let email = desk.mailing(visit, self.directory, Mailing::Recovery, email)?;
-        self.is_asked = true;
-        Ok(Asked { directory: self.directory, email })
-    }
-}
-
 /// Makes the link and says what to mail.
-pub async fn send(tx: &mut Tx, asked: &Asked, onward: Option<&Onward>) -> Result<Vec<Message>, WriteError> {
-    let Asked { directory, email } = asked;
-    let known = user::find(tx, *directory, email.as_str()).await?;
+pub(super) async fn send(
+    tx: &mut Tx,
+    directory: DirectoryId,
+    email: &Email,
+    onward: Option<&Onward>,
+) -> Result<Vec<Message>, WriteError> {
+    let known = user::find(tx, directory, email.as_str()).await?;
     let known = known.filter(|user| user.status == Status::Active);
     let user = known.as_ref().map(|user| user.id);
-    let whom = For { directory: *directory, user, email: email.as_str() };
+    let whom = For { directory, user, email: email.as_str() };
     let token = link::make(tx, Purpose::Recovery, whom, &Detail { onward: onward.cloned() }).await?;
     let name = known.as_ref().map_or("", |user| &user.name);
-    let message = Message::new(*directory, email.clone(), name, MessageKind::Recovery { token });
+    let message = Message::new(directory, email.clone(), name, MessageKind::Recovery { token });
     Ok(vec![if known.is_some() { message } else { message.into_decoy() }])
 }
 
 /// Makes the link for an operator who hands the user a way back in, whatever the throttle says.
 pub async fn send_to(tx: &mut Tx, user: &UserRow) -> Result<Vec<Message>, Refusal> {
-    let asked = Asked { directory: user.directory, email: Email::parse(&user.email)? };
-    Ok(send(tx, &asked, None).await?)
+    Ok(send(tx, user.directory, &Email::parse(&user.email)?, None).await?)
 }
 
 /// What this link leads to; it stays good.

@@ -1,8 +1,7 @@
 //! Signing up: an address, a mail to it, and behind its link a name and a password.
 //!
 //! ```text
-//!  begin ──▶ Address ──ask, send──▶ Inbox        (the same whether the address has an account or not)
-//!               └── ends_at passes ──▶ Expired
+//!  by_mail: an address, and a mail to it
 //!
 //!  the mail's link ──open──▶ Choose ──complete(name, hash)──▶ SignedIn   (user made, address verified, link taken)
 //!                              └── used, 30 min over, closed meanwhile, address taken meanwhile ──▶ refused
@@ -14,55 +13,24 @@
 //! which domains, is its own setting, looked at when asked and again when the link is used.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use mezusphere_model::id::{DirectoryId, FlowId, UserId};
+use mezusphere_model::Timestamp;
+use mezusphere_model::id::{DirectoryId, UserId};
 use mezusphere_model::identity::Method;
 use mezusphere_model::token::Token;
-use mezusphere_model::{Entropy, Timestamp};
 use mezusphere_store::WriteError;
-use mezusphere_store::primary::directory::{self, DirectoryRow, SignUp as Policy};
+use mezusphere_store::primary::directory::{self, SignUp as Policy};
 use mezusphere_store::primary::one_time_link;
 use mezusphere_store::primary::user::{self, UserRow};
 use mezusphere_store::primary::{ReadTx, Tx};
 use serde::{Deserialize, Serialize};
 
 use super::link::{self, For, Purpose};
-use super::{Authenticated, FlowError, Onward, Refusal};
+use super::{Authenticated, Onward, Refusal};
 use crate::account::{self, AccountError, Email, NewUser, check_name};
-use crate::desk::{Desk, Visit};
 use crate::factor::Proof;
 use crate::factor::password::PasswordHash;
 use crate::message::{Message, MessageKind};
-use crate::throttle::Mailing;
-
-/// How long the page may stay open before it has to be loaded anew.
-pub const SIGN_UP_TTL: Duration = Duration::from_mins(30);
-
-/// One run of signing up, until the mail is sent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SignUp {
-    id: FlowId,
-    directory: DirectoryId,
-    ends_at: Timestamp,
-    is_asked: bool,
-}
-
-/// What signing up waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// An address.
-    Address,
-    /// Nothing here: the way on is in the mail.
-    Inbox,
-}
-
-/// That an address may be mailed about signing up; spent by [`send`].
-#[derive(Clone, Debug)]
-pub struct Asked {
-    directory: DirectoryId,
-    email: Email,
-}
 
 /// What a link of a sign-up leads to: choosing a name and a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,90 +67,39 @@ pub const fn is_offered(policy: &Policy) -> bool {
     matches!(policy, Policy::Open | Policy::Domains(_))
 }
 
-/// Whether this address may sign up here. Says nothing of whether it has.
-fn allow(policy: &Policy, email: &Email) -> Result<(), Refusal> {
+/// Whether strangers may begin to sign up here.
+pub(super) const fn may_begin(policy: &Policy) -> Result<(), Refusal> {
     match policy {
-        Policy::Open => Ok(()),
-        Policy::Domains(domains) => {
-            let domain = email.domain().to_lowercase();
-            if domains.contains(&domain) { Ok(()) } else { Err(Refusal::OtherDomain) }
-        }
+        Policy::Open | Policy::Domains(_) => Ok(()),
         Policy::Invitation => Err(Refusal::InvitationOnly),
         Policy::Closed => Err(Refusal::SignUpClosed),
     }
 }
 
-impl SignUp {
-    /// Begins, if the directory takes sign-ups from strangers.
-    ///
-    /// # Errors
-    /// [`Refusal::SignUpClosed`], [`Refusal::InvitationOnly`].
-    pub fn begin(entropy: &Entropy, directory: &DirectoryRow, now: Timestamp) -> Result<Self, Refusal> {
-        match directory.settings.sign_up {
-            Policy::Open | Policy::Domains(_) => Ok(Self {
-                id: FlowId::random(entropy),
-                directory: directory.id,
-                ends_at: now.after(SIGN_UP_TTL),
-                is_asked: false,
-            }),
-            Policy::Invitation => Err(Refusal::InvitationOnly),
-            Policy::Closed => Err(Refusal::SignUpClosed),
+/// Whether this address may sign up here. Says nothing of whether it has.
+pub(super) fn allow(policy: &Policy, email: &Email) -> Result<(), Refusal> {
+    match policy {
+        Policy::Domains(domains) if !domains.contains(&email.domain().to_lowercase()) => {
+            Err(Refusal::OtherDomain)
         }
-    }
-
-    /// Which flow.
-    pub const fn id(&self) -> FlowId {
-        self.id
-    }
-
-    /// Where the account will live.
-    pub const fn directory(&self) -> DirectoryId {
-        self.directory
-    }
-
-    /// When it ends.
-    pub const fn ends_at(&self) -> Timestamp {
-        self.ends_at
-    }
-
-    /// What it waits for.
-    pub const fn next_step(&self) -> Step {
-        if self.is_asked { Step::Inbox } else { Step::Address }
-    }
-
-    /// Takes an address; what comes back is for [`send`]. `directory` is this flow's, as it is now.
-    ///
-    /// # Errors
-    /// [`Refusal::Incomplete`], [`Refusal::Field`], [`Refusal::OtherDomain`], [`Refusal::Throttled`]; the flow goes on.
-    pub fn ask(
-        &mut self,
-        desk: &Desk,
-        visit: &Visit,
-        directory: &DirectoryRow,
-        email: &str,
-    ) -> Result<Asked, Refusal> {
-        if desk.clock.now() >= self.ends_at || directory.id != self.directory {
-            return Err(FlowError::Expired.into());
-        }
-        if !email.trim().is_empty() {
-            allow(&directory.settings.sign_up, &Email::parse(email)?)?;
-        }
-        let email = desk.mailing(visit, self.directory, Mailing::SignUp, email)?;
-        self.is_asked = true;
-        Ok(Asked { directory: self.directory, email })
+        policy => may_begin(policy),
     }
 }
 
 /// Makes the link and says what to mail.
-pub async fn send(tx: &mut Tx, asked: &Asked, onward: Option<&Onward>) -> Result<Vec<Message>, WriteError> {
-    let Asked { directory, email } = asked;
-    let known = user::find(tx, *directory, email.as_str()).await?;
+pub(super) async fn send(
+    tx: &mut Tx,
+    directory: DirectoryId,
+    email: &Email,
+    onward: Option<&Onward>,
+) -> Result<Vec<Message>, WriteError> {
+    let known = user::find(tx, directory, email.as_str()).await?;
     // Made in both cases, so that both cost the same; without its token it opens nothing.
-    let whom = For { directory: *directory, user: None, email: email.as_str() };
+    let whom = For { directory, user: None, email: email.as_str() };
     let token = link::make(tx, Purpose::SignUp, whom, &Detail { onward: onward.cloned() }).await?;
     let message = match known {
-        Some(user) => Message::new(*directory, email.clone(), &user.name, MessageKind::AlreadyRegistered),
-        None => Message::new(*directory, email.clone(), "", MessageKind::SignUp { token }),
+        Some(user) => Message::new(directory, email.clone(), &user.name, MessageKind::AlreadyRegistered),
+        None => Message::new(directory, email.clone(), "", MessageKind::SignUp { token }),
     };
     Ok(vec![message])
 }

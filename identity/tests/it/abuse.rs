@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use mezusphere_identity::desk::{Desk, Visit};
 use mezusphere_identity::factor::password::{PasswordPool, Peppers, PoolLimits};
+use mezusphere_identity::flow::by_mail::{self, ByMail, Cause};
 use mezusphere_identity::flow::login::{LOGIN_TTL, Login, Step};
-use mezusphere_identity::flow::recovery::{self, Recovery};
-use mezusphere_identity::flow::{Refusal, sign_up};
+use mezusphere_identity::flow::{Refusal, recovery, sign_up};
 use mezusphere_identity::throttle::AccountKey;
 use mezusphere_model::token::Token;
 
@@ -98,9 +98,10 @@ async fn r14_a_full_queue_says_when_to_come_back_and_charges_nobody() {
 async fn r15_trying_links_has_an_end_and_links_that_work_go_on_working() {
     let world = World::new().await;
     world.user("ada@shop.example", Some(GOOD)).await;
-    let mut flow = Recovery::begin(&world.entropy, world.directory, world.now());
-    let asked = flow.ask(&world.desk, &visit(1), "ada@shop.example").unwrap();
-    let good = world.write(async |tx| recovery::send(tx, &asked, None).await).await.unwrap();
+    let directory = world.directory().await;
+    let mut flow = ByMail::begin(Cause::Recovery, &world.entropy, &directory, world.now()).unwrap();
+    let asked = flow.ask(&world.desk, &visit(1), &directory, "ada@shop.example").unwrap();
+    let good = world.write(async |tx| by_mail::send(tx, &asked, None).await).await.unwrap();
     let good = mailed(&good).reveal();
     let dead = async || {
         let text = Token::random(&world.entropy).reveal();
@@ -120,9 +121,10 @@ async fn r15_mails_from_one_network_have_an_end_that_people_at_home_do_not_meet(
     let world = World::new().await;
     world.user("ada@shop.example", Some(GOOD)).await;
     assert!(login(&world, &visit(1), "ada@shop.example", GOOD).await.is_ok(), "at home");
+    let directory = world.directory().await;
     let ask = |network: u8, email: &str| {
-        let mut flow = Recovery::begin(&world.entropy, world.directory, world.now());
-        flow.ask(&world.desk, &visit(network), email).map(drop)
+        let mut flow = ByMail::begin(Cause::Recovery, &world.entropy, &directory, world.now())?;
+        flow.ask(&world.desk, &visit(network), &directory, email).map(drop)
     };
     let sent = (0..100).filter(|n| ask(1, &format!("user{n}@shop.example")).is_ok()).count();
     assert_eq!(sent, 20);

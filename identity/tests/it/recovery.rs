@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use mezusphere_identity::account;
-use mezusphere_identity::flow::recovery::{self, Completed, Opened, RECOVERY_TTL, Recovery, Step};
+use mezusphere_identity::flow::by_mail::{self, ASK_TTL, ByMail, Cause, Step};
+use mezusphere_identity::flow::recovery::{self, Completed, Opened};
 use mezusphere_identity::flow::{LINK_TTL, Refusal};
 use mezusphere_identity::message::{Message, MessageKind};
 use mezusphere_model::document::Status;
@@ -16,11 +17,12 @@ use crate::world::{GOOD, World, mailed, mutilated, onward, place, visit};
 const NEW: &str = "another plum koala entirely";
 
 async fn ask(world: &World, network: u8, email: &str) -> Result<Vec<Message>, Refusal> {
-    let mut flow = Recovery::begin(&world.entropy, world.directory, world.now());
+    let directory = world.directory().await;
+    let mut flow = ByMail::begin(Cause::Recovery, &world.entropy, &directory, world.now())?;
     assert_eq!(flow.next_step(), Step::Address);
-    let asked = flow.ask(&world.desk, &visit(network), email)?;
+    let asked = flow.ask(&world.desk, &visit(network), &directory, email)?;
     assert_eq!(flow.next_step(), Step::Inbox);
-    let send = world.write(async |tx| recovery::send(tx, &asked, Some(&onward())).await);
+    let send = world.write(async |tx| by_mail::send(tx, &asked, Some(&onward())).await);
     Ok(send.await?)
 }
 
@@ -124,7 +126,7 @@ async fn a_new_password_by_an_operator_leaves_recovery_possible_and_a_deleted_us
     let ada = ada(&world).await;
     let token = mailed(&ask(&world, 1, "ada@shop.example").await.unwrap());
     let hash = world.hash(NEW).await;
-    world.write(async |tx| account::set_password(tx, ada.directory, ada.id, hash).await).await.unwrap();
+    world.write(async |tx| account::set_password(tx, &ada, hash, &place()).await).await.unwrap();
     assert!(open(&world, &token.reveal()).await.is_ok());
     world.write(async |tx| user::delete(tx, ada.directory, ada.id).await).await.unwrap();
     assert!(matches!(complete(&world, &token).await, Err(Refusal::LinkDead)));
@@ -142,13 +144,15 @@ async fn two_tabs_recover_once() {
 #[tokio::test]
 async fn a_form_left_open_is_stale_and_a_flow_can_be_kept() {
     let world = World::new().await;
-    let mut flow = Recovery::begin(&world.entropy, world.directory, world.now());
+    let directory = world.directory().await;
+    let mut flow = ByMail::begin(Cause::Recovery, &world.entropy, &directory, world.now()).unwrap();
     let sealed = serde_json::to_string(&flow).unwrap();
-    assert_eq!(serde_json::from_str::<Recovery>(&sealed).unwrap(), flow);
-    assert!(matches!(flow.ask(&world.desk, &visit(1), ""), Err(Refusal::Incomplete)));
-    assert!(matches!(flow.ask(&world.desk, &visit(1), "nobody"), Err(Refusal::Field(_))));
-    world.hand.advance(RECOVERY_TTL);
-    assert!(matches!(flow.ask(&world.desk, &visit(1), "ada@shop.example"), Err(Refusal::Expired)));
+    assert_eq!(serde_json::from_str::<ByMail>(&sealed).unwrap(), flow);
+    let mut ask = |email: &str| flow.ask(&world.desk, &visit(1), &directory, email);
+    assert!(matches!(ask(""), Err(Refusal::Incomplete)));
+    assert!(matches!(ask("nobody"), Err(Refusal::Field(_))));
+    world.hand.advance(ASK_TTL);
+    assert!(matches!(ask("ada@shop.example"), Err(Refusal::Expired)));
 }
 
 #[tokio::test]

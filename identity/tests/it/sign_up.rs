@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use mezusphere_identity::flow::sign_up::{self, Completed, Opened, SIGN_UP_TTL, SignUp, Step};
+use mezusphere_identity::flow::by_mail::{self, ASK_TTL, ByMail, Cause, Step};
+use mezusphere_identity::flow::sign_up::{self, Completed, Opened};
 use mezusphere_identity::flow::{LINK_TTL, Onward, Refusal};
 use mezusphere_identity::message::{Message, MessageKind};
 use mezusphere_model::document::Status;
@@ -13,8 +14,8 @@ use mezusphere_store::primary::role;
 
 use crate::world::{GOOD, World, mailed, mutilated, onward, visit};
 
-async fn begin(world: &World) -> Result<SignUp, Refusal> {
-    SignUp::begin(&world.entropy, &world.directory().await, world.now())
+async fn begin(world: &World) -> Result<ByMail, Refusal> {
+    ByMail::begin(Cause::SignUp, &world.entropy, &world.directory().await, world.now())
 }
 
 /// Asks with this address and sends; from a network of its own each time.
@@ -23,7 +24,7 @@ async fn ask(world: &World, network: u8, email: &str) -> Result<Vec<Message>, Re
     assert_eq!(flow.next_step(), Step::Address);
     let asked = flow.ask(&world.desk, &visit(network), &world.directory().await, email)?;
     assert_eq!(flow.next_step(), Step::Inbox);
-    let send = world.write(async |tx| sign_up::send(tx, &asked, Some(&onward())).await);
+    let send = world.write(async |tx| by_mail::send(tx, &asked, Some(&onward())).await);
     Ok(send.await?)
 }
 
@@ -125,12 +126,12 @@ async fn a_form_left_open_or_of_another_directory_is_stale() {
     let world = open_world().await;
     let mut flow = begin(&world).await.unwrap();
     let sealed = serde_json::to_string(&flow).unwrap();
-    assert_eq!(serde_json::from_str::<SignUp>(&sealed).unwrap(), flow, "a caller can keep it");
+    assert_eq!(serde_json::from_str::<ByMail>(&sealed).unwrap(), flow, "a caller can keep it");
     let mut foreign = world.directory().await;
     foreign.id = mezusphere_model::id::DirectoryId::from_bits(7);
     let refused = flow.ask(&world.desk, &visit(1), &foreign, "ada@shop.example");
     assert!(matches!(refused, Err(Refusal::Expired)));
-    world.hand.advance(SIGN_UP_TTL);
+    world.hand.advance(ASK_TTL);
     let directory = world.directory().await;
     let late = flow.ask(&world.desk, &visit(1), &directory, "ada@shop.example");
     assert!(matches!(late, Err(Refusal::Expired)));
@@ -222,7 +223,7 @@ async fn where_somebody_wanted_to_go_comes_back_from_the_link_and_not_from_a_cli
     let long = Onward { return_to: format!("/{}", "a".repeat(8000)), ..onward() };
     let mut flow = begin(&world).await.unwrap();
     let asked = flow.ask(&world.desk, &visit(1), &world.directory().await, "ada@shop.example").unwrap();
-    let send = world.write(async |tx| sign_up::send(tx, &asked, Some(&long)).await);
+    let send = world.write(async |tx| by_mail::send(tx, &asked, Some(&long)).await);
     let token = mailed(&send.await.unwrap());
     assert_eq!(open(&world, &token.reveal()).await.unwrap().onward, Some(long));
 }

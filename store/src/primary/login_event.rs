@@ -5,10 +5,10 @@
 
 use std::collections::BTreeSet;
 
-use mezusphere_model::Timestamp;
 use mezusphere_model::id::{DirectoryId, UserId};
+use mezusphere_model::{Timestamp, hex};
 
-use super::value::{Row, args, hex};
+use super::value::{Row, args};
 use super::{PageRequest, Paged, ReadTx, StoreError, Tx, WriteError};
 
 /// Most events kept of one user: the newest.

@@ -28,14 +28,6 @@ pub(super) enum Value {
     Bytes(Option<Vec<u8>>),
 }
 
-/// Octets as lower-case hexadecimal digits.
-pub(super) fn hex(octets: &[u8]) -> String {
-    const DIGITS: [char; 16] =
-        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
-    let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or('0');
-    octets.iter().flat_map(|octet| [digit(octet >> 4), digit(octet & 0xf)]).collect()
-}
-
 /// What can be a parameter.
 pub(super) trait IntoValue {
     const NULL: Value;

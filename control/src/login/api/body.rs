@@ -4,8 +4,8 @@ use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::super::form::FORM_LEN_MAX;
@@ -58,6 +58,13 @@ impl<T: Serialize> IntoResponse for Answer<T> {
 /// An answer that says it all.
 pub(super) fn ok<T: Serialize>(answer: T) -> Answer<T> {
     Answer(StatusCode::OK, answer)
+}
+
+/// What a link in a mail brought: its token.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Link {
+    pub(super) link: String,
 }
 
 /// What every mail is answered with, whether one was sent or not (R13).

@@ -6,7 +6,7 @@ use mezusphere_identity::flow::verify_email;
 use serde::{Deserialize, Serialize};
 
 use super::super::Visitor;
-use super::body::{Answer, Inbox, Json, inbox, ok};
+use super::body::{Answer, Inbox, Json, Link, inbox, ok};
 use super::origin::Page;
 use super::problem::{self, Told};
 use super::token::Bearer;
@@ -78,12 +78,6 @@ pub(super) async fn email(
     });
     sent.await?;
     Ok(inbox())
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Link {
-    link: String,
 }
 
 /// An address, as it is now.

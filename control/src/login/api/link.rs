@@ -3,15 +3,14 @@
 //! What the first step answers does not depend on whether the address has an account (R13). A link's token comes in a body, never
 //! in an address, so that no log has it.
 
-use mezusphere_identity::flow::recovery::{self, Recovery};
-use mezusphere_identity::flow::sign_up::{self, SignUp};
-use mezusphere_identity::flow::{Onward, Refusal, invitation};
+use mezusphere_identity::flow::by_mail::{self, ByMail, Cause};
+use mezusphere_identity::flow::{Onward, Refusal, invitation, recovery, sign_up};
 use mezusphere_model::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::super::Visitor;
 use super::super::destination::AppAddress;
-use super::body::{Answer, Inbox, Json, inbox, ok};
+use super::body::{Answer, Inbox, Json, Link, inbox, ok};
 use super::origin::Page;
 use super::problem::{self, Told};
 use super::{App, Done, Login, SignedInAnswer, State};
@@ -54,6 +53,26 @@ impl Login {
         });
         found.await
     }
+
+    /// Takes an address and mails it, the same whether it has an account or not.
+    async fn ask_by_mail(
+        &self,
+        cause: Cause,
+        page: &Page,
+        Visitor(visit): Visitor,
+        address: Address,
+    ) -> Done<Answer<Inbox>> {
+        let (app, email) = address.read()?;
+        let tenant = self.mailed(page, &app).await?;
+        let mut flow = ByMail::begin(cause, &self.desk.entropy, &tenant.row, self.desk.clock.now())?;
+        let asked = flow.ask(&self.desk, &visit, &tenant.row, &email)?;
+        let sent = self.desk.primary.write(async |tx| {
+            let messages = by_mail::send(tx, &asked, Some(&onward(&app))).await?;
+            Ok::<_, Told>(self.mail(tx, &messages).await?)
+        });
+        sent.await?;
+        Ok(inbox())
+    }
 }
 
 /// `POST /sign-up`.
@@ -63,17 +82,7 @@ pub(super) async fn sign_up(
     visit: Visitor,
     Json(address): Json<Address>,
 ) -> Done<Answer<Inbox>> {
-    let (app, email) = address.read()?;
-    let tenant = login.mailed(&page, &app).await?;
-    let visit = visit.0;
-    let mut flow = SignUp::begin(&login.desk.entropy, &tenant.row, login.desk.clock.now())?;
-    let asked = flow.ask(&login.desk, &visit, &tenant.row, &email)?;
-    let sent = login.desk.primary.write(async |tx| {
-        let messages = sign_up::send(tx, &asked, Some(&onward(&app))).await?;
-        Ok::<_, Told>(login.mail(tx, &messages).await?)
-    });
-    sent.await?;
-    Ok(inbox())
+    login.ask_by_mail(Cause::SignUp, &page, visit, address).await
 }
 
 /// `POST /recovery`.
@@ -83,23 +92,7 @@ pub(super) async fn recover(
     visit: Visitor,
     Json(address): Json<Address>,
 ) -> Done<Answer<Inbox>> {
-    let (app, email) = address.read()?;
-    let tenant = login.mailed(&page, &app).await?;
-    let visit = visit.0;
-    let mut flow = Recovery::begin(&login.desk.entropy, tenant.row.id, login.desk.clock.now());
-    let asked = flow.ask(&login.desk, &visit, &email)?;
-    let sent = login.desk.primary.write(async |tx| {
-        let messages = recovery::send(tx, &asked, Some(&onward(&app))).await?;
-        Ok::<_, Told>(login.mail(tx, &messages).await?)
-    });
-    sent.await?;
-    Ok(inbox())
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Link {
-    link: String,
+    login.ask_by_mail(Cause::Recovery, &page, visit, address).await
 }
 
 /// What a link leads to.

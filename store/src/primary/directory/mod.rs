@@ -4,15 +4,15 @@ pub mod limits;
 mod settings;
 
 use aws_lc_rs::digest;
-use mezusphere_model::Timestamp;
 use mezusphere_model::id::{DirectoryId, OrganizationId, ProjectId};
+use mezusphere_model::{Timestamp, hex};
 
 pub use settings::{
     Brand, DOMAINS_MAX, LOGO_LEN_MAX, Logo, LogoMark, LogoType, MailLooks, SessionLimits, Settings, SignUp,
 };
 
 use super::project::{self, ProjectRow};
-use super::value::{Row, args, hex, json};
+use super::value::{Row, args, json};
 use super::{PageRequest, Paged, ReadTx, StoreError, Tx, WriteError};
 
 /// Hexadecimal digits of [`LogoMark::digest`].
