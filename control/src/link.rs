@@ -26,6 +26,7 @@ use mezusphere_store::primary::warpgate::{self, TunnelRow};
 use mezusphere_store::primary::{ReadTx, Tx, principal, project, session, sign_in, user};
 use mezusphere_store::{StoreError, WriteError};
 
+use mezusphere_identity::session::end_at_app;
 use mezusphere_identity::sign_in::is_good;
 use mezusphere_model::identity::Subject;
 
@@ -182,7 +183,7 @@ impl Link {
         let work = self.shared.primary.write(async |tx| {
             let Some(row) = session::find(tx, &token.hash()).await? else { return Ok(()) };
             let Some(project) = project::get(tx, row.doc.project).await? else { return Ok(()) };
-            if sign_in::end(tx, project.directory, row.doc.sign_in).await? {
+            if end_at_app(tx, project.directory, row.doc.sign_in).await? {
                 tx.audit(AuditEntry {
                     organization: project.organization,
                     project: Some(project.id),

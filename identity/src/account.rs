@@ -13,6 +13,9 @@ use mezusphere_store::primary::user::{self, UserChange, UserRow};
 use mezusphere_store::primary::{Tx, sign_in};
 
 use crate::factor::password::{self, PasswordHash};
+use crate::history::{self, Outcome};
+use crate::message::{Message, MessageKind};
+use crate::sign_in::Place;
 
 /// Longest e-mail address, in octets (RFC 5321 §4.5.3.1.3 less the brackets).
 pub const EMAIL_LEN_MAX: usize = 254;
@@ -144,14 +147,20 @@ pub async fn create(
     Ok(row)
 }
 
-/// Sets a user's password and ends every sign-in of theirs: whoever knew the old one is out (R12).
+/// Sets a user's password for an operator at `place`, and ends every sign-in of theirs: whoever knew the old one is out
+/// (R12). Returns what to mail: nobody's password changes behind their back.
 pub async fn set_password(
     tx: &mut Tx,
-    directory: DirectoryId,
-    user: UserId,
+    user: &UserRow,
     hash: PasswordHash,
-) -> Result<(), WriteError> {
-    password::set(tx, directory, user, hash).await
+    place: &Place,
+) -> Result<Vec<Message>, WriteError> {
+    password::set(tx, user.directory, user.id, hash).await?;
+    history::record(tx, user, Outcome::PasswordChanged, None, place).await?;
+    let kind = MessageKind::PasswordChanged { at: tx.now(), place: place.clone() };
+    // It was read when it was stored.
+    let to = Email(user.email.clone());
+    Ok(vec![Message::new(user.directory, to, &user.name, kind)])
 }
 
 /// Lets a user act, or stops them. Anything but active ends every sign-in of theirs.

@@ -7,16 +7,16 @@
 //!
 //! Everything takes the user beside the id: another user's sign-in is not found (R22).
 
-use mezusphere_model::Timestamp;
 use mezusphere_model::id::{DirectoryId, ProjectId, SessionId, SignInId, UserId};
+use mezusphere_model::{Host, Timestamp};
 use mezusphere_store::primary::session::{self, SessionRow};
 use mezusphere_store::primary::sign_in::{self, SignInRow};
-use mezusphere_store::primary::user::UserRow;
+use mezusphere_store::primary::user::{self, UserRow};
 use mezusphere_store::primary::{PageRequest, ReadTx, Tx};
 use mezusphere_store::{StoreError, WriteError};
 
 use crate::history::{self, Outcome};
-use crate::sign_in::{Place, is_good};
+use crate::sign_in::{Place, SignedIn, is_good};
 
 /// A sign-in with what hangs on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +66,17 @@ pub async fn end_one(tx: &mut Tx, user: &UserRow, id: SignInId, place: &Place) -
     Ok(ended)
 }
 
+/// Ends the sign-in a session belongs to, with all its sessions, because its browser signed out at an application. The
+/// browser is known from the sign-in; from where it did so is not. `false`: it had ended before.
+///
+/// # Errors
+/// Not found: the sign-in, or its user.
+pub async fn end_at_app(tx: &mut Tx, directory: DirectoryId, id: SignInId) -> Result<bool, WriteError> {
+    let row = sign_in::get(tx, directory, id).await?.ok_or(WriteError::NotFound { what: "sign-in" })?;
+    let user = user::get(tx, directory, row.user).await?.ok_or(WriteError::NotFound { what: "user" })?;
+    end_one(tx, &user, id, &Place { address: String::new(), agent: row.agent }).await
+}
+
 /// Ends every sign-in of a user but `keep`; returns how many.
 ///
 /// # Errors
@@ -83,6 +94,14 @@ pub async fn end_others(
 /// Ends every sign-in of a user; returns how many.
 pub async fn end_all(tx: &mut Tx, user: &UserRow, place: &Place) -> Result<u32, WriteError> {
     end_many(tx, user, None, place).await
+}
+
+/// The application this browser used last, as far as it is known.
+pub async fn last_app(tx: &mut ReadTx, signed_in: &SignedIn) -> Result<Option<Host>, StoreError> {
+    let SignedIn { sign_in, user } = signed_in;
+    let sessions = session::of_user(tx, user.directory, user.id).await?.into_iter();
+    let last = sessions.filter(|row| row.doc.sign_in == sign_in.id).max_by_key(|row| row.doc.seen_at);
+    Ok(last.map(|row| row.doc.host))
 }
 
 /// Ends one session of a user on one app host, and leaves its sign-in; `false`: it had ended before.

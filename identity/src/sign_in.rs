@@ -9,6 +9,7 @@
 //! The token in the cookie has 256 random bits; only its hash is stored. Each sign-in gets a new one, and the
 //! sign-in the browser held before is ended, so a planted cookie is worth nothing (R11).
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use mezusphere_model::document::Status;
@@ -67,6 +68,17 @@ pub struct Place {
     pub address: String,
     /// With which browser, as it said.
     pub agent: String,
+}
+
+impl Place {
+    /// What stands in a browser's stead for what an operator did.
+    pub const OPERATOR: &'static str = "operator";
+
+    /// Where an operator was who acts on somebody's account.
+    pub fn of_operator(address: Option<IpAddr>) -> Self {
+        let address = address.map(|address| address.to_string()).unwrap_or_default();
+        Self { address, agent: Self::OPERATOR.to_owned() }
+    }
 }
 
 /// Somebody who is signed in.

@@ -10,6 +10,7 @@ use mezusphere_identity::desk::Visit;
 use mezusphere_identity::session;
 use mezusphere_identity::sign_in as lifecycle;
 use mezusphere_identity::sign_in::SignedIn;
+use mezusphere_model::Host;
 use mezusphere_model::id::SignInId;
 use mezusphere_model::token::Token;
 use mezusphere_store::primary::Tx;
@@ -25,10 +26,14 @@ use crate::page::{Chrome, SignOut, SignedOut};
 /// How long a sign-out button works after its page was loaded: an account page may stay open all day.
 const FORM_TTL: Duration = Duration::from_hours(24);
 
-/// Query of the last page when the sign-in that ended was an operator's: they can sign in again here.
+/// Field of the last page when the sign-in that ended was an operator's: they can sign in again here.
 const AT_HOME: &str = "again";
 
-/// Query of the last page after signing out on all devices.
+/// Field of the last page with the application that was used last, as a token of ours: nobody else says where that page
+/// leads.
+const APP: &str = "app=";
+
+/// Field of the last page after signing out on all devices.
 const EVERYWHERE: &str = "everywhere";
 
 /// What a sign-out button ends.
@@ -81,7 +86,7 @@ pub(super) async fn submit(
     let About { only, everywhere } = form.about;
     let held = cookie::sign_ins(&headers);
     let ended = login.desk.primary.write(async |tx| {
-        let (mut left, mut at_home) = (Vec::new(), false);
+        let (mut left, mut at_home, mut app) = (Vec::new(), false, None);
         for token in held {
             // What is no longer good needs no end.
             let Some(found) = lifecycle::resolve(tx, &token).await? else { continue };
@@ -90,26 +95,37 @@ pub(super) async fn submit(
                 continue;
             }
             at_home |= found.sign_in.directory == login.home.1;
+            app = app.or(session::last_app(tx, &found).await?);
             login.end(tx, &found, everywhere, &visit).await?;
         }
-        Ok::<_, WriteError>((left, at_home))
+        Ok::<_, WriteError>((left, at_home, app))
     });
-    let (left, at_home): (Vec<Token>, bool) = ended.await?;
-    let next = match (left.is_empty(), everywhere, at_home) {
-        (false, ..) => "/account".to_owned(),
-        (true, true, _) => format!("/signed-out?{EVERYWHERE}"),
-        (true, false, true) => format!("/signed-out?{AT_HOME}"),
-        (true, false, false) => "/signed-out".to_owned(),
+    let (left, at_home, app): (Vec<Token>, bool, Option<Host>) = ended.await?;
+    let next = if left.is_empty() {
+        let app = app.map(|app| login.app_token(&browser, &app));
+        let fields = [
+            everywhere.then(|| EVERYWHERE.to_owned()),
+            (at_home && !everywhere).then(|| AT_HOME.to_owned()),
+            app.filter(|_| !at_home).map(|token| format!("{APP}{token}")),
+        ];
+        let fields: Vec<String> = fields.into_iter().flatten().collect();
+        format!("/signed-out{}{}", if fields.is_empty() { "" } else { "?" }, fields.join("&"))
+    } else {
+        "/account".to_owned()
     };
     Ok(answer::with_cookie(answer::see_other(&next), cookie::set_sign_ins(&left)))
 }
 
 /// `GET /signed-out`.
-pub(super) async fn done(RawQuery(query): RawQuery) -> Response {
+pub(super) async fn done(login: State, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
+    let query = query.unwrap_or_default();
+    let has = |wanted| query.split('&').any(|field| field == wanted);
+    let token = query.split('&').find_map(|field| field.strip_prefix(APP));
+    let app = token.and_then(|token| login.app_of(&cookie::form(&headers)?, token));
     let page = SignedOut {
         chrome: Chrome::english(),
-        everywhere: query.as_deref() == Some(EVERYWHERE),
-        sign_in: (query.as_deref() == Some(AT_HOME)).then(|| "/sign-in".to_owned()),
+        everywhere: has(EVERYWHERE),
+        sign_in: app.or_else(|| has(AT_HOME).then(|| "/sign-in".to_owned())),
     };
     answer::page(StatusCode::OK, &page, None)
 }
@@ -119,6 +135,19 @@ impl Login {
     pub(super) fn sign_out_form(&self, browser: &Token, only: Option<SignInId>, everywhere: bool) -> String {
         let ends_at = self.desk.clock.now().after(FORM_TTL);
         self.form_key.write(Purpose::SignOut, browser, ends_at, &About { only, everywhere })
+    }
+
+    /// Tells this browser's last page which application was used last.
+    fn app_token(&self, browser: &Token, app: &Host) -> String {
+        let ends_at = self.desk.clock.now().after(FORM_TTL);
+        self.form_key.write(Purpose::SignedOut, browser, ends_at, app)
+    }
+
+    /// Where the application is that the token tells.
+    fn app_of(&self, browser: &Token, token: &str) -> Option<String> {
+        let opened = self.form_key.read::<Host>(Purpose::SignedOut, browser, token).ok()?;
+        let is_recent = opened.ends_at > self.desk.clock.now();
+        is_recent.then(|| format!("{}/", self.platform.origin(&opened.about)))
     }
 
     /// Ends a sign-in, or all of its user, and writes it down.

@@ -52,8 +52,11 @@ pub(super) fn page(letter: &Letter, looks: &Looks, origin: &str) -> MailPage {
             page.facts = vec![
                 (t.mail.fact_when, Moment(*at).for_people(t)),
                 (t.mail.fact_browser, plain(&agent_in_words(agent, t))),
-                (t.mail.fact_address, plain(address)),
             ];
+            // An operator at the machine itself has none.
+            if !address.is_empty() {
+                page.facts.push((t.mail.fact_address, plain(address)));
+            }
         }
         What::SignUp
         | What::AlreadyRegistered

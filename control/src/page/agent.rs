@@ -1,5 +1,7 @@
 //! A browser in words, from what it says of itself: enough for its owner to recognise it, and no more.
 
+use mezusphere_identity::sign_in::Place;
+
 use super::text::{Texts, fill};
 
 /// Names in the order in which they have to be looked for: most browsers also claim to be another.
@@ -41,6 +43,9 @@ const PROGRAM_LEN_MAX: usize = 40;
 
 /// `Firefox on Windows`.
 pub(crate) fn in_words(agent: &str, t: &Texts) -> String {
+    if agent == Place::OPERATOR {
+        return t.place.operator.to_owned();
+    }
     let known = |names: &[(&str, &'static str)]| {
         names.iter().find(|(sign, _)| agent.contains(sign)).map(|(_, name)| *name)
     };

@@ -152,6 +152,24 @@ async fn people_are_invited_by_mail_or_not_at_all() {
     assert!(log.contains("user.invite") && log.contains("user.uninvite"), "{log}");
 }
 
+#[tokio::test]
+async fn a_new_password_that_an_operator_sets_is_told_to_its_user() {
+    let sender = "Shop <no-reply@shop.example>".parse().unwrap();
+    let config = MailConfig { sender, way: MailWay::Log, figures: MailFigures::default() };
+    let world = World::with(ControlConfig { mail: Some(config), ..development() }).await;
+    world.project("shop").await;
+    world.post(USERS, json!({ "email": "ada@shop.example", "password": PASSWORD })).await.ok();
+    let set = json!({ "password": "a quite different gouda battery" });
+    world.local(Method::PUT, &format!("{USERS}/ada@shop.example/password"), Some(set)).await.ok();
+    let waiting =
+        world.primary.read(async |tx| mail::list(tx, None, &PageRequest::first()).await).await.unwrap();
+    let [told] = &waiting.rows[..] else { panic!("{} mails", waiting.rows.len()) };
+    assert_eq!((told.recipient.as_str(), told.kind.as_str()), ("ada@shop.example", "password_changed"));
+    let history = world.get(&format!("{USERS}/ada@shop.example/history")).await.ok();
+    let newest = &history["items"][0];
+    assert_eq!((&newest["outcome"], &newest["agent"]), (&json!("password_changed"), &json!("operator")));
+}
+
 async fn import(world: &World, query: &str, kind: &str, file: &str) -> Got {
     let request = Request::builder()
         .method(Method::POST)

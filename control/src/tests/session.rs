@@ -216,8 +216,17 @@ async fn r12_a_sign_out_ends_every_session_of_the_sign_in() {
     refused(redeem(&world, &client, &code).await, "code.unknown"); // it went with its sign-in
     let audit = world.get("/projects/shop/audit?limit=1").await.ok();
     assert_eq!(audit["items"][0]["action"], "sign_in.end");
+    let history =
+        async || world.get("/projects/shop/users/ada@shop.example/history").await.ok()["items"].clone();
+    let told = history().await;
+    assert_eq!(
+        (&told[0]["outcome"], &told[0]["agent"]),
+        (&json!("signed_out"), &json!("test")),
+        "its user reads it"
+    );
     link.sign_out(Token::parse(&one.token).unwrap()).await.unwrap();
     link.sign_out(Token::random(&world.entropy)).await.unwrap();
+    assert_eq!(history().await, told);
     let again = world.get("/projects/shop/audit?limit=1").await.ok();
     assert_eq!(again["items"][0]["sequence"], audit["items"][0]["sequence"], "a second time changes nothing");
 }

@@ -2,11 +2,14 @@
 
 use mezusphere_identity::account::{self, AccountError, Email, NewUser};
 use mezusphere_identity::factor::password::{PasswordPool, Peppers, PoolLimits, ProveError, prove};
+use mezusphere_identity::history::Outcome;
+use mezusphere_identity::message::MessageKind;
 use mezusphere_model::document::Status;
 use mezusphere_store::WriteError;
-use mezusphere_store::primary::{Taken, password};
+use mezusphere_store::primary::user::UserRow;
+use mezusphere_store::primary::{PageRequest, Taken, login_event, password};
 
-use crate::world::{GOOD, World, conflict, typed};
+use crate::world::{GOOD, World, conflict, place, typed};
 
 #[tokio::test]
 async fn an_address_is_taken_whatever_its_case() {
@@ -73,7 +76,14 @@ async fn r12_a_new_password_ends_every_sign_in() {
     let (_, two) = world.sign_in("ada@shop.example", None).await;
     world.hand.advance(std::time::Duration::from_mins(1));
     let hash = world.hash("another plum koala entirely").await;
-    world.write(async |tx| account::set_password(tx, ada.directory, ada.id, hash).await).await.unwrap();
+    let set = world.write(async |tx| account::set_password(tx, &ada, hash, &place()).await);
+    let [told] = &set.await.unwrap()[..] else { panic!("one mail") };
+    assert_eq!((told.to.as_str(), told.is_decoy), ("ada@shop.example", false));
+    assert_eq!(told.kind, MessageKind::PasswordChanged { at: world.now(), place: place() });
+    let page = PageRequest::first();
+    let events =
+        world.read(async |tx| login_event::list(tx, ada.directory, ada.id, &page).await).await.unwrap();
+    assert_eq!(events.rows[0].outcome, Outcome::PasswordChanged.as_str());
     assert!(!world.is_signed_in(&one).await && !world.is_signed_in(&two).await);
     assert!(matches!(world.authenticate("ada@shop.example", GOOD).await, Err(ProveError::Wrong)));
     assert!(world.authenticate("ada@shop.example", "another plum koala entirely").await.is_ok());
@@ -111,7 +121,8 @@ async fn r22_a_user_of_another_directory_cannot_be_touched() {
     let suspend = world.write(async |tx| account::set_status(tx, foreign, ada.id, Status::Suspended).await);
     assert!(matches!(suspend.await, Err(WriteError::NotFound { .. })));
     let hash = world.hash("another plum koala entirely").await;
-    let set = world.write(async |tx| account::set_password(tx, foreign, ada.id, hash).await);
+    let stranger = UserRow { directory: foreign, ..ada.clone() };
+    let set = world.write(async |tx| account::set_password(tx, &stranger, hash, &place()).await);
     assert!(matches!(set.await, Err(WriteError::NotFound { .. })));
     assert!(world.authenticate("ada@shop.example", GOOD).await.is_ok());
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mezusphere_identity::history::Outcome;
 use mezusphere_identity::session::{self, Signed};
 use mezusphere_identity::sign_in;
 use mezusphere_model::id::{ProjectId, SessionId, SignInId};
@@ -11,6 +12,7 @@ use mezusphere_store::WriteError;
 use mezusphere_store::primary::session as rows;
 use mezusphere_store::primary::sign_in::SignInRow;
 use mezusphere_store::primary::user::UserRow;
+use mezusphere_store::primary::{PageRequest, login_event};
 
 use crate::world::{GOOD, LIMITS, World, place, visit};
 
@@ -97,6 +99,45 @@ async fn r12_all_others_or_all_end_at_once() {
     assert_eq!(world.write(async |tx| session::end_all(tx, &ada, &place()).await).await, Ok(1));
     assert_eq!(world.write(async |tx| session::end_all(tx, &ada, &place()).await).await, Ok(0));
     assert!(!world.is_signed_in(&tokens[1].1).await);
+}
+
+#[tokio::test]
+async fn r12_a_sign_out_at_an_application_ends_the_sign_in_and_its_user_reads_of_it() {
+    let world = World::new().await;
+    let ada = world.user("ada@shop.example", Some(GOOD)).await;
+    let (row, token) = world.sign_in("ada@shop.example", None).await;
+    let last = async || {
+        let Some(found) = world.read(async |tx| sign_in::resolve(tx, &token).await).await.unwrap() else {
+            return None;
+        };
+        world.read(async |tx| session::last_app(tx, &found).await).await.unwrap()
+    };
+    assert_eq!(last().await, None);
+    let first = app(&world, &row).await;
+    world.hand.advance(Duration::from_secs(1));
+    let host = mezusphere_model::Host::parse("blog.localhost").unwrap();
+    let second = SessionDoc {
+        id: SessionId::random(&world.entropy),
+        token_hash: Token::random(&world.entropy).hash(),
+        host: host.clone(),
+        seen_at: world.now(),
+        ..first
+    };
+    world.write(async |tx| rows::insert(tx, &second).await).await.unwrap();
+    assert_eq!(last().await, Some(host), "the one that was used last");
+
+    let (directory, id) = (ada.directory, row.id);
+    let end = async || world.write(async |tx| session::end_at_app(tx, directory, id).await).await;
+    assert_eq!((end().await, end().await), (Ok(true), Ok(false)));
+    assert!(!world.is_signed_in(&token).await);
+    let page = PageRequest::first();
+    let events = world.read(async |tx| login_event::list(tx, directory, ada.id, &page).await).await.unwrap();
+    let [event] = &events.rows[..] else { panic!("{} lines", events.rows.len()) };
+    let told = (event.outcome.as_str(), event.agent.as_str(), event.address.as_str());
+    assert_eq!(told, (Outcome::SignedOut.as_str(), "Browser/1", ""));
+    let foreign = mezusphere_model::id::DirectoryId::from_bits(7);
+    let other = world.write(async |tx| session::end_at_app(tx, foreign, id).await);
+    assert!(matches!(other.await, Err(WriteError::NotFound { .. })));
 }
 
 #[tokio::test]

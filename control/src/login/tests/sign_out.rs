@@ -1,5 +1,7 @@
 //! Signing out.
 
+use std::time::Duration;
+
 use mezusphere_model::id::SessionId;
 use mezusphere_model::session::SessionDoc;
 use mezusphere_model::token::Token;
@@ -64,12 +66,20 @@ async fn r16_a_link_asks_and_only_the_form_signs_out_everywhere() {
     assert!(is_live(&world, &token).await, "a GET changes nothing");
     let form = asked.form();
     let answer = browser.post("/sign-out", &[("form", &form)]).await;
-    assert_eq!(answer.location(), "/signed-out");
+    let last = answer.location().to_owned();
     assert!(!is_live(&world, &token).await);
     assert!(!browser.cookies.contains_key(cookie::SIGN_IN));
+    let again = "<a class=\"button\" href=\"https://shop.localhost:8443/\">";
+    assert!(browser.get(&last).await.body.contains(again), "the way back to the application");
+    let mut stranger = Browser::new(&world);
+    assert!(!stranger.get(&last).await.body.contains(again), "its page is for this browser only");
+    let forged = last.replacen("app=", "app=A", 1);
+    assert!(forged != last && !browser.get(&forged).await.body.contains("class=\"button\""), "{last}");
     assert_eq!(browser.get(TO_SHOP).await.status, 200, "the form again");
     assert!(browser.get("/signed-out").await.body.contains("You are signed out"));
     assert_eq!(world.audited().await, ["sign_in.begin", "sign_in.end"]);
+    world.hand.advance(Duration::from_hours(24));
+    assert!(!browser.get(&last).await.body.contains(again), "nor for ever");
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use mezusphere_identity::account::{self, Email, NewUser};
 use mezusphere_identity::factor::password::{Password, PasswordHash, PasswordTooLong};
 use mezusphere_identity::flow::first_sign_in;
+use mezusphere_identity::sign_in::Place;
 use mezusphere_model::document::Status;
 use mezusphere_model::identity::Subject;
 use mezusphere_model::slug::Name;
@@ -222,7 +223,7 @@ pub(super) async fn link(tx: &mut Tx, shared: &Shared, row: &UserRow) -> Result<
     Ok(SignInLink { url, expires_at: now.after(first_sign_in::LINK_TTL).to_string() })
 }
 
-/// Sets a user's password. Every sign-in and session of theirs ends (R12).
+/// Sets a user's password, and tells them by mail. Every sign-in and session of theirs ends (R12).
 pub(crate) async fn set_password(
     shared: &Shared,
     caller: &Caller,
@@ -244,7 +245,10 @@ pub(crate) async fn set_password(
         .write(async |tx| {
             let project = scope::accounts(tx, &grant, project).await?;
             let row = scope::user(tx, &project, name).await?;
-            account::set_password(tx, project.directory, row.id, hash).await?;
+            let place = Place::of_operator(grant.address());
+            for message in &account::set_password(tx, &row, hash, &place).await? {
+                shared.mail.enqueue(tx, message).await?;
+            }
             scope::audit(tx, &grant, &project, "user.set_password", &row.id, who(&row));
             view(tx, &project, row).await
         })

@@ -9,11 +9,8 @@ use super::super::{Paging, scope};
 use super::who;
 use crate::Shared;
 use crate::api::types::{LoginEvent, Page, SignedOut, UserSession};
-use crate::caller::{Caller, Grant, Permission};
+use crate::caller::{Caller, Permission};
 use crate::problem::Refusal;
-
-/// What a user's history says of where an operator's act came from.
-const BY_OPERATOR: &str = "operator";
 
 /// Where a user is signed in, the last used first.
 pub(crate) async fn list(
@@ -68,7 +65,7 @@ pub(crate) async fn end(
             let row = scope::user(tx, &project, name).await?;
             let unknown = || scope::not_found("session", id);
             let sign_in: SignInId = id.parse().map_err(|_| unknown())?;
-            match session::end_one(tx, &row, sign_in, &place(&grant)).await {
+            match session::end_one(tx, &row, sign_in, &Place::of_operator(grant.address())).await {
                 Err(mezusphere_store::WriteError::NotFound { .. }) => return Err(unknown()),
                 other => other?,
             };
@@ -95,17 +92,12 @@ pub(crate) async fn end_all(
         .write(async |tx| {
             let project = scope::accounts(tx, &grant, project).await?;
             let row = scope::user(tx, &project, name).await?;
-            let ended = session::end_all(tx, &row, &place(&grant)).await?;
+            let ended = session::end_all(tx, &row, &Place::of_operator(grant.address())).await?;
             let detail = serde_json::json!({ "email": row.email, "ended": ended });
             scope::audit(tx, &grant, &project, "user.sign_out", &row.id, detail);
             Ok(SignedOut { ended })
         })
         .await
-}
-
-fn place(grant: &Grant) -> Place {
-    let address = grant.address().map(|address| address.to_string()).unwrap_or_default();
-    Place { address, agent: BY_OPERATOR.to_owned() }
 }
 
 /// What happened to a user's account, newest first.
