@@ -3,6 +3,9 @@ them apart: same status, same header, same body, and times that come from one di
 
 Each attempt comes from a network of its own (127.x.y.1), because one network is slowed after a few; the order of known and
 unknown is drawn anew for each pair, so that drift of the machine falls on both alike. Prints a JSON line for each flow.
+
+Strangers altogether are sent 100 mails at once and one a second from then on. With `--fresh N` it prints `rest` before
+each N samples of a flow that mails, and waits for a line: whoever runs it starts the server anew, which has forgotten.
 """
 import argparse
 import hashlib
@@ -14,6 +17,7 @@ import re
 import socket
 import ssl
 import statistics
+import sys
 import time
 from urllib.parse import urlencode
 
@@ -21,8 +25,10 @@ from urllib.parse import urlencode
 SEEN_MS = 1.0
 # Standard deviations of the rank sum: 4 are crossed by chance once in 16 000 runs.
 Z_MAX = 4.0
-# Between two attempts: strangers altogether are let in about 15 times a second.
+# Between two attempts to sign in: strangers altogether are let in about 15 times a second.
 PACE_S = 0.08
+# Before the samples that count after a rest: a server that has just begun is slower.
+WARM = 2
 
 networks = iter(f"127.{n // 250 + 1}.{n % 250 + 1}.1" for n in range(60_000))
 
@@ -102,14 +108,24 @@ def z_of_ranks(known: list[float], unknown: list[float]) -> float:
     return (ranks - mean) / variance**0.5
 
 
-def judge(feature: str, samples: int, ask) -> None:
+def rest(feature: str, ask) -> None:
+    say(event="rest", feature=feature)
+    if not sys.stdin.readline():
+        raise SystemExit("nobody says to go on")
+    for n in range(WARM):
+        ask(n % 2 == 0, n)
+
+
+def judge(feature: str, samples: int, ask, fresh: int = 0, pace: float = 0.0) -> None:
     times, answers = {True: [], False: []}, {}
     for n in range(samples):
+        if fresh and n % fresh == 0:
+            rest(feature, ask)
         for is_known in random.sample([True, False], 2):
             answer, took = ask(is_known, n)
             times[is_known].append(took)
             answers.setdefault(answer[:3], (is_known, answer[3]))
-            time.sleep(PACE_S)
+            time.sleep(pace)
     if len(answers) != 1:
         (first, one), (second, other) = list(answers.values())[:2]
         statuses = [answer[0] for answer in answers]
@@ -131,6 +147,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--samples", type=int, required=True)
     parser.add_argument("--accounts", type=int, required=True)
+    parser.add_argument("--fresh", type=int, default=0, help="samples of a flow that mails for which one server is good")
     parser.add_argument("--query", required=True, help="of an application, as its edge sends people to the login host")
     place = parser.parse_args()
     context = ssl.create_default_context(cafile=place.ca)
@@ -144,9 +161,9 @@ def main() -> None:
 
         return once
 
-    judge("sign_in", place.samples, ask("/sign-in", True))
-    judge("sign_up", place.samples, ask("/sign-up", False))
-    judge("recovery", place.samples, ask("/recover", False))
+    judge("sign_in", place.samples, ask("/sign-in", True), pace=PACE_S)
+    judge("sign_up", place.samples, ask("/sign-up", False), fresh=place.fresh)
+    judge("recovery", place.samples, ask("/recover", False), fresh=place.fresh)
 
 
 main()

@@ -2,7 +2,9 @@
 //
 // Told by environment variables: MEZU_LOGIN (the login host's origin), MEZU_SHOP and MEZU_WIKI (two applications of one
 // directory, open to sign-up), MEZU_CLUB (for addresses of club.example), MEZU_VAULT (for whoever is invited), MEZU_MAILS
-// (the mail server's file), MEZU_ADMIN (a socket of the admin API), MEZU_PICTURES (optional: a folder).
+// (the mail server's file), MEZU_ADMIN (a socket of the admin API), MEZU_DATABASE (its SQLite file, to let time pass),
+// MEZU_PICTURES (optional: a folder).
+import { execFileSync } from 'node:child_process';
 import { request } from 'node:http';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -14,7 +16,7 @@ const axe = readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
 
 const {
   MEZU_LOGIN: login, MEZU_SHOP: shop, MEZU_WIKI: wiki, MEZU_CLUB: club, MEZU_VAULT: vault, MEZU_MAILS: mailFile,
-  MEZU_ADMIN: socket, MEZU_PICTURES: pictures,
+  MEZU_ADMIN: socket, MEZU_DATABASE: database, MEZU_PICTURES: pictures,
 } = process.env;
 const say = (line) => console.log(JSON.stringify(line));
 const sleep = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
@@ -297,6 +299,52 @@ const flows = {
     await signIn(page, `${shop}/told`, 'ada@new.example', THIRD);
     await onApp(page, shop);
   },
+  async a_link_that_is_too_old() {
+    const page = await person();
+    await page.goto(`${shop}/told`);
+    await page.getByRole('link', { name: 'Forgotten your password?' }).click();
+    await email(page).fill('ada@new.example');
+    await press(page, 'Send the link');
+    const to = await link('ada@new.example', 'Choose a new password');
+    await page.goto(to);
+    await choose(page, SECOND);
+    // Half an hour passes, with the form open.
+    const grow = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1], timeout=10); "
+      + "db.execute('UPDATE links SET expires_at = created_at WHERE email = ?', (sys.argv[2],)); db.commit()";
+    execFileSync('python3', ['-c', grow, database, 'ada@new.example']);
+    await press(page, 'Save the password');
+    must(await heading(page) === 'This link no longer works', await heading(page));
+    await look(page, 'link-too-old');
+    await page.goto(to);
+    must(await heading(page) === 'This link no longer works', await heading(page));
+    await signIn(page, `${shop}/told`, 'ada@new.example', THIRD);
+    await onApp(page, shop);
+  },
+  async verify_an_address_and_a_brand() {
+    const dora = 'dora@vault.example';
+    await admin('POST', '/projects/vault/users', { email: dora, name: 'Dora', password: FIRST });
+    const logo = 'iVBORw0KGgoAAAANSUhEUgAAAAgAAAACCAIAAADq9gq6AAAAEUlEQVR4nGPgiv+PFTHgkgAAI4AWgSzvIrgAAAAASUVORK5CYII=';
+    await admin('PATCH', '/projects/vault/directory', { brand_name: 'Vault & Sons', colour: '#0a5fff', logo });
+    const page = await person();
+    await page.goto(`${vault}/told`);
+    const picture = page.getByRole('img', { name: 'Vault & Sons' });
+    must(await picture.evaluate((img) => img.complete && img.naturalWidth) === 8, 'the logo is not shown');
+    await look(page, 'sign-in-branded');
+    await signIn(page, `${vault}/told`, dora, FIRST);
+    await onApp(page, vault);
+    await account(page);
+    await page.getByRole('link', { name: 'Confirm this address' }).click();
+    must(new URL(page.url()).pathname.endsWith('/verify'), page.url());
+    await look(page, 'verify');
+    await press(page, 'Send the link');
+    must(await heading(page) === 'Check your mail', await heading(page));
+    await page.goto(await link(dora, 'Confirm your address'));
+    await look(page, 'verify-confirm');
+    await press(page, 'Confirm the address');
+    must(await heading(page) === 'The address is confirmed', await heading(page));
+    await account(page);
+    must(await page.getByRole('link', { name: 'Confirm this address' }).count() === 0, 'not confirmed');
+  },
   async asked_once_more_and_back_to_the_same_place() {
     const page = await person();
     await signIn(page, `${shop}/told?deep=1`, 'ada@new.example', THIRD);
@@ -356,6 +404,7 @@ const flows = {
     must(ended.at - at < 5000, `${ended.at - at} ms`);
     await look(other, 'signed-out');
     must(await heading(other) === 'You are signed out', await heading(other));
+    must(await other.getByRole('link', { name: 'Sign in again' }).getAttribute('href') === `${shop}/`, 'no way back');
     await one.goto(`${shop}/told`);
     must(one.url().startsWith(`${login}/sign-in`), `at ${one.url()}`);
   },

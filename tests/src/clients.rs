@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use serde::Deserialize;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 /// No single curl or h2load takes longer, the long rows of `MEZU_FULL` aside.
 const RUNS_WITHIN: Duration = Duration::from_mins(1);
@@ -80,6 +80,7 @@ pub struct Said {
 #[derive(Debug)]
 pub struct Talk {
     child: Child,
+    answers: ChildStdin,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
@@ -109,10 +110,16 @@ impl Talk {
     }
 
     fn spawn(mut command: Command) -> anyhow::Result<Self> {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).kill_on_drop(true);
         let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
+        let answers = child.stdin.take().context("piped")?;
         let lines = BufReader::new(child.stdout.take().context("piped")?).lines();
-        Ok(Self { child, lines })
+        Ok(Self { child, answers, lines })
+    }
+
+    /// Tells one that waits to go on.
+    pub async fn go_on(&mut self) -> anyhow::Result<()> {
+        self.answers.write_all(b"go on\n").await.context("a client no longer listens")
     }
 
     /// The next line; `None` once it has ended.

@@ -9,9 +9,9 @@ use mezusphere_store::primary::mail;
 use super::*;
 use crate::{MailConfig, MailSender, MailWay};
 
-const ADA: &str = "ada@shop.example";
+pub(super) const ADA: &str = "ada@shop.example";
 const LOGIN: &str = "login.mezu.localhost:8443";
-const SHOP: &str = "https://shop.localhost:8443";
+pub(super) const SHOP: &str = "https://shop.localhost:8443";
 
 fn with_mail() -> ControlConfig {
     let config = development();
@@ -20,7 +20,7 @@ fn with_mail() -> ControlConfig {
 }
 
 /// An installation that sends mail, with two projects; Ada is a customer of the shop.
-async fn world() -> World {
+pub(super) async fn world() -> World {
     let world = World::with(with_mail()).await;
     world.project("shop").await;
     world.project("blog").await;
@@ -30,19 +30,19 @@ async fn world() -> World {
 }
 
 /// A client of the API: no cookies, no origin unless it says so.
-struct Client<'a> {
+pub(super) struct Client<'a> {
     world: &'a World,
     origin: Option<&'a str>,
-    token: Option<String>,
+    pub(super) token: Option<String>,
     state: Token,
 }
 
 impl<'a> Client<'a> {
-    fn new(world: &'a World) -> Self {
+    pub(super) fn new(world: &'a World) -> Self {
         Self { world, origin: None, token: None, state: Token::random(&world.entropy) }
     }
 
-    fn app(&self, host: &str) -> Value {
+    pub(super) fn app(&self, host: &str) -> Value {
         use base64::Engine as _;
         let hash = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(self.state.hash().as_bytes());
         json!({ "host": host, "state_hash": hash })
@@ -68,16 +68,16 @@ impl<'a> Client<'a> {
         got
     }
 
-    async fn post(&self, path: &str, body: Value) -> Got {
+    pub(super) async fn post(&self, path: &str, body: Value) -> Got {
         self.ask(Method::POST, path, Some(body)).await
     }
 
-    async fn get(&self, path: &str) -> Got {
+    pub(super) async fn get(&self, path: &str) -> Got {
         self.ask(Method::GET, path, None).await
     }
 
     /// Signs in for a host, and keeps the token.
-    async fn sign_in(&mut self, host: &str, email: &str, password: &str) -> Got {
+    pub(super) async fn sign_in(&mut self, host: &str, email: &str, password: &str) -> Got {
         let begun = self.post("/sign-in", self.app(host)).await.ok();
         let proof = json!({ "flow": begun["flow"], "email": email, "password": password });
         let got = self.post("/sign-in/password", proof).await;
@@ -86,7 +86,7 @@ impl<'a> Client<'a> {
     }
 
     /// What the edge of a host makes of a code.
-    async fn redeem(&self, code: &Value, host: &str) -> bool {
+    pub(super) async fn redeem(&self, code: &Value, host: &str) -> bool {
         let hash = self.app(host)["state_hash"].as_str().unwrap().to_owned();
         let ask = RedeemCode {
             code: code.as_str().unwrap().to_owned(),
@@ -99,7 +99,7 @@ impl<'a> Client<'a> {
 }
 
 /// The token of the newest mailed link.
-async fn mailed(world: &World, kind: &str) -> String {
+pub(super) async fn mailed(world: &World, kind: &str) -> String {
     let claimed = world.primary.write(async |tx| mail::claim(tx, 1, 100).await);
     let claimed: Result<_, mezusphere_store::StoreError> = claimed.await;
     let letters = claimed.unwrap();
@@ -110,7 +110,7 @@ async fn mailed(world: &World, kind: &str) -> String {
 }
 
 #[track_caller]
-fn refused(got: &Got, status: u16, code: &str) {
+pub(super) fn refused(got: &Got, status: u16, code: &str) {
     assert_eq!((got.status, got.body["code"].as_str()), (status, Some(code)), "{}", got.body);
     assert_eq!(got.headers[header::CONTENT_TYPE], "application/problem+json");
     for field in ["type", "title", "next"] {

@@ -250,10 +250,58 @@ async fn r12_a_deleted_account_and_a_route_taken_away_leave_nothing_open() -> Re
     Ok(())
 }
 
-/// A second sign-in on the same host leaves nothing of the first session's, wherever that is open.
+/// Every edge stops letting the cookie's holder through, because of `ends`.
+async fn ends(world: &World, cookie: &str, ends: impl Future<Output = Result<()>>) -> Result<()> {
+    let mut probes = Vec::new();
+    for edge in 0..EDGES {
+        probes.push(world.probe(edge, cookie.to_owned()).await?);
+    }
+    ends.await?;
+    for (edge, probe) in probes.into_iter().enumerate() {
+        tokio::time::timeout(WITHIN_MAX, probe).await.with_context(|| format!("edge {edge} goes on"))??;
+    }
+    Ok(())
+}
+
+/// One of a user's sign-ins, ended by its id, leaves the others; and a session ends when its browser gets another (R11).
+async fn one_of_two(world: &World) -> Result<()> {
+    let (admin, email) = (world.cluster.admin(), world.shop.email.as_str());
+    let (_, lost) = world.sign_in(email, &world.shop.password).await?;
+    let (mut browser, cookie) = world.sign_in(email, &world.shop.password).await?;
+    let listed = admin.run(&["user", "sessions", "shop", email]).await?;
+    let listed = listed.as_array().context("a list")?;
+    let first = listed.iter().min_by_key(|one| one["created_at"].to_string()).context("one of them")?;
+    let id = first["id"].as_str().context("its id")?.to_owned();
+    let end = async { admin.run(&["user", "sign-out", "shop", email, "--session", &id]).await.map(drop) };
+    ends(world, &lost, end).await?;
+
+    // The way to sign in is that of a stranger; the session is with the browser again when it comes back.
+    let url = world.cluster.url(&world.shop.host, "/live/told");
+    let (name, old) = cookie.split_once('=').context("a cookie")?;
+    let replaced = async {
+        browser.set_cookie(&world.shop.host, name, "nobodys");
+        let way = browser.load(&url).await?;
+        browser.set_cookie(&world.shop.host, name, old);
+        let location = way.headers.get(header::LOCATION).context("the way to sign in")?.to_str()?;
+        let back = browser.navigate(location).await?;
+        ensure!(back.status == StatusCode::OK, "{} {}", back.status, back.body);
+        Ok(())
+    };
+    ends(world, &cookie, replaced).await?;
+    let new = browser.cookies(&world.shop.host).remove(name).context("a session")?;
+    ensure!(new != old, "a session is replaced by another");
+    // It is good at each of them, and the sign-in it came of was never touched.
+    for edge in 0..EDGES {
+        drop(world.probe(edge, format!("{name}={new}")).await?);
+    }
+    Ok(())
+}
+
+/// Nothing is left of a sign-in that ended on one host, wherever else it was open.
 #[tokio::test(flavor = "multi_thread")]
-async fn r12_signing_out_on_one_host_ends_every_session_of_the_sign_in() -> Result<()> {
+async fn r11_r12_what_ends_one_session_leaves_the_others_and_signing_out_leaves_none() -> Result<()> {
     let world = World::start().await?;
+    one_of_two(&world).await?;
     let admin = world.cluster.admin();
     admin.run(&["environment", "create", "shop", "staging"]).await?;
     let staging = "shop--staging.localhost";

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::api;
 
 /// What the browser does, one line each; a line that is missing was not done.
-const FLOWS: [&str; 19] = [
+const FLOWS: [&str; 21] = [
     "sign_up_open",
     "two_hosts_one_sign_in",
     "sign_up_of_who_has_an_account_says_the_same",
@@ -25,6 +25,8 @@ const FLOWS: [&str; 19] = [
     "history",
     "change_name",
     "change_email",
+    "a_link_that_is_too_old",
+    "verify_an_address_and_a_brand",
     "asked_once_more_and_back_to_the_same_place",
     "another_account_from_the_refusal",
     "a_websocket_ends_with_4401_when_its_user_signs_out_elsewhere",
@@ -88,6 +90,7 @@ async fn people_sign_up_in_and_out_and_keep_their_accounts() -> Result<()> {
     let (club, vault) = (origin("club"), origin("vault"));
     let (file, socket) =
         (mails.file().display().to_string(), node.data().join("admin.sock").display().to_string());
+    let database = node.data().join("primary.db").display().to_string();
     let pictures = std::env::var("MEZU_PICTURES").unwrap_or_default();
     let mut browser = Talk::node(
         "sign_in.mjs",
@@ -99,6 +102,7 @@ async fn people_sign_up_in_and_out_and_keep_their_accounts() -> Result<()> {
             ("MEZU_VAULT", &vault),
             ("MEZU_MAILS", &file),
             ("MEZU_ADMIN", &socket),
+            ("MEZU_DATABASE", &database),
             ("MEZU_PICTURES", &pictures),
         ],
     )?;
