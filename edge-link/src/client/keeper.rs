@@ -4,7 +4,8 @@
 //!            ┌──────── all failed: wait (full jitter) ───────┐
 //!  start ─▶ race ── one answered ─▶ hold ── lost ────────────┴─▶ race, the lost one last
 //!                                    │ ▲
-//!   own certificate renewed, the node's about to end, or the node left the list: race for a new one, keep the old until then
+//!   own certificate renewed, the node's about to end or of another CA, or the node left the list: race for a new one, keep
+//!   the old until then
 //! ```
 
 use std::collections::HashMap;
@@ -35,6 +36,11 @@ use crate::{ALPN_LINK, ALPN_SPLICE};
 
 /// Before a connection with a renewed certificate is tried again after it failed, as long as the old one works.
 const RENEW_AGAIN: Duration = Duration::from_secs(2);
+
+/// Before a connection is made anew because its two certificates are of different CAs; doubled up to the longest as long as
+/// that does not help, because the other side changes over in its own time.
+const MIXED_AGAIN: Duration = Duration::from_secs(1);
+const MIXED_AGAIN_MAX: Duration = Duration::from_mins(5);
 
 /// What questions and the keeper share.
 pub(super) struct Shared {
@@ -259,10 +265,12 @@ impl Shared {
     /// Uses a connection, and the ones that replace it, until one is lost.
     async fn hold(&self, mut held: Held) -> LinkProblem {
         let mut renew_from = Instant::now();
+        let mut mixed_wait = MIXED_AGAIN;
+        let mut mixed_from = Instant::now() + mixed_wait;
         self.show(&held.line);
         let mut must_catch_up = true;
         loop {
-            match self.listen(&mut held, renew_from, must_catch_up).await {
+            match self.listen(&mut held, (renew_from, mixed_from), must_catch_up).await {
                 Over::Lost(problem) => return problem,
                 Over::Replace => {
                     // The same node first, if it is still one: what is known of it is known.
@@ -280,6 +288,9 @@ impl Shared {
                         }
                     }
                     renew_from = Instant::now() + RENEW_AGAIN;
+                    let is_mixed = held.line.is_of_another_ca(&self.identity.get());
+                    mixed_wait = if is_mixed { (mixed_wait * 2).min(MIXED_AGAIN_MAX) } else { MIXED_AGAIN };
+                    mixed_from = Instant::now() + mixed_wait;
                 }
             }
         }
@@ -295,7 +306,12 @@ impl Shared {
     }
 
     /// Hears the wake until the connection is lost or is to be replaced.
-    async fn listen(&self, held: &mut Held, renew_from: Instant, must_catch_up: bool) -> Over {
+    async fn listen(
+        &self,
+        held: &mut Held,
+        (renew_from, mixed_from): (Instant, Instant),
+        must_catch_up: bool,
+    ) -> Over {
         let Held { line, wake } = held;
         let mut look = interval(self.limits.look);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -321,10 +337,12 @@ impl Shared {
                 },
                 () = &mut catch_up, if is_behind => is_behind = false,
                 _ = look.tick() => {
-                    let is_renewed = !Arc::ptr_eq(&self.identity.get(), &line.identity);
+                    let (identity, now) = (self.identity.get(), Instant::now());
+                    let is_renewed = !Arc::ptr_eq(&identity, &line.identity);
+                    let is_mixed = line.is_of_another_ca(&identity) && now >= mixed_from;
                     let is_listed = self.controls.borrow().contains(&line.control);
                     let is_ending = line.replace_at.is_some_and(|at| self.clock.now() >= at);
-                    if (is_renewed || is_ending || !is_listed) && Instant::now() >= renew_from {
+                    if (is_renewed || is_ending || is_mixed || !is_listed) && now >= renew_from {
                         return Over::Replace;
                     }
                 }

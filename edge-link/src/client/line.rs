@@ -43,6 +43,8 @@ pub(super) struct Line {
     pub(super) identity: Arc<NodeIdentity>,
     /// When a new connection is due because the control node's certificate is about to end before ours.
     pub(super) replace_at: Option<Timestamp>,
+    /// The CA behind the control node's certificate.
+    issuer: Option<[u8; 32]>,
     pub(super) send: SendRequest<Bytes>,
     /// Why it ended.
     end: Arc<End>,
@@ -93,6 +95,7 @@ impl Line {
     {
         let end = Arc::new(End { heard, ..End::default() });
         let replace_at = replace_at(good.clock.now(), good.control.not_after, identity.not_after());
+        let issuer = good.control.issuer;
         let told = Arc::clone(&end);
         let (every, wait, look) = (limits.ping, limits.pong, limits.look);
         let driver = tokio::spawn(async move {
@@ -110,7 +113,13 @@ impl Line {
             }
         });
         let complaints = AtomicU32::new(0);
-        Self { control, identity, replace_at, send, end, complaints, _driver: Owned(driver) }
+        Self { control, identity, replace_at, issuer, send, end, complaints, _driver: Owned(driver) }
+    }
+
+    /// Whether the control node's certificate is of another CA than this one of ours: one of them is being replaced, and the
+    /// connection would end with the one that is retired.
+    pub(super) fn is_of_another_ca(&self, own: &NodeIdentity) -> bool {
+        self.issuer != own.leaf().issuer
     }
 
     /// Whether it has ended or is not to be used any more.

@@ -53,9 +53,15 @@ impl World {
 
     /// A leaf for a key of its own.
     pub(crate) fn identity(&self, role: Role, ttl: Duration) -> NodeIdentity {
+        self.identity_by(&self.issuing, role, ttl)
+    }
+
+    /// The same by this CA.
+    pub(crate) fn identity_by(&self, issuing: &Issuing, role: Role, ttl: Duration) -> NodeIdentity {
         let key = NodeKey::generate().unwrap();
-        let chain = self.certify(&key.csr_der().unwrap(), role, ttl);
-        NodeIdentity::new(chain.into_iter().map(Into::into).collect(), key).unwrap()
+        let csr = key.csr_der().unwrap();
+        let leaf = issuing.issue(&csr, &self.name(role), self.clock.now(), ttl).unwrap();
+        NodeIdentity::new(leaf.chain, key).unwrap()
     }
 
     /// A chain for the key of a request, DER.
@@ -99,13 +105,24 @@ impl World {
         self.control_on(listener, limits)
     }
 
+    /// The same whose certificates live so long.
+    pub(crate) async fn control_living(&self, ttl: Duration) -> Node {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        self.control_as(listener, NodeLimits::default(), ttl)
+    }
+
     pub(crate) fn control_on(&self, listener: TcpListener, limits: NodeLimits) -> Node {
+        self.control_as(listener, limits, Duration::from_hours(24))
+    }
+
+    fn control_as(&self, listener: TcpListener, limits: NodeLimits, ttl: Duration) -> Node {
         let address = listener.local_addr().unwrap();
         let fake = Fake::new();
-        let identity = self.current(Role::Control(ControlId::random(&self.entropy)));
+        let role = Role::Control(ControlId::random(&self.entropy));
+        let identity = CurrentIdentity::new(self.identity(role, ttl));
         let trust = CurrentTrust::new(self.trust(&[]));
         let port = NodePort::new(NodeParts {
-            identity,
+            identity: identity.clone(),
             trust: trust.clone(),
             clock: self.clock.clone(),
             edges: Arc::new(Inside(Arc::clone(&fake))),
@@ -119,7 +136,7 @@ impl World {
             let (port, stop) = (Arc::clone(&port), stop.clone());
             async move { port.serve(listener, stop).await }
         });
-        Node { port, fake, address, trust, stop, task: Some(task) }
+        Node { port, fake, address, identity, trust, stop, task: Some(task) }
     }
 
     /// An edge of its own that knows these control nodes.
@@ -149,6 +166,7 @@ pub(crate) struct Node {
     pub(crate) port: Arc<NodePort>,
     pub(crate) fake: Arc<Fake>,
     pub(crate) address: SocketAddr,
+    pub(crate) identity: CurrentIdentity,
     pub(crate) trust: CurrentTrust,
     pub(crate) stop: CancellationToken,
     task: Option<JoinHandle<()>>,

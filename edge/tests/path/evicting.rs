@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http_body_util::BodyExt as _;
 use mezusphere_pki::lifetime::LEAF_TTL;
+use mezusphere_pki::trust::{digest_text, issuer_digest};
 use mezusphere_pki::{Role, Root, TrustDomain};
 use tokio::time::Instant;
 use tunnel_proto::codes::CloseCode;
@@ -86,6 +87,20 @@ async fn r20_a_tunnel_ends_when_the_root_behind_it_is_no_longer_trusted() {
     world.trust(|trusted| trusted.roots_pem = vec![next]);
     let closed = tokio::time::timeout(SOON, warpgate.connection.closed()).await.unwrap();
     assert_eq!(close_code(&closed), CloseCode::CertificateEnded, "a renewed certificate may do");
+    no_tunnel(&world).await;
+}
+
+#[tokio::test]
+async fn r20_a_tunnel_ends_when_the_ca_that_issued_its_certificate_is_retired() {
+    let (world, warpgate) = World::with_warpgate(ok).await;
+    world.trust(|trusted| trusted.retired = vec![digest_text(&[7; 32])]);
+    world.settle().await;
+    assert_eq!(world.send(get("/public/x")).await.status(), 200, "another CA is nobody's concern");
+    let begun = Instant::now();
+    world.trust(|trusted| trusted.retired = vec![digest_text(&issuer_digest(world.issuing.certificate()))]);
+    let closed = tokio::time::timeout(SOON, warpgate.connection.closed()).await.unwrap();
+    assert_eq!(close_code(&closed), CloseCode::CertificateEnded, "one of another CA will do");
+    assert!(begun.elapsed() < EVICTED_WITHIN);
     no_tunnel(&world).await;
 }
 

@@ -31,5 +31,6 @@ mod sign_in;
 mod spa;
 mod split_edge;
 mod streams;
+mod trust;
 mod trust_boundary;
 mod verify;
