@@ -38,16 +38,29 @@ need_playwright() {
 # Clients and servers that share no code with the product (grpcio, aioquic, aiosmtpd, h2, h11, websockets), in a virtual environment beside the
 # build: tests find it there.
 need_python_clients() {
+    need_python_environment python-clients tests/clients/requirements.txt
+}
+
+# What looks at the public TLS from outside: sslyze in an environment of its own, testssl.sh from Debian.
+need_tls_scanners() {
+    need_debian testssl testssl.sh
+    need_debian openssl openssl
+    need_debian certutil libnss3-tools
+    need_python_environment python-scanners tests/clients/scanners.txt
+}
+
+# need_python_environment NAME REQUIREMENTS
+need_python_environment() {
     need_debian python3 python3
-    local venv="${CARGO_TARGET_DIR:-target}/python-clients"
-    cmp -s tests/clients/requirements.txt "$venv/installed.txt" && return 0
-    echo "installing Python clients"
+    local venv="${CARGO_TARGET_DIR:-target}/$1"
+    cmp -s "$2" "$venv/installed.txt" && return 0
+    echo "installing ${1//-/ }"
     # Debian leaves the module that makes environments out of its python3.
     python3 -c 'import ensurepip, venv' 2>/dev/null || need_debian_package python3-venv
     rm -rf "$venv"
     python3 -m venv "$venv"
-    "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement tests/clients/requirements.txt
-    cp tests/clients/requirements.txt "$venv/installed.txt"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$2"
+    cp "$2" "$venv/installed.txt"
 }
 
 need_h2load() {

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 
+import handshakes
 import load
 import nginx
 import ours
@@ -27,7 +28,7 @@ def parse():
     parser.add_argument("--programs", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--pairs", type=int, default=10, help="adjacent pairs per figure (default 10)")
     parser.add_argument("--seconds", type=float, default=3, help="length of one measurement (default 3)")
-    parser.add_argument("--only", default="h1,h2,h3,bulk,scale,sessions", help="which of h1, h2, h3, bulk, scale, sessions")
+    parser.add_argument("--only", default="h1,h2,h3,bulk,scale,sessions,handshakes", help="which of h1, h2, h3, bulk, scale, sessions, handshakes")
     parser.add_argument("--sessions", type=int, default=1_000_000, help="how many sessions (default 1000000)")
     parser.add_argument("--out", default="bench-results/bench.json", help="where the figures go as JSON")
     return parser.parse_args()
@@ -80,7 +81,7 @@ def table(results):
 def main():
     args = parse()
     only = args.only.split(",")
-    results, bulk, many = {}, {}, {}
+    results, bulk, many, shaken = {}, {}, {}, {}
     with tempfile.TemporaryDirectory(prefix="mezu-bench-") as folder:
         os.chmod(folder, 0o755)
         origin = nginx.origin(folder, args.programs)
@@ -123,14 +124,18 @@ def main():
                 origin.stop()
             many.update(more)
             results.update(figures)
-    table(results)
+        if "handshakes" in only:
+            shaken = handshakes.run(args, os.path.join(folder, "tls"), compare)
+    if results:
+        table(results)
+    handshakes.table(shaken)
     print(f"\nidle RSS: server {idle['ours']['server'] / 1024:.0f} MiB, warpgate {idle['ours']['warpgate'] / 1024:.0f} MiB")
     for row in [*bulk.values(), *many.values()]:
         print(row["text"])
     os.makedirs(os.path.dirname(os.path.abspath(args.out)), exist_ok=True)
     with open(args.out, "w") as out:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        json.dump({"at": stamp, "args": vars(args), "results": results, "bulk": bulk, "scale": many, "idle_rss_kib": idle}, out, indent=1)
+        json.dump({"at": stamp, "args": vars(args), "results": results, "handshakes": shaken, "bulk": bulk, "scale": many, "idle_rss_kib": idle}, out, indent=1)
     print(f"\nwritten to {args.out}")
 
 

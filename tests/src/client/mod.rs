@@ -52,12 +52,18 @@ impl Target {
     }
 }
 
-/// A TLS client configuration that trusts the root certificates in a PEM file and nothing else.
-pub fn tls(roots: &Path, alpn: &[&[u8]]) -> anyhow::Result<rustls::ClientConfig> {
+/// The root certificates in a PEM file.
+pub fn roots(file: &Path) -> anyhow::Result<rustls::RootCertStore> {
     let mut store = rustls::RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(roots).with_context(|| roots.display().to_string())? {
+    for certificate in CertificateDer::pem_file_iter(file).with_context(|| file.display().to_string())? {
         store.add(certificate?)?;
     }
+    Ok(store)
+}
+
+/// A TLS client configuration that trusts the root certificates in a PEM file and nothing else.
+pub fn tls(roots: &Path, alpn: &[&[u8]]) -> anyhow::Result<rustls::ClientConfig> {
+    let store = self::roots(roots)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?

@@ -22,6 +22,7 @@ mod moving;
 mod networks;
 mod propagation;
 mod protocols;
+mod public_tls;
 mod revocation;
 mod rogues;
 mod rolling;
