@@ -4,7 +4,6 @@
 //! use and which is to go, [`Seal`](mezusphere_model::seal::Seal) says.
 
 use mezusphere_pki::{Issuing, Root};
-use mezusphere_store::WriteError;
 use mezusphere_store::primary::reseal::{self, Position, Step};
 use mezusphere_store::primary::secret;
 use zeroize::Zeroizing;
