@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use mezusphere_control::{Advertise, CustomDomains, MailConfig, PublicCertificate};
+use mezusphere_control::{Advertise, AssertionRotation, CustomDomains, MailConfig, PublicCertificate};
 use mezusphere_model::Platform;
 use mezusphere_model::document::NodeAddress;
 use mezusphere_model::join_token::JoinToken;
@@ -17,8 +17,8 @@ use mezusphere_telemetry::LogFormat;
 pub(crate) struct NodeConfig {
     /// The data directory.
     pub(crate) data: PathBuf,
-    /// Where the master key is read.
-    pub(crate) master_key_file: Option<PathBuf>,
+    /// Where master keys are read.
+    pub(crate) key_files: KeyFiles,
     /// What people call this node.
     pub(crate) name: String,
     /// Where it stands, for people.
@@ -33,6 +33,17 @@ pub(crate) struct NodeConfig {
     pub(crate) json: bool,
     /// What it does.
     pub(crate) role: Role,
+}
+
+/// Files with master keys.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct KeyFiles {
+    /// The one in use; `None`: wherever else it is found.
+    pub(crate) master: Option<PathBuf>,
+    /// Those that are to go.
+    pub(crate) old: Vec<PathBuf>,
+    /// Those that other nodes seal with already.
+    pub(crate) next: Vec<PathBuf>,
 }
 
 /// What a node does.
@@ -55,6 +66,8 @@ pub(crate) struct ControlPart {
     pub(crate) operator: Option<String>,
     /// Life of leaf certificates by role.
     pub(crate) leaf_ttl: LeafTtls,
+    /// When the keys that sign assertions follow one another.
+    pub(crate) assertion_rotation: AssertionRotation,
     /// Where public certificates come from.
     pub(crate) certificate: PublicCertificate,
     /// Whether projects must prove that a custom domain is theirs.

@@ -5,12 +5,13 @@
 //!   control/            the primary database
 //!   replica/            the edge's copy; may be deleted, it is fetched anew
 //!   master.key          0600, unless the key comes from elsewhere
+//!   master.key.old      the one before, until nothing is left that it sealed
 //!   ca.pem              the root certificate, for clients that should trust it
 //!   admin.sock          0600, while the server runs
 //! ```
 
 use std::fs::{self, OpenOptions};
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -18,6 +19,7 @@ use mezusphere_model::Entropy;
 use mezusphere_model::id::ControlId;
 use mezusphere_pki::seal::MasterKey;
 
+use super::config::KeyFiles;
 use crate::failure::{Failure, Kind};
 
 /// Name of a systemd credential that holds the master key (systemd.exec(5), `LoadCredential=`).
@@ -25,6 +27,9 @@ const CREDENTIAL: &str = "mezusphere-master-key";
 
 /// Environment variable that holds the master key.
 const VARIABLE: &str = "MEZUSPHERE_MASTER_KEY";
+
+/// Name of the data directory's own master key.
+const OWN_KEY: &str = "master.key";
 
 /// A server's data directory.
 #[derive(Clone, Debug)]
@@ -72,7 +77,7 @@ impl DataDir {
                 Failure::new(Kind::Files, format!("{} holds no control node's id", path.display()))
                     .next("restore it from a backup, or delete it: this node then counts as a new one")
             }),
-            Err(why) if why.kind() == std::io::ErrorKind::NotFound => {
+            Err(why) if why.kind() == io::ErrorKind::NotFound => {
                 let id = ControlId::random(entropy);
                 write_whole(&path, id.to_string().as_bytes(), 0o600)?;
                 Ok(id)
@@ -91,26 +96,29 @@ impl DataDir {
         &self.0
     }
 
-    /// The master key: from `file`, the environment or a systemd credential; else the data directory's own,
-    /// made at the first start.
-    pub(crate) fn master_key(&self, file: Option<&Path>, entropy: &Entropy) -> Result<MasterKey, Failure> {
-        if let Some(file) = file {
-            return read_key(file);
+    /// The master keys: the one in use from a file, the environment or a systemd credential; else the data directory's own,
+    /// made at the first start, and made anew where the one before was put aside as `master.key.old`.
+    pub(crate) fn master_keys(&self, files: &KeyFiles, entropy: &Entropy) -> Result<MasterKeys, Failure> {
+        let read = |paths: &[PathBuf]| paths.iter().map(|path| read_key(path)).collect::<Result<Vec<_>, _>>();
+        let (given_old, coming) = (read(&files.old)?, read(&files.next)?);
+        let mut retired = given_old.clone();
+        let set_aside = self.old_key();
+        if set_aside.exists() {
+            retired.push(read_key(&set_aside)?);
         }
-        if let Ok(text) = std::env::var(VARIABLE) {
-            return parse_key(text.as_bytes(), VARIABLE);
-        }
-        if let Some(dir) = std::env::var_os("CREDENTIALS_DIRECTORY") {
-            let credential = Path::new(&dir).join(CREDENTIAL);
-            if credential.exists() {
-                return read_key(&credential);
-            }
-        }
-        let own = self.0.join("master.key");
+        let (current, from) = match outside(files.master.as_deref())? {
+            Some((key, from)) => (key, Some(from)),
+            None => (self.own_key(!retired.is_empty(), entropy)?, None),
+        };
+        Ok(MasterKeys { current, from, retired, given_old: given_old.len(), coming })
+    }
+
+    fn own_key(&self, knows_the_old_one: bool, entropy: &Entropy) -> Result<MasterKey, Failure> {
+        let own = self.0.join(OWN_KEY);
         if own.exists() {
             return read_key(&own);
         }
-        if self.control().exists() || self.membership().exists() {
+        if !knows_the_old_one && (self.control().exists() || self.membership().exists()) {
             // A new key could open nothing of what is there.
             return Err(Failure::new(
                 Kind::Files,
@@ -124,6 +132,61 @@ impl DataDir {
         write_whole(&own, key.reveal().as_bytes(), 0o600)?;
         Ok(key)
     }
+
+    fn old_key(&self) -> PathBuf {
+        self.0.join(format!("{OWN_KEY}.old"))
+    }
+
+    /// Puts the data directory's own master key aside and makes another one. Cut short in between, the next start makes it.
+    pub(crate) fn replace_own_key(&self, entropy: &Entropy) -> Result<MasterKey, Failure> {
+        let (own, old) = (self.0.join(OWN_KEY), self.old_key());
+        fs::rename(&own, &old).and_then(|()| sync(&self.0)).map_err(|why| cannot("rename", &own, &why))?;
+        self.own_key(true, entropy)
+    }
+
+    /// Removes the key that was put aside: nothing is left that it sealed.
+    pub(crate) fn forget_old_key(&self) -> Result<(), Failure> {
+        let old = self.old_key();
+        match fs::remove_file(&old) {
+            Err(why) if why.kind() != io::ErrorKind::NotFound => Err(cannot("remove", &old, &why)),
+            _ => sync(&self.0).map_err(|why| cannot("remove", &old, &why)),
+        }
+    }
+}
+
+/// The master keys of a node.
+pub(crate) struct MasterKeys {
+    /// The one in use.
+    pub(crate) current: MasterKey,
+    /// Where that one was given; `None`: it is the data directory's own.
+    pub(crate) from: Option<String>,
+    /// Those that are to go; the first of them were given.
+    pub(crate) retired: Vec<MasterKey>,
+    /// How many of those were given: they are forgotten when they are not given any more.
+    pub(crate) given_old: usize,
+    /// Those that come later.
+    pub(crate) coming: Vec<MasterKey>,
+}
+
+/// A master key from outside the data directory, and where it was given.
+fn outside(file: Option<&Path>) -> Result<Option<(MasterKey, String)>, Failure> {
+    if let Some(file) = file {
+        return Ok(Some((read_key(file)?, file.display().to_string())));
+    }
+    if let Ok(text) = std::env::var(VARIABLE) {
+        return Ok(Some((parse_key(text.as_bytes(), VARIABLE)?, VARIABLE.to_owned())));
+    }
+    if let Some(dir) = std::env::var_os("CREDENTIALS_DIRECTORY") {
+        let credential = Path::new(&dir).join(CREDENTIAL);
+        if credential.exists() {
+            return Ok(Some((read_key(&credential)?, format!("the systemd credential {CREDENTIAL}"))));
+        }
+    }
+    Ok(None)
+}
+
+fn sync(dir: &Path) -> io::Result<()> {
+    fs::File::open(dir)?.sync_all()
 }
 
 fn read_key(path: &Path) -> Result<MasterKey, Failure> {
@@ -147,12 +210,12 @@ pub(crate) fn write_whole(path: &Path, content: &[u8], mode: u32) -> Result<(), 
         file.sync_all()?;
         fs::rename(&fresh, path)?;
         // The rename itself must survive a power loss.
-        path.parent().map_or(Ok(()), |dir| fs::File::open(dir)?.sync_all())
+        path.parent().map_or(Ok(()), sync)
     };
     write().map_err(|why| cannot("write", path, &why))
 }
 
-fn cannot(verb: &str, path: &Path, why: &std::io::Error) -> Failure {
+fn cannot(verb: &str, path: &Path, why: &io::Error) -> Failure {
     Failure::new(Kind::Files, format!("cannot {verb} {}: {why}", path.display()))
         .next("choose another directory with --data, or give this one to the user the server runs as")
 }
@@ -167,12 +230,17 @@ mod tests {
         (dir, data)
     }
 
+    fn keys(data: &DataDir, entropy: &Entropy) -> Result<MasterKeys, Failure> {
+        data.master_keys(&KeyFiles::default(), entropy)
+    }
+
     #[test]
     fn the_master_key_is_made_once_for_its_owner_alone() {
         let (_dir, data) = fresh();
         let entropy = Entropy::counting();
-        let first = data.master_key(None, &entropy).unwrap();
-        assert_eq!(data.master_key(None, &entropy).unwrap().id(), first.id());
+        let first = keys(&data, &entropy).unwrap();
+        assert!(first.from.is_none() && first.retired.is_empty());
+        assert_eq!(keys(&data, &entropy).unwrap().current.id(), first.current.id());
         let mode = fs::metadata(data.path().join("master.key")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
@@ -181,9 +249,52 @@ mod tests {
     fn a_lost_master_key_is_never_replaced_under_sealed_data() {
         let (_dir, data) = fresh();
         let entropy = Entropy::counting();
-        data.master_key(None, &entropy).unwrap();
+        keys(&data, &entropy).unwrap();
         fs::create_dir(data.control()).unwrap();
         fs::remove_file(data.path().join("master.key")).unwrap();
-        assert_eq!(data.master_key(None, &entropy).unwrap_err().kind, Kind::Files);
+        assert_eq!(keys(&data, &entropy).err().unwrap().kind, Kind::Files);
+    }
+
+    #[test]
+    fn r20_an_own_key_that_is_replaced_opens_until_it_is_forgotten_also_after_a_kill_in_between() {
+        let (_dir, data) = fresh();
+        let entropy = Entropy::counting();
+        let first = keys(&data, &entropy).unwrap().current.id();
+        fs::create_dir(data.control()).unwrap();
+        let second = data.replace_own_key(&entropy).unwrap().id();
+        let found = keys(&data, &entropy).unwrap();
+        assert_eq!((found.current.id(), found.retired[0].id(), found.given_old), (second, first, 0));
+        assert_ne!(first, second);
+        for name in ["master.key", "master.key.old"] {
+            let mode = fs::metadata(data.path().join(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+        data.forget_old_key().unwrap();
+        data.forget_old_key().unwrap();
+        assert!(keys(&data, &entropy).unwrap().retired.is_empty());
+
+        // Killed after the old one was put aside, before there was a new one.
+        fs::rename(data.path().join("master.key"), data.path().join("master.key.old")).unwrap();
+        let found = keys(&data, &entropy).unwrap();
+        assert_eq!(found.retired[0].id(), second);
+        assert_ne!(found.current.id(), second);
+    }
+
+    #[test]
+    fn keys_from_files_are_told_apart_by_what_they_are_for() {
+        let (dir, data) = fresh();
+        let entropy = Entropy::counting();
+        let file = |name: &str| {
+            let (path, key) = (dir.path().join(name), MasterKey::generate(&entropy));
+            fs::write(&path, key.reveal().as_bytes()).unwrap();
+            (path, key.id())
+        };
+        let ((master, now), (old, before), (next, later)) = (file("now"), file("before"), file("later"));
+        let files = KeyFiles { master: Some(master.clone()), old: vec![old], next: vec![next] };
+        let found = data.master_keys(&files, &entropy).unwrap();
+        assert_eq!(found.current.id(), now);
+        assert_eq!(found.from, Some(master.display().to_string()));
+        assert_eq!((found.retired[0].id(), found.given_old, found.coming[0].id()), (before, 1, later));
+        assert!(!data.path().join("master.key").exists(), "none is made");
     }
 }

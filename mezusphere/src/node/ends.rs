@@ -57,7 +57,7 @@ pub(crate) fn primary(why: PrimaryError) -> Failure {
         }
         PrimaryError::Moved { .. } => (Kind::Files, "start with --store and that PostgreSQL"),
         PrimaryError::Unreachable { .. } | PrimaryError::ReadOnly { .. } => (
-            Kind::Unexpected,
+            Kind::Unreachable,
             "check that the PostgreSQL runs and that this host reaches it, then start again",
         ),
         PrimaryError::Refused { .. } => {
@@ -86,9 +86,10 @@ pub(crate) fn replica(why: ReplicaError) -> Failure {
 /// Why control did not open.
 pub(crate) fn control(why: ControlError) -> Failure {
     let (kind, next) = match &why {
-        ControlError::LeafTtl(_) | ControlError::TrustDomain(..) | ControlError::OperatorEmail(_) => {
-            (Kind::Usage, "mezusphere serve --help")
-        }
+        ControlError::LeafTtl(_)
+        | ControlError::AssertionLife(_)
+        | ControlError::TrustDomain(..)
+        | ControlError::OperatorEmail(_) => (Kind::Usage, "mezusphere serve --help"),
         ControlError::Host(_) => (Kind::Usage, "choose a shorter --base or --apps"),
         ControlError::CertificateFile { .. }
         | ControlError::Certificate { .. }

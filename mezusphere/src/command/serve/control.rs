@@ -10,7 +10,7 @@ use mezusphere_store::primary::PostgresConfig;
 
 use super::certificate::CertificateFlags;
 use super::domain::DomainFlags;
-use super::edge::advertise;
+use super::edge::{address, advertise};
 use super::mail::MailFlags;
 use super::trust::TrustFlags;
 use crate::failure::{Failure, Kind};
@@ -23,7 +23,7 @@ const SQLITE: &str = "sqlite";
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Control")]
 pub(super) struct ControlFlags {
-    /// Parent domain of console., login. and connect.
+    /// Parent domain of the platform's hosts: console.BASE, login.BASE and connect.BASE.
     #[arg(long, value_name = "DOMAIN", default_value = "mezu.localhost")]
     base: Host,
     /// Parent domain of the endpoints; best another registrable domain than --base.
@@ -32,17 +32,17 @@ pub(super) struct ControlFlags {
     /// The public port as clients see it, where a load balancer changes it. (default: the port of --listen)
     #[arg(long, value_name = "PORT")]
     public_port: Option<u16>,
-    /// Where state is kept: <postgres://user:password@host/database>, or sqlite, which is in the data directory. (default
+    /// Where state is kept: `postgres://user:password@host/database`, or sqlite, which is in the data directory. (default
     /// for role all: sqlite)
     #[arg(long, env = "MEZUSPHERE_STORE", hide_env_values = true, value_name = "URL")]
     pub(super) store: Option<String>,
     /// Where other nodes arrive, TCP. (default: 0.0.0.0:8444 for role control; nowhere for role all)
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     node_listen: Option<SocketAddr>,
     /// Where other nodes dial this one, host:port. (default: this machine's name and the port of --node-listen)
     #[arg(long, value_name = "HOST:PORT", value_parser = advertise)]
     node_advertise: Option<Advertise>,
-    /// E-mail address of the first operator. (default: operator@ and --base)
+    /// E-mail address of the first operator. (default: operator@BASE)
     #[arg(long, value_name = "EMAIL")]
     operator: Option<String>,
     #[command(flatten)]
@@ -106,6 +106,7 @@ impl ControlFlags {
             platform: Platform { base: self.base, apps: self.apps, port },
             operator: self.operator,
             leaf_ttl: trust.leaf_ttl(),
+            assertion_rotation: trust.assertion_rotation(),
             certificate,
             custom_domains: self.domain.custom_domains(),
             dns_resolver: self.domain.resolver(),

@@ -129,7 +129,7 @@ impl Serve {
         };
         Ok(NodeConfig {
             data,
-            master_key_file: self.trust.master_key_file,
+            key_files: self.trust.key_files(),
             name,
             region: self.region,
             health: self.health,
