@@ -11,6 +11,7 @@ use crate::support::upstream::{self, OK};
 use crate::support::{Platform, until};
 use mezusphere_model::document::RenewFrom;
 use mezusphere_pki::Role;
+use mezusphere_pki::trust::issuer_digest;
 
 /// As long as a bundle may take to act (R20).
 const ACTS_WITHIN: Duration = Duration::from_secs(5);
@@ -75,13 +76,16 @@ async fn r20_an_edge_whose_ca_was_retired_is_left_at_once_and_not_believed_again
 #[tokio::test]
 async fn r20_an_edge_that_refuses_the_certificate_over_tcp_is_heard_out_and_control_is_asked() {
     let (address, _) = upstream::fixed(OK).await;
-    let (platform, foreign) = (Platform::new(), Platform::new());
+    let platform = Platform::new();
     let edge = Edge::start(&platform);
     let listener = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).unwrap();
     let at = listener.local_addr().unwrap();
     drop(listener);
-    // It shows a certificate of this platform and trusts another one's.
-    let _tcp = TcpEdge::trusting(&platform, &foreign, &edge, at);
+    // It has heard before anybody else that the CA was retired.
+    let trust = platform.trust();
+    let own = issuer_digest(platform.issuing.certificate());
+    trust.replace((*trust.get()).clone().with_retired([own]).unwrap());
+    let _tcp = TcpEdge::trusting(&platform, &trust, &edge, at);
     platform.edges.lock().unwrap()[0].port = at.port();
     let agent = Agent::start(&platform, &[address.to_string()]);
     let failed = agent.event("edge_failed").await;

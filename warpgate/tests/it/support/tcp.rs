@@ -8,8 +8,8 @@ use bytes::Bytes;
 use h2::RecvStream;
 use h2::client::SendRequest;
 use mezusphere_model::id::EdgeId;
-use mezusphere_pki::CurrentIdentity;
 use mezusphere_pki::tls::tunnel_server_config;
+use mezusphere_pki::{CurrentIdentity, CurrentTrust};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
@@ -44,18 +44,18 @@ pub struct TcpTunnel {
 impl TcpEdge {
     /// Listens beside `edge`'s UDP port, or at another address that leads there.
     pub fn beside(platform: &Arc<Platform>, edge: &edge::Edge, at: SocketAddr) -> Self {
-        Self::trusting(platform, platform, edge, at)
+        Self::trusting(platform, &platform.trust(), edge, at)
     }
 
-    /// The same, and trusts the warpgates of `trusted` alone.
+    /// The same with trust of its own.
     pub fn trusting(
         platform: &Arc<Platform>,
-        trusted: &Platform,
+        trust: &CurrentTrust,
         edge: &edge::Edge,
         at: SocketAddr,
     ) -> Self {
         let identity: &CurrentIdentity = &edge.identity;
-        let tls = tunnel_server_config(identity, &trusted.trust(), &platform.clock(), &[tunnel_proto::ALPN]);
+        let tls = tunnel_server_config(identity, trust, &platform.clock(), &[tunnel_proto::ALPN]);
         let acceptor = TlsAcceptor::from(Arc::new(tls.unwrap()));
         let listener = std::net::TcpListener::bind(at).unwrap();
         listener.set_nonblocking(true).unwrap();
