@@ -11,7 +11,6 @@ use crate::support::upstream::{self, OK};
 use crate::support::{Platform, until};
 use mezusphere_model::document::RenewFrom;
 use mezusphere_pki::Role;
-use mezusphere_pki::trust::issuer_digest;
 
 /// As long as a bundle may take to act (R20).
 const ACTS_WITHIN: Duration = Duration::from_secs(5);
@@ -83,7 +82,7 @@ async fn r20_an_edge_that_refuses_the_certificate_over_tcp_is_heard_out_and_cont
     drop(listener);
     // It has heard before anybody else that the CA was retired.
     let trust = platform.trust();
-    let own = issuer_digest(platform.issuing.certificate());
+    let own = platform.issuing.digest();
     trust.replace((*trust.get()).clone().with_retired([own]).unwrap());
     let _tcp = TcpEdge::trusting(&platform, &trust, &edge, at);
     platform.edges.lock().unwrap()[0].port = at.port();
