@@ -1,7 +1,9 @@
 //! The CA replaced under whatever may happen meanwhile: kills, going back, two nodes at once, a key that got away, a root
 //! that is kept elsewhere.
 
+use mezusphere_model::connection_key::ConnectionKey;
 use mezusphere_model::id::EdgeId;
+use mezusphere_pki::ceremony;
 use mezusphere_pki::trust::{certificates_from_pem, digest_from_text};
 use mezusphere_pki::{ExpectedRole, NodeIdentity, NodeKey, Peer, PeerError, Root, Trust, verify_peer};
 use mezusphere_store::feed::AppliedReport;
@@ -9,11 +11,11 @@ use mezusphere_store::primary::PageRequest;
 use mezusphere_store::primary::audit;
 use tunnel_proto::connect::{Enroll, Enrolled, Request as Asked};
 
-use super::edges::about;
+use super::edges::{about, clustered, edge};
 use super::enroll::{ask, connection_key, enroll, enrolled};
 use super::feed::published;
 use super::*;
-use crate::ca::machine::{Phase, Step};
+use crate::ca::machine::{Mark, Phase, Step};
 use crate::ca::run::Turn;
 use crate::ca::state::CaState;
 
@@ -28,7 +30,7 @@ struct Members {
     edge: NodeIdentity,
     gate: Enrolled,
     gate_identity: NodeIdentity,
-    key: mezusphere_model::connection_key::ConnectionKey,
+    key: ConnectionKey,
 }
 
 impl Members {
@@ -43,11 +45,11 @@ impl Members {
     async fn act(&mut self, world: &World) {
         let shared = &world.control.shared;
         shared.beat().await.unwrap();
-        let edge = world.control.edge_id().unwrap();
-        world.control.link(edge).about(about("connect.mezu.localhost")).await.unwrap();
+        let own = world.control.edge_id().unwrap();
+        world.control.link(own).about(about("connect.mezu.localhost")).await.unwrap();
         if let Some(cursor) = shared.announced().await.unwrap() {
             shared.report_applied(Some(cursor)).await.unwrap();
-            let (follower, at) = (edge.to_string(), shared.clock.now());
+            let (follower, at) = (own.to_string(), shared.clock.now());
             let report = AppliedReport { follower, partition: Partition::Platform, cursor, at };
             world.primary.applied(vec![report]).await.unwrap();
         }
@@ -70,11 +72,7 @@ async fn certified(world: &World) -> NodeIdentity {
     NodeIdentity::new(chain.into_iter().map(Into::into).collect(), key).unwrap()
 }
 
-async fn warpgate(
-    world: &World,
-    key: &mezusphere_model::connection_key::ConnectionKey,
-    before: Option<&Enrolled>,
-) -> (Enrolled, NodeIdentity) {
+async fn warpgate(world: &World, key: &ConnectionKey, before: Option<&Enrolled>) -> (Enrolled, NodeIdentity) {
     let node = NodeKey::generate().unwrap();
     let asked = Enroll { instance: before.map(|gate| gate.warpgate), ..enroll(key, &node) };
     let done = enrolled(ask(world, &Asked::Enroll(asked)).await);
@@ -246,7 +244,7 @@ async fn a_rotation_goes_on_after_a_kill_behind_every_step() {
             let shared = &world.control.shared;
             let known = state(&world).await;
             let reports = world.primary.applied_by(Partition::Platform).await.unwrap();
-            let mark = crate::ca::machine::Mark::of(&world.primary.heads().await.unwrap());
+            let mark = Mark::of(&world.primary.heads().await.unwrap());
             // Committed, and then the process is gone before it took up anything of it.
             let step = world
                 .primary
@@ -428,14 +426,14 @@ async fn a_root_kept_elsewhere_signs_the_request_and_nothing_secret_travels_back
     let request = world.post("/ca/request", Value::Null).await.ok();
     assert_eq!(world.post("/ca/request", Value::Null).await.ok(), request, "the one that waits");
     assert!(!request.to_string().contains("PRIVATE"));
-    let csr = mezusphere_pki::ceremony::request_from_pem(request["csr_pem"].as_str().unwrap()).unwrap();
+    let csr = ceremony::request_from_pem(request["csr_pem"].as_str().unwrap()).unwrap();
     let sign = |root: &Root, csr: &[u8]| {
         let signed = root.sign_request(csr, world.hand.clock().now(), &world.entropy).unwrap();
-        mezusphere_pki::ceremony::certificate_to_pem(&signed)
+        ceremony::certificate_to_pem(&signed)
     };
     let stranger =
         Root::create(&root.trust_domain().unwrap(), world.hand.clock().now(), &world.entropy).unwrap();
-    let other = mezusphere_pki::ceremony::IssuingRequest::create().unwrap().csr_der().unwrap();
+    let other = ceremony::IssuingRequest::create().unwrap().csr_der().unwrap();
     for (bad, what) in [
         ("nothing".to_owned(), "no certificate"),
         (root.certificate_pem(), "the root itself"),
@@ -454,7 +452,7 @@ async fn a_root_kept_elsewhere_signs_the_request_and_nothing_secret_travels_back
 
     // The drill, with the root elsewhere.
     let csr = world.post("/ca/request", Value::Null).await.ok();
-    let csr = mezusphere_pki::ceremony::request_from_pem(csr["csr_pem"].as_str().unwrap()).unwrap();
+    let csr = ceremony::request_from_pem(csr["csr_pem"].as_str().unwrap()).unwrap();
     let body = json!({ "certificate_pem": sign(&root, &csr), "taint": true });
     world.post("/ca/install", body).await.ok();
     assert!(state(&world).await.retired[0].tainted);
@@ -462,10 +460,10 @@ async fn a_root_kept_elsewhere_signs_the_request_and_nothing_secret_travels_back
     // Another root takes its place, which this one has signed.
     members.act(&world).await;
     let csr = world.post("/ca/request", Value::Null).await.ok();
-    let csr = mezusphere_pki::ceremony::request_from_pem(csr["csr_pem"].as_str().unwrap()).unwrap();
+    let csr = ceremony::request_from_pem(csr["csr_pem"].as_str().unwrap()).unwrap();
     let cross = |by: &Root| {
         let der = by.cross_sign(stranger.certificate(), world.hand.clock().now(), &world.entropy).unwrap();
-        mezusphere_pki::ceremony::certificate_to_pem(&der)
+        ceremony::certificate_to_pem(&der)
     };
     let bring = async |cross: String| {
         let body = json!({
@@ -495,9 +493,9 @@ async fn the_roots_key_is_given_out_on_the_server_alone() {
 
 #[tokio::test]
 async fn each_issuance_is_listed_with_the_ca_it_is_of_and_audited() {
-    let world = World::with(super::edges::clustered()).await;
+    let world = World::with(clustered()).await;
     let members = Members::of(&world).await;
-    super::edges::edge(&world, "eu-1").await;
+    edge(&world, "eu-1").await;
     let ca = world.get("/ca").await.ok()["issuing"]["key_sha256"].clone();
     let listed = world.get("/ca/certificates?limit=200").await.ok();
     let items = listed["items"].as_array().unwrap();
