@@ -25,7 +25,7 @@ use tracing::debug;
 use super::admission::Full;
 use super::counters::Counters;
 use super::decide::{ALPN_H1, ALPN_H2, Carrier, Destination, Refusal, Scope, Served, decide};
-use super::handshakes::{Handshakes, Turns};
+use super::handshakes::{Handshake, Handshakes, Turns};
 use super::hello::HelloError;
 use super::paced::Paced;
 use super::wrong_scheme;
@@ -139,16 +139,12 @@ impl<H: Handle> Door<H> {
         client: SocketAddr,
         begun: Instant,
     ) -> io::Result<Opened<T>> {
-        let _room = match self.handshakes.try_begin(client.ip()) {
+        let _room = match self.room(client, begun).await {
             Ok(room) => room,
-            Err(_) => {
-                self.counters.waited.inc();
-                let room = timeout_at(begun + self.limits.handshake, self.handshakes.begin(client.ip()));
-                match room.await {
-                    Ok(Ok(room)) => room,
-                    Ok(Err(full)) => return Ok(self.crowded(full)),
-                    Err(_) => return Ok(self.crowded(Full::Edge)),
-                }
+            Err(full) => {
+                self.counters.crowded(full);
+                debug!(%full, %client, "No room for a handshake");
+                return Ok(Opened::Refused);
             }
         };
         let mut hello = LazyConfigAcceptor::new(Acceptor::default(), stream);
@@ -182,10 +178,14 @@ impl<H: Handle> Door<H> {
         Ok(Opened::Ready(Box::new(self.turns.take(start.into_stream(config)).await?)))
     }
 
-    fn crowded<T>(&self, full: Full) -> Opened<T> {
-        self.counters.crowded(full);
-        debug!(%full, "No room for a handshake");
-        Opened::Refused
+    /// Room for a handshake, as soon as there is some.
+    async fn room(&self, client: SocketAddr, begun: Instant) -> Result<Handshake, Full> {
+        if let Ok(room) = self.handshakes.try_begin(client.ip()) {
+            return Ok(room);
+        }
+        self.counters.waited.inc();
+        let room = self.handshakes.begin(client.ip());
+        timeout_at(begun + self.limits.handshake, room).await.unwrap_or(Err(Full::Edge))
     }
 
     fn certificate(&self, name: Option<&str>) -> Option<Arc<PublicCertificate>> {

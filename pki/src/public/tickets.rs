@@ -216,7 +216,7 @@ mod tests {
         let (hand, keys) = keys();
         let tickets = keys.bound_to([1; 32], NEVER);
         let first = tickets.encrypt(b"1").unwrap();
-        hand.advance(TICKET_KEY_LIFE - Duration::from_secs(1));
+        hand.advance(TICKET_KEY_LIFE.saturating_sub(Duration::from_secs(1)));
         let late = tickets.encrypt(b"2").unwrap();
         assert_eq!(first[..KEY_ID_LEN], late[..KEY_ID_LEN], "one key in its time");
         hand.advance(Duration::from_secs(1));

@@ -1,4 +1,4 @@
-//! ClientHellos that no client of today sends: old, broken, endless. Each is refused with at most an alert, costs
+//! `ClientHello`s that no client of today sends: old, broken, endless. Each is refused with at most an alert, costs
 //! nobody else anything, and reaches nothing behind.
 
 use futures_util::future::join_all;
@@ -147,7 +147,7 @@ async fn a_hello_may_come_in_pieces_and_be_larger_than_most() {
 async fn r23_a_hello_larger_than_any_is_refused_before_it_is_whole() {
     let rig = Rig::start();
     let usual = [server_name(HOST), ordinary(P256)].concat();
-    let huge = hello(0x0303, MODERN, &[usual, extension(21, &[0; 40_000])].concat());
+    let huge = hello(0x0303, MODERN, &[usual, extension(21, &vec![0; 40_000])].concat());
     for size in [16_384, 4_096, 256] {
         let whole = records(&huge, size);
         // Less than the whole, so that it is the size that is refused, and not what is in it.

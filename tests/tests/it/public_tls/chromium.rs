@@ -46,8 +46,8 @@ async fn chromium_takes_the_chain_where_the_root_is_trusted() -> Result<()> {
     certutil(&database, &["-A", "-n", "mezusphere", "-t", "C,,"], Some(&scene.node.roots())).await?;
     let url = format!("https://login.{BASE}:{}/nothing-here", scene.node.port);
     let seen = page(trusting.path(), &url).await?;
-    assert!(seen.contains("404"), "{seen}");
+    assert!(seen.contains("login.not_found"), "{seen}");
     let seen = page(stranger.path(), &url).await?;
-    assert!(!seen.contains("404"), "it was not told to trust: {seen}");
+    assert!(!seen.contains("login.not_found"), "it was not told to trust: {seen}");
     Ok(())
 }
