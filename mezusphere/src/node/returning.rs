@@ -119,8 +119,9 @@ pub(crate) async fn at_start(
     })?;
     let mut told = String::new();
     loop {
+        let controls = membership.controls();
         let asked = tokio::select! {
-            asked = join::rejoin(&was, &trust, &membership.controls(), about.clone(), clock) => asked,
+            asked = join::rejoin(&was, &trust, &controls, about.clone(), clock) => asked,
             () = signals.first() => return Ok(None),
         };
         let error = match asked {
