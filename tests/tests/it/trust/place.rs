@@ -103,7 +103,7 @@ impl Place {
         let folder = Arc::new(tempfile::tempdir()?);
         let clock = FakeClock::new(folder.path(), "clock")?;
         let (port, node_port) = (free_port()?, free_port()?);
-        let flags = flags.iter().map(|&flag| flag.to_owned()).collect();
+        let flags: Vec<String> = flags.iter().map(|&flag| flag.to_owned()).collect();
         let upstream = Upstream::start().await?;
         let control = start_control(&clock, folder.path(), port, node_port, &flags).await?;
         let admin = Admin::of(&folder.path().join("control"));
@@ -194,7 +194,7 @@ async fn start_control(
     folder: &Path,
     port: u16,
     node_port: u16,
-    flags: &Vec<String>,
+    flags: &[String],
 ) -> Result<Program> {
     let node = SocketAddr::from((Ipv4Addr::LOCALHOST, node_port)).to_string();
     let data = folder.join("control").display().to_string();
