@@ -17,7 +17,7 @@ use rustls::client::{
     ClientSessionMemoryCache, ClientSessionStore, Resumption, Tls12ClientSessionValue,
     Tls13ClientSessionValue,
 };
-use rustls::crypto::aws_lc_rs;
+use rustls::crypto::{SupportedKxGroup, aws_lc_rs};
 use rustls::pki_types::ServerName;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, HandshakeKind, NamedGroup, RootCertStore, SupportedProtocolVersion};
@@ -150,7 +150,7 @@ impl Lane {
         let (_, session) = stream.get_ref();
         let kind = session.handshake_kind().context("it is done")?;
         anyhow::ensure!(kind == expected, "the handshake was {kind:?}, not {expected:?}");
-        let group = session.negotiated_key_exchange_group().map(|group| group.name());
+        let group = session.negotiated_key_exchange_group().map(SupportedKxGroup::name);
         // A session of TLS 1.2 that is resumed has no key exchange of its own.
         anyhow::ensure!(group.is_none_or(|group| group == self.group), "the group was {group:?}");
         let mut tickets = self.tickets.clone();

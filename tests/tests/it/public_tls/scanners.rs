@@ -64,7 +64,8 @@ async fn r19_sslyze_finds_what_mozilla_calls_intermediate_and_nothing_else() -> 
 struct Finding {
     id: String,
     severity: String,
-    finding: String,
+    #[serde(rename = "finding")]
+    text: String,
 }
 
 /// What is not said of the edge: that this machine's openssl has no engine for GOST, and that the internal CA, whose
@@ -94,7 +95,7 @@ async fn r19_testssl_finds_nothing_weak() -> Result<()> {
         if is_full() { (&[], FULL_SCANS_WITHIN) } else { (&short, SCANS_WITHIN) };
     // A host that answers by itself: nobody is behind the application's.
     let findings = testssl(&scene, &format!("login.{BASE}"), more, within).await?;
-    let of = |id: &str| findings.iter().find(|found| found.id == id).map(|found| found.finding.as_str());
+    let of = |id: &str| findings.iter().find(|found| found.id == id).map(|found| found.text.as_str());
     assert_eq!(of("TLS1_3"), Some("offered with final"), "{findings:#?}");
     let bad: Vec<_> = findings
         .iter()
