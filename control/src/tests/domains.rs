@@ -76,7 +76,7 @@ async fn a_custom_domain_is_published_only_once_its_record_is_there() {
 #[tokio::test]
 async fn a_claim_is_looked_for_by_itself_and_less_often_as_it_ages() {
     let (world, dns) = world().await;
-    let shared = std::sync::Arc::clone(&world.control.shared);
+    let shared = Arc::clone(&world.control.shared);
     let value = claim(&world, SHOP).await;
     assert_eq!(shared.look_for_claims().await.unwrap(), 0);
     let attempts = async || world.get(SHOP).await.ok()["items"][1]["verification"]["attempts"].clone();
@@ -155,7 +155,7 @@ async fn a_claim_is_withdrawn_and_nothing_of_it_stays() {
 async fn a_name_under_localhost_needs_no_proof_and_a_silent_dns_is_told() {
     let (world, dns) = world().await;
     let config = ControlConfig {
-        platform: mezusphere_model::Platform {
+        platform: Platform {
             base: mezusphere_model::Host::parse("mezu.example").unwrap(),
             apps: mezusphere_model::Host::parse("apps.example").unwrap(),
             port: 443,
