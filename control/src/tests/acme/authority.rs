@@ -198,19 +198,9 @@ impl Authority {
     }
 
     async fn answer(&self, method: &str, path: &str, body: &[u8]) -> Result<Reply, Error> {
-        let mischief = {
-            let mut state = self.state();
-            if let Some(left) = &mut state.mischief.silent_after {
-                match left.checked_sub(1) {
-                    Some(fewer) => *left = fewer,
-                    None => {
-                        drop(state);
-                        self.silence.notify_one();
-                        return pending().await;
-                    }
-                }
-            }
-            state.mischief.clone()
+        let Some(mischief) = self.mischief_now() else {
+            self.silence.notify_one();
+            return pending().await;
         };
         if mischief.is_away {
             return Err(Error::Other("connection refused".into()));
@@ -228,6 +218,15 @@ impl Authority {
             _ => Reply::problem(404, "malformed"),
         };
         Ok(reply.with("replay-nonce", nonce))
+    }
+
+    /// What it does wrong at this request; `None`: it answers no more.
+    fn mischief_now(&self) -> Option<Mischief> {
+        let mut state = self.state();
+        if let Some(left) = &mut state.mischief.silent_after {
+            *left = left.checked_sub(1)?;
+        }
+        Some(state.mischief.clone())
     }
 
     fn nonce(&self) -> String {
