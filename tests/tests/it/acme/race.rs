@@ -18,7 +18,7 @@ async fn two_control_nodes_order_once() -> Result<()> {
     if !super::scene::is_full() {
         return Ok(());
     }
-    let edge = Ipv4Addr::new(127, 0, 0, 1);
+    let edge = Ipv4Addr::LOCALHOST;
     let names = Names::start(edge).await?;
     // The cluster chooses its port when it starts, and pebble must know it: the authority starts again with it.
     let pebble = Pebble::start(&Habits::default(), &names, (free_port()?, free_port()?)).await?;

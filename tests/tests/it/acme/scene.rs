@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 /// How long an order may take on a slow machine: the server's and pebble's own waits come to a few seconds.
-pub(super) const ORDERED_WITHIN: Duration = Duration::from_secs(60);
+pub(super) const ORDERED_WITHIN: Duration = Duration::from_mins(1);
 
 /// Between two looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
