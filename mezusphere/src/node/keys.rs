@@ -11,6 +11,7 @@
 //! Answered on the admin socket alone: a master key is this machine's, and whoever may open the socket may read the data
 //! directory anyway.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use mezusphere_control::{Control, Resealed};
 use mezusphere_model::Entropy;
 use mezusphere_pki::seal::Sealer;
 use mezusphere_store::primary::node::{self as nodes, NodeId};
-use mezusphere_store::{Primary, Replica};
+use mezusphere_store::{Primary, Replica, StoreError};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -66,18 +67,30 @@ struct Progress {
 }
 
 /// Why the master key was not changed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug)]
 enum NotReplaced {
-    #[error("this server's master key comes from {0}")]
+    /// It is not the data directory's own.
     Outside(String),
-    #[error("the key before is still being replaced")]
+    /// The one before is still there.
     Runs,
-    #[error("{0} other control nodes use the same master key")]
+    /// So many other control nodes use it.
     Shared(usize),
-    #[error("{}", .0.what)]
+    /// The new one could not be written.
     Files(Failure),
-    #[error("the database cannot say whether others use the same key: {0}")]
-    Store(mezusphere_store::StoreError),
+    /// The database cannot say whether others use it.
+    Store(StoreError),
+}
+
+impl fmt::Display for NotReplaced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Outside(from) => write!(f, "this server's master key comes from {from}"),
+            Self::Runs => f.write_str("the key before is still being replaced"),
+            Self::Shared(others) => write!(f, "{others} other control nodes use the same master key"),
+            Self::Files(failure) => f.write_str(&failure.what),
+            Self::Store(why) => write!(f, "the database cannot say whether others use the same key: {why}"),
+        }
+    }
 }
 
 impl KeyKeeper {
