@@ -260,6 +260,7 @@ async fn a_renewed_file_is_taken_into_use_and_a_broken_one_changes_nothing() {
 async fn operators_see_every_public_certificate_with_its_source() {
     let world = World::new().await;
     world.project("shop").await;
+    world.project("blog").await;
     let listed = world.get("/certificates").await.ok();
     let rows: Vec<_> = listed["items"]
         .as_array()
@@ -269,8 +270,7 @@ async fn operators_see_every_public_certificate_with_its_source() {
             (row["name"].as_str().unwrap(), row["source"].as_str().unwrap(), row["state"].as_str().unwrap())
         })
         .collect();
-    // `operators` is the installation's own project.
-    let own = ["console.mezu.localhost", "operators.localhost", "shop.localhost"];
+    let own = ["blog.localhost", "console.mezu.localhost", "shop.localhost"];
     assert_eq!(rows, own.map(|name| (name, "internal", "valid")));
     let page = world.get("/certificates?limit=2").await.ok();
     assert_eq!(page["items"].as_array().unwrap().len(), 2);
