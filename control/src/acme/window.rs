@@ -75,7 +75,8 @@ impl Engine {
                     end: micros(info.suggested_window.end),
                     explanation: info.explanation_url,
                 };
-                Wish::Window(window, wait)
+                // As the clock here tells it: the library asks the machine's.
+                Wish::Window(window, wire.seen().wait.unwrap_or(wait))
             }
             Err(Error::Unsupported(_)) => Wish::Unsupported,
             Err(why) => {
