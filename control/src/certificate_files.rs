@@ -160,7 +160,10 @@ fn stamps(files: &[CertificateFiles]) -> Vec<Option<Stamp>> {
 
 /// Looks until `cancel`, if there are files to look at.
 pub(crate) async fn run(shared: Arc<Shared>, cancel: CancellationToken) {
-    while matches!(shared.certificates, PublicCertificates::Files(_)) {
+    if !matches!(shared.certificates, PublicCertificates::Files(_)) {
+        return;
+    }
+    loop {
         tokio::select! {
             () = cancel.cancelled() => return,
             () = tokio::time::sleep(LOOK_EVERY) => {}

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
+use mezusphere_model::Platform;
 use mezusphere_model::document::{NodeAddress, PlatformDoc};
 use mezusphere_model::id::{ControlId, DirectoryId, EdgeId, OrganizationId, ProjectId};
 use mezusphere_model::token::CookieKey;
-use mezusphere_model::Platform;
 use mezusphere_store::primary::secret::SecretRow;
 use mezusphere_store::primary::{ReadTx, StoreError, secret};
 use serde::{Deserialize, Serialize};
@@ -125,11 +125,7 @@ impl Keys {
         let form = need(tx, secret_name::FORM).await?;
         let form = form.value.as_slice().try_into().map_err(|_| OpenError::KeyDamaged(secret_name::FORM))?;
         let assertion_jwks = Jwk::write_set(&public);
-        let marks = serde_json::json!([
-            assertion_jwks,
-            current_assertion,
-            cookies,
-        ]);
+        let marks = serde_json::json!([assertion_jwks, current_assertion, cookies,]);
         Ok(Self {
             digest: sha256(marks.to_string().as_bytes()),
             assertion: assertion.ok_or(OpenError::KeyMissing(secret_name::ASSERTION))?,

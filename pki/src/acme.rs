@@ -326,7 +326,7 @@ mod tests {
         let issuing = Issuing::create(&root, NOW, &entropy).unwrap();
         let asked = names(&["shop.example"]);
         let own = issuing.issue_public(&asked, NOW, Duration::from_hours(24)).unwrap();
-        let key = rustls_pki_types::PrivatePkcs8KeyDer::from_pem_slice(own.key_pem.as_bytes()).unwrap();
+        let key = PrivatePkcs8KeyDer::from_pem_slice(own.key_pem.as_bytes()).unwrap();
         let key = NodeKey::from_pkcs8_der(key.secret_pkcs8_der()).unwrap();
         let cas = [issuing.certificate().clone()];
         let why = check_issued(&own.chain_pem, &key, &asked, &cas, NOW).unwrap_err();
@@ -342,7 +342,7 @@ mod tests {
         let [der] = certified.cert.as_slice() else { panic!("one certificate, by itself") };
         let (_, certificate) = X509Certificate::from_der(der).unwrap();
         assert_eq!(certificate.subject().as_raw(), certificate.issuer().as_raw(), "self-signed");
-        let facts = crate::certificate::facts(der).unwrap();
+        let facts = certificate::facts(der).unwrap();
         assert_eq!((facts.dns_names.as_slice(), facts.uris.len()), (&["shop.example".to_owned()][..], 0));
         assert!(facts.not_before < now && now < facts.not_after && !facts.is_ca);
         // id-pe 31 (RFC 8737 §6.1): an OCTET STRING of 32 octets.

@@ -57,14 +57,14 @@ impl Sealer {
     }
 
     /// Opens what `retired` keys sealed, too, and has it sealed anew ([`Seal::outdated`]).
-    pub fn with_retired(self, retired: Vec<MasterKey>) -> Result<Self, TooManyKeys> {
-        self.change(|keys| keys.retired.clone_from(&retired))?;
+    pub fn with_retired(self, retired: &[MasterKey]) -> Result<Self, TooManyKeys> {
+        self.change(|keys| retired.clone_into(&mut keys.retired))?;
         Ok(self)
     }
 
     /// Opens what `coming` keys sealed, too, and leaves it as it is.
-    pub fn with_coming(self, coming: Vec<MasterKey>) -> Result<Self, TooManyKeys> {
-        self.change(|keys| keys.coming.clone_from(&coming))?;
+    pub fn with_coming(self, coming: &[MasterKey]) -> Result<Self, TooManyKeys> {
+        self.change(|keys| coming.clone_into(&mut keys.coming))?;
         Ok(self)
     }
 
@@ -254,14 +254,14 @@ mod tests {
     #[test]
     fn a_key_that_comes_later_opens_and_is_left_alone() {
         let later = sealer(2).seal("place", b"secret");
-        let keeper = sealer(1).with_coming(vec![key(2), key(1)]).unwrap();
+        let keeper = sealer(1).with_coming(&[key(2), key(1)]).unwrap();
         assert_eq!(keeper.open("place", &later).as_deref(), Ok(b"secret".as_slice()));
         assert!(!keeper.is_outdated(&later) && !keeper.is_outdated(&keeper.seal("place", b"secret")));
     }
 
     #[test]
     fn a_key_that_is_both_old_and_in_use_is_in_use() {
-        let keeper = sealer(1).with_retired(vec![key(1), key(2)]).unwrap();
+        let keeper = sealer(1).with_retired(&[key(1), key(2)]).unwrap();
         assert_eq!(keeper.retired(), [key(2).id()]);
         keeper.replace(&key(1)).unwrap();
         assert_eq!(keeper.retired(), [key(2).id()]);
@@ -273,9 +273,9 @@ mod tests {
     fn there_is_a_limit_to_the_keys_held() {
         let many: Vec<_> = (2..=9).map(key).collect();
         assert_eq!(many.len(), RETIRED_KEYS_MAX);
-        let keeper = sealer(1).with_retired(many.clone()).unwrap();
+        let keeper = sealer(1).with_retired(&many).unwrap();
         assert_eq!(keeper.replace(&key(10)), Err(TooManyKeys));
         assert_eq!(keeper.current().id(), key(1).id(), "and nothing changed");
-        assert!(sealer(1).with_retired([many, vec![key(10)]].concat()).is_err());
+        assert!(sealer(1).with_retired(&[many, vec![key(10)]].concat()).is_err());
     }
 }

@@ -139,6 +139,7 @@ impl Trust {
     /// Knows how the roots of now follow from earlier ones: `crosses`, roots signed by the root before them, and `former`,
     /// roots that connection keys may still name; both newest first. Neither is trusted for being here. Past
     /// [`CROSSES_MAX`] and [`FORMER_MAX`] the oldest are left out.
+    #[must_use]
     pub fn with_lineage(
         mut self,
         mut crosses: Vec<CertificateDer<'static>>,

@@ -10,7 +10,7 @@
     reason = "a bench that fails may panic"
 )]
 
-#[path = "../tests/support/mod.rs"]
+#[path = "../tests/it/support/mod.rs"]
 mod support;
 
 use std::sync::Arc;

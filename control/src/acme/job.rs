@@ -202,7 +202,7 @@ impl Worker {
             };
             match swept {
                 Ok(()) => {
-                    tracing::info!(certificate = name, "Challenges that were left open were taken back")
+                    tracing::info!(certificate = name, "Challenges that were left open were taken back");
                 }
                 Err(Stopped::Store(why)) => return Err(why),
                 Err(Stopped::Fenced | Stopped::Gone) => {}

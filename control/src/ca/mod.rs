@@ -53,22 +53,18 @@ impl Ca {
     /// Reads it as this transaction sees it. In a database of a version without rotations, what is kept follows from what
     /// that version kept.
     pub(crate) async fn load(tx: &mut ReadTx, seal: &dyn Seal, entropy: &Entropy) -> Result<Self, OpenError> {
-        match CaState::read(tx).await? {
-            Some(state) => {
-                let row = secret::get(tx, secret_name::ISSUING, state.issuing.version).await;
-                let row = row.map_err(unopened)?.ok_or(OpenError::KeyMissing(secret_name::ISSUING))?;
-                Self::of(state, open_issuing(&row, seal, entropy)?)
-            }
-            None => {
-                let roots: Vec<String> = setting::get(tx, ROOTS_SETTING).await?.unwrap_or_default();
-                let root = roots.into_iter().next().ok_or(OpenError::KeyDamaged(ROOTS_SETTING))?;
-                let row = secret::current(tx, secret_name::ISSUING).await.map_err(unopened)?;
-                let row = row.ok_or(OpenError::KeyMissing(secret_name::ISSUING))?;
-                let issuing = open_issuing(&row, seal, entropy)?;
-                let known = CaRef::of(&issuing, row.version, row.created_at);
-                Self::of(CaState { generation: 0, ..CaState::first(root, known) }, issuing)
-            }
+        if let Some(state) = CaState::read(tx).await? {
+            let row = secret::get(tx, secret_name::ISSUING, state.issuing.version).await;
+            let row = row.map_err(unopened)?.ok_or(OpenError::KeyMissing(secret_name::ISSUING))?;
+            return Self::of(state, open_issuing(&row, seal, entropy)?);
         }
+        let roots: Vec<String> = setting::get(tx, ROOTS_SETTING).await?.unwrap_or_default();
+        let root = roots.into_iter().next().ok_or(OpenError::KeyDamaged(ROOTS_SETTING))?;
+        let row = secret::current(tx, secret_name::ISSUING).await.map_err(unopened)?;
+        let row = row.ok_or(OpenError::KeyMissing(secret_name::ISSUING))?;
+        let issuing = open_issuing(&row, seal, entropy)?;
+        let known = CaRef::of(&issuing, row.version, row.created_at);
+        Self::of(CaState { generation: 0, ..CaState::first(root, known) }, issuing)
     }
 
     fn of(state: CaState, issuing: Issuing) -> Result<Self, OpenError> {

@@ -88,14 +88,13 @@ pub(crate) struct Brought {
 impl Shared {
     /// The request that waits for a root's signature, PEM; a new one if none does.
     pub(crate) async fn ca_request(&self, tx: &mut Tx) -> Result<String, OpenError> {
-        let request = match secret::current(tx, secret_name::ISSUING_REQUEST).await? {
-            Some(row) => IssuingRequest::from_secret_der(&row.value).map_err(key_making)?,
-            None => {
-                let request = IssuingRequest::create().map_err(key_making)?;
-                let name = secret_name::ISSUING_REQUEST;
-                secret::add(tx, name, SecretState::Current, request.secret_der()).await?;
-                request
-            }
+        let request = if let Some(row) = secret::current(tx, secret_name::ISSUING_REQUEST).await? {
+            IssuingRequest::from_secret_der(&row.value).map_err(key_making)?
+        } else {
+            let request = IssuingRequest::create().map_err(key_making)?;
+            let name = secret_name::ISSUING_REQUEST;
+            secret::add(tx, name, SecretState::Current, request.secret_der()).await?;
+            request
         };
         request.csr_pem().map_err(key_making)
     }

@@ -25,12 +25,11 @@ impl Shared {
     ) -> Result<(), RotationError> {
         let mut state = self.ca_to_change(tx).await?;
         let now = tx.now();
-        let new = match new {
-            Some(new) => new,
-            None => {
-                let root = root_here(tx, &*self.seal).await?.ok_or(RotationError::Offline)?;
-                Issuing::create(&root, now, &self.entropy).map_err(OpenError::from)?
-            }
+        let new = if let Some(new) = new {
+            new
+        } else {
+            let root = root_here(tx, &*self.seal).await?.ok_or(RotationError::Offline)?;
+            Issuing::create(&root, now, &self.entropy).map_err(OpenError::from)?
         };
         if let Some(rotation) = state.rotation.take() {
             // Both of its CAs go, whichever of them signed.

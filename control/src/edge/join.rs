@@ -129,7 +129,8 @@ impl Shared {
                 if ask.edge_time.since(now).max(now.since(ask.edge_time)) > allowed {
                     return Err(JoinError::Clock { edge: ask.edge_time, control: now, allowed });
                 }
-                let leaf = self.issue_leaf(tx, &ask.csr_der, Role::Edge(edge), self.config.leaf_ttl.edge).await?;
+                let leaf =
+                    self.issue_leaf(tx, &ask.csr_der, Role::Edge(edge), self.config.leaf_ttl.edge).await?;
                 let name = write(tx, edge, &invitation, ask).await?;
                 self.note_join(tx, edge, &name, &invitation, from);
                 Ok(JoinReply {

@@ -182,11 +182,11 @@ mod tests {
         let at = |keys: &[Key], kept: &Kept, known, now| next(keys, kept, known, &rotation, now);
         let none = Kept::default();
         assert_eq!(
-            at(&[current], &none, Known::Unpublished, BEGIN.after(life - week).before(HOUR)),
+            at(&[current], &none, Known::Unpublished, BEGIN.after(life).before(week).before(HOUR)),
             Step::Wait
         );
-        assert_eq!(at(&[current], &none, Known::Unpublished, BEGIN.after(life - week)), Step::Make);
-        let both = [current, key(2, SecretState::Next, BEGIN.after(life - week))];
+        assert_eq!(at(&[current], &none, Known::Unpublished, BEGIN.after(life).before(week)), Step::Make);
+        let both = [current, key(2, SecretState::Next, BEGIN.after(life).before(week))];
         let early = BEGIN.after(life).before(HOUR);
         assert_eq!(at(&both, &announced(2, BEGIN), Known::Everywhere, early), Step::Wait);
         assert_eq!(at(&both, &announced(2, BEGIN), Known::Everywhere, BEGIN.after(life)), Step::Sign(2));

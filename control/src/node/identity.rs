@@ -37,7 +37,8 @@ pub(crate) async fn issue(
 impl Shared {
     /// Gives this node a new certificate for new connections; those that are up keep the one they were made with.
     pub(crate) async fn renew_identity(&self) -> Result<(), OpenError> {
-        let identity = issue(&self.primary, &self.config, &self.installation, &*self.seal, &self.entropy).await?;
+        let identity =
+            issue(&self.primary, &self.config, &self.installation, &*self.seal, &self.entropy).await?;
         tracing::info!(until = %identity.not_after(), "This node's certificate renewed");
         self.node.identity.replace(identity);
         Ok(())

@@ -172,7 +172,8 @@ async fn bundles_are_signed_anew_before_their_signer_ends() {
     let bundle = tokio::time::timeout(Duration::from_mins(1), renewed).await.expect("bundles signed anew");
     assert_eq!(bundle.issued_at, world.hand.clock().now());
     jobs.stop().await;
-    let world = world.restart(ControlConfig { leaf_ttl: Duration::from_mins(1).into(), ..development() }).await;
+    let world =
+        world.restart(ControlConfig { leaf_ttl: Duration::from_mins(1).into(), ..development() }).await;
     let certificates = world.documents(Partition::Project(project)).await;
     let certificate = certificates.iter().find(|document| matches!(document, Document::Certificate(_)));
     assert_eq!(certificate, before.iter().find(|document| matches!(document, Document::Certificate(_))));

@@ -2,8 +2,8 @@
 //!
 //! Requests go through the routers without sockets. What edges would learn is read from the feed.
 
-mod assertion_keys;
 mod acme;
+mod assertion_keys;
 mod bad_input;
 mod by_link_api;
 mod certificates;
@@ -19,8 +19,8 @@ mod objects;
 mod opening;
 mod people;
 mod rejoin;
-mod rotation;
 mod resealing;
+mod rotation;
 mod rules;
 mod session;
 mod sign_in_api;

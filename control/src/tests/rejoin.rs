@@ -7,7 +7,7 @@ use mezusphere_edge_link::join::{JoinRefused, JoinReply, RejoinRequest};
 use mezusphere_model::id::EdgeId;
 use mezusphere_pki::{ExpectedRole, NodeIdentity, NodeKey, Role, SpiffeName, Trust, possession, verify_peer};
 
-use super::edges::{about, clustered, edge, invite};
+use super::edges::{about, clustered, edge};
 use super::*;
 
 const FROM: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 9)), 4433);
@@ -49,7 +49,10 @@ async fn r20_an_edge_whose_certificate_ended_while_it_was_off_is_itself_again_an
     let trust = Trust::from_doc(&reply.trust).unwrap();
     verify_peer(fresh.chain(), &trust, world.hand.clock().now(), ExpectedRole::Edge(id)).unwrap();
     let audit = world.get("/audit?limit=1").await.ok();
-    assert_eq!((&audit["items"][0]["action"], &audit["items"][0]["target"]), (&json!("edge.rejoin"), &json!(id)));
+    assert_eq!(
+        (&audit["items"][0]["action"], &audit["items"][0]["target"]),
+        (&json!("edge.rejoin"), &json!(id))
+    );
 }
 
 #[tokio::test]

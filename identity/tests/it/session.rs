@@ -107,9 +107,7 @@ async fn r12_a_sign_out_at_an_application_ends_the_sign_in_and_its_user_reads_of
     let ada = world.user("ada@shop.example", Some(GOOD)).await;
     let (row, token) = world.sign_in("ada@shop.example", None).await;
     let last = async || {
-        let Some(found) = world.read(async |tx| sign_in::resolve(tx, &token).await).await.unwrap() else {
-            return None;
-        };
+        let found = world.read(async |tx| sign_in::resolve(tx, &token).await).await.unwrap()?;
         world.read(async |tx| session::last_app(tx, &found).await).await.unwrap()
     };
     assert_eq!(last().await, None);

@@ -207,8 +207,8 @@ impl Command {
                     return Err(Failure::new(Kind::Usage, "nothing to change was given")
                         .next("mezusphere directory set --help shows what can be"));
                 }
-                let changed = context.client.patch(&which.path(), &changes).await;
-                show(context, &changed.map_err(in_flags)?)?;
+                let answer = context.client.patch(&which.path(), &changes).await;
+                show(context, &answer.map_err(in_flags)?)?;
             }
             Self::Delete { name, owner, yes } => {
                 yes.confirm(&format!("deleting {name} takes its users along"), &name)?;

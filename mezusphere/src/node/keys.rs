@@ -102,7 +102,7 @@ impl KeyKeeper {
         entropy: Entropy,
     ) -> Result<Self, Failure> {
         let sealer = Sealer::new(keys.current, entropy.clone());
-        let sealer = sealer.with_coming(keys.coming).and_then(|sealer| sealer.with_retired(keys.retired));
+        let sealer = sealer.with_coming(&keys.coming).and_then(|sealer| sealer.with_retired(&keys.retired));
         let sealer = sealer.map_err(|why| {
             Failure::new(Kind::Usage, why).next("leave out those that mezusphere key status does not name")
         })?;

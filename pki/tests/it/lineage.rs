@@ -48,7 +48,7 @@ impl Line {
             .with_lineage(self.crosses.clone(), former)
     }
 
-    fn identity(&self, name: &SpiffeName, issuing: &Issuing) -> NodeIdentity {
+    fn identity(name: &SpiffeName, issuing: &Issuing) -> NodeIdentity {
         let key = NodeKey::generate().unwrap();
         let leaf = issuing.issue(&key.csr_der().unwrap(), name, BEGIN, lifetime::LEAF_TTL).unwrap();
         NodeIdentity::new(leaf.chain, key).unwrap()
@@ -63,7 +63,7 @@ impl Line {
 fn r20_every_pin_of_a_kept_root_enrols_after_as_many_changes_as_are_kept() {
     for replaced in 0..=CROSSES_MAX {
         let line = Line::of(replaced);
-        let identity = CurrentIdentity::new(line.identity(&line.world.control(), &line.issuing()));
+        let identity = CurrentIdentity::new(Line::identity(&line.world.control(), &line.issuing()));
         let trust = CurrentTrust::new(line.trust());
         let clock = line.world.clock();
         let server = Arc::new(tls::connect_server_config(&identity, &trust, &clock, ALPN).unwrap());
@@ -81,7 +81,7 @@ fn r20_every_pin_of_a_kept_root_enrols_after_as_many_changes_as_are_kept() {
 #[test]
 fn r20_what_control_said_is_verified_by_an_old_pin_and_the_crosses_it_sent() {
     let line = Line::of(2);
-    let identity = line.identity(&line.world.control(), &line.issuing());
+    let identity = Line::identity(&line.world.control(), &line.issuing());
     let oldest = &line.roots[0];
     let mut said: Vec<_> = line.roots.iter().rev().map(|root| root.certificate().clone()).collect();
     let judged = |said: &[CertificateDer<'static>]| {
@@ -100,11 +100,11 @@ fn r20_while_the_root_changes_a_peer_that_knows_the_old_one_alone_accepts_new_le
     let line = Line::of(1);
     let old = Trust::new(line.world.domain.clone(), vec![line.roots[0].certificate().clone()], []).unwrap();
     let name = line.world.warpgate();
-    let plain = line.identity(&name, &line.issuing());
+    let plain = Line::identity(&name, &line.issuing());
     let judge =
         |identity: &NodeIdentity| verify_peer(identity.chain(), &old, BEGIN, ExpectedRole::AnyWarpgate);
     assert_eq!(judge(&plain), Err(PeerError::UnknownIssuer));
-    let crossed = line.identity(&name, &line.issuing().with_crosses(line.crosses.clone()));
+    let crossed = Line::identity(&name, &line.issuing().with_crosses(line.crosses.clone()));
     assert_eq!(crossed.chain().len(), 3);
     assert!(judge(&crossed).is_ok());
     verify_peer(crossed.chain(), &line.trust(), BEGIN, ExpectedRole::AnyWarpgate).unwrap();
@@ -115,12 +115,12 @@ fn r19_a_cross_is_no_anchor_and_leads_only_forward() {
     let line = Line::of(1);
     // What the old root signs is nothing to whoever trusts the new one, whatever crosses are known or shown.
     let old_issuing = Issuing::create(&line.roots[0], BEGIN, &line.world.entropy).unwrap();
-    let behind = line.identity(&line.world.warpgate(), &old_issuing.with_crosses(line.crosses.clone()));
+    let behind = Line::identity(&line.world.warpgate(), &old_issuing.with_crosses(line.crosses.clone()));
     let judged = verify_peer(behind.chain(), &line.trust(), BEGIN, ExpectedRole::AnyWarpgate);
     assert_eq!(judged, Err(PeerError::UnknownIssuer));
     // A cross alone is nothing to trust.
     let as_root = Trust::new(line.world.domain.clone(), vec![line.crosses[0].clone()], []);
-    let own = line.identity(&line.world.warpgate(), &line.issuing());
+    let own = Line::identity(&line.world.warpgate(), &line.issuing());
     if let Ok(trust) = as_root {
         // It has the new root's name and key, so that is what trusting it would mean; it is never put among the roots.
         verify_peer(own.chain(), &trust, BEGIN, ExpectedRole::AnyWarpgate).unwrap();
@@ -211,7 +211,7 @@ fn r20_a_cross_ends_with_the_first_of_its_two_roots_and_may_have_fewer_cas_below
 fn whoever_enrols_is_shown_each_root_and_cross_once_and_no_more_than_a_peer_reads() {
     let line = Line::of(CROSSES_MAX + 3);
     let shown_by_issuing = line.issuing().with_crosses(line.crosses.clone());
-    let identity = CurrentIdentity::new(line.identity(&line.world.control(), &shown_by_issuing));
+    let identity = CurrentIdentity::new(Line::identity(&line.world.control(), &shown_by_issuing));
     let trust = CurrentTrust::new(line.trust());
     let server = tls::connect_server_config(&identity, &trust, &line.world.clock(), ALPN).unwrap();
     let outcome = shake(&Arc::new(believer::nameless_client()), &Arc::new(server));
@@ -228,13 +228,13 @@ fn whoever_enrols_is_shown_each_root_and_cross_once_and_no_more_than_a_peer_read
 fn a_control_node_alone_is_believed_by_a_pin() {
     let line = Line::of(1);
     let trust = CurrentTrust::new(line.trust());
-    let edge = CurrentIdentity::new(line.identity(&line.world.edge(), &line.issuing()));
+    let edge = CurrentIdentity::new(Line::identity(&line.world.edge(), &line.issuing()));
     let server = tls::connect_server_config(&edge, &trust, &line.world.clock(), ALPN).unwrap();
     let client = tls::connect_client_config(line.roots[0].fingerprint(), &line.world.clock(), ALPN).unwrap();
     let outcome = shake(&Arc::new(client), &Arc::new(server));
     assert_eq!(outcome.client_refused_with(), AlertDescription::AccessDenied);
     let other = SpiffeName::new(line.world.domain.clone(), Role::Control(ControlId::from_bits(9)));
-    let control = CurrentIdentity::new(line.identity(&other, &line.issuing()));
+    let control = CurrentIdentity::new(Line::identity(&other, &line.issuing()));
     let server = tls::connect_server_config(&control, &trust, &line.world.clock(), ALPN).unwrap();
     let client = tls::connect_client_config(line.roots[0].fingerprint(), &line.world.clock(), ALPN).unwrap();
     assert!(shake(&Arc::new(client), &Arc::new(server)).is_up());

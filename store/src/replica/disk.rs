@@ -202,11 +202,8 @@ fn open_once(path: &Path) -> Result<Db, Refusal> {
 
 /// Waits until nobody holds a database's lock any more: sled refuses at once, and what it says then is no damage.
 fn wait_until_free(path: &Path) -> io::Result<()> {
-    let file = match File::open(path.join(LOCKED)) {
-        Ok(file) => file,
-        // Then it is new, or cannot be read: sled says which.
-        Err(_) => return Ok(()),
-    };
+    // If not, it is new, or cannot be read: sled says which.
+    let Ok(file) = File::open(path.join(LOCKED)) else { return Ok(()) };
     for _ in 0..LOCK_TRIES {
         match file.try_lock() {
             Ok(()) => return file.unlock(),

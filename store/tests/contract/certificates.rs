@@ -46,7 +46,7 @@ impl Store {
         self.primary.write(async |tx| acme::insert(tx, new).await).await
     }
 
-    async fn due(&self) -> Vec<String> {
+    async fn due_certificates(&self) -> Vec<String> {
         let rows = self.primary.read(async |tx| acme::due(tx, 10).await).await.unwrap();
         rows.into_iter().map(|row| row.name).collect()
     }
@@ -102,12 +102,12 @@ async fn what_was_never_tried_comes_before_what_failed() {
         db.primary.write(async |tx| acme::update(tx, &row).await).await.unwrap();
         let again = db.primary.read(async |tx| acme::get(tx, "a.example").await).await.unwrap().unwrap();
         assert_eq!(again, row, "as it was written");
-        assert_eq!(db.due().await, ["b.example", "c.example", "a.example"]);
+        assert_eq!(db.due_certificates().await, ["b.example", "c.example", "a.example"]);
         row.next_at = db.now().after(Duration::from_mins(5));
         db.primary.write(async |tx| acme::update(tx, &row).await).await.unwrap();
-        assert_eq!(db.due().await, ["b.example", "c.example"]);
+        assert_eq!(db.due_certificates().await, ["b.example", "c.example"]);
         db.primary.write(async |tx| acme::retry(tx, "a.example").await).await.unwrap();
-        assert_eq!(db.due().await.len(), 3);
+        assert_eq!(db.due_certificates().await.len(), 3);
         let other = "https://other.example/directory";
         let moved = db.primary.write(async |tx| acme::move_to(tx, other).await).await.unwrap();
         let twice = db.primary.write(async |tx| acme::move_to(tx, other).await).await.unwrap();

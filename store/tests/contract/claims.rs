@@ -95,7 +95,7 @@ async fn a_claim_that_is_over_is_as_good_as_none() {
         insert(&db, &again).await.unwrap();
         assert_eq!(get(&db, &again).await.unwrap().token, "another");
         db.hand.advance(Duration::from_hours(2));
-        write(&db.primary, async |tx| prune::prune(tx).await.map(drop)).await.unwrap();
+        db.primary.write(async |tx| prune::prune(tx).await).await.unwrap();
         let left =
             write(&db.primary, async |tx| host_claim::delete(tx, again.project, &again.host).await).await;
         assert_eq!(left, Err(WriteError::NotFound { what: "host" }), "pruned");

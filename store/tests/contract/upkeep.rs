@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mezusphere_model::Timestamp;
 use mezusphere_model::bundle::SignedBundle;
 use mezusphere_model::document::{Document, DocumentKey, Partition};
 use mezusphere_model::id::{ControlId, EdgeId, WarpgateId};

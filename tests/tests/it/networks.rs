@@ -38,7 +38,7 @@ struct World {
     target: Target,
     tls: Arc<rustls::ClientConfig>,
     gate: Option<Program>,
-    _server: Program,
+    server: Program,
     _data: TempDir,
 }
 
@@ -65,7 +65,7 @@ impl World {
         };
         let tls = Arc::new(client::tls(&data.path().join("ca.pem"), &[b"http/1.1"])?);
         h1::until(&target, &tls, |status| status != StatusCode::NOT_FOUND).await?;
-        Ok(Self { lab, upstream, shop, target, tls, gate: None, _server: server, _data: data })
+        Ok(Self { lab, upstream, shop, target, tls, gate: None, server, _data: data })
     }
 
     /// Starts the warpgate and says how long it took until it was ready.
@@ -124,6 +124,13 @@ impl World {
 
     /// The upstream's own log is the judge: what was answered arrived, and nothing arrived twice.
     fn judge(&self, outcomes: &[Outcome]) -> Result<()> {
+        if outcomes.iter().any(|outcome| !outcome.is_good()) {
+            // What both ends said of the tunnel, for whoever looks into it.
+            let said = self.gate.iter().chain([&self.server]).flat_map(Program::output);
+            for line in said.filter(|line| line.contains("unnel")) {
+                writeln!(std::io::stdout(), "{line}")?;
+            }
+        }
         let mut arrived: HashMap<u64, usize> = HashMap::new();
         for seen in self.upstream.seen() {
             let Some(number) = seen.target.strip_prefix("/r/") else { continue };

@@ -1,7 +1,7 @@
 //! What each endpoint does: read the request, call its use case, write the answer.
 
-mod certificates;
 mod ca;
+mod certificates;
 mod installation;
 mod keys;
 mod machines;
@@ -21,8 +21,8 @@ use crate::Shared;
 use crate::caller::Caller;
 use crate::problem::Refusal;
 
-pub(super) use certificates::*;
 pub(super) use ca::*;
+pub(super) use certificates::*;
 pub(super) use installation::*;
 pub(super) use keys::*;
 pub(super) use machines::*;

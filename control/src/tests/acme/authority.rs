@@ -156,11 +156,6 @@ impl Authority {
         self.state().window = Some((from.to_string(), to.to_string()));
     }
 
-    /// Issues for so long from now on.
-    pub(super) fn issues_for(&self, life: Duration) {
-        self.state().life = life;
-    }
-
     /// Waits until somebody is left without an answer.
     pub(super) async fn went_silent(&self) {
         self.silence.notified().await;
@@ -294,7 +289,7 @@ impl Authority {
     fn takes(&self, nonce: &str) -> bool {
         let mut state = self.state();
         let known = state.nonces.remove(nonce);
-        known && !(state.mischief.refuses_nonces && state.drawn % 4 != 0)
+        known && !(state.mischief.refuses_nonces && !state.drawn.is_multiple_of(4))
     }
 
     fn account(&self) -> Reply {
@@ -409,18 +404,15 @@ impl Authority {
             None => Some("unauthorized"),
         };
         let Some(order) = state.orders.get_mut(id) else { return Reply::problem(404, "malformed") };
-        match problem {
-            Some(kind) => {
-                order.status = "invalid";
-                order.proofs.insert(name.to_owned(), "invalid");
-                let kind = format!("urn:ietf:params:acme:error:{kind}");
-                order.problem = Some(json!({ "type": kind, "detail": format!("{name} is not yours") }));
-            }
-            None => {
-                order.proofs.insert(name.to_owned(), "valid");
-                if order.proofs.values().all(|status| *status == "valid") {
-                    order.status = "ready";
-                }
+        if let Some(kind) = problem {
+            order.status = "invalid";
+            order.proofs.insert(name.to_owned(), "invalid");
+            let kind = format!("urn:ietf:params:acme:error:{kind}");
+            order.problem = Some(json!({ "type": kind, "detail": format!("{name} is not yours") }));
+        } else {
+            order.proofs.insert(name.to_owned(), "valid");
+            if order.proofs.values().all(|status| *status == "valid") {
+                order.status = "ready";
             }
         }
         let url = format!("https://ca.example/chall/{id}/{name}/{kind}");

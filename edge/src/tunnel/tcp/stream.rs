@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use ::http::StatusCode;
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream, SendStream};
 use tunnel_proto::codes::ResetCode;
@@ -51,24 +51,24 @@ impl TcpSend {
         while stream.capacity() == 0 && len > 0 {
             match ready!(stream.poll_capacity(cx)) {
                 Some(Ok(_)) => {}
-                Some(Err(error)) => return Poll::Ready(Err(why(&error))),
-                None => {
-                    return Poll::Ready(Err(match stream.poll_reset(cx) {
-                        Poll::Ready(Ok(reason)) => SendEnd::Stopped(ResetCode::from_http2(reason.into())),
-                        Poll::Ready(Err(_)) | Poll::Pending => SendEnd::Lost,
-                    }));
-                }
+                Some(Err(error)) => return Poll::Ready(Err(ended(&mut stream, cx, Some(&error)))),
+                None => return Poll::Ready(Err(ended(&mut stream, cx, None))),
             }
         }
         let mut written = Written { bytes: 0, chunks: 0 };
         let mut room = stream.capacity();
         for chunk in chunks {
-            let piece = chunk.split_to(chunk.len().min(room));
-            room -= piece.len();
-            written.bytes += piece.len();
-            if !piece.is_empty() {
-                stream.send_data(piece, false).map_err(|error| why(&error))?;
+            let len = chunk.len().min(room);
+            if len > 0 {
+                match stream.send_data(chunk.slice(..len), false) {
+                    Ok(()) => chunk.advance(len),
+                    // What was taken before counts: it may have reached the warpgate. The end is told at the next call.
+                    Err(_) if written.bytes > 0 => break,
+                    Err(error) => return Poll::Ready(Err(ended(&mut stream, cx, Some(&error)))),
+                }
             }
+            room -= len;
+            written.bytes += len;
             if !chunk.is_empty() {
                 break;
             }
@@ -112,7 +112,7 @@ impl TcpRecv {
             match &mut self.state {
                 State::Awaiting(response) => {
                     // There is nothing to be informed of: what is said of a response travels in its body.
-                    let informed = matches!(response.poll_informational(cx), Poll::Ready(Some(_)));
+                    let informed = matches!(response.poll_informational(cx), Poll::Ready(Some(Ok(_))));
                     let answer = if informed { None } else { Some(ready!(Pin::new(response).poll(cx))) };
                     match answer {
                         Some(Ok(response)) if response.status() == StatusCode::OK => {
@@ -171,7 +171,16 @@ fn poll_body(
     Poll::Ready(Ok(Some(filled)))
 }
 
-/// Why a stream can be written no more.
+/// Why a stream can be written no more. That it cannot is all that an attempt to write says; the reset that ended it knows
+/// more: a warpgate that has answered and needs no more of the request is no lost tunnel.
+fn ended(stream: &mut SendStream<Bytes>, cx: &mut Context<'_>, error: Option<&h2::Error>) -> SendEnd {
+    match stream.poll_reset(cx) {
+        Poll::Ready(Ok(reason)) => SendEnd::Stopped(ResetCode::from_http2(reason.into())),
+        Poll::Ready(Err(_)) | Poll::Pending => error.map_or(SendEnd::Lost, why),
+    }
+}
+
+/// What an error of a stream says.
 fn why(error: &h2::Error) -> SendEnd {
     match error.reason() {
         Some(reason) if error.is_reset() => SendEnd::Stopped(ResetCode::from_http2(reason.into())),
@@ -185,5 +194,37 @@ impl From<SendEnd> for RecvEnd {
             SendEnd::Stopped(code) => Self::Reset(code),
             SendEnd::Lost => Self::Lost,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use ::http::{Request, Response};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stream_whose_answer_came_before_the_request_was_over_was_stopped_and_not_lost() {
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        let (warpgate, edge) = tokio::join!(h2::server::handshake(theirs), h2::client::handshake(ours));
+        let (mut warpgate, (mut requests, connection)) = (warpgate.unwrap(), edge.unwrap());
+        let driver = tokio::spawn(connection);
+        let (response, send) = requests.send_request(Request::post("/").body(()).unwrap(), false).unwrap();
+        let (mut send, _recv) = halves(response, send);
+        let mut head = [Bytes::from_static(b"head")];
+        let written = poll_fn(|cx| send.poll_write_chunks(cx, &mut head)).await.unwrap();
+        assert_eq!((written.bytes, written.chunks), (4, 1));
+        let (request, mut respond) = warpgate.accept().await.unwrap().unwrap();
+        respond.send_response(Response::new(()), true).unwrap();
+        drop((request, respond));
+        let served = tokio::spawn(async move { while warpgate.accept().await.is_some() {} });
+        poll_fn(|cx| send.0.lock().poll_reset(cx)).await.unwrap();
+        let mut rest = [Bytes::from_static(b"the"), Bytes::from_static(b"rest")];
+        let end = poll_fn(|cx| send.poll_write_chunks(cx, &mut rest)).await.map(|_| ());
+        assert!(matches!(end, Err(SendEnd::Stopped(ResetCode::NotNeeded))), "{end:?}");
+        driver.abort();
+        served.abort();
     }
 }

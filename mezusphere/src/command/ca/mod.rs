@@ -123,21 +123,17 @@ impl Command {
             Self::Request { out } => {
                 let made = context.client.post("/ca/request", &json!({})).await?;
                 let csr = made.get("csr_pem").and_then(Value::as_str).unwrap_or_default();
-                match out {
-                    Some(path) => {
-                        write_file(&path, csr)?;
-                        output.json(&made)?;
-                        output.say(&format!(
-                            "Wrote the request to {at}. It is no secret.\n  next: sign it where the root's key is, with\n        \
-                             mezusphere ca root sign --root-key FILE --request {at} --out issuing.pem\n        \
-                             then bring the certificate back: mezusphere ca install issuing.pem",
-                            at = path.display()
-                        ))?;
-                    }
-                    None => {
-                        output.json(&made)?;
-                        output.say(csr.trim_end())?;
-                    }
+                output.json(&made)?;
+                if let Some(path) = out {
+                    write_file(&path, csr)?;
+                    output.say(&format!(
+                        "Wrote the request to {at}. It is no secret.\n  next: sign it where the root's key is, with\n        \
+                         mezusphere ca root sign --root-key FILE --request {at} --out issuing.pem\n        \
+                         then bring the certificate back: mezusphere ca install issuing.pem",
+                        at = path.display()
+                    ))?;
+                } else {
+                    output.say(csr.trim_end())?;
                 }
             }
             Self::Install(install) => {

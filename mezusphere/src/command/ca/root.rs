@@ -108,15 +108,14 @@ impl Command {
                 ))?;
             }
             Self::Sign { root_key, request, out } => {
-                let signer = root(&root_key)?;
+                let by = root(&root_key)?;
                 let refused = |why: String| {
                     Failure::new(Kind::Invalid, format!("{} cannot be signed: {why}", request.display()))
                         .next("give the file of mezusphere ca request, as it is")
                 };
                 let csr = request_from_pem(&pem(&request)?).map_err(|why| refused(why.to_string()))?;
-                let signed = signer
-                    .sign_request(&csr, now, &context.entropy)
-                    .map_err(|why| refused(why.to_string()))?;
+                let signed =
+                    by.sign_request(&csr, now, &context.entropy).map_err(|why| refused(why.to_string()))?;
                 write_file(&out, &certificate_to_pem(&signed))?;
                 output.json(&json!({ "out": out.display().to_string() }))?;
                 output.say(&format!(

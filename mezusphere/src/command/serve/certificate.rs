@@ -108,8 +108,6 @@ impl AcmeFlags {
     }
 }
 
-// By value, so that it can be named in `map_err`.
-#[expect(clippy::needless_pass_by_value, reason = "the shape `map_err` needs")]
 fn refused(why: AcmeConfigError) -> Failure {
     let next = match why {
         AcmeConfigError::NoHook => "give --acme-dns-hook PROGRAM",

@@ -137,17 +137,29 @@ impl World {
         cookie: String,
     ) -> Result<impl Future<Output = Result<Instant>> + use<>> {
         let target = self.cluster.target(edge, &self.shop.host, "/live/told")?;
-        let mut connection = h1::Connection::open(&target, &self.cluster.tls(b"http/1.1")?).await?;
+        let tls = self.cluster.tls(b"http/1.1")?;
+        let mut connection = h1::Connection::open(&target, &tls).await?;
+        let asked = target.clone();
         let ask = move || {
-            let request = Request::get(&target.path).header(header::HOST, &target.authority);
+            let request = Request::get(&asked.path).header(header::HOST, &asked.authority);
             request.header(header::COOKIE, &cookie).body(Full::default())
         };
         ensure!(connection.fetch(ask()?).await?.status() == StatusCode::OK, "edge {edge} knows the session");
         Ok(async move {
             loop {
                 tokio::time::sleep(PROBE_EVERY).await;
-                if connection.fetch(ask()?).await?.status() != StatusCode::OK {
-                    return Ok(Instant::now());
+                let answer = connection.fetch(ask()?).await;
+                let at = Instant::now();
+                match answer {
+                    Ok(answer) if answer.status() == StatusCode::OK => {}
+                    Ok(_) => return Ok(at),
+                    // What was under way at that moment is cut, as all that is open; the next one is told.
+                    Err(_) => {
+                        connection = h1::Connection::open(&target, &tls).await?;
+                        let status = connection.fetch(ask()?).await?.status();
+                        ensure!(status != StatusCode::OK, "a request was cut, and the next one was not");
+                        return Ok(at);
+                    }
                 }
             }
         })

@@ -205,9 +205,9 @@ async fn secret(cluster: &Cluster, (name, context): (&str, &str)) -> Result<Stri
          ORDER BY version DESC LIMIT 1"
     );
     let row = cluster.postgres.sql("mezusphere", &query).await?;
-    let (version, sealed) = row.trim().split_once(' ').with_context(|| format!("{name} is kept"))?;
+    let (version, value) = row.trim().split_once(' ').with_context(|| format!("{name} is kept"))?;
     let place = format!("secret/{name}/{version}");
-    let opened = sealer.open(&place, &STANDARD.decode(sealed)?).with_context(|| place.clone())?;
+    let opened = sealer.open(&place, &STANDARD.decode(value)?).with_context(|| place.clone())?;
     let pem = if opened.starts_with(b"-----BEGIN") { opened } else { sealer.open(context, &opened)? };
     let pem = String::from_utf8(pem)?;
     ensure!(pem.contains("PRIVATE KEY"), "{name} holds no key");

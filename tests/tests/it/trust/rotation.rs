@@ -1,5 +1,6 @@
 //! The CA replaced, three times over, and thrown out, while requests go on through a cluster (R20).
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -82,7 +83,11 @@ impl Scene {
             let status = admin.run(&["ca", "status"]).await?;
             if status["rotation"].is_null() {
                 ensure!(status["last"]["how"] == "done" && status["last"]["left_behind"] == 0, "{status:#}");
-                println!("| rotation {words:?} | {:.1} s |", begun.elapsed().as_secs_f64());
+                writeln!(
+                    std::io::stdout(),
+                    "| rotation {words:?} | {:.1} s |",
+                    begun.elapsed().as_secs_f64()
+                )?;
                 return Ok(status);
             }
             ensure!(begun.elapsed() < ROTATES_WITHIN, "{status:#}\n{}", self.gate.output().join("\n"));

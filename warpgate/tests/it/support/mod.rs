@@ -2,7 +2,7 @@
 //!
 //! Everything the warpgate meets here is real except the deciding: real QUIC, real certificates, real frames.
 
-#![allow(unreachable_pub, reason = "it is the library of these tests")]
+#![allow(dead_code, unreachable_pub, reason = "the library of the tests, of which the bench takes a part")]
 #![allow(clippy::missing_panics_doc, clippy::missing_errors_doc, missing_docs, reason = "tests")]
 
 pub mod agent;
