@@ -26,7 +26,7 @@ const FLOORS: [(&str, &str, u8); 15] = [
 ];
 
 /// Dotted words that look like error codes and are not: file names, audit actions, example hosts.
-const NOT_CODES: [&str; 15] = [
+const NOT_CODES: [&str; 16] = [
     "control.id",
     "control.mezu.internal",
     "edge.evict",
@@ -35,6 +35,7 @@ const NOT_CODES: [&str; 15] = [
     "edge.join",
     "edge.json",
     "edge.mezu.internal",
+    "edge.rejoin",
     "edge.uninvite",
     "key.pem",
     "key.prompt",

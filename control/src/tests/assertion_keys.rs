@@ -114,7 +114,7 @@ async fn a_rotation_by_hand_is_asked_for_once_and_waits_until_the_key_is_known()
     world.let_the_jobs_work().await;
     assert_eq!(world.keys_of().await, [(1, "current".to_owned())]);
     world.post("/assertion-keys", json!({})).await.ok();
-    world.post("/assertion-keys", json!({})).await.refused(409, "control.exists");
+    world.post("/assertion-keys", json!({})).await.refused(409, "object.exists");
     world.let_the_jobs_work().await;
     let both = [(2, "next".to_owned()), (1, "current".to_owned())];
     assert_eq!(world.keys_of().await, both);

@@ -424,7 +424,12 @@ async fn a_root_kept_elsewhere_signs_the_request_and_nothing_secret_travels_back
     install("nothing".to_owned()).await.refused(409, "ca.no_request");
 
     let request = world.post("/ca/request", Value::Null).await.ok();
-    assert_eq!(world.post("/ca/request", Value::Null).await.ok(), request, "the one that waits");
+    // Without the outer header's length and the signature, which is another each time.
+    let asked = |made: &Value| {
+        ceremony::request_from_pem(made["csr_pem"].as_str().unwrap()).unwrap()[3..100].to_vec()
+    };
+    let again = world.post("/ca/request", Value::Null).await.ok();
+    assert_eq!(asked(&again), asked(&request), "the one that waits");
     assert!(!request.to_string().contains("PRIVATE"));
     let csr = ceremony::request_from_pem(request["csr_pem"].as_str().unwrap()).unwrap();
     let sign = |root: &Root, csr: &[u8]| {

@@ -76,7 +76,15 @@ impl Membership {
         let key = NodeKey::from_pkcs8_der(&Zeroizing::new(key)).map_err(|why| damaged(why.to_string()))?;
         let identity =
             NodeIdentity::from_pem(&kept.chain_pem, key).map_err(|why| damaged(why.to_string()))?;
-        Ok(Some((Self { path, seal, kept: Mutex::new(kept) }, identity)))
+        let is_outdated = seal.is_outdated(&sealed);
+        let membership = Self { path, seal, kept: Mutex::new(kept) };
+        if is_outdated {
+            // Now: the old master key goes once the edge's copy is sealed anew, and nobody would open this file then.
+            let mut kept = membership.kept();
+            kept.key_sealed = self::sealed(&*membership.seal, &identity);
+            membership.write(&kept)?;
+        }
+        Ok(Some((membership, identity)))
     }
 
     /// Writes down that this edge has joined.

@@ -93,6 +93,13 @@ impl World {
         }
     }
 
+    /// All but warpgates.
+    fn renew_nodes(&mut self, issuer: &str) {
+        for member in self.members.iter_mut().filter(|member| member.kind != Kind::Warpgate) {
+            member.leaf = Some(leaf(issuer));
+        }
+    }
+
     fn renew_all(&mut self, issuer: &str) {
         for member in &mut self.members {
             member.leaf = Some(leaf(issuer));
@@ -106,9 +113,7 @@ fn a_rotation_goes_through_its_phases_in_order() {
     world.run(Duration::from_secs(5));
     assert_eq!(world.rotation().phase, Phase::Sign, "everybody had applied what was announced");
     assert!(!world.rotation().called);
-    for member in world.members.iter_mut().filter(|member| member.kind != Kind::Warpgate) {
-        member.leaf = Some(leaf("new"));
-    }
+    world.renew_nodes("new");
     world.run(Duration::from_secs(5));
     assert!(world.rotation().called, "warpgates after the edges");
     world.renew_all("new");
@@ -250,6 +255,8 @@ fn a_ca_made_under_a_clock_that_ran_ahead_does_not_sign_until_it_is_valid() {
 fn taken_back_while_it_signs_it_waits_until_nobody_shows_the_new_ca() {
     let mut world = World::new(What::Root, false, MAX_WAIT);
     world.run(Duration::from_secs(5));
+    world.renew_nodes("new");
+    world.run(Duration::from_secs(5));
     world.renew_all("new");
     let rotation = world.rotation.as_mut().unwrap();
     assert_eq!(rotation.phase, Phase::Sign);
@@ -258,6 +265,8 @@ fn taken_back_while_it_signs_it_waits_until_nobody_shows_the_new_ca() {
     assert_eq!(rotation.leaving().unwrap().key_sha256, "new");
     world.run(Duration::from_hours(1));
     assert_eq!(world.rotation().phase, Phase::Sign, "everybody shows the new one still");
+    world.renew_nodes("old");
+    world.run(Duration::from_secs(5));
     world.renew_all("old");
     world.run(Duration::from_mins(5));
     assert!(world.rotation.is_none());

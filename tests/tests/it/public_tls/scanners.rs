@@ -68,9 +68,9 @@ struct Finding {
     text: String,
 }
 
-/// What is not said of the edge: that this machine's openssl has no engine for GOST, and that the internal CA, whose
-/// certificates no stranger sees, tells of no place where revocation could be looked up.
-const OF_OTHERS: [&str; 2] = ["engine_problem", "cert_revocation"];
+/// What is not said of the edge: that this machine's openssl has no engine for GOST; that the internal CA, whose
+/// certificates no stranger sees, tells of no place where revocation could be looked up; that `/` leads to another page.
+const OF_OTHERS: [&str; 3] = ["engine_problem", "cert_revocation", "HTTP_status_code"];
 
 async fn testssl(scene: &Scene, host: &str, more: &[&str], within: Duration) -> Result<Vec<Finding>> {
     let folder = tempfile::tempdir()?;

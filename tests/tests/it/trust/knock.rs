@@ -30,6 +30,9 @@ use super::forge::Shown;
 /// How long a node may take to answer or refuse.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(15);
 
+/// Octets of the length before a message of a join.
+const LENGTH_LEN: usize = 4;
+
 /// How long an exchange that was chosen for a tunnel may take to come over loopback.
 const SOON: Duration = Duration::from_millis(300);
 
@@ -102,7 +105,11 @@ impl Ports {
             stream.write_all(&says).await?;
             stream.flush().await?;
             let mut first = vec![0; 4096];
-            let count = stream.read(&mut first).await?;
+            let mut count = stream.read(&mut first).await?;
+            // The length of what follows may come alone.
+            if port == Port::Join && count > 0 && count <= LENGTH_LEN {
+                count += stream.read(&mut first[count..]).await?;
+            }
             first.truncate(count);
             std::io::Result::Ok(first)
         };

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use http::{Request, StatusCode, header};
 use http_body_util::Full;
-use mezusphere_model::connection_key::ConnectionKey;
 use mezusphere_tests::client::h1;
 use mezusphere_tests::program::Program;
 use mezusphere_tests::recorder::{Outcome, Recorder};
@@ -157,6 +156,13 @@ async fn asks(node: &Node, connection: &mut h1::Connection, key: &str) -> Result
     Ok(connection.fetch(request).await?.status())
 }
 
+/// A new key of the shop: its id, and what it is used with.
+async fn a_key(node: &Node, scope: &str) -> Result<(String, String)> {
+    let made = node.admin(&["api-key", "create", "shop", "--scope", scope]).await?;
+    let text = |name: &str| made.get(name).and_then(Value::as_str).map(str::to_owned);
+    Ok((text("id").context("an id")?, text("secret").context("a secret")?))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn r21_a_revoked_key_is_refused_at_the_api_within_a_second_and_its_tunnels_end_within_five()
 -> Result<()> {
@@ -164,24 +170,20 @@ async fn r21_a_revoked_key_is_refused_at_the_api_within_a_second_and_its_tunnels
     let upstream = Upstream::start().await?;
     let shop = node.seed_shop().await?;
     node.admin(&["route", "add", "shop", "/machine", "--auth", "required"]).await?;
-    // The key under test may call protected routes and connect warpgates; another warpgate answers the API.
+    // One key under test calls a protected route, the other connects a warpgate; another warpgate answers the API.
     let api_gate = node.connect(&shop.connection_key, &upstream.url()).await?;
     node.tunnelled(&shop.host).await?;
     let (mut at_api, mut on_tunnels) = (Latencies::default(), Latencies::default());
     for _ in 0..if is_full() { 100 } else { 2 } {
-        let made =
-            node.admin(&["api-key", "create", "shop", "--scope", "request", "--scope", "connect"]).await?;
-        let text = |name: &str| made.get(name).and_then(Value::as_str).map(str::to_owned);
-        let (id, key) = (text("id").context("an id")?, text("secret").context("a secret")?);
-        // The same secret in both forms.
-        let bearer = key.parse::<ConnectionKey>()?.key.reveal();
+        let (calls, bearer) = a_key(&node, "request").await?;
+        let (connects, key) = a_key(&node, "connect").await?;
         let mut gate = node.connect(&key, &upstream.url()).await?;
         let mut connection =
             h1::Connection::open(&node.target(&shop.host, "/")?, &node.tls(b"http/1.1")?).await?;
         while asks(&node, &mut connection, &bearer).await? != StatusCode::OK {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        node.admin(&["api-key", "revoke", "shop", &id]).await?;
+        node.admin(&["api-key", "revoke", "shop", &calls]).await?;
         // The command ends after the commit, so this is a little less than the whole way.
         let revoked = Instant::now();
         while asks(&node, &mut connection, &bearer).await? == StatusCode::OK {
@@ -189,6 +191,8 @@ async fn r21_a_revoked_key_is_refused_at_the_api_within_a_second_and_its_tunnels
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         at_api.add(revoked.elapsed().as_micros());
+        node.admin(&["api-key", "revoke", "shop", &connects]).await?;
+        let revoked = Instant::now();
         gate.line("that its tunnel was closed", |line| line.contains("\"edge_failed\"")).await?;
         on_tunnels.add(revoked.elapsed().as_micros());
         let code = gate.exit_code().await?;
