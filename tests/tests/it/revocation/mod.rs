@@ -263,14 +263,16 @@ async fn r12_a_deleted_account_and_a_route_taken_away_leave_nothing_open() -> Re
 }
 
 /// Every edge stops letting the cookie's holder through, because of `ends`.
-async fn ends(world: &World, cookie: &str, ends: impl Future<Output = Result<()>>) -> Result<()> {
+async fn ends(world: &World, what: &str, cookie: &str, ends: impl Future<Output = Result<()>>) -> Result<()> {
     let mut probes = Vec::new();
     for edge in 0..EDGES {
         probes.push(world.probe(edge, cookie.to_owned()).await?);
     }
     ends.await?;
     for (edge, probe) in probes.into_iter().enumerate() {
-        tokio::time::timeout(WITHIN_MAX, probe).await.with_context(|| format!("edge {edge} goes on"))??;
+        tokio::time::timeout(WITHIN_MAX, probe)
+            .await
+            .with_context(|| format!("{what}: edge {edge} goes on"))??;
     }
     Ok(())
 }
@@ -279,13 +281,11 @@ async fn ends(world: &World, cookie: &str, ends: impl Future<Output = Result<()>
 async fn one_of_two(world: &World) -> Result<()> {
     let (admin, email) = (world.cluster.admin(), world.shop.email.as_str());
     let (_, lost) = world.sign_in(email, &world.shop.password).await?;
-    let (mut browser, cookie) = world.sign_in(email, &world.shop.password).await?;
     let listed = admin.run(&["user", "sessions", "shop", email]).await?;
-    let listed = listed.as_array().context("a list")?;
-    let first = listed.iter().min_by_key(|one| one["created_at"].to_string()).context("one of them")?;
-    let id = first["id"].as_str().context("its id")?.to_owned();
+    let id = listed.pointer("/0/id").and_then(Value::as_str).context("its id")?.to_owned();
+    let (mut browser, cookie) = world.sign_in(email, &world.shop.password).await?;
     let end = async { admin.run(&["user", "sign-out", "shop", email, "--session", &id]).await.map(drop) };
-    ends(world, &lost, end).await?;
+    ends(world, "ended by its id", &lost, end).await?;
 
     // The way to sign in is that of a stranger; the session is with the browser again when it comes back.
     let url = world.cluster.url(&world.shop.host, "/live/told");
@@ -299,7 +299,7 @@ async fn one_of_two(world: &World) -> Result<()> {
         ensure!(back.status == StatusCode::OK, "{} {}", back.status, back.body);
         Ok(())
     };
-    ends(world, &cookie, replaced).await?;
+    ends(world, "replaced", &cookie, replaced).await?;
     let new = browser.cookies(&world.shop.host).remove(name).context("a session")?;
     ensure!(new != old, "a session is replaced by another");
     // It is good at each of them, and the sign-in it came of was never touched.

@@ -159,8 +159,8 @@ async fn asks(node: &Node, connection: &mut h1::Connection, key: &str) -> Result
 /// A new key of the shop: its id, and what it is used with.
 async fn a_key(node: &Node, scope: &str) -> Result<(String, String)> {
     let made = node.admin(&["api-key", "create", "shop", "--scope", scope]).await?;
-    let text = |name: &str| made.get(name).and_then(Value::as_str).map(str::to_owned);
-    Ok((text("id").context("an id")?, text("secret").context("a secret")?))
+    let text = |at: &str| made.pointer(at).and_then(Value::as_str).map(str::to_owned);
+    Ok((text("/key/id").context("an id")?, text("/secret").context("a secret")?))
 }
 
 #[tokio::test(flavor = "multi_thread")]
