@@ -339,7 +339,8 @@ async fn two_control_nodes_that_look_at_once_take_each_step_once() {
         let (a, b) = tokio::join!(world.control.shared.turn_ca(), other.shared.turn_ca());
         a.unwrap();
         b.unwrap();
-        // The second node is not asked by hand: it follows by itself.
+        // Whoever did not take the step follows by itself.
+        world.control.shared.follow_ca().await.unwrap();
         other.shared.follow_ca().await.unwrap();
         let head = other.shared.announced().await.unwrap();
         other.shared.report_applied(head).await.unwrap();
@@ -349,6 +350,8 @@ async fn two_control_nodes_that_look_at_once_take_each_step_once() {
             break;
         }
     }
+    let status = world.get("/ca").await.ok();
+    assert!(status["rotation"].is_null(), "{status:#}");
     assert_eq!(
         actions(&world).await,
         ["ca.rotate", "ca.announce", "ca.trust", "ca.sign", "ca.retire", "ca.rotated"]
