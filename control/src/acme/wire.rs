@@ -182,13 +182,21 @@ impl HttpClient for Watched {
             let answer: Result<BytesResponse, Error> = tokio::time::timeout(this.limit, whole)
                 .await
                 .unwrap_or_else(|_| Err(WireError::TooSlow(this.limit).into()));
-            let answer = answer?;
-            let wait = retry_after(&answer.parts.headers, this.clock.now());
+            let mut answer = answer?;
+            let wait =
+                retry_after(&answer.parts.headers, this.clock.now()).map(|wait| wait.min(RETRY_AFTER_MAX));
+            if let Some(wait) = wait {
+                // The library adds what it reads to the time of day, and panics where that does not fit.
+                answer.parts.headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs()));
+            }
             this.note(Seen { status: Some(answer.parts.status), wait });
             Ok(answer)
         })
     }
 }
+
+/// Longest wait that an authority is believed to ask for.
+const RETRY_AFTER_MAX: Duration = Duration::from_hours(24);
 
 /// How long to wait, by `Retry-After` (RFC 9110 §10.2.3): seconds, or a date.
 fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {

@@ -109,7 +109,13 @@ impl Shared {
     ) -> Result<(), InstallError> {
         let issuing = self.certified(tx, brought).await?;
         match bring {
-            Bring::Taint => self.taint(tx, by, Some(issuing)).await?,
+            Bring::Taint => {
+                self.taint(tx, by, Some(issuing)).await?;
+                // A rotation that ran is dropped with the taint, and perhaps the root that signed this CA: then nobody would
+                // believe it, and the one before is gone.
+                let ca = self.ca(tx).await?;
+                ca.issuing.prove(&ca.trust(&self.installation.trust_domain)?, tx.now())?;
+            }
             Bring::Rotate { hurry, max_wait } => {
                 let mut state = self.ca_to_change(tx).await?;
                 if state.rotation.is_some() {

@@ -483,6 +483,14 @@ async fn a_root_kept_elsewhere_signs_the_request_and_nothing_secret_travels_back
     let third =
         Root::create(&root.trust_domain().unwrap(), world.hand.clock().now(), &world.entropy).unwrap();
     bring(cross(&third)).await.refused(422, "ca.certificate");
+    // A CA that takes the place of a tainted one at once must hang under a root that everybody trusts already.
+    let at_once = json!({
+        "certificate_pem": sign(&stranger, &csr), "root_pem": stranger.certificate_pem(), "cross_pem": cross(&root),
+        "taint": true,
+    });
+    let before = state(&world).await;
+    world.post("/ca/install", at_once).await.refused(422, "ca.certificate");
+    assert_eq!(state(&world).await, before, "nothing of it stays");
     bring(cross(&root)).await.ok();
     until(&world, &mut members, None).await;
     assert_eq!(state(&world).await.roots, [stranger.certificate_pem()]);

@@ -32,7 +32,8 @@ pub(crate) async fn dial(
     stream.set_nodelay(true).map_err(io)?;
     // The name is not judged; the SPIFFE name in the certificate is.
     let name = ServerName::try_from(CONTROL_DNS_NAME).map_err(|why| io(std::io::Error::other(why)))?;
-    let stream = TlsConnector::from(Arc::clone(config)).connect(name, stream).await.map_err(io)?;
+    let shaken = |error| LinkProblem::in_handshake(&error, control.clone(), clock.now());
+    let stream = TlsConnector::from(Arc::clone(config)).connect(name, stream).await.map_err(shaken)?;
     let session = stream.get_ref().1;
     let peer = Peer::read(session.peer_certificates().unwrap_or_default());
     match peer {

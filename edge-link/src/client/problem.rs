@@ -130,6 +130,16 @@ impl LinkProblem {
         }
     }
 
+    /// The same of a handshake that is not over. Until it is, anybody on the way can say an alert: what a control node thinks
+    /// of our certificate comes after it (RFC 8446 §4.4), and is heard by whoever waits for the first answer.
+    pub(crate) fn in_handshake(error: &io::Error, control: NodeAddress, now: Timestamp) -> Self {
+        let problem = Self::from_io(error, control.clone(), now);
+        if [EVICTED, CERTIFICATE_EXPIRED, CERTIFICATE_REFUSED].contains(&problem.code) {
+            return Self::from_tls(&rustls::Error::General(error.to_string()), control, now);
+        }
+        problem
+    }
+
     pub(crate) fn from_tls(error: &rustls::Error, control: NodeAddress, now: Timestamp) -> Self {
         let at = (control, now);
         match error {
@@ -208,6 +218,25 @@ impl LinkProblem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn r20_an_alert_that_anybody_could_have_said_neither_evicts_nor_shuts_out() {
+        for alert in [
+            AlertDescription::CertificateRevoked,
+            AlertDescription::CertificateExpired,
+            AlertDescription::UnknownCA,
+        ] {
+            let error = io::Error::new(io::ErrorKind::InvalidData, rustls::Error::AlertReceived(alert));
+            let control = || NodeAddress { host: "control.example".to_owned(), port: 8444 };
+            let now = Timestamp::from_seconds(7);
+            assert_eq!(LinkProblem::in_handshake(&error, control(), now).code, "edge.control_no_tls");
+            assert_ne!(
+                LinkProblem::from_io(&error, control(), now).code,
+                "edge.control_no_tls",
+                "it counts later"
+            );
+        }
+    }
 
     #[test]
     fn each_reason_has_its_own_sentence_and_next_step() {

@@ -90,7 +90,7 @@ async fn people_sign_up_in_and_out_and_keep_their_accounts() -> Result<()> {
     let (club, vault) = (origin("club"), origin("vault"));
     let (file, socket) =
         (mails.file().display().to_string(), node.data().join("admin.sock").display().to_string());
-    let database = node.data().join("primary.db").display().to_string();
+    let database = node.data().join("control/primary.db").display().to_string();
     let pictures = std::env::var("MEZU_PICTURES").unwrap_or_default();
     let mut browser = Talk::node(
         "sign_in.mjs",
