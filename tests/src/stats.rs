@@ -1,5 +1,7 @@
 //! Latencies of a load: counted in microseconds, asked for by percentile.
 
+use std::time::Duration;
+
 /// What a load measured.
 #[derive(Clone, Debug, Default)]
 pub struct Latencies {
@@ -23,6 +25,20 @@ impl Latencies {
     /// How many were counted.
     pub fn count(&self) -> usize {
         self.micros.len()
+    }
+
+    /// What a load of this length came to, as the programs that make one print it.
+    pub fn figures(&mut self, elapsed: Duration) -> serde_json::Value {
+        let elapsed = elapsed.as_secs_f64();
+        #[expect(clippy::cast_precision_loss, reason = "a count of requests")]
+        let per_second = self.count() as f64 / elapsed;
+        serde_json::json!({
+            "requests": self.count(),
+            "seconds": elapsed,
+            "per_second": per_second,
+            "p50_us": self.percentile(50.0),
+            "p99_us": self.percentile(99.0),
+        })
     }
 
     /// The time that `percent` of requests did not exceed, in microseconds; 0 for none.

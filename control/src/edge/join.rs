@@ -8,18 +8,18 @@ use mezusphere_edge_link::join::{JoinRefused, JoinReply, JoinRequest, refusal};
 use mezusphere_model::Timestamp;
 use mezusphere_model::id::EdgeId;
 use mezusphere_pki::Role;
-use mezusphere_pki::lifetime::skew_allowance;
 use mezusphere_store::primary::Tx;
 use mezusphere_store::primary::audit::AuditEntry;
 use mezusphere_store::primary::invitation::{self, Admission, InvitationRow};
 use mezusphere_store::primary::node::{self as nodes, NodeId, NodeRow};
 use mezusphere_store::{StoreError, WriteError};
 
+use super::admit::{SAME_VERSION, SET_CLOCK, busy, clocks_beyond};
 use super::words;
 use crate::Shared;
 use crate::connect::is_older;
 use crate::leaf::LeafError;
-use crate::node::row::{controls, numbered_name};
+use crate::node::row::numbered_name;
 use crate::publish::PublishError;
 
 /// Oldest edge that can still join: its major and minor version.
@@ -67,20 +67,12 @@ impl From<JoinError> for JoinRefused {
             ),
             JoinError::Revoked => (refusal::USED, INVITE),
             JoinError::Expired => (refusal::EXPIRED, INVITE),
-            JoinError::Clock { .. } => (refusal::CLOCK, "set the clock of this machine and start it again"),
-            JoinError::TooOld(_) => {
-                (refusal::TOO_OLD, "install the version of mezusphere that control runs on this machine")
-            }
-            JoinError::Leaf(LeafError::Issue(_)) => {
-                (refusal::MALFORMED, "install the version of mezusphere that control runs on this machine")
-            }
+            JoinError::Clock { .. } => (refusal::CLOCK, SET_CLOCK),
+            JoinError::TooOld(_) => (refusal::TOO_OLD, SAME_VERSION),
+            JoinError::Leaf(LeafError::Issue(_)) => (refusal::MALFORMED, SAME_VERSION),
             JoinError::Leaf(_) | JoinError::Publish(_) | JoinError::Write(_) => {
                 tracing::error!(error = %why, "An edge could not join");
-                return Self::new(
-                    refusal::BUSY,
-                    "control cannot answer now",
-                    "try again; if it stays, look at the control node's log",
-                );
+                return busy();
             }
         };
         Self::new(code, why.to_string(), next)
@@ -125,22 +117,14 @@ impl Shared {
                     Admission::Expired => return Err(JoinError::Expired),
                 };
                 // After the invitation, so that a stranger learns nothing of our clock.
-                let allowed = skew_allowance(self.config.leaf_ttl.edge);
-                if ask.edge_time.since(now).max(now.since(ask.edge_time)) > allowed {
+                if let Some(allowed) = clocks_beyond(ask.edge_time, now, self.config.leaf_ttl.edge) {
                     return Err(JoinError::Clock { edge: ask.edge_time, control: now, allowed });
                 }
                 let leaf =
                     self.issue_leaf(tx, &ask.csr_der, Role::Edge(edge), self.config.leaf_ttl.edge).await?;
                 let name = write(tx, edge, &invitation, ask).await?;
                 self.note_join(tx, edge, &name, &invitation, from);
-                Ok(JoinReply {
-                    edge,
-                    name,
-                    chain_der: leaf.chain.iter().map(|der| der.to_vec()).collect(),
-                    trust: self.trust_doc(tx).await?,
-                    controls: controls(tx).await?,
-                    control_time: now,
-                })
+                Ok(self.welcome_edge(tx, edge, name, &leaf).await?)
             })
             .await
     }

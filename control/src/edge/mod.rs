@@ -3,6 +3,7 @@
 //!
 //! Who may administer them is [`crate::use_case::edge`]'s.
 
+mod admit;
 mod join;
 mod keep;
 mod rejoin;

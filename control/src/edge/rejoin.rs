@@ -10,19 +10,18 @@ use std::time::Duration;
 use mezusphere_edge_link::join::{JoinRefused, JoinReply, RejoinRequest, refusal};
 use mezusphere_model::Timestamp;
 use mezusphere_model::id::EdgeId;
-use mezusphere_pki::lifetime::skew_allowance;
 use mezusphere_pki::{Peer, Role, possession};
 use mezusphere_store::primary::audit::AuditEntry;
 use mezusphere_store::primary::node::NodeId;
 use mezusphere_store::primary::{ReadTx, certificate};
 use mezusphere_store::{StoreError, WriteError};
 
+use super::admit::{SAME_VERSION, SET_CLOCK, busy, clocks_beyond};
 use super::keep::still_in;
 use crate::Shared;
 use crate::digest::sha256;
 use crate::edge::keep::KeepError;
 use crate::leaf::LeafError;
-use crate::node::row::controls;
 use crate::publish::PublishError;
 
 /// How many of an edge's newest certificates bring it back. More than one, because an answer may be lost on its way; few,
@@ -72,17 +71,11 @@ impl From<RejoinError> for JoinRefused {
         let (code, next) = match &why {
             RejoinError::Unknown | RejoinError::Unproven => (refusal::NOT_MEMBER, INVITE),
             RejoinError::Evicted(_) => (refusal::EVICTED, INVITE),
-            RejoinError::Clock { .. } => (refusal::CLOCK, "set the clock of this machine and start it again"),
-            RejoinError::Leaf(LeafError::Issue(_)) => {
-                (refusal::MALFORMED, "install the version of mezusphere that control runs on this machine")
-            }
+            RejoinError::Clock { .. } => (refusal::CLOCK, SET_CLOCK),
+            RejoinError::Leaf(LeafError::Issue(_)) => (refusal::MALFORMED, SAME_VERSION),
             RejoinError::Leaf(_) | RejoinError::Publish(_) | RejoinError::Write(_) => {
                 tracing::error!(error = %why, "An edge could not come back");
-                return Self::new(
-                    refusal::BUSY,
-                    "control cannot answer now",
-                    "try again; if it stays, look at the control node's log",
-                );
+                return busy();
             }
         };
         Self::new(code, why.to_string(), next)
@@ -119,8 +112,7 @@ impl Shared {
                 let row = still_in(tx, edge).await?;
                 let now = tx.now();
                 // After the proof, so that a stranger learns nothing of our clock.
-                let allowed = skew_allowance(self.config.leaf_ttl.edge);
-                if ask.edge_time.since(now).max(now.since(ask.edge_time)) > allowed {
+                if let Some(allowed) = clocks_beyond(ask.edge_time, now, self.config.leaf_ttl.edge) {
                     return Err(RejoinError::Clock { edge: ask.edge_time, control: now, allowed });
                 }
                 let leaf =
@@ -138,14 +130,7 @@ impl Shared {
                         "until": leaf.not_after.to_string(),
                     }),
                 });
-                Ok(JoinReply {
-                    edge,
-                    name: row.name,
-                    chain_der: leaf.chain.iter().map(|der| der.to_vec()).collect(),
-                    trust: self.trust_doc(tx).await?,
-                    controls: controls(tx).await?,
-                    control_time: now,
-                })
+                Ok(self.welcome_edge(tx, edge, row.name, &leaf).await?)
             })
             .await
     }

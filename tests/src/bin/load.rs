@@ -88,17 +88,7 @@ async fn main() -> anyhow::Result<()> {
     for task in tasks {
         all.merge(&task.await??);
     }
-    let elapsed = begin.elapsed().as_secs_f64();
-    #[expect(clippy::cast_precision_loss, reason = "a count of requests")]
-    let per_second = all.count() as f64 / elapsed;
-    let figures = serde_json::json!({
-        "requests": all.count(),
-        "seconds": elapsed,
-        "per_second": per_second,
-        "p50_us": all.percentile(50.0),
-        "p99_us": all.percentile(99.0),
-    });
-    writeln!(std::io::stdout(), "{figures}")?;
+    writeln!(std::io::stdout(), "{}", all.figures(begin.elapsed()))?;
     Ok(())
 }
 
