@@ -26,11 +26,10 @@ impl Problem {
 
     /// Too many attempts.
     pub(crate) fn throttled(t: &Texts, retry_after: Duration) -> Self {
-        let seconds = retry_after.as_secs();
-        let next = if seconds <= 90 {
-            fill(t.problem.throttled_next_seconds, &seconds.to_string())
-        } else {
-            fill(t.problem.throttled_next_minutes, &seconds.div_ceil(60).to_string())
+        let next = match retry_after.as_secs() {
+            0 | 1 => t.problem.throttled_next_second.to_owned(),
+            seconds @ 2..=90 => fill(t.problem.throttled_next_seconds, &seconds.to_string()),
+            longer => fill(t.problem.throttled_next_minutes, &longer.div_ceil(60).to_string()),
         };
         Self { what: t.problem.throttled, next, fields: &[] }
     }
@@ -49,4 +48,19 @@ impl Problem {
 /// The document's title, which says first that something has to be corrected: a screen reader begins with it.
 pub(super) fn title(t: &Texts, title: &str, problem: Option<&Problem>) -> String {
     if problem.is_some() { fill(t.title_problem, title) } else { title.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Chrome;
+    use super::*;
+
+    #[test]
+    fn how_long_to_wait_is_told_in_a_sentence_of_its_number() {
+        let told = |seconds| Problem::throttled(Chrome::english().t, Duration::from_secs(seconds)).next;
+        for (seconds, words) in [(1, "Wait a second,"), (2, "Wait 2 seconds,"), (90, "Wait 90 seconds,")] {
+            assert!(told(seconds).starts_with(words), "{}", told(seconds));
+        }
+        assert!(told(91).starts_with("Wait 2 minutes,"), "{}", told(91));
+    }
 }
