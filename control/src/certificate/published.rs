@@ -1,0 +1,148 @@
+//! The certificates of the whole installation: which are published, and bringing that into line with where they come from.
+
+use mezusphere_model::document::{CertificateDoc, Document, DocumentKey, Partition};
+use mezusphere_model::{Host, Timestamp};
+use mezusphere_pki::public::covers;
+use mezusphere_store::StoreError;
+use mezusphere_store::primary::{ReadTx, Tx, acme, setting};
+use serde::{Deserialize, Serialize};
+
+use super::ordered::{self, Issuer};
+use super::{CertificateError, PublicCertificates, own};
+use crate::Shared;
+use crate::acme::wanted;
+use crate::digest::sha256;
+
+/// Name of the setting that says which certificates of the whole installation are published.
+const SETTING: &str = "certificate/platform";
+
+/// A certificate as published for the whole installation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Published {
+    /// Whether it is in the partition that never leaves control.
+    #[serde(default)]
+    control: bool,
+    /// Its first name, under which it is filed.
+    pub(crate) filed_as: String,
+    /// All its names.
+    pub(crate) names: Vec<String>,
+    /// SHA-256 of the chain's text: tells a replaced file from the same one.
+    chain_sha256: [u8; 32],
+    /// Whether the internal CA issued it.
+    pub(crate) internal: bool,
+    /// Which internal CA did; absent for files, and in what older versions kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) issuer: Option<String>,
+    /// When it ends.
+    pub(crate) not_after: Timestamp,
+}
+
+/// What is kept about those that are published.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Record {
+    /// All of them.
+    All(Vec<Published>),
+    /// As versions before 0.2 kept it: the one certificate, in the partition every edge copies.
+    One(Published),
+}
+
+impl Record {
+    fn all(self) -> Vec<Published> {
+        match self {
+            Self::All(all) => all,
+            Self::One(one) => vec![one],
+        }
+    }
+}
+
+impl Published {
+    /// What is kept of a document that is published there.
+    pub(super) fn of(doc: &CertificateDoc, partition: Partition, internal: bool) -> Self {
+        Self {
+            control: partition == Partition::Control,
+            filed_as: doc.names.first().cloned().unwrap_or_default(),
+            names: doc.names.clone(),
+            chain_sha256: sha256(doc.chain_pem.as_bytes()),
+            internal,
+            issuer: None,
+            not_after: doc.not_after,
+        }
+    }
+
+    /// Whether it can go on until a better one is there.
+    fn serves(&self, partition: Partition, names: &[String], now: Timestamp) -> bool {
+        let is_named = |name: &String| Host::parse(name).is_ok_and(|host| covers(&self.names, &host));
+        !self.internal && self.partition() == partition && self.not_after > now && names.iter().all(is_named)
+    }
+
+    /// Where it is published.
+    pub(super) fn partition(&self) -> Partition {
+        if self.control { Partition::Control } else { Partition::Platform }
+    }
+}
+
+/// The certificates of the whole installation that are published.
+pub(crate) async fn published(tx: &mut ReadTx) -> Result<Vec<Published>, StoreError> {
+    let record: Option<Record> = setting::get(tx, SETTING).await?;
+    Ok(record.map(Record::all).unwrap_or_default())
+}
+
+/// Publishes the certificates of the whole installation, as far as what is published is not them or ends soon.
+pub(crate) async fn ensure_platform(tx: &mut Tx, shared: &Shared) -> Result<(), CertificateError> {
+    let now = tx.now();
+    let record: Option<Record> = setting::get(tx, SETTING).await?;
+    let published = record.clone().map(Record::all).unwrap_or_default();
+    let mut kept = Vec::new();
+    match &shared.certificates {
+        PublicCertificates::Files(files) => {
+            for (partition, doc) in files.docs().iter() {
+                let wanted = Published::of(doc, *partition, false);
+                if !published.contains(&wanted) {
+                    tx.publish(*partition, &Document::Certificate(doc.clone()))?;
+                }
+                kept.push(wanted);
+            }
+        }
+        PublicCertificates::Internal => {
+            for (partition, names) in own::names(&shared.config.platform) {
+                kept.push(own::ensure(tx, shared, &published, partition, &names).await?);
+            }
+        }
+        PublicCertificates::Acme(config) => {
+            acme::move_to(tx, config.directory.url()).await?;
+            let mut filed_as = Vec::new();
+            for (partition, names, issuer) in ordered::names(config, &shared.config.platform) {
+                if issuer == Issuer::Internal {
+                    kept.push(own::ensure(tx, shared, &published, partition, &names).await?);
+                    continue;
+                }
+                filed_as.extend(names.first().cloned());
+                let good = match wanted::ensure_own(tx, config, &names).await? {
+                    Some(doc) => {
+                        let good = Published::of(&doc, partition, false);
+                        if !published.contains(&good) {
+                            tx.publish(partition, &Document::Certificate(doc))?;
+                        }
+                        Some(good)
+                    }
+                    // Until the first one is there, one from files goes on.
+                    None => published.iter().find(|old| old.serves(partition, &names, now)).cloned(),
+                };
+                kept.extend(good);
+            }
+            wanted::forget_own(tx, &filed_as).await?;
+        }
+    }
+    for old in &published {
+        let replaced = |new: &Published| (new.partition(), &new.filed_as) == (old.partition(), &old.filed_as);
+        if !kept.iter().any(replaced) {
+            tx.retract(old.partition(), DocumentKey::certificate(&old.filed_as))?;
+        }
+    }
+    let kept = Record::All(kept);
+    if record.as_ref() != Some(&kept) {
+        setting::put(tx, SETTING, &kept).await?;
+    }
+    Ok(())
+}
