@@ -160,7 +160,7 @@ impl Shared {
                 let mut due = Vec::new();
                 for environment in environment::list(tx, project).await? {
                     for row in host::list(tx, project, environment.id).await? {
-                        if certificate::is_due(tx, self, &row.host).await? {
+                        if certificate::is_due(tx, self, project, &row.host).await? {
                             due.push(row);
                         }
                     }

@@ -11,6 +11,7 @@ use mezusphere_store::primary::{ReadTx, Tx, host, route};
 use mezusphere_store::{StoreError, WriteError};
 
 use super::AcmeConfig;
+use crate::certificate;
 
 /// Whether no authority certifies the name: `localhost`, and what lies below it (RFC 6761 §6.3).
 pub(crate) fn is_local(name: &str) -> bool {
@@ -74,6 +75,8 @@ pub(crate) async fn ensure_host(
     }
     match in_use(tx, host.as_str()).await? {
         Some(doc) => tx.publish(Partition::Project(project), &Document::Certificate(doc))?,
+        // What it had from another source goes on until the first one is there.
+        None if certificate::is_good_for(tx, host).await? => {}
         None => tx.retract(Partition::Project(project), DocumentKey::certificate(host.as_str()))?,
     }
     Ok(())

@@ -71,17 +71,42 @@ pub(crate) fn remove_host(tx: &mut Tx, project: ProjectId, host: &Host) -> Resul
     tx.retract(Partition::Project(project), DocumentKey::certificate(host.as_str()))
 }
 
-/// Whether a host's own certificate is missing or ends soon.
-pub(crate) async fn is_due(tx: &mut ReadTx, shared: &Shared, host: &Host) -> Result<bool, StoreError> {
-    if shared.certificates.covers(&shared.config.platform, host) {
-        let PublicCertificates::Acme(config) = &shared.certificates else { return Ok(false) };
-        return Ok(acme::get(tx, host.as_str()).await?.is_some()
-            && is_covered_now(tx, config, &shared.config.platform, host).await?);
+/// Whether something is to be done about a host's own certificate: it is missing, ends soon, has ended, or is in the way of a
+/// better one.
+pub(crate) async fn is_due(
+    tx: &mut ReadTx,
+    shared: &Shared,
+    project: ProjectId,
+    host: &Host,
+) -> Result<bool, StoreError> {
+    let platform = &shared.config.platform;
+    let is_covered = shared.certificates.covers(platform, host);
+    let PublicCertificates::Acme(config) = &shared.certificates else {
+        return if is_covered { Ok(false) } else { ends_soon(tx, host).await };
+    };
+    if is_covered {
+        // Whatever it has of its own would be shown in place of the wildcard, and is renewed by nobody.
+        let is_left =
+            acme::get(tx, host.as_str()).await?.is_some() || host::is_certified(tx, project, host).await?;
+        return Ok(is_left && is_covered_now(tx, config, platform, host).await?);
     }
-    if matches!(shared.certificates, PublicCertificates::Acme(_)) && !wanted::is_local(host.as_str()) {
-        return wanted::lacks(tx, host).await;
+    if wanted::is_local(host.as_str()) {
+        return ends_soon(tx, host).await;
     }
+    Ok(wanted::lacks(tx, host).await? || has_ended(tx, project, host).await?)
+}
+
+/// Whether a host's certificate of the internal CA is missing or ends soon.
+async fn ends_soon(tx: &mut ReadTx, host: &Host) -> Result<bool, StoreError> {
     let now = tx.now();
     let issued = certificate::list_of(tx, host.as_str()).await?;
     Ok(issued.iter().all(|row| own::ends_soon(row.not_after, now)))
+}
+
+/// Whether edges are still told of a certificate that has ended.
+async fn has_ended(tx: &mut ReadTx, project: ProjectId, host: &Host) -> Result<bool, StoreError> {
+    let now = tx.now();
+    let ordered = acme::get(tx, host.as_str()).await?.and_then(|row| row.certificate);
+    let is_good = ordered.is_some_and(|facts| facts.not_after > now) || own::is_good_for(tx, host).await?;
+    Ok(!is_good && host::is_certified(tx, project, host).await?)
 }

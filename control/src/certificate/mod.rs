@@ -18,7 +18,7 @@ use mezusphere_pki::public::covers;
 use mezusphere_store::{StoreError, WriteError};
 
 pub(crate) use self::host::{add_host, first_route, is_due, remove_host};
-pub(crate) use self::own::renewed_at;
+pub(crate) use self::own::{is_good_for, renewed_at};
 pub(crate) use self::published::{Published, ensure_platform, published};
 use crate::certificate_files::WatchedFiles;
 use crate::config::{ControlConfig, PublicCertificate};
@@ -76,6 +76,13 @@ impl PublicCertificates {
     /// Whether a certificate of the whole installation is good for `host`, so that it needs none of its own.
     pub(crate) fn covers(&self, platform: &Platform, host: &Host) -> bool {
         covers(&self.names(platform), host)
+    }
+
+    /// Whether an authority is asked for a certificate of the whole installation that is filed under this name.
+    pub(crate) fn is_ordered(&self, platform: &Platform, name: &str) -> bool {
+        let Self::Acme(config) = self else { return false };
+        let all = ordered::names(config, platform).into_iter();
+        all.flat_map(|(_, names, _)| names.into_iter().next()).any(|first| first == name)
     }
 
     /// What decides which hosts need a certificate of their own, for telling whether that has changed.

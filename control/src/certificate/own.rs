@@ -9,12 +9,13 @@ use std::time::Duration;
 use mezusphere_model::document::{CertificateDoc, Document, Partition};
 use mezusphere_model::id::ProjectId;
 use mezusphere_model::platform::PlatformHost;
-use mezusphere_model::{Platform, Timestamp};
+use mezusphere_model::{Host, Platform, Timestamp};
 use mezusphere_pki::PublicCertificate as Verified;
 use mezusphere_pki::authority::IssuedPublic;
 use mezusphere_pki::lifetime::PUBLIC_TTL_MAX;
-use mezusphere_store::primary::Tx;
+use mezusphere_store::StoreError;
 use mezusphere_store::primary::certificate::{self, IssuedRow};
+use mezusphere_store::primary::{ReadTx, Tx};
 
 use super::{CertificateError, Published};
 use crate::Shared;
@@ -78,6 +79,12 @@ pub(super) fn ends_soon(not_after: Timestamp, now: Timestamp) -> bool {
     not_after.since(now) < RENEW_BELOW
 }
 
+/// Whether a host has a certificate of the internal CA that has not ended.
+pub(crate) async fn is_good_for(tx: &mut ReadTx, host: &Host) -> Result<bool, StoreError> {
+    let now = tx.now();
+    Ok(certificate::list_of(tx, host.as_str()).await?.iter().any(|row| row.not_after > now))
+}
+
 /// Issues a certificate, and notes that it did.
 pub(super) async fn issue(
     tx: &mut Tx,
@@ -120,7 +127,6 @@ fn leaf_sha256(issued: &IssuedPublic, now: Timestamp) -> [u8; 32] {
 
 #[cfg(test)]
 mod tests {
-    use mezusphere_model::Host;
     use mezusphere_pki::public::covers;
 
     use super::*;

@@ -4,7 +4,7 @@ use mezusphere_model::document::{CertificateDoc, Document, DocumentKey, Partitio
 use mezusphere_model::{Host, Timestamp};
 use mezusphere_pki::public::covers;
 use mezusphere_store::StoreError;
-use mezusphere_store::primary::{ReadTx, Tx, acme, setting};
+use mezusphere_store::primary::{ReadTx, Tx, acme, host, setting};
 use serde::{Deserialize, Serialize};
 
 use super::ordered::{self, Issuer};
@@ -70,10 +70,18 @@ impl Published {
         }
     }
 
-    /// Whether it can go on until a better one is there.
+    /// Whether it can go on, wherever it came from, until a better one is there.
     fn serves(&self, partition: Partition, names: &[String], now: Timestamp) -> bool {
-        let is_named = |name: &String| Host::parse(name).is_ok_and(|host| covers(&self.names, &host));
-        !self.internal && self.partition() == partition && self.not_after > now && names.iter().all(is_named)
+        self.partition() == partition
+            && self.not_after > now
+            && names.iter().all(|name| self.stands_for(name))
+    }
+
+    /// Whether it is good for all that a name in another certificate is good for.
+    fn stands_for(&self, name: &str) -> bool {
+        // A wildcard is no host, and only the same wildcard stands for it.
+        self.names.iter().any(|own| own == name)
+            || Host::parse(name).is_ok_and(|host| covers(&self.names, &host))
     }
 
     /// Where it is published.
@@ -126,7 +134,7 @@ pub(crate) async fn ensure_platform(tx: &mut Tx, shared: &Shared) -> Result<(), 
                         }
                         Some(good)
                     }
-                    // Until the first one is there, one from files goes on.
+                    // Until the first one is there, what another source left goes on.
                     None => published.iter().find(|old| old.serves(partition, &names, now)).cloned(),
                 };
                 kept.extend(good);
@@ -136,7 +144,12 @@ pub(crate) async fn ensure_platform(tx: &mut Tx, shared: &Shared) -> Result<(), 
     }
     for old in &published {
         let replaced = |new: &Published| (new.partition(), &new.filed_as) == (old.partition(), &old.filed_as);
-        if !kept.iter().any(replaced) {
+        if kept.iter().any(replaced) {
+            continue;
+        }
+        if is_needed(tx, shared, old, &kept).await? {
+            kept.push(old.clone());
+        } else {
             tx.retract(old.partition(), DocumentKey::certificate(&old.filed_as))?;
         }
     }
@@ -145,4 +158,47 @@ pub(crate) async fn ensure_platform(tx: &mut Tx, shared: &Shared) -> Result<(), 
         setting::put(tx, SETTING, &kept).await?;
     }
     Ok(())
+}
+
+/// Whether one that is not wanted any more still is the only one that some host with a route has: what an authority is asked for
+/// may take long, and nothing that works is taken away before. The internal CA issues at once, so nothing has to wait for it.
+async fn is_needed(
+    tx: &mut ReadTx,
+    shared: &Shared,
+    old: &Published,
+    kept: &[Published],
+) -> Result<bool, StoreError> {
+    if !matches!(shared.certificates, PublicCertificates::Acme(_)) || old.not_after <= tx.now() {
+        return Ok(false);
+    }
+    for name in &old.names {
+        let is_served = wanted::is_local(name) || kept.iter().any(|other| other.stands_for(name));
+        if !is_served && host::is_any_unserved(tx, name).await? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wildcard_goes_on_for_the_same_wildcard_and_for_hosts_below_it() {
+        let now = Timestamp::from_seconds(1_800_000_000);
+        let doc = |names: &[&str]| CertificateDoc {
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+            chain_pem: String::new(),
+            key_pem: String::new(),
+            not_after: now.after(std::time::Duration::from_secs(1)),
+        };
+        let old = Published::of(&doc(&["*.apps.example", "www.shop.example"]), Partition::Platform, false);
+        let serves = |names: &[&str]| old.serves(Partition::Platform, &doc(names).names, now);
+        assert!(serves(&["*.apps.example"]));
+        assert!(serves(&["a.apps.example", "www.shop.example"]));
+        assert!(!serves(&["*.example"]) && !serves(&["*.a.apps.example"]) && !serves(&["a.b.apps.example"]));
+        assert!(!old.serves(Partition::Control, &old.names, now), "another partition");
+        assert!(!old.serves(Partition::Platform, &old.names, old.not_after), "it has ended");
+    }
 }

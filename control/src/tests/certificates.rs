@@ -82,7 +82,7 @@ async fn certificates_are_renewed_at_a_third_left_and_not_before() {
 }
 
 /// Certificate and key files for these names, from a CA of their own.
-fn files(dir: &std::path::Path, names: &[&str]) -> CertificateFiles {
+pub(super) fn files(dir: &std::path::Path, names: &[&str]) -> CertificateFiles {
     use mezusphere_pki::{Issuing, Root, TrustDomain};
     let domain = TrustDomain::parse("other.example").unwrap();
     let root = Root::create(&domain, BEGIN, &entropy()).unwrap();

@@ -50,10 +50,13 @@ fn ordered(row: CertificateRow) -> Certificate {
 }
 
 fn of_installation(shared: &Shared, published: Published, trouble: Option<&Trouble>) -> Certificate {
-    let source = match &shared.certificates {
-        _ if published.internal => CertificateSource::Internal,
-        PublicCertificates::Acme(_) => CertificateSource::Acme,
-        PublicCertificates::Internal | PublicCertificates::Files(_) => CertificateSource::Files,
+    let source = if published.internal {
+        CertificateSource::Internal
+    } else if shared.certificates.is_ordered(&shared.config.platform, &published.filed_as) {
+        CertificateSource::Acme
+    } else {
+        // Also one that goes on after the source was changed.
+        CertificateSource::Files
     };
     let error = trouble.filter(|_| source == CertificateSource::Files).map(|trouble| CertificateError {
         at: trouble.since.to_string(),

@@ -1,5 +1,6 @@
 //! Hosts an environment answers on: its endpoint, and custom domains.
 
+use mezusphere_model::document::{DocumentKey, Partition};
 use mezusphere_model::id::{EnvironmentId, ProjectId};
 use mezusphere_model::{Host, Timestamp};
 
@@ -92,4 +93,39 @@ pub async fn list(
 /// Removes a host. Call [`super::site::publish`] after it.
 pub async fn delete(tx: &mut Tx, project: ProjectId, host: &Host) -> Result<(), WriteError> {
     tx.change("host", "DELETE FROM hosts WHERE project = $1 AND host = $2", args![project, host]).await
+}
+
+/// Whether edges are told of a certificate of the host's own.
+pub async fn is_certified(tx: &mut ReadTx, project: ProjectId, host: &Host) -> Result<bool, StoreError> {
+    let row = tx
+        .row(
+            "SELECT 1 AS one FROM feed_entries
+             WHERE partition = $1 AND key = $2 AND is_current = 1 AND (body IS NOT NULL OR sealed IS NOT NULL)",
+            args![Partition::Project(project), &DocumentKey::certificate(host.as_str())],
+        )
+        .await?;
+    Ok(row.is_some())
+}
+
+/// Whether there is a host that a certificate of this name is good for (`*.` in front of one stands for any single label), whose
+/// environment has a route, and which has had no certificate from an authority yet.
+pub async fn is_any_unserved(tx: &mut ReadTx, name: &str) -> Result<bool, StoreError> {
+    // Of a name that is no wildcard nothing is below, and no host is like the empty text.
+    let (below, deeper) = match name.strip_prefix('*') {
+        Some(parent) => (format!("%{parent}"), format!("%.%{parent}")),
+        None => (String::new(), String::new()),
+    };
+    let row = tx
+        .row(
+            "SELECT 1 AS one FROM hosts
+             WHERE (host = $1 OR (host LIKE $2 AND host NOT LIKE $3))
+               AND EXISTS (SELECT 1 FROM routes
+                           WHERE routes.project = hosts.project AND routes.environment = hosts.environment)
+               AND NOT EXISTS (SELECT 1 FROM acme_certificates
+                               WHERE acme_certificates.name = hosts.host AND certificate IS NOT NULL)
+             LIMIT 1",
+            args![name, below.as_str(), deeper.as_str()],
+        )
+        .await?;
+    Ok(row.is_some())
 }

@@ -2,6 +2,7 @@
 //! other nodes do meanwhile.
 
 mod authority;
+mod sources;
 mod trouble;
 
 use mezusphere_model::Host;
