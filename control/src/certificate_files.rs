@@ -1,20 +1,18 @@
-//! Public certificates from files: read, checked, told apart by whose key it is, the platform's or the applications', and watched:
-//! whoever renews them puts the new ones in the old ones' place.
+//! Public certificates from files, watched: whoever renews them puts the new ones in the old ones' place. Each is looked at for
+//! itself: one that cannot be used keeps none of the others from being renewed. What is in them is [`read`]'s.
+
+mod read;
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use mezusphere_model::document::{CertificateDoc, Partition};
-use mezusphere_model::platform::PlatformHost;
-use mezusphere_model::{Platform, Timestamp};
-use mezusphere_pki::PublicCertificate as Verified;
-use mezusphere_pki::public::covers;
+use mezusphere_model::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use self::read::{Filed, covers_platform, load_pair};
 use crate::certificate::{PublicCertificates, ensure_platform};
 use crate::config::{CertificateFiles, ControlConfig};
 use crate::{OpenError, Shared};
@@ -25,26 +23,29 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// Looks in a row that must fail before it is told: between a new chain and its new key a moment may pass.
 const FAILURES_TOLD: u32 = 2;
 
-/// What a certificate is and where it is published.
-type Filed = (Partition, CertificateDoc);
-
-/// Certificates from files, as they were when they could be used last.
+/// Certificates from files, each as it was when it could be used last.
 pub(crate) struct WatchedFiles {
-    files: Vec<CertificateFiles>,
+    watched: Mutex<Watched>,
     docs: ArcSwap<Vec<Filed>>,
-    seen: Mutex<Seen>,
 }
 
 /// What the last look found.
-#[derive(Debug, Default)]
-struct Seen {
-    /// How each file looked from outside.
-    stamps: Vec<Option<Stamp>>,
+struct Watched {
+    pairs: Vec<Pair>,
+    /// What is in use is not published yet.
+    is_new: bool,
+}
+
+/// A chain with its key. What is wrong with one pair changes nothing about the others.
+struct Pair {
+    files: CertificateFiles,
+    /// How chain and key looked from outside.
+    stamps: [Option<Stamp>; 2],
+    /// What is in use of it; `None`: it could not be used since the start.
+    filed: Option<Filed>,
     /// Looks in a row that failed.
     failures: u32,
     trouble: Option<Trouble>,
-    /// What is in use is not published yet.
-    is_new: bool,
 }
 
 /// A file from outside: another one is another inode, a changed one has another time or length.
@@ -69,7 +70,7 @@ impl From<Metadata> for Stamp {
     }
 }
 
-/// Why the files of now are not used, while those before them are.
+/// Why the files of now are not used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Trouble {
     /// Since when.
@@ -86,17 +87,38 @@ impl Trouble {
 }
 
 impl WatchedFiles {
-    /// Reads the files at the start, when there is nothing to fall back on.
+    /// Reads the files at the start, when there is nothing to fall back on: what cannot be used is left out, unless the platform's
+    /// hosts need it.
     pub(crate) fn load(
         config: &ControlConfig,
         files: &[CertificateFiles],
         now: Timestamp,
     ) -> Result<Self, OpenError> {
-        // Before they are read: what changes meanwhile is seen by the next look.
-        let stamps = stamps(files);
-        let docs = load_files(config, files, now)?;
-        let seen = Seen { stamps, ..Seen::default() };
-        Ok(Self { files: files.to_vec(), docs: ArcSwap::from_pointee(docs), seen: Mutex::new(seen) })
+        let mut failed = None;
+        let mut pairs = Vec::with_capacity(files.len());
+        for files in files {
+            // Before they are read: what changes meanwhile is seen by the next look.
+            let stamps = stamps(files);
+            let mut pair = Pair { files: files.clone(), stamps, filed: None, failures: 0, trouble: None };
+            match load_pair(config, files, now) {
+                Ok(filed) => pair.filed = Some(filed),
+                Err(why) => {
+                    pair.failures = FAILURES_TOLD;
+                    pair.trouble = Some(Trouble { since: now, what: format!("{why}; it is not used") });
+                    failed.get_or_insert(why);
+                }
+            }
+            pairs.push(pair);
+        }
+        let docs: Vec<Filed> = pairs.iter().filter_map(|pair| pair.filed.clone()).collect();
+        if let Err(uncovered) = covers_platform(config, files, docs.iter()) {
+            return Err(failed.unwrap_or(uncovered));
+        }
+        for trouble in pairs.iter().filter_map(|pair| pair.trouble.as_ref()) {
+            tracing::error!(error = %trouble.what, "A certificate file cannot be used; the others are");
+        }
+        let watched = Mutex::new(Watched { pairs, is_new: false });
+        Ok(Self { watched, docs: ArcSwap::from_pointee(docs) })
     }
 
     /// The certificates in use, with where each is published.
@@ -104,58 +126,94 @@ impl WatchedFiles {
         self.docs.load_full()
     }
 
-    /// Why the files of now are not used.
-    pub(crate) fn trouble(&self) -> Option<Trouble> {
-        self.seen().trouble.clone()
+    /// Why the files of now are not used for the certificate that is filed under this name. What never could be used has no
+    /// certificate of its own to tell it with: the first one tells it.
+    pub(crate) fn trouble_of(&self, filed_as: &str) -> Option<Trouble> {
+        let watched = self.watched();
+        let name = |pair: &Pair| pair.filed.as_ref().and_then(|(_, doc)| doc.names.first().cloned());
+        let names: Vec<_> = watched.pairs.iter().map(name).collect();
+        let is_first = names.iter().flatten().next().is_some_and(|first| first == filed_as);
+        let tells = |name: &Option<String>| name.as_ref().map_or(is_first, |name| name == filed_as);
+        let mut told = watched.pairs.iter().zip(&names).filter(|(_, name)| tells(name));
+        told.find_map(|(pair, _)| pair.trouble.clone())
     }
 
-    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    fn watched(&self) -> MutexGuard<'_, Watched> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks whether the files have changed, and takes them into use if they can be. Says whether what is in use waits to be
-    /// published.
+    /// Looks whether the files have changed, and takes into use what can be. Says whether what is in use waits to be published.
     fn look(&self, config: &ControlConfig, now: Timestamp) -> bool {
-        let stamps = stamps(&self.files);
-        let mut seen = self.seen();
-        if seen.stamps == stamps && seen.failures == 0 {
-            return seen.is_new;
-        }
-        match load_files(config, &self.files, now) {
-            Ok(docs) => {
-                if *self.docs.load_full() != docs {
-                    let ends = docs.iter().map(|(_, doc)| doc.not_after).min().unwrap_or(now);
-                    tracing::info!(until = %ends, "New certificates were read from the files");
-                    self.docs.store(Arc::new(docs));
-                    seen.is_new = true;
-                } else if seen.trouble.is_some() {
-                    tracing::info!("The certificate files can be used again");
-                }
-                (seen.failures, seen.trouble) = (0, None);
+        let mut watched = self.watched();
+        let files: Vec<_> = watched.pairs.iter().map(|pair| pair.files.clone()).collect();
+        let mut filed: Vec<_> = watched.pairs.iter().map(|pair| pair.filed.clone()).collect();
+        let mut is_changed = false;
+        for (at, pair) in watched.pairs.iter_mut().enumerate() {
+            let stamps = stamps(&pair.files);
+            if pair.stamps == stamps && pair.failures == 0 {
+                continue;
             }
-            Err(why) => {
-                seen.failures = seen.failures.saturating_add(1);
-                if seen.failures >= FAILURES_TOLD {
-                    let what = format!("{why}; the certificates before are still used");
-                    if seen.trouble.as_ref().is_none_or(|known| known.what != what) {
-                        tracing::error!(error = %why, "The certificate files cannot be used; those before are still used");
-                        seen.trouble = Some(Trouble { since: now, what });
+            pair.stamps = stamps;
+            let found = load_pair(config, &pair.files, now).and_then(|new| {
+                let others = filed.iter().enumerate().filter(|(other, _)| *other != at);
+                let all = others.filter_map(|(_, other)| other.as_ref()).chain([&new]);
+                covers_platform(config, &files, all)?;
+                Ok(new)
+            });
+            match found {
+                Ok(new) => {
+                    is_changed |= pair.take(new);
+                    if let Some(place) = filed.get_mut(at) {
+                        place.clone_from(&pair.filed);
                     }
                 }
+                Err(why) => pair.fail(&why, now),
             }
         }
-        seen.stamps = stamps;
-        seen.is_new
+        if is_changed {
+            self.docs.store(Arc::new(filed.into_iter().flatten().collect()));
+            watched.is_new = true;
+        }
+        watched.is_new
     }
 
     fn published(&self) {
-        self.seen().is_new = false;
+        self.watched().is_new = false;
     }
 }
 
-fn stamps(files: &[CertificateFiles]) -> Vec<Option<Stamp>> {
-    let paths = files.iter().flat_map(|file| [&file.chain, &file.key]);
-    paths.map(|path| std::fs::metadata(path).ok().map(Stamp::from)).collect()
+impl Pair {
+    /// Says whether it is another one than before.
+    fn take(&mut self, new: Filed) -> bool {
+        let chain = self.files.chain.display();
+        let is_another = self.filed.as_ref() != Some(&new);
+        if is_another {
+            tracing::info!(%chain, until = %new.1.not_after, "A new certificate was read from its files");
+            self.filed = Some(new);
+        } else if self.trouble.is_some() {
+            tracing::info!(%chain, "A certificate file can be used again");
+        }
+        (self.failures, self.trouble) = (0, None);
+        is_another
+    }
+
+    fn fail(&mut self, why: &OpenError, now: Timestamp) {
+        self.failures = self.failures.saturating_add(1);
+        if self.failures < FAILURES_TOLD {
+            return;
+        }
+        let meanwhile =
+            if self.filed.is_some() { "the certificate before is still used" } else { "it is not used" };
+        let what = format!("{why}; {meanwhile}");
+        if self.trouble.as_ref().is_none_or(|known| known.what != what) {
+            tracing::error!(error = %why, "A certificate file cannot be used; {meanwhile}");
+            self.trouble = Some(Trouble { since: now, what });
+        }
+    }
+}
+
+fn stamps(CertificateFiles { chain, key }: &CertificateFiles) -> [Option<Stamp>; 2] {
+    [chain, key].map(|path| std::fs::metadata(path).ok().map(Stamp::from))
 }
 
 /// Looks until `cancel`, if there are files to look at.
@@ -187,109 +245,5 @@ impl Shared {
         // Which hosts need a certificate of their own may have changed.
         self.drift.notify_one();
         Ok(())
-    }
-}
-
-/// Reads the files; together they must be good for the platform's hosts. Says where each is published.
-fn load_files(
-    config: &ControlConfig,
-    files: &[CertificateFiles],
-    now: Timestamp,
-) -> Result<Vec<Filed>, OpenError> {
-    let mut docs = Vec::with_capacity(files.len());
-    for CertificateFiles { chain, key } in files {
-        let (chain_pem, key_pem) = (read(chain)?, read(key)?);
-        let verified = Verified::from_pem(&chain_pem, &key_pem, now)
-            .map_err(|why| OpenError::Certificate { chain: chain.clone(), key: key.clone(), why })?;
-        let names = verified.names().to_vec();
-        let partition = match platform_host(&config.platform, &names)? {
-            None => Partition::Platform,
-            Some(platform) => {
-                if config.node_port_open
-                    && let Some(application) =
-                        names.iter().find(|name| is_application(&config.platform, name))
-                {
-                    let application = application.clone();
-                    return Err(OpenError::CertificateShared { chain: chain.clone(), platform, application });
-                }
-                Partition::Control
-            }
-        };
-        docs.push((partition, CertificateDoc { names, chain_pem, key_pem, not_after: verified.not_after() }));
-    }
-    for which in [PlatformHost::Console, PlatformHost::Login, PlatformHost::Connect] {
-        let host = config.platform.host(which)?;
-        if !docs.iter().any(|(_, doc)| covers(&doc.names, &host)) {
-            let chains: Vec<_> = files.iter().map(|file| file.chain.display().to_string()).collect();
-            let files = format!("the certificate in {}", chains.join(" and in "));
-            return Err(OpenError::CertificateNames { files, missing: host.to_string() });
-        }
-    }
-    Ok(docs)
-}
-
-fn read(path: &Path) -> Result<String, OpenError> {
-    std::fs::read_to_string(path)
-        .map_err(|source| OpenError::CertificateFile { path: path.to_owned(), source })
-}
-
-/// A platform host that these names cover.
-fn platform_host(platform: &Platform, names: &[String]) -> Result<Option<String>, OpenError> {
-    for which in [PlatformHost::Console, PlatformHost::Login, PlatformHost::Connect] {
-        let host = platform.host(which)?;
-        if covers(names, &host) {
-            return Ok(Some(host.to_string()));
-        }
-    }
-    Ok(None)
-}
-
-/// Whether a name in a certificate is for anything but the platform: an endpoint, or a domain of a customer's.
-fn is_application(platform: &Platform, name: &str) -> bool {
-    let below = |domain: &str| name.strip_suffix(domain).is_some_and(|front| front.ends_with('.'));
-    let parent = name.strip_prefix("*.").unwrap_or(name);
-    let hosts = [PlatformHost::Console, PlatformHost::Login, PlatformHost::Connect];
-    if hosts.iter().any(|which| platform.host(*which).is_ok_and(|host| host.as_str() == name)) {
-        return false;
-    }
-    let base = platform.base.as_str();
-    let of_base = parent == base || below(base);
-    let apps = platform.apps.as_str();
-    let of_apps = name != apps && (parent == apps || below(apps));
-    // One domain may lie within the other: the longer one is the one that is meant.
-    match (of_base, of_apps) {
-        (true, true) => apps.len() >= base.len(),
-        (of_base, _) => !of_base,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use mezusphere_model::Host;
-
-    use super::*;
-
-    #[test]
-    fn a_name_is_the_platforms_or_the_applications() {
-        let rows = [
-            ("mezu.example", "apps.example", "*.mezu.example", false),
-            ("mezu.example", "apps.example", "mezu.example", false),
-            ("mezu.example", "apps.example", "login.mezu.example", false),
-            ("mezu.example", "apps.example", "*.apps.example", true),
-            ("mezu.example", "apps.example", "www.shop.example", true),
-            // The applications' domain within the platform's, and the other way round.
-            ("example.com", "apps.example.com", "*.example.com", false),
-            ("example.com", "apps.example.com", "*.apps.example.com", true),
-            ("mezu.example.com", "example.com", "*.mezu.example.com", false),
-            ("mezu.example.com", "example.com", "*.example.com", true),
-            // One domain for both: its wildcard is good for endpoints and for the login host.
-            ("example.com", "example.com", "*.example.com", true),
-            ("example.com", "example.com", "login.example.com", false),
-        ];
-        for (base, apps, name, expected) in rows {
-            let [base, apps] = [base, apps].map(|name| Host::parse(name).unwrap());
-            let platform = Platform { base, apps, port: 443 };
-            assert_eq!(is_application(&platform, name), expected, "{platform:?} {name}");
-        }
     }
 }

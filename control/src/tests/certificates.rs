@@ -257,6 +257,42 @@ async fn a_renewed_file_is_taken_into_use_and_a_broken_one_changes_nothing() {
 }
 
 #[tokio::test]
+async fn what_is_wrong_with_one_pair_keeps_no_other_from_being_used_or_renewed() {
+    let (dir, made) = several(&[&["*.mezu.localhost"], &["shop.localhost"], &["blog.localhost"]]);
+    let broken = made[2].key.clone();
+    let key = std::fs::read(&broken).unwrap();
+    std::fs::remove_file(&broken).unwrap();
+    let public_certificate = PublicCertificate::Files(made);
+    let world = World::with(ControlConfig { public_certificate, ..development() }).await;
+    let look = async || world.control.shared.look_at_files().await.unwrap();
+    let published = async || certificates(&world, Partition::Platform).await;
+    let names = async || published().await.into_iter().flat_map(|doc| doc.names).collect::<Vec<_>>();
+    assert_eq!(names().await, ["shop.localhost"], "at the start it is left out");
+    let listed = async |name: &str| world.get(&format!("/certificates/{name}")).await.ok();
+    let told = listed("*.mezu.localhost").await["error"]["detail"].to_string();
+    assert!(told.contains("2/key.pem") && told.contains("not used"), "{told}");
+    assert_eq!(listed("shop.localhost").await["error"], Value::Null);
+
+    // The shop's is broken too, and the platform's renewed beside it.
+    let first = published().await;
+    std::fs::write(dir.path().join("1/key.pem"), "no key").unwrap();
+    let platform = certificates(&world, Partition::Control).await;
+    files(&dir.path().join("0"), &["*.mezu.localhost"]);
+    look().await;
+    look().await;
+    assert_ne!(certificates(&world, Partition::Control).await, platform);
+    assert_eq!(published().await, first, "the one before goes on");
+    let told = listed("shop.localhost").await["error"]["detail"].to_string();
+    assert!(told.contains("1/key.pem") && told.contains("still used"), "{told}");
+
+    std::fs::write(&broken, key).unwrap();
+    files(&dir.path().join("1"), &["shop.localhost"]);
+    look().await;
+    assert_eq!(names().await, ["blog.localhost", "shop.localhost"]);
+    assert_eq!(listed("*.mezu.localhost").await["error"], Value::Null);
+}
+
+#[tokio::test]
 async fn operators_see_every_public_certificate_with_its_source() {
     let world = World::new().await;
     world.project("shop").await;

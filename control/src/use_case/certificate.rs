@@ -49,7 +49,7 @@ fn ordered(row: CertificateRow) -> Certificate {
     }
 }
 
-fn of_installation(shared: &Shared, published: Published, trouble: Option<&Trouble>) -> Certificate {
+fn of_installation(shared: &Shared, published: Published) -> Certificate {
     let source = if published.internal {
         CertificateSource::Internal
     } else if shared.certificates.is_ordered(&shared.config.platform, &published.filed_as) {
@@ -58,10 +58,16 @@ fn of_installation(shared: &Shared, published: Published, trouble: Option<&Troub
         // Also one that goes on after the source was changed.
         CertificateSource::Files
     };
-    let error = trouble.filter(|_| source == CertificateSource::Files).map(|trouble| CertificateError {
+    let trouble = match &shared.certificates {
+        PublicCertificates::Files(files) if source == CertificateSource::Files => {
+            files.trouble_of(&published.filed_as)
+        }
+        _ => None,
+    };
+    let error = trouble.map(|trouble| CertificateError {
         at: trouble.since.to_string(),
         code: Trouble::CODE.to_owned(),
-        detail: trouble.what.clone(),
+        detail: trouble.what,
         next: Trouble::NEXT.to_owned(),
     });
     Certificate {
@@ -109,14 +115,6 @@ fn summary(from: Certificate) -> CertificateSummary {
 }
 
 impl Shared {
-    /// What is wrong with the files certificates are read from.
-    fn file_trouble(&self) -> Option<Trouble> {
-        match &self.certificates {
-            PublicCertificates::Files(files) => files.trouble(),
-            _ => None,
-        }
-    }
-
     /// Whether a certificate of the internal CA for this name is shown: nothing better serves the host.
     fn is_own(&self, name: &str) -> bool {
         let is_ordered = matches!(self.certificates, PublicCertificates::Acme(_)) && !is_local(name);
@@ -137,7 +135,7 @@ pub(super) async fn of_host(
     let covering = |names: &[String]| mezusphere_pki::public::covers(names, &row.host);
     let shared_ones = certificate::published(tx).await?;
     if let Some(found) = shared_ones.into_iter().find(|published| covering(&published.names)) {
-        return Ok(Some(summary(of_installation(shared, found, shared.file_trouble().as_ref()))));
+        return Ok(Some(summary(of_installation(shared, found))));
     }
     if shared.certificates.covers(&shared.config.platform, &row.host) {
         // An order of the installation's own, which a tenant's transaction does not see.
@@ -158,7 +156,6 @@ pub(crate) async fn list(
     let page = PageRequest::from(paging);
     let after = page.after.clone().unwrap_or_default();
     let limit = page.limit.max(1);
-    let trouble = shared.file_trouble();
     shared
         .primary
         .read(async |tx| {
@@ -167,7 +164,7 @@ pub(crate) async fn list(
             let is_more = orders.next.is_some() || own.next.is_some();
             let mut items: Vec<_> = orders.rows.into_iter().map(ordered).collect();
             let known = certificate::published(tx).await?.into_iter().filter(|one| one.filed_as > after);
-            items.extend(known.map(|one| of_installation(shared, one, trouble.as_ref())));
+            items.extend(known.map(|one| of_installation(shared, one)));
             let own = own.rows.into_iter().filter(|row| shared.is_own(&row.name));
             items.extend(own.map(of_own_ca));
             items.sort_by(|one, other| (&one.name, one.source as u8).cmp(&(&other.name, other.source as u8)));
@@ -187,7 +184,7 @@ async fn find(tx: &mut ReadTx, shared: &Shared, name: &str) -> Result<Certificat
     }
     let known = certificate::published(tx).await?;
     if let Some(one) = known.into_iter().find(|one| one.filed_as == name) {
-        return Ok(of_installation(shared, one, shared.file_trouble().as_ref()));
+        return Ok(of_installation(shared, one));
     }
     let own = issued::list_of(tx, name).await?.into_iter().next();
     let own = own.filter(|row| row.project.is_some() && shared.is_own(&row.name));
