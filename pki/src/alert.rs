@@ -106,8 +106,8 @@ pub fn own_error_sentence(alert: u8) -> Sentence {
         ),
         44 => (
             "trust.edge_evicted",
-            "This edge was evicted by an operator.",
-            "Nothing to do here: other edges are tried.",
+            "Whoever answered was evicted by an operator.",
+            "Nothing to do here: others are tried.",
             false,
         ),
         45 => (

@@ -7,6 +7,8 @@
 //! |---|---|---|---|
 //! | [`tunnel_server_config`], [`tunnel_client_config`] | edge | warpgate | both: a warpgate; this very edge |
 //! | [`connect_server_config`], [`connect_client_config`] | control | whoever enrols or joins, without a certificate | the server: a control node, by the root's SHA-256 |
+//! | the same, [`connect_again_client_config`] | control | a warpgate that holds a bundle | the same, and by the bundle's trust |
+//! | the same, [`rejoin_client_config`] | control | an edge whose certificate opens no link any more | the server: a control node, by the edge's trust |
 //! | [`link_server_config`], [`link_client_config`] | control | edge | both: an edge; a control node |
 //!
 //! Certificates for strangers are in [`crate::public`].
@@ -65,14 +67,8 @@ pub fn tunnel_check_config(
     clock: &Clock,
     alpn: &[&[u8]],
 ) -> Result<ClientConfig, TlsSetupError> {
-    let expected = ExpectedRole::Edge(expected);
-    let judge = ServerJudge { trust: DialTrust::Current(trust.clone()), expected };
-    let config = ClientConfig::builder_with_details(provider(), RustlsClock::shared(clock))
-        .with_protocol_versions(&[&TLS13])?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(judge))
-        .with_no_client_auth();
-    Ok(client_without_resumption(config, alpn))
+    let trust = DialTrust::Current(trust.clone());
+    nameless_client(ServerJudge { trust, expected: ExpectedRole::Edge(expected) }, clock, alpn)
 }
 
 /// How control answers edges.
@@ -117,12 +113,44 @@ pub fn connect_server_config(
 ///
 /// An edge's is refused: the secret said on this connection is for control alone, and an edge that passes the
 /// connection on, taken over, would end it and read along.
+///
+/// Only for who knows nothing else: a pin cannot tell that a CA below its root was retired.
 pub fn connect_client_config(
     root_sha256: [u8; 32],
     clock: &Clock,
     alpn: &[&[u8]],
 ) -> Result<ClientConfig, TlsSetupError> {
-    let judge = ServerJudge { trust: DialTrust::Pinned(root_sha256), expected: ExpectedRole::AnyControl };
+    let trust = DialTrust::Pinned { root: root_sha256, known: None };
+    nameless_client(ServerJudge { trust, expected: ExpectedRole::AnyControl }, clock, alpn)
+}
+
+/// The same for a warpgate that has `known` trust from a bundle: who answers must also be good by that, so that neither an
+/// evicted control node nor a CA or root that was replaced since the key was made can pose as control.
+///
+/// Both count: the key may be newer than the bundle as well.
+pub fn connect_again_client_config(
+    root_sha256: [u8; 32],
+    known: &CurrentTrust,
+    clock: &Clock,
+    alpn: &[&[u8]],
+) -> Result<ClientConfig, TlsSetupError> {
+    let trust = DialTrust::Pinned { root: root_sha256, known: Some(known.clone()) };
+    nameless_client(ServerJudge { trust, expected: ExpectedRole::AnyControl }, clock, alpn)
+}
+
+/// How an edge that was in dials control to come back: judged by the edge's trust, evicted nodes and retired CAs included,
+/// without a certificate. A control node shows the crosses there, so that a root replaced meanwhile is found.
+pub fn rejoin_client_config(
+    trust: &CurrentTrust,
+    clock: &Clock,
+    alpn: &[&[u8]],
+) -> Result<ClientConfig, TlsSetupError> {
+    let trust = DialTrust::Current(trust.clone());
+    nameless_client(ServerJudge { trust, expected: ExpectedRole::AnyControl }, clock, alpn)
+}
+
+/// A dialler that shows no certificate.
+fn nameless_client(judge: ServerJudge, clock: &Clock, alpn: &[&[u8]]) -> Result<ClientConfig, TlsSetupError> {
     let config = ClientConfig::builder_with_details(provider(), RustlsClock::shared(clock))
         .with_protocol_versions(&[&TLS13])?
         .dangerous()

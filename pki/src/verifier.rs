@@ -239,7 +239,12 @@ pub(crate) enum DialTrust {
     /// What the node holds now.
     Current(CurrentTrust),
     /// One root, known only by its SHA-256, that the peer must show.
-    Pinned([u8; 32]),
+    Pinned {
+        /// Its SHA-256.
+        root: [u8; 32],
+        /// What the node holds now, if it has been in before: the peer must be good by that as well.
+        known: Option<CurrentTrust>,
+    },
 }
 
 /// Judges peers we dial.
@@ -260,11 +265,16 @@ impl ServerJudge {
             DialTrust::Current(trust) => {
                 trust.get().judge_server(leaf, others, timestamp(now), self.expected)
             }
-            DialTrust::Pinned(pin) => {
+            DialTrust::Pinned { root, known } => {
                 check_len(others)?;
                 let shown: Vec<_> = others.iter().map(|der| der.clone().into_owned()).collect();
-                let trust = Trust::from_pin(pin, &shown).map_err(|_| PeerError::UnknownIssuer)?;
-                trust.judge_server(leaf, others, timestamp(now), self.expected)
+                let trust = Trust::from_pin(root, &shown).map_err(|_| PeerError::UnknownIssuer)?;
+                let peer = trust.judge_server(leaf, others, timestamp(now), self.expected)?;
+                match known {
+                    // A pin knows nothing of what happened since: whose CA or root got away, who was evicted.
+                    Some(known) => known.get().judge_server(leaf, others, timestamp(now), self.expected),
+                    None => Ok(peer),
+                }
             }
         }
     }

@@ -16,14 +16,14 @@ use rustls::pki_types::CertificateDer;
 use crate::world::{ALPN, BEGIN, World, believer, shake};
 
 /// An installation whose root was replaced some times: all roots, oldest first, and the crosses, newest first.
-struct Line {
-    world: World,
-    roots: Vec<Root>,
+pub(crate) struct Line {
+    pub(crate) world: World,
+    pub(crate) roots: Vec<Root>,
     crosses: Vec<CertificateDer<'static>>,
 }
 
 impl Line {
-    fn of(replaced: usize) -> Self {
+    pub(crate) fn of(replaced: usize) -> Self {
         let world = World::new();
         let mut roots = vec![Root::create(&world.domain, BEGIN, &world.entropy).unwrap()];
         let mut crosses = Vec::new();
@@ -36,25 +36,25 @@ impl Line {
         Self { world, roots, crosses }
     }
 
-    fn newest(&self) -> &Root {
+    pub(crate) fn newest(&self) -> &Root {
         self.roots.last().unwrap()
     }
 
     /// Trust in the newest root, as control has it.
-    fn trust(&self) -> Trust {
+    pub(crate) fn trust(&self) -> Trust {
         let former = self.roots.iter().rev().skip(1).map(|root| root.certificate().clone()).collect();
         Trust::new(self.world.domain.clone(), vec![self.newest().certificate().clone()], [])
             .unwrap()
             .with_lineage(self.crosses.clone(), former)
     }
 
-    fn identity(name: &SpiffeName, issuing: &Issuing) -> NodeIdentity {
+    pub(crate) fn identity(name: &SpiffeName, issuing: &Issuing) -> NodeIdentity {
         let key = NodeKey::generate().unwrap();
         let leaf = issuing.issue(&key.csr_der().unwrap(), name, BEGIN, lifetime::LEAF_TTL).unwrap();
         NodeIdentity::new(leaf.chain, key).unwrap()
     }
 
-    fn issuing(&self) -> Issuing {
+    pub(crate) fn issuing(&self) -> Issuing {
         Issuing::create(self.newest(), BEGIN, &self.world.entropy).unwrap()
     }
 }

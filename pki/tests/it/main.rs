@@ -5,6 +5,7 @@
 mod arbitrary;
 mod handshake;
 mod issuing;
+mod known;
 mod lineage;
 mod matrix;
 mod possession;
