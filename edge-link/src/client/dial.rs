@@ -16,7 +16,6 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::LinkProblem;
-use super::problem::EVICTED;
 
 /// Connects to `control` for the protocol `alpn` and checks that a control node answers.
 ///
@@ -48,7 +47,8 @@ pub(crate) async fn dial(
 /// succeeds wins, and the others are dropped.
 ///
 /// # Errors
-/// What went wrong last, but rather that we were evicted.
+/// What went wrong last, of what says most of our standing: that we were evicted, else that our certificate was refused, else
+/// that we do not trust who answered. Whoever shuts the link out must not be hidden by another one that is only away.
 pub(super) async fn race<'a, T, F>(
     controls: &'a [NodeAddress],
     stagger: Duration,
@@ -71,8 +71,8 @@ where
         tokio::select! {
             Some(end) = attempts.next() => match end {
                 Ok(won) => return Ok(won),
-                Err(_) if problem.code == EVICTED => {}
-                Err(why) => problem = why,
+                Err(why) if why.weight() >= problem.weight() => problem = why,
+                Err(_) => {}
             },
             () = sleep(stagger), if has_more => {}
         }
@@ -82,6 +82,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::problem::{CERTIFICATE_EXPIRED, CERTIFICATE_REFUSED, CONTROL_UNTRUSTED, EVICTED};
 
     fn controls(count: u16) -> Vec<NodeAddress> {
         (0..count).map(|port| NodeAddress { host: "control.example".to_owned(), port }).collect()
@@ -115,5 +116,28 @@ mod tests {
         assert_eq!(begun.elapsed().as_millis(), 0);
         let none = race(&[], Duration::from_millis(300), Timestamp::default(), attempt).await.unwrap_err();
         assert_eq!(none.code, "edge.no_control");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn r20_that_a_certificate_is_refused_is_not_hidden_by_control_nodes_that_are_away() {
+        let away = "edge.control_silent";
+        let rows = [
+            ([EVICTED, CERTIFICATE_REFUSED, away], EVICTED),
+            ([CERTIFICATE_REFUSED, CONTROL_UNTRUSTED, away], CERTIFICATE_REFUSED),
+            ([away, CERTIFICATE_EXPIRED, away], CERTIFICATE_EXPIRED),
+            ([away, CONTROL_UNTRUSTED, away], CONTROL_UNTRUSTED),
+            // Of two that weigh the same, the last.
+            ([CERTIFICATE_EXPIRED, CERTIFICATE_REFUSED, away], CERTIFICATE_REFUSED),
+        ];
+        let controls = controls(3);
+        for (codes, told) in rows {
+            let attempt = |control: &NodeAddress| {
+                let silent = LinkProblem::silent(control.clone(), Timestamp::default());
+                let problem = LinkProblem { code: codes[usize::from(control.port)], ..silent };
+                async move { Err::<(), _>(problem) }
+            };
+            let lost = race(&controls, Duration::from_millis(300), Timestamp::default(), attempt).await;
+            assert_eq!(lost.unwrap_err().code, told);
+        }
     }
 }

@@ -33,6 +33,13 @@ pub const CERTIFICATE_EXPIRED: &str = "edge.certificate_expired";
 /// A control node does not trust the CA behind this edge's certificate, or takes the certificate for no edge's.
 pub const CERTIFICATE_REFUSED: &str = "edge.certificate_refused";
 
+/// A control node's certificate is not to be trusted by what this edge knows. The edge may have missed that the root was
+/// replaced: where it comes back, control shows how the new one follows from the old.
+pub const CONTROL_UNTRUSTED: &str = "edge.control_untrusted";
+
+/// Control does not know this edge's certificate, though its own CA made it.
+pub const NOT_LISTED: &str = "edge.not_listed";
+
 const EXPIRED_NEXT: &str = "Check this machine's clock (timedatectl). If it is right, there is nothing to do: the edge asks for a new certificate by itself.";
 
 impl LinkProblem {
@@ -59,6 +66,17 @@ impl LinkProblem {
             self.at,
         );
         Self { message, ..self }
+    }
+
+    /// How much this says of the edge's standing, to be preferred to what says less: a control node that is away says nothing
+    /// of the certificate that another one has refused.
+    pub(super) fn weight(&self) -> u8 {
+        match self.code {
+            EVICTED => 3,
+            CERTIFICATE_EXPIRED | CERTIFICATE_REFUSED | NOT_LISTED => 2,
+            CONTROL_UNTRUSTED => 1,
+            _ => 0,
+        }
     }
 
     /// Where the control node is, for people.
@@ -108,6 +126,15 @@ impl LinkProblem {
             "edge.control_left",
             format!("The link to the control node ended: {why}."),
             "Nothing to do: others are tried, and this one again.",
+            (control, now),
+        )
+    }
+
+    pub(crate) fn not_listed(control: NodeAddress, now: Timestamp) -> Self {
+        Self::new(
+            NOT_LISTED,
+            "Control does not know this edge's certificate: its database is older than that.",
+            "If the database was restored from a backup, evict this edge, empty its data directory and start it with a new join token.",
             (control, now),
         )
     }
@@ -211,7 +238,7 @@ impl LinkProblem {
             ),
             _ => format!("The control node's certificate is not to be trusted: {error}."),
         };
-        Self::new("edge.control_untrusted", message, next, at)
+        Self::new(CONTROL_UNTRUSTED, message, next, at)
     }
 }
 
@@ -252,6 +279,7 @@ mod tests {
             (LinkProblem::nonsense("x", control(), now), "edge.control_nonsense"),
             (LinkProblem::left("x", control(), now), "edge.control_left"),
             (LinkProblem::ended(control(), now), "edge.certificate_expired"),
+            (LinkProblem::not_listed(control(), now), "edge.not_listed"),
             (
                 LinkProblem::from_io(&io::ErrorKind::ConnectionRefused.into(), control(), now),
                 "edge.control_unreachable",

@@ -1,4 +1,7 @@
 //! The joiner: dials the control nodes it knows of one after the other, checks who answers, asks, and checks the reply.
+//!
+//! A new edge knows one root, from its token. To one that comes back, whoever answers must be good by all it knows, retired CAs
+//! and evicted nodes included: what is answered becomes its trust.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,11 +13,12 @@ use mezusphere_model::join_token::JoinToken;
 use mezusphere_model::link::AboutEdge;
 use mezusphere_pki::identity::IdentityError;
 use mezusphere_pki::key::KeyError;
-use mezusphere_pki::tls::{TlsSetupError, connect_client_config};
-use mezusphere_pki::trust::root_fingerprint;
+use mezusphere_pki::tls::{TlsSetupError, connect_client_config, rejoin_client_config};
 use mezusphere_pki::{
-    ExpectedRole, NodeIdentity, NodeKey, PeerError, Role, Trust, TrustError, possession, verify_peer,
+    CurrentTrust, ExpectedRole, NodeIdentity, NodeKey, PeerError, Role, Trust, TrustError, possession,
+    verify_peer,
 };
+use rustls::ClientConfig;
 use rustls_pki_types::CertificateDer;
 use serde::Serialize;
 use tokio::net::TcpStream;
@@ -29,9 +33,6 @@ use crate::{ALPN_JOIN, ALPN_REJOIN};
 
 /// For one control node to be connected: name look-up, TCP and TLS.
 const CONNECT_WAIT: Duration = Duration::from_secs(5);
-
-/// The code of a control node whose certificate leads to another root than was expected.
-const UNTRUSTED: &str = "edge.control_untrusted";
 
 /// For its answer: control writes to its database and signs a certificate.
 const ANSWER_WAIT: Duration = Duration::from_secs(15);
@@ -122,17 +123,19 @@ pub async fn join(token: &JoinToken, about: AboutEdge, clock: &Clock) -> Result<
         about,
         edge_time: clock.now(),
     };
-    let reply = ask_each(&token.controls, token.root, ALPN_JOIN, &request, clock).await?;
+    let tls = connect_client_config(token.root, clock, &[ALPN_JOIN])?;
+    let reply = ask_each(&token.controls, tls, ALPN_JOIN, &request, clock).await?;
     accept(reply, key, None, clock.now())
 }
 
 /// Gets the next certificate of an edge that was in, whose last one (`was`) opens no link any more: makes a key, proves that
-/// it holds the old one, and has the new one certified. `trust`: whom it trusted then; roots may have changed since.
+/// it holds the old one, and has the new one certified. `trust`: whom it trusted then; roots may have changed since, and control
+/// shows how.
 ///
 /// Control nodes are tried in the order given, as [`join`] does it. May be asked again after any failure.
 pub async fn rejoin(
     was: &NodeIdentity,
-    trust: &Trust,
+    trust: &CurrentTrust,
     controls: &[NodeAddress],
     about: AboutEdge,
     clock: &Clock,
@@ -149,31 +152,24 @@ pub async fn rejoin(
         about,
         edge_time: clock.now(),
     };
-    let mut last = None;
-    // Control shows one chain, and which of the roots known here it leads to is seen only when it is tried.
-    for root in trust.roots() {
-        match ask_each(controls, root_fingerprint(root), ALPN_REJOIN, &request, clock).await {
-            Ok(reply) => return accept(reply, key, Some(edge), clock.now()),
-            Err(JoinError::Unreached(problem)) if problem.code == UNTRUSTED => last = Some(problem),
-            Err(why) => return Err(why),
-        }
-    }
-    Err(last.map_or_else(|| JoinError::Reply("no root is known to trust".to_owned()), JoinError::Unreached))
+    let tls = rejoin_client_config(trust, clock, &[ALPN_REJOIN])?;
+    let reply = ask_each(controls, tls, ALPN_REJOIN, &request, clock).await?;
+    accept(reply, key, Some(edge), clock.now())
 }
 
 /// Asks one control node after the other until one says yes or no.
 async fn ask_each(
     controls: &[NodeAddress],
-    root_sha256: [u8; 32],
+    tls: ClientConfig,
     alpn: &[u8],
     request: &(impl Serialize + Sync),
     clock: &Clock,
 ) -> Result<JoinReply, JoinError> {
-    let config = Arc::new(connect_client_config(root_sha256, clock, &[alpn])?);
+    let tls = Arc::new(tls);
     let mut last = None;
     for control in controls {
-        // An edge has a chain to the pinned root too, and must not play control: its certificate is refused.
-        let dialled = timeout(CONNECT_WAIT, dial(&config, alpn, control, clock)).await;
+        // An edge has a chain to the same root too, and must not play control: its certificate is refused.
+        let dialled = timeout(CONNECT_WAIT, dial(&tls, alpn, control, clock)).await;
         let silent = |_| Err(LinkProblem::silent(control.clone(), clock.now()));
         let stream = match dialled.unwrap_or_else(silent) {
             Ok((stream, _peer)) => stream,

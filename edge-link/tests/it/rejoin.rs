@@ -6,9 +6,9 @@ use std::time::Duration;
 use mezusphere_edge_link::ALPN_REJOIN;
 use mezusphere_edge_link::join::{JoinError, JoinRefused, JoinReply, refusal, rejoin};
 use mezusphere_model::document::TrustDoc;
-use mezusphere_model::id::EdgeId;
+use mezusphere_model::id::{ControlId, EdgeId};
 use mezusphere_pki::tls::connect_server_config;
-use mezusphere_pki::{CurrentTrust, NodeIdentity, Role, Trust, possession};
+use mezusphere_pki::{CurrentTrust, Issuing, NodeIdentity, Role, Root, Trust, possession};
 use tokio::sync::oneshot;
 
 use crate::join::listening;
@@ -51,7 +51,8 @@ async fn r20_an_edge_whose_certificate_has_ended_comes_back_by_its_key_and_as_it
         asked.lock().unwrap().take().unwrap().send(request).unwrap();
         Ok(answer)
     }));
-    let back = within(rejoin(&was, &world.trust(&[]), &[node.at()], about(), &world.clock)).await.unwrap();
+    let back =
+        within(rejoin(&was, &world.current_trust(), &[node.at()], about(), &world.clock)).await.unwrap();
     let request = seen.await.unwrap();
     assert_eq!(request.leaf_der, was.chain()[0].to_vec());
     assert!(possession::is_proven(&request.leaf_der, &request.csr_der, &request.proof));
@@ -68,9 +69,52 @@ async fn r19_an_edge_that_comes_back_tells_its_certificate_to_control_alone() {
     let trust = CurrentTrust::new(world.trust(&[]));
     let config = connect_server_config(&other, &trust, &world.clock, &[ALPN_REJOIN]).unwrap();
     let (at, told) = listening(config).await;
-    let refused = within(rejoin(&was, &trust.get(), &[at], about(), &world.clock)).await.unwrap_err();
+    let refused = within(rejoin(&was, &trust, &[at], about(), &world.clock)).await.unwrap_err();
     assert_eq!(refused.code(), "edge.not_control", "{refused}");
     assert_eq!(within(told).await.unwrap(), b"");
+}
+
+#[tokio::test]
+async fn r20_an_edge_that_comes_back_believes_no_control_node_it_knows_to_be_out() {
+    let world = World::new();
+    let was = ended(&world, world.edge());
+    let thief = world.current(Role::Control(ControlId::random(&world.entropy)));
+    let Role::Control(id) = thief.get().name().role else { panic!("a control node") };
+    let shown = world.current_trust();
+    let retired = world.trust(&[]).with_retired([world.ca_digest()]).unwrap();
+    for known in [retired, world.trust(&[Role::Control(id)])] {
+        let config = connect_server_config(&thief, &shown, &world.clock, &[ALPN_REJOIN]).unwrap();
+        let (at, told) = listening(config).await;
+        let known = CurrentTrust::new(known);
+        let refused = within(rejoin(&was, &known, &[at], about(), &world.clock)).await.unwrap_err();
+        assert_eq!(refused.code(), "edge.control_untrusted", "{refused}");
+        assert_eq!(within(told).await.unwrap(), b"");
+    }
+}
+
+#[tokio::test]
+async fn r20_an_edge_that_missed_a_new_root_finds_control_by_how_it_follows_from_the_old_one() {
+    let world = Arc::new(World::new());
+    let edge = world.edge();
+    let was = ended(&world, edge);
+    let node = Arc::new(world.control().await);
+    let (domain, now) = (world.trust(&[]).domain().clone(), world.clock.now());
+    let new = Root::create(&domain, now, &world.entropy).unwrap();
+    let cross = world.root.cross_sign(new.certificate(), now, &world.entropy).unwrap();
+    let issuing = Issuing::create(&new, now, &world.entropy).unwrap();
+    let role = Role::Control(ControlId::random(&world.entropy));
+    node.identity.replace(world.identity_by(&issuing, role, Duration::from_hours(24)));
+    let (answering, at) = (Arc::clone(&world), Arc::clone(&node));
+    *node.fake.rejoin.lock().unwrap() =
+        Some(Box::new(move |request| Ok(reply(&answering, &at, edge, &request.csr_der))));
+    let back =
+        || async { within(rejoin(&was, &world.current_trust(), &[node.at()], about(), &world.clock)).await };
+
+    let after = Trust::new(domain, vec![new.certificate().clone()], []).unwrap();
+    node.trust.replace(after.clone());
+    assert_eq!(back().await.unwrap_err().code(), "edge.control_untrusted", "nothing leads there");
+    node.trust.replace(after.with_lineage(vec![cross], vec![world.root.certificate().clone()]));
+    assert_eq!(back().await.unwrap().edge, edge);
 }
 
 #[tokio::test]
@@ -84,7 +128,7 @@ async fn a_root_that_was_trusted_before_leads_to_control_too() {
         Some(Box::new(move |request| Ok(reply(&answering, &at, edge, &request.csr_der))));
     let newer = World::new();
     let roots = vec![newer.root.certificate().clone(), world.root.certificate().clone()];
-    let both = Trust::new(world.trust(&[]).domain().clone(), roots, []).unwrap();
+    let both = CurrentTrust::new(Trust::new(world.trust(&[]).domain().clone(), roots, []).unwrap());
     let back = within(rejoin(&was, &both, &[node.at()], about(), &world.clock)).await.unwrap();
     assert_eq!(back.edge, edge);
 }
@@ -96,7 +140,7 @@ async fn a_refusal_or_another_edges_certificate_brings_nobody_back() {
     let was = ended(&world, edge);
     let node = Arc::new(world.control().await);
     let back =
-        || async { within(rejoin(&was, &world.trust(&[]), &[node.at()], about(), &world.clock)).await };
+        || async { within(rejoin(&was, &world.current_trust(), &[node.at()], about(), &world.clock)).await };
     *node.fake.rejoin.lock().unwrap() =
         Some(Box::new(|_| Err(JoinRefused::new(refusal::EVICTED, "This edge was evicted.", "Ask."))));
     assert_eq!(back().await.unwrap_err().code(), "edge.evicted");

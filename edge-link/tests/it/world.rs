@@ -79,6 +79,15 @@ impl World {
         Trust::new(self.domain.clone(), vec![self.root.certificate().clone()], denied).unwrap()
     }
 
+    pub(crate) fn current_trust(&self) -> CurrentTrust {
+        CurrentTrust::new(self.trust(&[]))
+    }
+
+    /// What tells the CA that issues here from others.
+    pub(crate) fn ca_digest(&self) -> [u8; 32] {
+        self.issuing.digest()
+    }
+
     pub(crate) fn domain(&self) -> &str {
         self.domain.as_str()
     }

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::base::Base;
 use super::config::{ControlPart, EdgePart, Store};
-use super::edge::{Home, KeepsNothing, caught_up, follow};
+use super::edge::{Home, KeepsNothing, Upkeep, caught_up, follow};
 use super::port::PortSide;
 use super::socket::AdminSocket;
 use super::{DRAIN_GRACE, announce, bridge, data, ends, identity, keys, migrate, origin};
@@ -106,6 +106,15 @@ impl<'a> ControlSide<'a> {
             Failure::new(Kind::Unexpected, format!("the edge does not know whom to trust: {why}"))
                 .next("stop the server, delete the replica folder and start again")
         })?;
+        let (identity, trust) = (CurrentIdentity::new(identity), CurrentTrust::new(trust));
+        let upkeep = Upkeep {
+            identity: identity.clone(),
+            trust: trust.clone(),
+            link: Arc::clone(&link),
+            replica: Arc::clone(&replica),
+            keeps: Arc::new(KeepsNothing),
+            returning: None,
+        };
         let runtime = tokio::runtime::Handle::current();
         Ok(Home {
             id,
@@ -114,12 +123,11 @@ impl<'a> ControlSide<'a> {
             hosts: PlatformHosts::Service(bridge::service(self.control.platform_service(), runtime)),
             replica,
             follower,
-            identity: CurrentIdentity::new(identity),
+            identity,
             enroll: Some(self.control.node_identity()),
-            trust: CurrentTrust::new(trust),
+            trust,
             advertise,
-            keeps: Arc::new(KeepsNothing),
-            returning: None,
+            upkeep: upkeep.start(self.base),
         })
     }
 

@@ -34,6 +34,9 @@ pub(crate) trait Keeps: Send + Sync + 'static {
 
     /// New trust.
     fn trust(&self, trust: &TrustDoc);
+
+    /// Whether control has told this edge better than this since, by another way than the feed.
+    fn is_superseded(&self, trust: &TrustDoc) -> bool;
 }
 
 /// Keeps nothing: control is in the same process and issues anew at each start.
@@ -43,6 +46,47 @@ impl Keeps for KeepsNothing {
     fn identity(&self, _: &NodeIdentity) {}
 
     fn trust(&self, _: &TrustDoc) {}
+
+    fn is_superseded(&self, _: &TrustDoc) -> bool {
+        false
+    }
+}
+
+/// What an edge's certificate and trust are kept current with.
+pub(crate) struct Upkeep {
+    /// Its certificate.
+    pub(crate) identity: CurrentIdentity,
+    /// Whom it trusts.
+    pub(crate) trust: CurrentTrust,
+    /// Who certifies.
+    pub(crate) link: Arc<dyn ControlLink>,
+    /// Where the newest trust comes.
+    pub(crate) replica: Arc<Replica>,
+    /// What it keeps.
+    pub(crate) keeps: Arc<dyn Keeps>,
+    /// How it comes back when its certificate opens no link any more; `None` where control is in the same process.
+    pub(crate) returning: Option<Arc<Returning>>,
+}
+
+impl Upkeep {
+    /// Begins, before anything waits for control: a certificate ends, and a CA is retired, whether this edge serves or not.
+    /// Ends with the node.
+    pub(crate) fn start(self, base: &Base) -> JoinHandle<()> {
+        let Self { identity, trust, link, replica, keeps, returning } = self;
+        let (clock, entropy) = (base.clock.clone(), base.entropy.clone());
+        let renewal =
+            identity::Renewal { identity, link, replica: Arc::clone(&replica), returning, clock, entropy };
+        let renewing = renewal.run(Arc::clone(&keeps));
+        let trusting = identity::follow_trust(trust, replica, keeps);
+        let stop = base.stop.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = renewing => {}
+                () = trusting => {}
+                () = stop.cancelled() => {}
+            }
+        })
+    }
 }
 
 /// What an edge lives on.
@@ -67,10 +111,8 @@ pub(crate) struct Home {
     pub(crate) trust: CurrentTrust,
     /// Where warpgates dial it.
     pub(crate) advertise: Advertise,
-    /// What it keeps.
-    pub(crate) keeps: Arc<dyn Keeps>,
-    /// How it comes back when its certificate opens no link any more; `None` where control is in the same process.
-    pub(crate) returning: Option<Arc<Returning>>,
+    /// What keeps certificate and trust current.
+    pub(crate) upkeep: JoinHandle<()>,
 }
 
 /// Opens the replica and follows `feed` into it.
@@ -115,7 +157,7 @@ pub(crate) struct EdgeSide {
 }
 
 impl EdgeSide {
-    /// Starts the listeners and what keeps the edge current.
+    /// Starts the listeners, and tells control how the edge is.
     pub(crate) fn start(base: &Base, part: &EdgePart, home: Home) -> Result<Self, Failure> {
         let config = mezusphere_edge::EdgeConfig {
             id: home.id,
@@ -130,10 +172,10 @@ impl EdgeSide {
         };
         let runtime = tokio::runtime::Handle::current();
         let parts = mezusphere_edge::EdgeParts {
-            replica: Arc::clone(&home.replica),
-            identity: home.identity.clone(),
+            replica: home.replica,
+            identity: home.identity,
             enroll: home.enroll,
-            trust: home.trust.clone(),
+            trust: home.trust,
             link: Arc::new(bridge::Link::new(Arc::clone(&home.link), runtime)),
             platform: home.hosts,
             clock: base.clock.clone(),
@@ -142,25 +184,6 @@ impl EdgeSide {
         };
         let edge = Edge::start(config, parts).map_err(|why| ends::edge(&why))?;
 
-        let stop = base.stop.clone();
-        let (kept, kept_trust) = (Arc::clone(&home.keeps), home.keeps);
-        let renewal = identity::Renewal {
-            identity: home.identity,
-            link: Arc::clone(&home.link),
-            replica: Arc::clone(&home.replica),
-            returning: home.returning,
-            clock: base.clock.clone(),
-            entropy: base.entropy.clone(),
-        };
-        let renewing = renewal.run(move |fresh| kept.identity(fresh));
-        let trusting = identity::follow_trust(home.trust, home.replica, move |trust| kept_trust.trust(trust));
-        let upkeep = tokio::spawn(async move {
-            tokio::select! {
-                () = renewing => {}
-                () = trusting => {}
-                () = stop.cancelled() => {}
-            }
-        });
         let about = AboutEdge {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             region: base.region.clone(),
@@ -176,7 +199,7 @@ impl EdgeSide {
             edge,
             follower: home.follower,
             draining,
-            upkeep,
+            upkeep: home.upkeep,
             reports,
         })
     }

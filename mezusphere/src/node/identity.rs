@@ -19,6 +19,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{info, warn};
 
+use super::edge::Keeps;
 use super::returning::Returning;
 
 /// Longest sleep before the clock is looked at again: a machine that slept must not miss its renewal for long.
@@ -47,8 +48,8 @@ pub(crate) struct Renewal {
 }
 
 impl Renewal {
-    /// Renews for ever. `keep` is given each new certificate before it is used.
-    pub(crate) async fn run(self, keep: impl Fn(&NodeIdentity)) {
+    /// Renews for ever. `keeps` is given each new certificate before it is used.
+    pub(crate) async fn run(self, keeps: Arc<dyn Keeps>) {
         let mut schedule = self.identity.get().renewal(&self.entropy);
         let (mut changes, key) = (self.replica.subscribe(), DocumentKey::trust());
         let mut is_told = true;
@@ -70,7 +71,7 @@ impl Renewal {
             };
             if let Some(fresh) = fresh {
                 schedule.renewed(fresh.not_before(), fresh.not_after(), &self.entropy);
-                keep(&fresh);
+                keeps.identity(&fresh);
                 self.identity.replace(fresh);
             }
         }
@@ -128,25 +129,28 @@ pub(crate) async fn changed(changes: &mut Changes, key: &DocumentKey) -> bool {
     }
 }
 
-/// Keeps `current` as the replica says, until the replica is closed. `keep` is given each document that was taken.
-pub(crate) async fn follow_trust(current: CurrentTrust, replica: Arc<Replica>, keep: impl Fn(&TrustDoc)) {
+/// Keeps `current` as the replica says, until the replica is closed; `keeps` is given what was taken.
+pub(crate) async fn follow_trust(current: CurrentTrust, replica: Arc<Replica>, keeps: Arc<dyn Keeps>) {
     let key = DocumentKey::trust();
     let mut changes = replica.subscribe();
+    // What the copy has from before may be older than what control said when this edge came back; what comes now is not.
+    let mut is_news = !matches!(replica.trust(), Ok(Some(doc)) if keeps.is_superseded(&doc));
     loop {
         match replica.trust() {
-            Ok(Some(doc)) => match trust_of(&doc) {
+            Ok(Some(doc)) if is_news => match trust_of(&doc) {
                 Ok(trust) => {
                     current.replace(trust);
-                    keep(&doc);
+                    keeps.trust(&doc);
                 }
                 // The last good one stays.
                 Err(error) => warn!(%error, "The new trust cannot be used"),
             },
-            Ok(None) => {}
+            Ok(_) => {}
             Err(error) => warn!(%error, "The replica's trust cannot be read"),
         }
         if !changed(&mut changes, &key).await {
             return;
         }
+        is_news = true;
     }
 }

@@ -37,6 +37,9 @@ struct Kept {
     /// PKCS #8, sealed, base64.
     key_sealed: String,
     trust: TrustDoc,
+    /// What was trusted until this edge came back and control told it better: its copy of the state may still have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    superseded: Option<TrustDoc>,
     controls: Vec<NodeAddress>,
     /// SHA-256 of the root that the join token named, base64; empty in files of older versions.
     #[serde(default)]
@@ -101,6 +104,7 @@ impl Membership {
             chain_pem: joined.identity.chain_pem(),
             key_sealed: sealed(&*seal, &joined.identity),
             trust: joined.trust.clone(),
+            superseded: None,
             controls: joined.controls.clone(),
             joined_under: BASE64.encode(root_sha256),
         };
@@ -144,7 +148,11 @@ impl Membership {
         self.change(|kept| {
             kept.chain_pem = joined.identity.chain_pem();
             kept.key_sealed = sealed;
-            kept.trust = joined.trust.clone();
+            let before = std::mem::replace(&mut kept.trust, joined.trust.clone());
+            if before != joined.trust {
+                // The copy has the first of them, if the edge comes back more than once before the feed is heard again.
+                kept.superseded.get_or_insert(before);
+            }
             kept.controls.clone_from(&joined.controls);
         });
     }
@@ -183,12 +191,78 @@ impl Keeps for Membership {
     }
 
     fn trust(&self, trust: &TrustDoc) {
-        if self.kept().trust != *trust {
-            self.change(|kept| kept.trust = trust.clone());
+        let is_known = {
+            let kept = self.kept();
+            kept.trust == *trust && kept.superseded.is_none()
+        };
+        if !is_known {
+            self.change(|kept| {
+                kept.trust = trust.clone();
+                kept.superseded = None;
+            });
         }
+    }
+
+    fn is_superseded(&self, trust: &TrustDoc) -> bool {
+        let kept = self.kept();
+        kept.trust != *trust && kept.superseded.as_ref() == Some(trust)
     }
 }
 
 fn sealed(seal: &dyn Seal, identity: &NodeIdentity) -> String {
     BASE64.encode(seal.seal(SEALED_FOR, identity.key().pkcs8_der()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use mezusphere_model::{Entropy, Timestamp};
+    use mezusphere_pki::seal::{MasterKey, Sealer};
+    use mezusphere_pki::{Issuing, Role, Root, SpiffeName, TrustDomain};
+
+    const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
+
+    /// An edge that joined or came back, and was told this name beside its trust.
+    fn joined(entropy: &Entropy, told: &str) -> Joined {
+        let domain = TrustDomain::parse("mezu.example").unwrap();
+        let root = Root::create(&domain, NOW, entropy).unwrap();
+        let issuing = Issuing::create(&root, NOW, entropy).unwrap();
+        let (edge, key) = (EdgeId::from_bits(1), NodeKey::generate().unwrap());
+        let name = SpiffeName::new(domain, Role::Edge(edge));
+        let leaf = issuing.issue(&key.csr_der().unwrap(), &name, NOW, Duration::from_hours(24)).unwrap();
+        Joined {
+            edge,
+            name: "edge-1".to_owned(),
+            identity: NodeIdentity::new(leaf.chain, key).unwrap(),
+            trust: TrustDoc { denied: vec![told.to_owned()], ..TrustDoc::default() },
+            controls: Vec::new(),
+            clock_ahead_micros: 0,
+        }
+    }
+
+    #[test]
+    fn r20_what_control_told_an_edge_that_came_back_is_not_undone_by_what_its_copy_still_has() {
+        let (dir, entropy) = (tempfile::tempdir().unwrap(), Entropy::counting());
+        let seal: Arc<dyn Seal> = Arc::new(Sealer::new(MasterKey::generate(&entropy), entropy.clone()));
+        let path = dir.path().join("edge.json");
+        let told = ["first", "second", "third", "fourth"].map(|told| joined(&entropy, told));
+        let [first, second, third, fourth] = &told;
+        let membership = Membership::begin(path.clone(), Arc::clone(&seal), first, &[0; 32]).unwrap();
+        assert!(!membership.is_superseded(&first.trust), "it is what is known");
+
+        // Twice, before the copy has heard anything.
+        membership.came_back(second);
+        membership.came_back(third);
+        let (membership, _) = Membership::load(path, seal).unwrap().unwrap();
+        assert_eq!(membership.trust(), third.trust);
+        assert!(membership.is_superseded(&first.trust), "also after a restart");
+        assert!(!membership.is_superseded(&third.trust) && !membership.is_superseded(&fourth.trust));
+
+        // The feed is heard again, and is the truth whatever it says.
+        membership.trust(&fourth.trust);
+        assert_eq!(membership.trust(), fourth.trust);
+        assert!(!membership.is_superseded(&first.trust));
+    }
 }

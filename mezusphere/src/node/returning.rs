@@ -1,10 +1,11 @@
 //! How a split edge gets its next certificate when the last one opens no link any more: it ended while the edge was off or
-//! control was away, or the CA behind it was retired. The edge proves that it holds the key of it.
+//! control was away, the CA behind it was retired, or the root was replaced and the edge knows the old one alone. The edge
+//! proves that it holds the key of it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use mezusphere_edge_link::client::{CERTIFICATE_EXPIRED, CERTIFICATE_REFUSED, LinkState};
+use mezusphere_edge_link::client::{CERTIFICATE_EXPIRED, CERTIFICATE_REFUSED, CONTROL_UNTRUSTED, LinkState};
 use mezusphere_edge_link::join::{self, JoinError, refusal};
 use mezusphere_model::link::AboutEdge;
 use mezusphere_model::{Clock, Entropy};
@@ -46,12 +47,9 @@ impl Returning {
         Self { membership, about, trust, clock, entropy, link, refused: watch::Sender::new(None) }
     }
 
-    /// Resolves when control nodes refuse the link because of the certificate it is made with. Cancel safe.
+    /// Resolves when there is no link because of the certificate it is made with, or because no control node that answers is
+    /// trusted. Cancel safe.
     pub(crate) async fn shut_out(&self) {
-        let is_shut_out = |state: &LinkState| {
-            matches!(state, LinkState::Away(problem)
-                if [CERTIFICATE_EXPIRED, CERTIFICATE_REFUSED].contains(&problem.code))
-        };
         if self.link.clone().wait_for(is_shut_out).await.is_err() {
             // The link has ended, and this edge with it.
             std::future::pending::<()>().await;
@@ -66,8 +64,8 @@ impl Returning {
 
     /// Asks once for a certificate in the place of `was`.
     pub(crate) async fn come_back(&self, was: &NodeIdentity) -> Option<NodeIdentity> {
-        let (controls, trust) = (self.membership.controls(), self.trust.get());
-        let asked = join::rejoin(was, &trust, &controls, self.about.clone(), &self.clock).await;
+        let controls = self.membership.controls();
+        let asked = join::rejoin(was, &self.trust, &controls, self.about.clone(), &self.clock).await;
         match asked.map_err(Arc::new) {
             Ok(joined) => {
                 self.membership.came_back(&joined);
@@ -117,6 +115,7 @@ pub(crate) async fn at_start(
         Failure::new(Kind::Files, format!("this edge does not know whom to trust: {why}"))
             .next("empty the data directory and join anew: mezusphere edge invite NAME")
     })?;
+    let trust = CurrentTrust::new(trust);
     let mut told = String::new();
     loop {
         let controls = membership.controls();
@@ -143,6 +142,13 @@ pub(crate) async fn at_start(
     }
 }
 
+/// Whether coming back may help. An edge that knows only a root that was replaced meanwhile trusts nobody on the link, where
+/// control shows no more than its own chain.
+fn is_shut_out(state: &LinkState) -> bool {
+    matches!(state, LinkState::Away(problem)
+        if [CERTIFICATE_EXPIRED, CERTIFICATE_REFUSED, CONTROL_UNTRUSTED].contains(&problem.code))
+}
+
 /// Whether whoever starts this edge must do something first.
 fn is_final(error: &JoinError) -> bool {
     matches!(error, JoinError::Refused(refused) if refused.code != refusal::BUSY)
@@ -156,4 +162,32 @@ fn is_no_member(error: &JoinError) -> bool {
 
 fn failure(error: &JoinError) -> Failure {
     Failure::new(Kind::Refused, error).next(error.next()).code(error.code())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mezusphere_edge_link::client::LinkProblem;
+    use mezusphere_model::Timestamp;
+
+    #[test]
+    fn r20_an_edge_comes_back_where_its_certificate_or_its_trust_is_of_no_use_and_waits_otherwise() {
+        let away = |code| {
+            is_shut_out(&LinkState::Away(LinkProblem {
+                code,
+                message: String::new(),
+                next: "",
+                control: None,
+                at: Timestamp::default(),
+            }))
+        };
+        // A root that was replaced while it was off shows as a control node that is not to be trusted.
+        for code in [CERTIFICATE_EXPIRED, CERTIFICATE_REFUSED, CONTROL_UNTRUSTED] {
+            assert!(away(code), "{code}");
+        }
+        for code in ["edge.control_silent", "edge.no_control", "edge.evicted"] {
+            assert!(!away(code), "{code}");
+        }
+        assert!(!is_shut_out(&LinkState::Connecting));
+    }
 }

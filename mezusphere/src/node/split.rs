@@ -21,7 +21,7 @@ use tracing::{info, warn};
 
 use super::base::Base;
 use super::config::EdgePart;
-use super::edge::{EdgeSide, Home, follow};
+use super::edge::{EdgeSide, Home, Keeps, Upkeep, follow};
 use super::identity::{changed, trust_of};
 use super::joined::Membership;
 use super::remembered::Remembering;
@@ -89,9 +89,21 @@ pub(crate) async fn serve(
     ));
     let feed: Arc<dyn FeedSource> = Arc::clone(&link) as Arc<dyn FeedSource>;
     let (replica, follower) = follow(base, membership.edge(), feed)?;
+    let control: Arc<dyn ControlLink> =
+        Arc::new(Remembering::new(Arc::clone(&link) as Arc<dyn ControlLink>, Arc::clone(&replica)));
+    let upkeep = Upkeep {
+        identity: identity.clone(),
+        trust: trust.clone(),
+        link: Arc::clone(&control),
+        replica: Arc::clone(&replica),
+        keeps: Arc::clone(&membership) as Arc<dyn Keeps>,
+        returning: Some(Arc::clone(&returning)),
+    };
+    let upkeep = upkeep.start(base);
 
     let platform = tokio::select! {
         platform = first_copy(&replica, &follower, &link, base.json) => platform?,
+        failure = returning.refused() => return Err(failure),
         () = signals.first() => return Ok(ExitCode::SUCCESS),
     };
     let following = tokio::spawn(follow_platform(
@@ -104,7 +116,7 @@ pub(crate) async fn serve(
     let home = Home {
         id: membership.edge(),
         platform: platform.platform,
-        link: Arc::new(Remembering::new(Arc::clone(&link) as Arc<dyn ControlLink>, Arc::clone(&replica))),
+        link: control,
         hosts: PlatformHosts::Splice(Arc::new(bridge::Splices::new(Arc::clone(&link), runtime))),
         replica,
         follower,
@@ -112,8 +124,7 @@ pub(crate) async fn serve(
         enroll: None,
         trust,
         advertise,
-        keeps: membership,
-        returning: Some(Arc::clone(&returning)),
+        upkeep,
     };
     let edge = EdgeSide::start(base, &part, home)?;
     announce::started(
