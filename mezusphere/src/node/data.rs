@@ -103,22 +103,24 @@ impl DataDir {
         let (given_old, coming) = (read(&files.old)?, read(&files.next)?);
         let mut retired = given_old.clone();
         let set_aside = self.old_key();
-        if set_aside.exists() {
+        let is_set_aside = set_aside.exists();
+        if is_set_aside {
             retired.push(read_key(&set_aside)?);
         }
         let (current, from) = match outside(files.master.as_deref())? {
             Some((key, from)) => (key, Some(from)),
-            None => (self.own_key(!retired.is_empty(), entropy)?, None),
+            // An old key that is given may be any: it does not say that the one that is missing was put aside.
+            None => (self.own_key(is_set_aside, entropy)?, None),
         };
         Ok(MasterKeys { current, from, retired, given_old: given_old.len(), coming })
     }
 
-    fn own_key(&self, knows_the_old_one: bool, entropy: &Entropy) -> Result<MasterKey, Failure> {
+    fn own_key(&self, is_set_aside: bool, entropy: &Entropy) -> Result<MasterKey, Failure> {
         let own = self.0.join(OWN_KEY);
         if own.exists() {
             return read_key(&own);
         }
-        if !knows_the_old_one && (self.control().exists() || self.membership().exists()) {
+        if !is_set_aside && (self.control().exists() || self.membership().exists()) {
             // A new key could open nothing of what is there.
             return Err(Failure::new(
                 Kind::Files,
@@ -253,6 +255,12 @@ mod tests {
         fs::create_dir(data.control()).unwrap();
         fs::remove_file(data.path().join("master.key")).unwrap();
         assert_eq!(keys(&data, &entropy).err().unwrap().kind, Kind::Files);
+        // Nor by naming some old key: this one sealed nothing of what is there.
+        let other = data.path().join("other.key");
+        fs::write(&other, MasterKey::generate(&entropy).reveal().as_bytes()).unwrap();
+        let files = KeyFiles { old: vec![other], ..KeyFiles::default() };
+        assert_eq!(data.master_keys(&files, &entropy).err().unwrap().kind, Kind::Files);
+        assert!(!data.path().join("master.key").exists(), "none is made");
     }
 
     #[test]

@@ -22,7 +22,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use mezusphere_control::{Control, Resealed};
 use mezusphere_model::Entropy;
-use mezusphere_pki::seal::Sealer;
+use mezusphere_pki::seal::{KeyId, Sealer};
 use mezusphere_store::primary::node::{self as nodes, NodeId};
 use mezusphere_store::{Primary, Replica, StoreError};
 use serde_json::{Value, json};
@@ -179,9 +179,14 @@ impl KeyKeeper {
         true
     }
 
-    /// Nothing is left: an own key that was put aside goes.
-    fn finish(&self) {
-        if self.sealer.retired().len() == self.given_old {
+    /// Writes down how far it is. If nothing is left of what the `covered` keys sealed, an own one among them, which was put
+    /// aside, goes; not one that was put aside since: what it sealed is still to be sealed anew.
+    fn settle(&self, covered: &[KeyId], is_over: bool) {
+        // Held until the key is gone: none is put aside meanwhile.
+        let mut progress = self.progress();
+        let retired = self.sealer.retired();
+        progress.is_over = is_over && retired == covered;
+        if !progress.is_over || retired.len() == self.given_old {
             return;
         }
         match self.data.forget_old_key() {
@@ -252,11 +257,10 @@ impl KeyKeeper {
 /// Seals anew whenever there is something to, until `stop`.
 pub(crate) async fn keep(keeper: Arc<KeyKeeper>, stop: CancellationToken) {
     loop {
-        let is_over = keeper.sealer.retired().is_empty() || keeper.pass().await;
-        if is_over {
-            keeper.finish();
-        }
-        keeper.progress().is_over = is_over;
+        // Those of before the pass: one that is put aside while it runs is another pass's.
+        let covered = keeper.sealer.retired();
+        let is_over = covered.is_empty() || keeper.pass().await;
+        keeper.settle(&covered, is_over);
         let wait = if is_over { LOOK_LATER } else { LOOK_AGAIN };
         tokio::select! {
             () = stop.cancelled() => return,
@@ -348,4 +352,48 @@ fn problem(status: StatusCode, code: &str, detail: &str, next: &str) -> Response
         "next": next,
     });
     (status, [("content-type", "application/problem+json")], body.to_string()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use super::*;
+    use crate::node::{EdgePart, KeyFiles};
+
+    /// The keeper of an edge alone, with its own master key.
+    fn keeper(dir: &tempfile::TempDir) -> KeyKeeper {
+        let entropy = Entropy::counting();
+        let data = DataDir::open(dir.path().join("data")).unwrap();
+        let keys = data.master_keys(&KeyFiles::default(), &entropy).unwrap();
+        let part = EdgePart {
+            listen: ([127, 0, 0, 1], 0).into(),
+            plain_http: None,
+            workers: NonZeroUsize::MIN,
+            advertise: None,
+        };
+        KeyKeeper::new(data, keys, &Role::Edge(part, None), entropy).unwrap()
+    }
+
+    #[tokio::test]
+    async fn r20_a_key_put_aside_beside_a_pass_over_others_stays_until_a_pass_over_its_own_values() {
+        let dir = tempfile::tempdir().unwrap();
+        let keeper = keeper(&dir);
+        let old = dir.path().join("data/master.key.old");
+        // What a pass saw that found nothing to do; then the key is replaced before it is over.
+        let covered = keeper.sealer.retired();
+        keeper.replace().await.unwrap();
+        keeper.settle(&covered, true);
+        assert!(old.exists(), "the only key that opens what it sealed");
+        assert!(!keeper.sealer.retired().is_empty() && !keeper.progress().is_over);
+
+        let covered = keeper.sealer.retired();
+        keeper.settle(&covered, false);
+        assert!(old.exists(), "something is left");
+        keeper.settle(&covered, true);
+        assert!(!old.exists());
+        assert!(keeper.sealer.retired().is_empty() && keeper.progress().is_over);
+        keeper.replace().await.unwrap();
+        assert!(old.exists(), "the next one may be put aside");
+    }
 }
