@@ -12,14 +12,15 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use mezusphere_model::Timestamp;
 use mezusphere_model::bundle::SignedBundle;
 use mezusphere_model::id::{EnvironmentId, WarpgateId};
+use mezusphere_model::{Clock, Timestamp};
 use mezusphere_pki::{NodeIdentity, NodeKey, Role, Trust, TrustDomain};
 use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::bundle::{Bundles, Rejected};
 use crate::key::reason;
 
 const FILE: &str = "identity.json";
@@ -42,14 +43,26 @@ pub struct StateDir {
 
 /// What was kept.
 pub struct Kept {
+    /// Who this warpgate is.
+    pub instance: WarpgateId,
     /// The certificate with its key.
     pub identity: NodeIdentity,
-    /// The bundle that was in force.
-    pub bundle: SignedBundle,
-    /// The trust it was verified with.
-    pub trust: Trust,
+    environment: EnvironmentId,
+    bundle: SignedBundle,
+    /// The trust the bundle was verified with.
+    trust: Trust,
     /// When it was verified.
-    pub verified_at: Timestamp,
+    verified_at: Timestamp,
+}
+
+impl Kept {
+    /// The bundle that was in force, and the trust that goes with it.
+    ///
+    /// # Errors
+    /// It cannot be used by this version, or is damaged.
+    pub fn bundles(&self, clock: Clock) -> Result<Bundles, Rejected> {
+        Bundles::start(self.bundle.clone(), &self.trust, self.environment, self.verified_at, clock)
+    }
 }
 
 /// What is found at the start.
@@ -58,13 +71,8 @@ pub enum Found {
     Nothing,
     /// All that is needed to connect.
     Kept(Box<Kept>),
-    /// Who this warpgate is, but its certificate has ended: only a new one is of use.
-    Ended {
-        /// Who it is.
-        instance: WarpgateId,
-        /// When the certificate ended.
-        not_after: Timestamp,
-    },
+    /// The same, but the certificate has ended: only a new one is of use.
+    Ended(Box<Kept>),
 }
 
 /// Why a state directory cannot be used.
@@ -124,35 +132,7 @@ impl StateDir {
 
     /// What was kept for `environment`; `Err` says why it is left aside.
     pub fn load(&self, environment: EnvironmentId, now: Timestamp) -> Result<Found, String> {
-        use io::Read as _;
-        let mut text = Zeroizing::new(String::new());
-        let file = match File::open(self.path.join(FILE)) {
-            Ok(file) => file,
-            Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
-            Err(why) => return Err(reason(&why)),
-        };
-        // A key that others could read is not this warpgate's alone any more.
-        let mode = file.metadata().map_err(|why| reason(&why))?.permissions().mode();
-        if mode & 0o077 != 0 {
-            return Err(format!("other users can read its key (mode {:03o})", mode & 0o777));
-        }
-        file.take(FILE_LEN_MAX).read_to_string(&mut text).map_err(|why| reason(&why))?;
-        let file: Contents =
-            serde_json::from_str(&text).map_err(|_| "it is damaged or of another version".to_owned())?;
-        if file.version != VERSION {
-            return Err("it is of another version".to_owned());
-        }
-        if file.environment != environment {
-            return Err("it is another environment's".to_owned());
-        }
-        let instance = file.instance;
-        let kept = kept(file)?;
-        let not_after = kept.identity.not_after();
-        if not_after <= now {
-            Ok(Found::Ended { instance, not_after })
-        } else {
-            Ok(Found::Kept(Box::new(kept)))
-        }
+        read(&self.path, environment, now)
     }
 
     /// Keeps this state in place of what was there: whole or not at all.
@@ -188,6 +168,33 @@ impl StateDir {
     }
 }
 
+/// What is kept in `directory` for `environment`, whoever uses it now; `Err` says why it is left aside.
+pub fn read(directory: &Path, environment: EnvironmentId, now: Timestamp) -> Result<Found, String> {
+    use io::Read as _;
+    let mut text = Zeroizing::new(String::new());
+    let file = match File::open(directory.join(FILE)) {
+        Ok(file) => file,
+        Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(why) => return Err(reason(&why)),
+    };
+    // A key that others could read is not this warpgate's alone any more.
+    let mode = file.metadata().map_err(|why| reason(&why))?.permissions().mode();
+    if mode & 0o077 != 0 {
+        return Err(format!("other users can read its key (mode {:03o})", mode & 0o777));
+    }
+    file.take(FILE_LEN_MAX).read_to_string(&mut text).map_err(|why| reason(&why))?;
+    let file: Contents =
+        serde_json::from_str(&text).map_err(|_| "it is damaged or of another version".to_owned())?;
+    if file.version != VERSION {
+        return Err("it is of another version".to_owned());
+    }
+    if file.environment != environment {
+        return Err("it is another environment's".to_owned());
+    }
+    let kept = Box::new(kept(file)?);
+    Ok(if kept.identity.not_after() <= now { Found::Ended(kept) } else { Found::Kept(kept) })
+}
+
 fn kept(file: Contents) -> Result<Kept, String> {
     let damaged = |_| "it is damaged".to_owned();
     let text = Zeroizing::new(file.key_pkcs8);
@@ -200,8 +207,8 @@ fn kept(file: Contents) -> Result<Kept, String> {
     }
     let domain = TrustDomain::parse(&file.trust_domain).map_err(|why| why.to_string())?;
     let trust = Trust::new(domain, roots, []).map_err(|why| why.to_string())?;
-    let Contents { bundle, verified_at, .. } = file;
-    Ok(Kept { identity, bundle, trust, verified_at })
+    let Contents { instance, environment, bundle, verified_at, .. } = file;
+    Ok(Kept { instance, identity, environment, bundle, trust, verified_at })
 }
 
 /// Writes a file that only its owner can read, and waits until the disk has it.

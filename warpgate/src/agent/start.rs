@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use super::Agent;
 use crate::backoff::Backoff;
 use crate::bundle::Bundles;
-use crate::enroll::{Applicant, ConnectFailure, ConnectService, Enrollment};
+use crate::enroll::{Applicant, ConnectFailure, ConnectService, Enrollment, Known};
 use crate::exit::Exit;
 use crate::limits::CONTROL_BACKOFF;
 use crate::output::Event;
@@ -30,15 +30,15 @@ pub(super) struct Started {
 /// # Errors
 /// How the program ends; it was told why.
 pub(super) async fn start(agent: &mut Agent, service: &ConnectService) -> Result<Started, Exit> {
-    let applicant = match restore(agent) {
+    let (applicant, known) = match restore(agent) {
         Restored::Whole(started) => return Ok(started),
-        Restored::Known(instance) => Applicant::Refused(instance),
-        Restored::Nothing => Applicant::New,
+        Restored::Known(instance, known) => (Applicant::Refused(instance), known),
+        Restored::Nothing => (Applicant::New, Known::default()),
     };
     let mut backoff = Backoff::new(CONTROL_BACKOFF, agent.entropy.clone());
     loop {
         let attempt = async {
-            let enrollment = service.enroll(applicant, &[]).await?;
+            let enrollment = service.enroll(applicant, &known).await?;
             adopt(agent, service, enrollment)
         };
         let mut signals = agent.signals.clone();
@@ -66,8 +66,9 @@ pub(super) async fn start(agent: &mut Agent, service: &ConnectService) -> Result
 enum Restored {
     /// Everything.
     Whole(Started),
-    /// Who this warpgate was. Edges refuse its certificate, which has ended, so control may give it another name.
-    Known(WarpgateId),
+    /// Who this warpgate was, and what it knew. Edges refuse its certificate, which has ended, so control may give it another
+    /// name.
+    Known(WarpgateId, Known),
     Nothing,
 }
 
@@ -81,21 +82,20 @@ fn restore(agent: &Agent) -> Restored {
         Restored::Nothing
     };
     let kept = match state.load(environment, now) {
-        Ok(Found::Kept(kept)) => *kept,
+        Ok(Found::Kept(kept)) => kept,
         Ok(Found::Nothing) => return Restored::Nothing,
-        Ok(Found::Ended { instance, not_after }) => {
-            let place = state.path().display();
+        Ok(Found::Ended(kept)) => {
+            let (place, not_after) = (state.path().display(), kept.identity.not_after());
             let text = format!(
                 "the certificate kept in {place} ended at {not_after}, and this machine's clock says {now}: a new one is \
                  fetched"
             );
             agent.reporter.tell(Event::Note { text });
-            return Restored::Known(instance);
+            return Restored::Known(kept.instance, Known::kept(&kept, &agent.clock));
         }
         Err(why) => return aside(&why),
     };
-    let clock = agent.clock.clone();
-    let bundles = match Bundles::start(kept.bundle, &kept.trust, environment, kept.verified_at, clock) {
+    let bundles = match kept.bundles(agent.clock.clone()) {
         Ok(bundles) => bundles,
         Err(why) => return aside(&why),
     };

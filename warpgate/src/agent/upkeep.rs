@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mezusphere_model::Timestamp;
-use mezusphere_model::bundle::EdgeAddress;
 use mezusphere_pki::RenewalSchedule;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::info;
 
 use crate::backoff::jittered;
-use crate::enroll::{Applicant, ConnectFailure, ConnectService};
+use crate::enroll::{Applicant, ConnectFailure, ConnectService, Known};
 use crate::limits::{
     BUNDLE_POLL_EVERY, CLOCK_LOOK_EVERY, DOUBT_PAUSE, LOST_POLL_EVERY, REFUSED_IDENTITY_PAUSE,
     RENEWAL_PAUSE_MIN, SWEEP_EVERY,
@@ -139,8 +138,8 @@ impl Upkeep {
     }
 
     async fn renew(&mut self, applicant: Applicant) -> Result<(), ConnectFailure> {
-        let edges = self.edges();
-        let enrollment = self.service.enroll(applicant, &edges).await?;
+        let known = self.known();
+        let enrollment = self.service.enroll(applicant, &known).await?;
         // It may bring the very roots that its certificate needs.
         self.shared.take_bundle(enrollment.bundle.clone());
         let now = self.shared.clock.now();
@@ -183,15 +182,14 @@ impl Upkeep {
         }
     }
 
-    /// Where the connect service may be reached when its own name leads nowhere.
-    fn edges(&self) -> Vec<EdgeAddress> {
-        self.shared.gate.bundles.current().edges.clone()
+    fn known(&self) -> Known {
+        Known::of(&self.shared.gate.bundles)
     }
 
     async fn poll(&mut self) -> Result<(), ConnectFailure> {
         let have = self.shared.gate.bundles.current().revision();
-        let edges = self.edges();
-        let answer = self.service.newer_bundle(have, &edges).await;
+        let known = self.known();
+        let answer = self.service.newer_bundle(have, &known).await;
         self.shared.doubts.settle(Doubt::Key);
         let every = if self.status.borrow().all_failed() { LOST_POLL_EVERY } else { BUNDLE_POLL_EVERY };
         let wait = jittered(every, &self.shared.entropy);

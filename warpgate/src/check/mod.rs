@@ -19,18 +19,18 @@ use mezusphere_model::bundle::EdgeAddress;
 use mezusphere_model::connection_key::ConnectionKey;
 use mezusphere_model::slug::Slug;
 use mezusphere_pki::EDGE_DNS_NAME;
-use mezusphere_pki::tls::{connect_client_config, tunnel_check_config};
+use mezusphere_pki::tls::tunnel_check_config;
 use tunnel_proto::exchange::FailureCode;
 
 pub use report::{Report, Row, Verdict};
 
 use crate::bundle::{Bundles, Trusted};
-use crate::enroll::{ConnectFailure, ConnectService, DryRun};
+use crate::enroll::{self, ConnectFailure, ConnectService, DryRun, Known};
 use crate::exchange::{Reached, reach_all};
 use crate::exit::Exit;
 use crate::limits::{CHECK_EDGES_MAX, PROBE_MAX};
 use crate::resolve::resolve;
-use crate::state::{Found, StateDir};
+use crate::state::{self, Found, StateDir};
 use crate::tunnel::Network;
 use crate::upstream::{Scheme, Upstreams};
 use network::Seen;
@@ -69,12 +69,13 @@ pub async fn run(check: Check) -> Report {
 
 /// The way to the platform, and what it said.
 async fn way(check: &Check) -> (Vec<Row>, Option<Trusted>) {
-    let mut rows = connect_host(check).await;
+    let known = known(check);
+    let mut rows = connect_host(check, &known).await;
     let hint = format!("…{}", check.key_hint);
     let network = check.network.clone();
     let service =
         ConnectService::new(network, check.key.clone(), check.clock.clone(), check.hostname.clone());
-    let found = match service.dry_run().await {
+    let found = match service.dry_run(&known).await {
         Ok(found) => found,
         Err(failure) => {
             rows.extend(refused(&failure, &service.address(), &hint, &check.key_source));
@@ -114,8 +115,18 @@ fn trusted(check: &Check, found: &DryRun) -> Result<Bundles, ConnectFailure> {
         .map_err(|why| ConnectFailure::unusable_bundle(&why))
 }
 
+/// What was kept from before: the key is told to nobody to whom the warpgate itself would not tell it.
+fn known(check: &Check) -> Known {
+    let Some(directory) = &check.state_dir else { return Known::default() };
+    match state::read(directory, check.key.environment, check.clock.now()) {
+        Ok(Found::Kept(kept) | Found::Ended(kept)) => Known::kept(&kept, &check.clock),
+        // What cannot be read is not used by a warpgate that starts either.
+        Ok(Found::Nothing) | Err(_) => Known::default(),
+    }
+}
+
 /// The connect service's host: its name, the proxy, UDP and TCP.
-async fn connect_host(check: &Check) -> Vec<Row> {
+async fn connect_host(check: &Check, known: &Known) -> Vec<Row> {
     let (host, port) = (check.key.host.as_str(), check.key.port);
     let authority = format!("{host}:{port}");
     let proxy = check.network.proxy.for_host(host, port);
@@ -142,7 +153,7 @@ async fn connect_host(check: &Check) -> Vec<Row> {
         rows.push(Row::skip(&format!("tcp {port}"), authority, "the name has no address"));
         return rows;
     }
-    let Ok(tls) = connect_client_config(check.key.root, &check.clock, &[tunnel_proto::CONNECT_ALPN]) else {
+    let Ok(tls) = enroll::tls(&check.key, known, &check.clock) else {
         rows.push(Row::fail("tls", authority, "TLS cannot be set up here", "report it", Exit::Failed));
         return rows;
     };
@@ -219,10 +230,14 @@ fn certificate(check: &Check, life: Duration) -> Row {
                 Row::pass("certificate", shown, format!("kept, valid until {}", kept.identity.not_after()))
             }
             Ok(Found::Nothing) => Row::pass("certificate", shown, format!("nothing is kept yet; {fresh}")),
-            Ok(Found::Ended { not_after, .. }) => Row::warn(
+            Ok(Found::Ended(kept)) => Row::warn(
                 "certificate",
                 shown,
-                format!("what is kept ended at {not_after}; this machine's clock says {}", check.clock.now()),
+                format!(
+                    "what is kept ended at {}; this machine's clock says {}",
+                    kept.identity.not_after(),
+                    check.clock.now()
+                ),
                 "connect gets a new one; if it ended lately, check the clock (timedatectl)",
             ),
             Err(why) => Row::warn(

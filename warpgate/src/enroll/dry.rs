@@ -8,7 +8,7 @@ use mezusphere_pki::trust::certificates_from_pem;
 use tokio::time::Instant;
 use tunnel_proto::connect::{Check, Reply, Request};
 
-use super::{ConnectFailure, ConnectService, Transport, skew_ms};
+use super::{ConnectFailure, ConnectService, Known, Transport, skew_ms};
 
 /// What an enrollment would find.
 pub struct DryRun {
@@ -37,14 +37,14 @@ impl ConnectService {
     ///
     /// # Errors
     /// As an enrollment: no way there, or control's refusal.
-    pub async fn dry_run(&self) -> Result<DryRun, ConnectFailure> {
+    pub async fn dry_run(&self, known: &Known) -> Result<DryRun, ConnectFailure> {
         let request = Request::Check(Check {
             key: self.key.key.clone(),
             environment: self.key.environment,
             agent: crate::AGENT.to_owned(),
         });
         let (asked_at, start) = (self.clock.now(), Instant::now());
-        let (reply, transport) = self.ask(&request, &[]).await?;
+        let (reply, transport) = self.ask(&request, known).await?;
         let took = start.elapsed();
         let checked = match reply {
             Reply::Checked(checked) => *checked,

@@ -1,7 +1,8 @@
 //! The connect service: how a connection key becomes a certificate and a bundle, and how newer ones come.
 //!
 //! The root is pinned by its SHA-256 out of the key, so nothing is told before the other side has proved that
-//! it belongs to the right installation. The key pair is made here and stays here; only a CSR leaves (R20).
+//! it belongs to the right installation; and to who has a bundle, nothing before it is good by that one's trust as well. The
+//! key pair is made here and stays here; only a CSR leaves (R20).
 
 mod dry;
 mod failure;
@@ -18,16 +19,19 @@ use mezusphere_model::connection_key::ConnectionKey;
 use mezusphere_model::id::WarpgateId;
 use mezusphere_model::{Clock, Timestamp};
 use mezusphere_pki::trust::certificates_from_pem;
-use mezusphere_pki::{ExpectedRole, NodeIdentity, NodeKey, Role, Trust, verify_peer};
+use mezusphere_pki::{CurrentTrust, ExpectedRole, NodeIdentity, NodeKey, Role, Trust, verify_peer};
 use tokio::time::Instant;
 use tunnel_proto::connect::{BundleQuery, Enroll, Enrolled, Reply, Request};
 
 pub use dry::DryRun;
 pub use failure::ConnectFailure;
 
+use crate::bundle::Bundles;
 use crate::limits::CLOCK_SKEW_MAX;
+use crate::state::Kept;
 use crate::tunnel::{Network, Transport};
 use way::Ways;
+pub(crate) use way::tls;
 
 /// TLS alert 120 (RFC 7301 §3.2): whoever answered does not speak the protocol that was asked for.
 const NO_APPLICATION_PROTOCOL: u8 = 120;
@@ -38,6 +42,27 @@ pub struct ConnectService {
     key: ConnectionKey,
     clock: Clock,
     hostname: String,
+}
+
+/// What a warpgate knows of the installation beside its key.
+#[derive(Clone, Default)]
+pub struct Known {
+    /// Where the service may be reached when its own name leads nowhere.
+    pub edges: Vec<EdgeAddress>,
+    /// Whom it trusts; `None`: nobody but the key's root, as there was no bundle yet.
+    pub trust: Option<CurrentTrust>,
+}
+
+impl Known {
+    /// What these bundles say now.
+    pub fn of(bundles: &Bundles) -> Self {
+        Self { edges: bundles.current().edges.clone(), trust: Some(bundles.trust().clone()) }
+    }
+
+    /// What was kept; nothing, if that cannot be used any more.
+    pub fn kept(kept: &Kept, clock: &Clock) -> Self {
+        kept.bundles(clock.clone()).map_or_else(|_| Self::default(), |bundles| Self::of(&bundles))
+    }
 }
 
 /// Who asks for a certificate.
@@ -114,12 +139,8 @@ impl ConnectService {
         &self.key
     }
 
-    /// Gets a certificate for a new key. `edges` are asked if the service's own name leads nowhere.
-    pub async fn enroll(
-        &self,
-        applicant: Applicant,
-        edges: &[EdgeAddress],
-    ) -> Result<Enrollment, ConnectFailure> {
+    /// Gets a certificate for a new key.
+    pub async fn enroll(&self, applicant: Applicant, known: &Known) -> Result<Enrollment, ConnectFailure> {
         let node_key = NodeKey::generate().map_err(|why| ConnectFailure::fault(why.to_string()))?;
         let csr = node_key.csr_der().map_err(|why| ConnectFailure::fault(why.to_string()))?;
         let request = Request::Enroll(Enroll {
@@ -131,7 +152,7 @@ impl ConnectService {
             hostname: self.hostname.clone(),
         });
         let (asked_at, start) = (self.clock.now(), Instant::now());
-        let (reply, transport) = self.ask(&request, edges).await?;
+        let (reply, transport) = self.ask(&request, known).await?;
         let took = start.elapsed();
         let enrolled = match reply {
             Reply::Enrolled(enrolled) => *enrolled,
@@ -153,14 +174,14 @@ impl ConnectService {
     pub async fn newer_bundle(
         &self,
         have_revision: u64,
-        edges: &[EdgeAddress],
+        known: &Known,
     ) -> Result<Option<SignedBundle>, ConnectFailure> {
         let request = Request::Bundle(BundleQuery {
             key: self.key.key.clone(),
             environment: self.key.environment,
             have_revision,
         });
-        match self.ask(&request, edges).await?.0 {
+        match self.ask(&request, known).await?.0 {
             Reply::Bundle { bundle } => Ok(bundle),
             Reply::Refused(refusal) => Err(ConnectFailure::refused(&refusal)),
             Reply::Enrolled(_) | Reply::Checked(_) => {
@@ -169,15 +190,11 @@ impl ConnectService {
         }
     }
 
-    async fn ask(
-        &self,
-        request: &Request,
-        edges: &[EdgeAddress],
-    ) -> Result<(Reply, Transport), ConnectFailure> {
+    async fn ask(&self, request: &Request, known: &Known) -> Result<(Reply, Transport), ConnectFailure> {
         let json = request.to_json().map_err(|why| ConnectFailure::fault(why.to_string()))?;
         let framed =
             tunnel_proto::connect::frame(&json).map_err(|why| ConnectFailure::fault(why.to_string()))?;
-        let (answer, transport) = self.ways.ask(&self.key, &framed, edges).await?;
+        let (answer, transport) = self.ways.ask(&self.key, &framed, known).await?;
         let reply = Reply::from_json(&answer).map_err(|why| ConnectFailure::bad_answer(&why.to_string()))?;
         Ok((reply, transport))
     }

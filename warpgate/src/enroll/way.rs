@@ -11,12 +11,12 @@ use futures_util::future::join_all;
 use mezusphere_model::Clock;
 use mezusphere_model::bundle::EdgeAddress;
 use mezusphere_model::connection_key::ConnectionKey;
-use mezusphere_pki::tls::connect_client_config;
+use mezusphere_pki::tls::{TlsSetupError, connect_again_client_config, connect_client_config};
 use rustls::ClientConfig;
 use tokio::time::Instant;
 
 use super::failure::ConnectFailure;
-use super::{quic, tcp};
+use super::{Known, quic, tcp};
 use crate::limits::{ADDRESSES_MAX, DETOURS_MAX};
 use crate::resolve::resolve;
 use crate::tunnel::{Network, Proxy, Transport};
@@ -63,6 +63,16 @@ pub(super) struct Question<'a> {
     pub(super) message: &'a [u8],
 }
 
+/// How the service of `key` is dialled by who has this knowledge: whoever answers is control by the key's root, and by the
+/// trust that is held.
+pub(crate) fn tls(key: &ConnectionKey, known: &Known, clock: &Clock) -> Result<ClientConfig, TlsSetupError> {
+    let alpn = [tunnel_proto::CONNECT_ALPN];
+    match &known.trust {
+        Some(trust) => connect_again_client_config(key.root, trust, clock, &alpn),
+        None => connect_client_config(key.root, clock, &alpn),
+    }
+}
+
 /// Where the service may be.
 pub(super) struct Places {
     /// Addresses, in the order to try them.
@@ -83,7 +93,7 @@ impl Ways {
         Self { network, clock, tcp_first: AtomicBool::new(false) }
     }
 
-    /// Sends the framed `message` and reads the answer's JSON: to the service's own name, else through `edges`.
+    /// Sends the framed `message` and reads the answer's JSON: to the service's own name, else through the edges that are known.
     ///
     /// # Errors
     /// What went wrong at the service's own name.
@@ -91,10 +101,10 @@ impl Ways {
         &self,
         key: &ConnectionKey,
         message: &[u8],
-        edges: &[EdgeAddress],
+        known: &Known,
     ) -> Result<(Vec<u8>, Transport), ConnectFailure> {
-        let tls = connect_client_config(key.root, &self.clock, &[tunnel_proto::CONNECT_ALPN])
-            .map_err(|why| ConnectFailure::fault(why.to_string()))?;
+        let tls = tls(key, known, &self.clock).map_err(|why| ConnectFailure::fault(why.to_string()))?;
+        let edges = &known.edges;
         let host = key.host.as_str();
         let proxy = self.network.proxy.for_host(host, key.port);
         let question = Question { network: &self.network, clock: &self.clock, host, proxy, tls, message };

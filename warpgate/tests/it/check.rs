@@ -17,7 +17,7 @@ use warpgate::tunnel::{Network, ProxySettings};
 use warpgate::upstream::Upstreams;
 
 /// Checks against this platform with these upstreams, on a machine with this clock.
-async fn check_at(
+pub(crate) async fn check_at(
     platform: &Arc<Platform>,
     clock: Clock,
     upstreams: &[&str],

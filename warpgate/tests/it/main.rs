@@ -12,6 +12,7 @@ mod edges;
 mod evicted;
 mod exchange;
 mod fallback;
+mod known;
 mod lies;
 mod life;
 mod local;

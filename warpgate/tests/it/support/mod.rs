@@ -72,6 +72,8 @@ pub struct Platform {
     pub polled: AtomicUsize,
     /// Added to what control's clock shows, in seconds.
     pub control_ahead_s: AtomicU64,
+    /// Who answers at the connect services, each with its certificate.
+    answering: Mutex<Vec<(Role, CurrentIdentity)>>,
     control: NodeIdentity,
     domain: TrustDomain,
 }
@@ -145,6 +147,7 @@ impl Platform {
             enrolled: AtomicUsize::new(0),
             polled: AtomicUsize::new(0),
             control_ahead_s: AtomicU64::new(0),
+            answering: Mutex::new(Vec::new()),
             control,
             domain,
         })
@@ -168,10 +171,13 @@ impl Platform {
         leaf(newer.as_deref().unwrap_or(&self.issuing), &self.domain, role, self.now(), self.ttl)
     }
 
-    /// From now on certificates come from another CA; nobody is told.
+    /// From now on certificates come from another CA, and the connect service shows one of it; nobody is told.
     pub fn change_ca(&self) {
         let newer = Issuing::create(&self.root, self.now(), &self.entropy).unwrap();
         *self.newer.lock().unwrap() = Some(Arc::new(newer));
+        for (role, identity) in self.answering.lock().unwrap().iter() {
+            identity.replace(self.leaf(*role));
+        }
     }
 
     /// What documents call the CA of now.
@@ -266,6 +272,7 @@ impl Platform {
     /// The same, where whoever answers shows a certificate for `role`.
     pub fn connect_service_as(self: &Arc<Self>, role: Role) -> quinn::Endpoint {
         let identity = CurrentIdentity::new(self.leaf(role));
+        self.answering.lock().unwrap().push((role, identity.clone()));
         let tls =
             connect_server_config(&identity, &self.trust(), &self.clock(), &[tunnel_proto::CONNECT_ALPN])
                 .unwrap();
