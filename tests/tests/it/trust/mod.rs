@@ -4,6 +4,7 @@
 //! `place` is an installation whose time a test moves; `forge` makes certificates by the installation's own CA, right ones
 //! and wrong ones; `knock` shows them at the real ports.
 
+mod absent;
 mod forge;
 mod knock;
 mod life;
