@@ -161,6 +161,10 @@ pub const REQUEST_FIELDS_MAX: usize = 100;
 /// RFC 9114 §4.2.2) on h2 and h3.
 pub const REQUEST_HEAD_LEN_MAX: usize = 32 * 1024;
 
+/// Most octets of a request's head that is read on h2 and h3 to be answered with a refusal of our own. What is over that is
+/// left to the codecs, which refuse in their own way.
+pub(crate) const REQUEST_HEAD_READ_MAX: usize = 4 * REQUEST_HEAD_LEN_MAX;
+
 /// Most octets of a request's target.
 pub const REQUEST_TARGET_LEN_MAX: usize = 8 * 1024;
 

@@ -16,7 +16,7 @@ use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 
 use super::{Body, body};
-use crate::config::{REQUEST_FIELDS_MAX, REQUEST_TARGET_LEN_MAX};
+use crate::config::{REQUEST_FIELDS_MAX, REQUEST_HEAD_LEN_MAX, REQUEST_TARGET_LEN_MAX};
 use crate::page::{ERROR_FIELD, Hop};
 
 /// How long clients remember where HTTP/3 is spoken: a day, in seconds.
@@ -98,8 +98,35 @@ impl Breach {
     }
 }
 
+/// What a field counts beyond its octets (RFC 9113 §6.5.2, RFC 9114 §4.2.2).
+const FIELD_OVERHEAD: usize = 32;
+
+/// Refuses on h2 and h3 what no request may be: what [`objection`] refuses, and a head that is too long. The codecs read
+/// longer ones, so that they are told the same as on h1.
+pub(super) fn section_objection(head: &request::Parts) -> Option<Response<Body>> {
+    objection(head).or_else(|| {
+        let is_too_long = pseudo_len(head) + section_len(&head.headers) > REQUEST_HEAD_LEN_MAX;
+        let reason = || format!("the request head is longer than {REQUEST_HEAD_LEN_MAX} octets");
+        is_too_long.then(|| refusal(Breach::HeadTooLarge, &reason()))
+    })
+}
+
+/// The size of a field section without pseudo-fields, as limits count it.
+pub(super) fn section_len(fields: &HeaderMap) -> usize {
+    fields.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD).sum()
+}
+
+fn pseudo_len(head: &request::Parts) -> usize {
+    let uri = &head.uri;
+    let of = |name: &str, value: Option<&str>| value.map_or(0, |it| name.len() + it.len() + FIELD_OVERHEAD);
+    of(":method", Some(head.method.as_str()))
+        + of(":scheme", uri.scheme_str())
+        + of(":authority", uri.authority().map(|authority| authority.as_str()))
+        + of(":path", uri.path_and_query().map(|path| path.as_str()))
+}
+
 /// Refuses what no request may be on any protocol: more fields or a longer target than the limits, a tunnel to
-/// elsewhere. On h1 the limits were checked before parsing; the size of a field section is the codecs' to check.
+/// elsewhere. On h1 the limits were checked before parsing; [`section_objection`] has those of h2 and h3.
 pub(super) fn objection(head: &request::Parts) -> Option<Response<Body>> {
     if head.headers.len() > REQUEST_FIELDS_MAX {
         let reason = format!("the request has more than {REQUEST_FIELDS_MAX} fields");
@@ -120,8 +147,8 @@ pub(super) fn objection(head: &request::Parts) -> Option<Response<Body>> {
 /// What a client is told of a 101 that nobody asked for.
 pub(super) const UNASKED: &str = "the application switched protocols unasked";
 
-/// What `allow` says where CONNECT is refused; other methods are the routes' business.
-const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+/// What `allow` says where CONNECT or TRACE is refused; other methods are the routes' business.
+pub(crate) const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 /// Readies a response for h2 or h3: no body where there must be none (RFC 9110 §6.4.1), a length where it is
 /// known, a date, and nothing that belongs to h1 connections.
@@ -243,5 +270,20 @@ mod tests {
         assert_eq!(request(REQUEST_TARGET_LEN_MAX, REQUEST_FIELDS_MAX), None);
         assert_eq!(request(REQUEST_TARGET_LEN_MAX + 1, 1), Some(414));
         assert_eq!(request(1, REQUEST_FIELDS_MAX + 1), Some(431));
+    }
+
+    #[test]
+    fn r23_a_head_of_h2_or_h3_is_measured_as_its_peers_measure_it() {
+        let told = |value: usize| {
+            let request = ::http::Request::get("https://a/").header("x", "y".repeat(value));
+            section_objection(&request.body(()).unwrap().into_parts().0).map(|refusal| refusal.status())
+        };
+        // `:method` GET, `:scheme` https, `:authority` a, `:path` /, and `x`, each with its overhead.
+        let others = (7 + 3) + (7 + 5) + (10 + 1) + (5 + 1) + 1 + 5 * 32;
+        assert_eq!(told(REQUEST_HEAD_LEN_MAX - others), None);
+        assert_eq!(
+            told(REQUEST_HEAD_LEN_MAX - others + 1),
+            Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
+        );
     }
 }

@@ -6,11 +6,14 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use ::http::HeaderMap;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::answer::section_len;
 use super::{Body, BoxError};
+use crate::config::{REQUEST_FIELDS_MAX, REQUEST_HEAD_LEN_MAX};
 
 /// Why a request body ended before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -87,6 +90,11 @@ fn h1_error(error: &hyper::Error) -> BodyError {
         Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => BodyError::Malformed,
         _ => BodyError::Gone,
     }
+}
+
+/// Whether trailers keep to the limits of a head, as those of h1 are made to while they are read.
+pub(super) fn trailers_fit(trailers: &HeaderMap) -> bool {
+    trailers.len() <= REQUEST_FIELDS_MAX && section_len(trailers) <= REQUEST_HEAD_LEN_MAX
 }
 
 /// One text as a body.

@@ -33,6 +33,7 @@ use crate::config::Limits;
 use crate::listen::drain::Drain;
 use crate::tls::CertificateNames;
 
+pub(crate) use answer::METHODS;
 pub use body::{BodyError, no_body};
 #[cfg(test)]
 pub(crate) use flood::DEBT_MAX;

@@ -76,7 +76,7 @@ impl Hop {
                 "The fault is at this edge, not with you or the application. Whoever runs this installation can put it right.",
             ),
             Self::Tunnel => Some(
-                "The fault is on the way between this edge and the application's warpgate, not with you. Whoever runs the application can put it right.",
+                "The fault is on the way between this edge and the application’s warpgate, not with you. Whoever runs the application can put it right.",
             ),
             Self::Warpgate => Some(
                 "The fault is at the warpgate beside the application, not with you. Whoever runs the application can put it right.",
@@ -226,7 +226,7 @@ mod tests {
             title,
             host: Some("shop.localhost"),
             detail: "It did not & could not.",
-            next: "If it stays so, tell whoever runs this application, with the code and the request below.",
+            next: "If it stays so, tell whoever runs this application, with this code and request.",
             account: None,
             hop,
             fault: hop.and_then(Hop::fault),
@@ -254,7 +254,7 @@ mod tests {
             detail: "You have signed in again, and this page asks for a sign-in within the last 15 minutes.",
             next: "Ask whoever runs this application, or use another account.",
             code: "edge.step_up_failed",
-            ..error("Not enough", None, &again)
+            ..error("A newer sign-in is needed", None, &again)
         };
         let maintenance = ErrorPage {
             detail: "We are moving to a bigger house.\n\nOrders are open again on Monday at noon.",

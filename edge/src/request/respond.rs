@@ -11,6 +11,7 @@ use super::refusal::{KeyWhy, Refusal};
 use super::told::{Told, tell};
 use super::wants::Wants;
 use super::{cookie, sign_in};
+use crate::http::METHODS;
 use crate::page::{self, ERROR_FIELD, ErrorPage, Hop, Link};
 use ::http::header::{self, HeaderName, HeaderValue};
 use ::http::{Method, Response, StatusCode};
@@ -88,6 +89,7 @@ pub(crate) fn refuse(refusal: &Refusal, asker: Asker<'_>, wanted: &Wanted<'_>) -
             let token = "Bearer error=\"invalid_token\"";
             set(headers, header::WWW_AUTHENTICATE, if *why == KeyWhy::Scope { scope } else { token });
         }
+        Refusal::Method => set(headers, header::ALLOW, METHODS),
         Refusal::OwnMethod(allow) => set(headers, header::ALLOW, allow),
         Refusal::TooMany(wait) | Refusal::RateLimited { wait, .. } | Refusal::ProjectBusy(_, wait) => {
             set(headers, header::RETRY_AFTER, &seconds_up(*wait).to_string());

@@ -29,8 +29,8 @@ pub(crate) struct Told<'a> {
 
 const ASK_AGAIN: &str = "Try again in a moment.";
 const CHECK_ADDRESS: &str = "Check the address.";
-const TELL_OWNER: &str =
-    "If it stays so, tell whoever runs this application, with the code and the request below.";
+/// On pages and in problems alike, both of which show code and request.
+const TELL_OWNER: &str = "If it stays so, tell whoever runs this application, with this code and request.";
 
 /// What each refusal says.
 #[expect(clippy::too_many_lines, reason = "a table with one row per refusal is read whole")]
@@ -65,7 +65,7 @@ pub(crate) fn tell(refusal: &Refusal) -> Told<'_> {
             StatusCode::METHOD_NOT_ALLOWED,
             "Method not allowed",
             "This address does not take requests of this method.",
-            CHECK_ADDRESS,
+            "Use a method that `allow` names.",
         ),
         Refusal::ExtendedConnect => client(
             StatusCode::NOT_IMPLEMENTED,
@@ -76,8 +76,8 @@ pub(crate) fn tell(refusal: &Refusal) -> Told<'_> {
         Refusal::TooLarge => client(
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             "Too large",
-            "The request's head is larger than can be passed on.",
-            "Send fewer or shorter fields; clearing this site's cookies often helps.",
+            "The request’s head is larger than can be passed on.",
+            "Send fewer or shorter fields; clearing this site’s cookies often helps.",
         ),
         Refusal::Body => client(
             StatusCode::BAD_REQUEST,
@@ -127,7 +127,11 @@ pub(crate) fn tell(refusal: &Refusal) -> Told<'_> {
         ),
         Refusal::StepUp(denial, way) if way.is_again => Told {
             status: StatusCode::FORBIDDEN,
-            title: "Not enough",
+            title: match denial {
+                Denial::TooOld { .. } => "A newer sign-in is needed",
+                Denial::Assurance { .. } => "A stronger sign-in is needed",
+                _ => "Another sign-in is needed",
+            },
             detail: format!("You have signed in again, and {}.", lacking(denial)).into(),
             next: "Ask whoever runs this application, or use another account.",
             hop: Hop::Client,
@@ -201,7 +205,7 @@ pub(crate) fn tell(refusal: &Refusal) -> Told<'_> {
             StatusCode::FORBIDDEN,
             "Not accepted",
             "Another site asked for this, and this application does not let it.",
-            "Open the application itself, or have its owner name the other site in the route's CORS rule.",
+            "Open the application itself, or have its owner name the other site in the route’s CORS rule.",
         ),
         Refusal::ControlRefused => told(
             StatusCode::FORBIDDEN,
@@ -221,7 +225,7 @@ pub(crate) fn tell(refusal: &Refusal) -> Told<'_> {
         Refusal::NoTunnel => told(
             StatusCode::SERVICE_UNAVAILABLE,
             "Application not connected",
-            "The application's warpgate is not connected.",
+            "The application’s warpgate is not connected.",
             TELL_OWNER,
             Hop::Tunnel,
         ),
@@ -235,21 +239,21 @@ pub(crate) fn tell(refusal: &Refusal) -> Told<'_> {
         Refusal::TunnelBusy => told(
             StatusCode::SERVICE_UNAVAILABLE,
             "Too busy",
-            "The way to the application's warpgate is full.",
+            "The way to the application’s warpgate is full.",
             ASK_AGAIN,
             Hop::Tunnel,
         ),
         Refusal::TunnelLost => told(
             StatusCode::BAD_GATEWAY,
             "Connection lost",
-            "The connection to the application's warpgate broke before an answer came.",
+            "The connection to the application’s warpgate broke before an answer came.",
             "The request may or may not have been carried out. Check before you send it again.",
             Hop::Tunnel,
         ),
         Refusal::TunnelProtocol => told(
             StatusCode::BAD_GATEWAY,
             "Bad answer",
-            "The application's warpgate answered something that makes no sense.",
+            "The application’s warpgate answered something that makes no sense.",
             TELL_OWNER,
             Hop::Warpgate,
         ),

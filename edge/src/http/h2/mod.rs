@@ -28,7 +28,7 @@ use self::meter::Metered;
 use super::flood::Flood;
 use super::stall::Stall;
 use super::{ConnectionInfo, Handle, Service};
-use crate::config::{PUBLIC_STREAMS_MAX, REQUEST_HEAD_LEN_MAX};
+use crate::config::{PUBLIC_STREAMS_MAX, REQUEST_HEAD_READ_MAX};
 
 /// Octets a client may send on a stream before the request path has taken them: what one stalled upload holds.
 /// At 50 ms round-trip it allows 5 MB/s per stream.
@@ -68,7 +68,7 @@ where
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(FRAME_LEN_MAX)
-        .max_header_list_size(u32::try_from(REQUEST_HEAD_LEN_MAX).unwrap_or(u32::MAX))
+        .max_header_list_size(u32::try_from(REQUEST_HEAD_READ_MAX).unwrap_or(u32::MAX))
         .max_concurrent_streams(PUBLIC_STREAMS_MAX)
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
         .max_local_error_reset_streams(Some(ERROR_RESETS_MAX))

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::http::answer::{Breach, Dates};
-use crate::http::body::BodyError;
+use crate::http::body::{BodyError, trailers_fit};
 use crate::http::leash::{self, Leash};
 use crate::http::stall::Stall;
 use crate::http::{
@@ -44,7 +44,7 @@ pub(super) async fn serve<H: Handle>(
     let is_switch = wants_switch(&mut head);
     let is_answered = Arc::new(AtomicBool::new(is_switch));
     let mut unread = None;
-    let response = match answer::objection(&head) {
+    let response = match answer::section_objection(&head) {
         None => {
             let body = received(&head, stream, service.limits.stall, &is_answered, &mut unread);
             let mut interims = Interim::attach(&mut head, !body.is_end_stream());
@@ -63,7 +63,11 @@ pub(super) async fn serve<H: Handle>(
             })
             .await
         }
-        refusal => refusal,
+        refusal => {
+            // A client that does not read its refusal must not keep the head here meanwhile.
+            drop(head);
+            refusal
+        }
     };
     let Some(response) = response else { return };
     is_answered.store(true, Ordering::Relaxed);
@@ -287,6 +291,15 @@ impl H2Body {
             .poll_trailers(cx)
             .map(|trailers| trailers.transpose().map(|trailers| trailers.map(Frame::trailers)))
     }
+
+    /// What became of a poll. Trailers have the limits of a head.
+    fn told(frame: Result<Frame<Bytes>, h2::Error>) -> Result<Frame<Bytes>, BodyError> {
+        let frame = frame.map_err(|error| body_error(&error))?;
+        match frame.trailers_ref() {
+            Some(trailers) if !trailers_fit(trailers) => Err(BodyError::Malformed),
+            _ => Ok(frame),
+        }
+    }
 }
 
 impl http_body::Body for H2Body {
@@ -300,7 +313,7 @@ impl http_body::Body for H2Body {
         let this = &mut *self;
         let poll = this.poll(cx);
         this.stall.watch(cx, poll).map(|frame| match frame {
-            Some(frame) => frame.map(|frame| frame.map_err(|error| body_error(&error).into())),
+            Some(frame) => frame.map(|frame| Self::told(frame).map_err(BoxError::from)),
             None => Some(Err(BodyError::Stalled.into())),
         })
     }

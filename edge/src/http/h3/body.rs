@@ -9,7 +9,7 @@ use h3::server::RequestStream;
 use http_body::{Frame, SizeHint};
 
 use super::quic::RecvStream;
-use crate::http::body::BodyError;
+use crate::http::body::{BodyError, trailers_fit};
 use crate::http::stall::Stall;
 use crate::http::{Body, BoxError, no_body};
 
@@ -74,6 +74,10 @@ impl H3Body {
                 return Poll::Ready(Some(Err(BodyError::Malformed)));
             }
             return match trailers {
+                // They have the limits of a head.
+                Ok(Some(trailers)) if !trailers_fit(&trailers) => {
+                    Poll::Ready(Some(Err(BodyError::Malformed)))
+                }
                 Ok(Some(trailers)) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
                 Ok(None) => Poll::Ready(None),
                 Err(error) => Poll::Ready(Some(Err(self.failed(&error)))),

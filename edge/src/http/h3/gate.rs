@@ -7,11 +7,11 @@
 
 use bytes::{Buf as _, Bytes, BytesMut};
 
-use crate::config::REQUEST_HEAD_LEN_MAX;
+use crate::config::REQUEST_HEAD_READ_MAX;
 
-/// Longest encoded field section, in octets. Decoded, it may have [`REQUEST_HEAD_LEN_MAX`]; Huffman coding makes
-/// text shorter, never twice as long.
-const HEADERS_LEN_MAX: u64 = 2 * REQUEST_HEAD_LEN_MAX as u64;
+/// Longest encoded field section, in octets: as much as it may have decoded, where each field counts 32 octets more than
+/// it takes encoded, and Huffman coding makes text shorter.
+const HEADERS_LEN_MAX: u64 = REQUEST_HEAD_READ_MAX as u64;
 
 /// Longest of the other frames with a meaning, in octets: SETTINGS with a hundred parameters.
 const OTHER_LEN_MAX: u64 = 1024;

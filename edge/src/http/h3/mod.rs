@@ -22,7 +22,7 @@ use tracing::{debug, error};
 use self::stream::Ended;
 use super::flood::Flood;
 use super::{ConnectionInfo, Handle, Service};
-use crate::config::REQUEST_HEAD_LEN_MAX;
+use crate::config::REQUEST_HEAD_READ_MAX;
 
 /// Round trips between telling a client that the edge leaves and leaving: requests already on their way arrive,
 /// and are told to go elsewhere.
@@ -49,7 +49,7 @@ async fn drive<H: Handle>(
     let flood = Arc::new(Flood::new());
     let (adapter, accepted) = quic::Connection::new(connection.clone(), Arc::clone(&flood));
     let mut builder = h3::server::builder();
-    builder.max_field_section_size(REQUEST_HEAD_LEN_MAX as u64);
+    builder.max_field_section_size(REQUEST_HEAD_READ_MAX as u64);
     let Ok(h3) = timeout(service.limits.handshake, builder.build(adapter)).await else { return Ok(()) };
     let mut h3 = h3?;
     let begin =

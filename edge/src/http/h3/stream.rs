@@ -71,7 +71,7 @@ pub(super) async fn serve<H: Handle>(
     let (mut send, body) = both.split();
     let is_answered = Arc::new(AtomicBool::new(false));
     let (head, ()) = request.into_parts();
-    let response = match answer::objection(&head) {
+    let response = match answer::section_objection(&head) {
         None => {
             let stall = Stall::until(service.limits.stall, &is_answered);
             let Some(body) = received(body, length, stall).await else {
@@ -80,7 +80,11 @@ pub(super) async fn serve<H: Handle>(
             };
             answered(head, body, &mut send, &mut handle, service, info).await
         }
-        refusal => refusal,
+        refusal => {
+            // A client that does not read its refusal must not keep the head here meanwhile.
+            drop(head);
+            refusal
+        }
     };
     let Some(response) = response else { return Ended::GivenUp };
     is_answered.store(true, Ordering::Relaxed);

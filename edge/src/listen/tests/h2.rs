@@ -165,12 +165,29 @@ async fn r23_limits_of_a_head_are_those_of_h1() {
     };
     assert_eq!(fetch(&mut client, fields(100)).await.0, 200);
     assert_eq!(fetch(&mut client, fields(101)).await.0, 431);
-    let mut large = rig.get("/");
-    large.headers_mut().insert("a", HeaderValue::try_from("b".repeat(33 * 1024)).unwrap());
-    assert_eq!(fetch(&mut client, large).await.0, 431);
+    for len in [33 * 1024, 100 * 1024] {
+        let mut large = rig.get("/");
+        large.headers_mut().insert("a", HeaderValue::try_from("b".repeat(len)).unwrap());
+        let (status, headers, said) = fetch(&mut client, large).await;
+        assert_eq!((status.as_u16(), &headers["mezu-error"]), (431, "edge.too_large; hop=client"), "{len}");
+        assert!(String::from_utf8_lossy(&said).contains("longer than 32768 octets"), "{len}: as on h1");
+    }
     let connect = Request::connect("a.example:443").body(()).unwrap();
     assert_eq!(fetch(&mut client, connect).await.0, 405);
     assert_eq!(rig.upstream.requests(), 2);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn r23_trailers_have_the_limits_of_a_head() {
+    let rig = Rig::start();
+    let mut large = HeaderMap::new();
+    large.insert("x", HeaderValue::try_from("y".repeat(33 * 1024)).unwrap());
+    let (mut client, _driver) = connect(&rig).await;
+    let (response, mut send) = client.send_request(rig.post("/echo"), false).unwrap();
+    send.send_trailers(large).unwrap();
+    drop(timeout(SOON, response).await.unwrap());
+    assert_eq!(*rig.upstream.ends.lock().unwrap(), [Some(BodyError::Malformed)]);
     rig.end().await;
 }
 

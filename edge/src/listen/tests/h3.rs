@@ -175,7 +175,30 @@ async fn r23_limits_of_a_head_are_those_of_h1() {
     };
     assert_eq!(fetch(&mut client, fields(100)).await.0, 200);
     assert_eq!(fetch(&mut client, fields(101)).await.0, 431);
+    for len in [33 * 1024, 100 * 1024] {
+        let mut large = rig.get("/");
+        large.headers_mut().insert("a", HeaderValue::try_from("b".repeat(len)).unwrap());
+        let (status, headers, said) = fetch(&mut client, large).await;
+        assert_eq!((status.as_u16(), &headers["mezu-error"]), (431, "edge.too_large; hop=client"), "{len}");
+        assert!(String::from_utf8_lossy(&said).contains("longer than 32768 octets"), "{len}: as on h1");
+    }
     assert_eq!(rig.upstream.requests(), 2);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn r23_trailers_have_the_limits_of_a_head() {
+    let rig = Rig::start();
+    let mut large = HeaderMap::new();
+    large.insert("x", HeaderValue::try_from("y".repeat(33 * 1024)).unwrap());
+    let (mut client, _driver, _connection) = connect(&rig).await;
+    let mut exchange = client.send_request(rig.post("/echo")).await.unwrap();
+    exchange.send_data("body".into()).await.unwrap();
+    exchange.send_trailers(large).await.unwrap();
+    exchange.finish().await.unwrap();
+    drop(timeout(SOON, exchange.recv_response()).await.unwrap());
+    rig.upstream.until(|upstream| !upstream.ends.lock().unwrap().is_empty()).await;
+    assert_eq!(*rig.upstream.ends.lock().unwrap(), [Some(BodyError::Malformed)]);
     rig.end().await;
 }
 
@@ -314,7 +337,7 @@ async fn r23_frames_cannot_make_the_edge_hold_more_than_a_head() {
         "a section of a mebioctet is not waited for"
     );
     let large = [&huge[..], &section(&[("x", "y".repeat(100).as_str()); 300])[2..]].concat();
-    assert!(large.len() < 64 * 1024);
+    assert!(large.len() < 128 * 1024);
     assert_eq!(outcome(&rig, &frame(1, &large), true).await, "answered", "431");
     let grease = [frame(0x21, &vec![0; 60_000]), frame(1, &huge)].concat();
     assert_eq!(outcome(&rig, &grease, true).await, "answered");

@@ -125,7 +125,8 @@ fn whoever_comes_back_with_no_more_than_before_is_not_sent_round_in_circles() {
         assert!(text(&response).contains("within the last 15 minutes"), "{}", text(&response));
     }
     let page = refuse(&step_up(true), asker(&Method::GET, Wants::Page), &wanted());
-    for part in ["zoe@example", "Sign in again", "Use another account", "edge.step_up_failed"] {
+    let needed = "A newer sign-in is needed";
+    for part in [needed, "zoe@example", "Sign in again", "Use another account", "edge.step_up_failed"] {
         assert!(text(&page).contains(part), "{part}");
     }
 }
@@ -158,6 +159,15 @@ fn a_page_that_is_not_there_names_the_host_and_leads_to_its_front() {
     let nameless = Wanted { host: None, path: "/x" };
     let page = refuse(&Refusal::NoRoute, asker(&Method::GET, Wants::Page), &nameless);
     assert!(!text(&page).contains("class=\"where\"") && !text(&page).contains("front page"));
+}
+
+#[test]
+fn whoever_uses_a_method_that_is_not_taken_is_told_which_are() {
+    for (refusal, allow) in [(Refusal::Method, METHODS), (Refusal::OwnMethod("GET"), "GET")] {
+        let refused = refuse(&refusal, asker(&Method::TRACE, Wants::Problem), &wanted());
+        assert_eq!((refused.status().as_u16(), &refused.headers()[header::ALLOW]), (405, allow));
+        assert!(text(&refused).contains("`allow`"), "{}", text(&refused));
+    }
 }
 
 #[test]

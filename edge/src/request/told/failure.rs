@@ -47,21 +47,21 @@ pub(super) fn tell(code: FailureCode) -> Told<'static> {
         FailureCode::Denied => (
             StatusCode::FORBIDDEN,
             "No access",
-            "The application's warpgate does not let this request through.",
+            "The application’s warpgate does not let this request through.",
             "Ask whoever runs this application for access.",
             Hop::Warpgate,
         ),
         FailureCode::RequestMalformed => (
             StatusCode::BAD_REQUEST,
             "Bad request",
-            "The application's warpgate does not pass on requests like this one.",
+            "The application’s warpgate does not pass on requests like this one.",
             CHECK_ADDRESS,
             Hop::Warpgate,
         ),
         FailureCode::Draining | FailureCode::Overloaded => (
             StatusCode::SERVICE_UNAVAILABLE,
             "Too busy",
-            "The application's warpgate takes no more requests just now.",
+            "The application’s warpgate takes no more requests just now.",
             ASK_AGAIN,
             Hop::Warpgate,
         ),
@@ -73,7 +73,7 @@ pub(super) fn tell(code: FailureCode) -> Told<'static> {
         | FailureCode::AssertionInvalid => (
             StatusCode::BAD_GATEWAY,
             "Not passed on",
-            "The edge and the application's warpgate do not agree on this request.",
+            "The edge and the application’s warpgate do not agree on this request.",
             "Try again in a moment; they may be about to agree.",
             Hop::Warpgate,
         ),

@@ -90,6 +90,7 @@ fn what_is_told_is_sentences_with_a_next_step() {
         for sentence in [&*detail, next] {
             assert!(sentence.ends_with('.'), "{}: {sentence}", refusal.code());
             assert!(sentence.starts_with(char::is_uppercase), "{}: {sentence}", refusal.code());
+            assert!(!sentence.contains('\''), "{}: ’ as on the pages of the login host", refusal.code());
         }
         assert!(!title.ends_with('.') && title.len() <= 32, "{title}");
     }
