@@ -42,8 +42,10 @@ pub enum Outcome {
     WrongPassword,
     /// The right password, but the account may not be used.
     Refused,
-    /// A sign-in was ended.
+    /// A browser ended its own sign-in.
     SignedOut,
+    /// A sign-in was ended from elsewhere: from another browser of its user's, or by an operator.
+    SessionEnded,
     /// The password was changed by who knew the old one, or set by an operator.
     PasswordChanged,
     /// A new password was chosen with a mailed link.
@@ -61,6 +63,7 @@ impl Outcome {
             Self::WrongPassword => "wrong_password",
             Self::Refused => "refused",
             Self::SignedOut => "signed_out",
+            Self::SessionEnded => "session_ended",
             Self::PasswordChanged => "password_changed",
             Self::Recovered => "recovered",
             Self::EmailChanged => "email_changed",

@@ -53,15 +53,23 @@ pub async fn list(
     Ok(signed)
 }
 
-/// Ends one sign-in of a user with all its sessions; `false`: it had ended before.
+/// Ends one sign-in of a user with all its sessions; `false`: it had ended before. `by` is the sign-in of the browser that
+/// asks, `place` is where that is; `None`: an operator asks.
 ///
 /// # Errors
 /// Not found: it is another user's, or there is none.
-pub async fn end_one(tx: &mut Tx, user: &UserRow, id: SignInId, place: &Place) -> Result<bool, WriteError> {
+pub async fn end_one(
+    tx: &mut Tx,
+    user: &UserRow,
+    id: SignInId,
+    by: Option<SignInId>,
+    place: &Place,
+) -> Result<bool, WriteError> {
     own(tx, user, id).await?;
     let ended = sign_in::end(tx, user.directory, id).await?;
     if ended {
-        history::record(tx, user, Outcome::SignedOut, None, place).await?;
+        let outcome = if by == Some(id) { Outcome::SignedOut } else { Outcome::SessionEnded };
+        history::record(tx, user, outcome, None, place).await?;
     }
     Ok(ended)
 }
@@ -74,7 +82,7 @@ pub async fn end_one(tx: &mut Tx, user: &UserRow, id: SignInId, place: &Place) -
 pub async fn end_at_app(tx: &mut Tx, directory: DirectoryId, id: SignInId) -> Result<bool, WriteError> {
     let row = sign_in::get(tx, directory, id).await?.ok_or(WriteError::NotFound { what: "sign-in" })?;
     let user = user::get(tx, directory, row.user).await?.ok_or(WriteError::NotFound { what: "user" })?;
-    end_one(tx, &user, id, &Place { address: String::new(), agent: row.agent }).await
+    end_one(tx, &user, id, Some(id), &Place { address: String::new(), agent: row.agent }).await
 }
 
 /// Ends every sign-in of a user but `keep`; returns how many.
@@ -88,12 +96,18 @@ pub async fn end_others(
     place: &Place,
 ) -> Result<u32, WriteError> {
     own(tx, user, keep).await?;
-    end_many(tx, user, Some(keep), place).await
+    end_many(tx, user, Some(keep), Outcome::SessionEnded, place).await
 }
 
-/// Ends every sign-in of a user; returns how many.
-pub async fn end_all(tx: &mut Tx, user: &UserRow, place: &Place) -> Result<u32, WriteError> {
-    end_many(tx, user, None, place).await
+/// Ends every sign-in of a user; returns how many. `by` is the sign-in of the browser that asks; `None`: an operator asks.
+pub async fn end_all(
+    tx: &mut Tx,
+    user: &UserRow,
+    by: Option<SignInId>,
+    place: &Place,
+) -> Result<u32, WriteError> {
+    let outcome = if by.is_some() { Outcome::SignedOut } else { Outcome::SessionEnded };
+    end_many(tx, user, None, outcome, place).await
 }
 
 /// The application this browser used last, as far as it is known.
@@ -130,11 +144,12 @@ async fn end_many(
     tx: &mut Tx,
     user: &UserRow,
     keep: Option<SignInId>,
+    outcome: Outcome,
     place: &Place,
 ) -> Result<u32, WriteError> {
     let ended = sign_in::end_all(tx, user.directory, user.id, keep).await?;
     if ended > 0 {
-        history::record(tx, user, Outcome::SignedOut, None, place).await?;
+        history::record(tx, user, outcome, None, place).await?;
     }
     Ok(ended)
 }

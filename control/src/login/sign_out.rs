@@ -160,9 +160,9 @@ impl Login {
     ) -> Result<(), WriteError> {
         let SignedIn { sign_in, user } = found;
         if everywhere {
-            session::end_all(tx, user, &visit.place()).await?;
+            session::end_all(tx, user, Some(sign_in.id), &visit.place()).await?;
         } else {
-            session::end_one(tx, user, sign_in.id, &visit.place()).await?;
+            session::end_one(tx, user, sign_in.id, Some(sign_in.id), &visit.place()).await?;
         }
         let Some(tenant) = Tenant::find(tx, sign_in.directory).await? else { return Ok(()) };
         let detail = serde_json::json!({ "by": "sign-out", "everywhere": everywhere });

@@ -64,7 +64,6 @@ impl Form {
             Self::SignIn => Problem::typed(&t.problem.incomplete, &["email", "password"]),
             Self::Address => Problem::typed(&t.problem.email, &["email"]),
             Self::Name => Problem::typed(&t.problem.name, &["name"]),
-            Self::Email => Problem::typed(&t.problem.no_password, &["email", "current"]),
             Self::Choose => Problem::typed(&t.problem.too_short, &["password", "repeat"]),
             _ => Problem::typed(&t.problem.no_password, self.password()),
         }
@@ -100,6 +99,7 @@ impl Form {
             }
             Refusal::Weak(Weakness::TooShort) => Beside::bad(Problem::typed(&t.problem.too_short, NEW)),
             Refusal::Weak(Weakness::Common) => Beside::bad(Problem::typed(&t.problem.common, NEW)),
+            Refusal::SamePassword => Beside::bad(Problem::typed(&t.problem.same, NEW)),
             // 401, so that logs, scripts and browsers can tell a failed sign-in from a page that was merely shown;
             // the same for unknown accounts (R13).
             Refusal::Wrong => Beside::with(StatusCode::UNAUTHORIZED, self.wrong(t)),

@@ -6,6 +6,8 @@
 
 use aws_lc_rs::digest;
 use base64::Engine as _;
+#[cfg(test)]
+use base64::engine::general_purpose::STANDARD;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mezusphere_model::id::DirectoryId;
 use mezusphere_store::primary::directory::DirectoryRow;
@@ -118,19 +120,31 @@ fn write_scheme(css: &mut String, scheme: Scheme) {
 impl Brand {
     const SAMPLE: Colour = Colour::of([0xff, 0xd4, 0x00]);
 
+    /// A wheel and a word, as PNG in base64.
+    const SAMPLE_LOGO: &str = "iVBORw0KGgoAAAANSUhEUgAAAIAAAAAgAQMAAADg7OJmAAAABlBMVEX///8zK2ahTrGzAAAAAXRSTlMAQObYZgAAAJJJREFU \
+        eNqF0cEJwzAMBdAvfPAxC5h2DR8CXau3ynSQruJu4hF8LYSoxCUhsqDWzQ9sWV/AuKbawWPtQESf6fNiBe79zLiuHoguSQF8 \
+        SkXBRFwVXIjvKPhBDkAgjv9hJp4VROKgwWUNN5HlgK2tAXWlQf+oaTv+qRmujX+GPSCpfqGt7R7hAS3kM5g12EWZVY7qC0be \
+        b16SsZI0AAAAAElFTkSuQmCC";
+
     /// The hardest kind: a light colour, a long name, a logo.
     pub(super) fn sample() -> Self {
         Self {
             name: Some("Łódź Cycling Club".to_owned()),
-            logo: Some(logo_path(DirectoryId::from_bits(7), "0123456789abcdef0123456789abcdef")),
+            logo: Some(Self::sample_logo().0),
             stylesheet: Some(stylesheet_path(Self::SAMPLE)),
             support: Some(Support::of("help@cycling.example")),
         }
     }
 
-    /// What the sample refers to.
+    /// The stylesheet that the sample refers to.
     pub(super) fn sample_stylesheet() -> (String, String) {
         (stylesheet_path(Self::SAMPLE), stylesheet(Self::SAMPLE))
+    }
+
+    /// The logo that the sample refers to.
+    pub(super) fn sample_logo() -> (String, Vec<u8>) {
+        let picture = STANDARD.decode(Self::SAMPLE_LOGO).unwrap();
+        (logo_path(DirectoryId::from_bits(7), "0123456789abcdef0123456789abcdef"), picture)
     }
 }
 

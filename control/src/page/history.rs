@@ -33,15 +33,13 @@ impl History {
         let t = &self.chrome.t.account;
         let words = match event.outcome.as_str() {
             "signed_in" => t.event_signed_in,
-            "signed_up" => t.event_signed_up,
             "wrong_password" => t.event_wrong_password,
             "refused" => t.event_refused,
             "signed_out" => t.event_signed_out,
             "password_changed" => t.event_password_changed,
             "email_changed" => t.event_email_changed,
-            "email_verified" => t.event_email_verified,
             "recovered" => t.event_recovery,
-            "confirmed" | "stepped_up" => t.event_confirmed,
+            "stepped_up" => t.event_confirmed,
             "session_ended" => t.event_session_ended,
             other => return fill(t.event_other, &other.replace('_', " ")),
         };

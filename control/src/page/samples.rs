@@ -168,6 +168,10 @@ fn pages_can_be_written_out_to_be_looked_at() {
     for asset in asset::ALL {
         std::fs::write(dir.join(asset.path().trim_start_matches('/')), asset.body).unwrap();
     }
-    let (path, css) = Brand::sample_stylesheet();
-    std::fs::write(dir.join(path.trim_start_matches('/')), css).unwrap();
+    let (css, (logo, picture)) = (Brand::sample_stylesheet(), Brand::sample_logo());
+    for (path, content) in [(css.0, css.1.into_bytes()), (logo, picture)] {
+        let path = dir.join(path.trim_start_matches('/'));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
 }

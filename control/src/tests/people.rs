@@ -107,7 +107,7 @@ async fn r12_an_operator_sees_where_a_user_is_signed_in_and_ends_it() {
     assert_eq!(world.delete(&sessions).await.ok(), json!({ "ended": 0 }));
     let history = world.get(&format!("{USERS}/ada@shop.example/history")).await.ok();
     let newest = &history["items"][0];
-    assert_eq!((&newest["outcome"], &newest["agent"]), (&json!("signed_out"), &json!("operator")));
+    assert_eq!((&newest["outcome"], &newest["agent"]), (&json!("session_ended"), &json!("operator")));
     let user = world.get(&format!("{USERS}/ada@shop.example")).await.ok();
     assert_eq!(user["signed_in_at"], BEGIN.to_string());
     let log = world.get("/projects/shop/audit").await.ok().to_string();

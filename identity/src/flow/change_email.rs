@@ -114,7 +114,8 @@ impl ChangeEmail {
     /// Takes the new address and checks the password; what comes back is for [`send`].
     ///
     /// # Errors
-    /// [`Refusal::Unchanged`] for the address they have, [`Refusal::Field`], [`Refusal::OtherPerson`],
+    /// [`Refusal::Unchanged`] for the address they have, [`Refusal::Field`] for none, too, [`Refusal::Incomplete`] without
+    /// a password, [`Refusal::OtherPerson`],
     /// [`Refusal::Expired`], [`Refusal::Wrong`], [`Refusal::Throttled`]…
     pub async fn ask(
         &mut self,
@@ -129,9 +130,6 @@ impl ChangeEmail {
         }
         if signed_in.sign_in.id != self.sign_in {
             return Err(Refusal::OtherPerson);
-        }
-        if new.trim().is_empty() {
-            return Err(Refusal::Incomplete);
         }
         // Another spelling of the same address is a change, too: it is what people are shown.
         if Email::parse(new)?.as_str() == signed_in.user.email {

@@ -1,9 +1,9 @@
 //! Changing one's password, signed in and knowing the old one.
 //!
 //! ```text
-//!  begin ──▶ Choose ──prove(current)──▶ Authenticated ──complete(hash)──▶ Changed
-//!              │ ▲          │                                (every sign-in has ended; this browser begins anew)
-//!              │ └──wrong───┘
+//!  begin ──▶ Choose ──choose(current, new)──▶ Chosen ──complete──▶ Changed
+//!              │ ▲          │                            (every sign-in has ended; this browser begins anew)
+//!              │ └──wrong, too weak, the old one again
 //!              └── ends_at passes, the sign-in ends ──▶ refused
 //! ```
 //!
@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use super::{Authenticated, FlowError, Refusal};
 use crate::account::Email;
 use crate::desk::{Desk, Visit};
-use crate::factor::password::{self, PasswordHash};
+use crate::factor::password::{self, Password, PasswordHash};
 use crate::history::{self, Outcome};
 use crate::message::{Message, MessageKind};
 use crate::sign_in::{Place, SignedIn};
@@ -44,6 +44,14 @@ pub struct ChangePassword {
 pub enum Step {
     /// The current password and the new one.
     Choose,
+}
+
+/// The current password was right, and another one may follow it.
+#[derive(Clone, Debug)]
+pub struct Chosen {
+    /// Who proved it; a sign-in may begin with it.
+    pub who: Authenticated,
+    hash: PasswordHash,
 }
 
 /// A password was changed.
@@ -77,12 +85,31 @@ impl ChangePassword {
         Step::Choose
     }
 
-    /// Checks the current password. `signed_in` is who is signed in now: another than this was begun for is refused, so
+    /// Checks the current password, and then the new one: against the rules, with `about` as what an attacker knows of its
+    /// owner, and that it is another. `signed_in` is who is signed in now: another than this was begun for is refused, so
     /// that a page left open in another tab changes nobody else's password.
     ///
     /// # Errors
-    /// [`Refusal::OtherPerson`], [`Refusal::Expired`], [`Refusal::Wrong`], [`Refusal::Throttled`]…
-    pub async fn prove(
+    /// [`Refusal::OtherPerson`], [`Refusal::Expired`], [`Refusal::Wrong`], [`Refusal::SamePassword`], [`Refusal::Weak`],
+    /// [`Refusal::Throttled`]…
+    pub async fn choose(
+        &self,
+        desk: &Desk,
+        visit: &Visit,
+        signed_in: &SignedIn,
+        (current, new): (String, String),
+        about: Vec<String>,
+    ) -> Result<Chosen, Refusal> {
+        let old = Password::new(current.clone());
+        let who = self.prove(desk, visit, signed_in, current).await?;
+        // Only now: a stranger at an open browser is told nothing of the old one.
+        if Password::new(new.clone())?.is_same(&old?) {
+            return Err(Refusal::SamePassword);
+        }
+        Ok(Chosen { who, hash: desk.new_password(new, about).await? })
+    }
+
+    async fn prove(
         &self,
         desk: &Desk,
         visit: &Visit,
@@ -100,19 +127,19 @@ impl ChangePassword {
     }
 }
 
-/// Sets the password. Every sign-in of the user ends; begin one for this browser with `who`, in the same transaction.
+/// Sets the password. Every sign-in of the user ends; begin one for this browser with [`Chosen::who`], in the same
+/// transaction.
 ///
 /// # Errors
 /// [`Refusal::Inactive`] if the user was suspended meanwhile.
 pub async fn complete(
     tx: &mut Tx,
     signed_in: &SignedIn,
-    who: &Authenticated,
-    hash: PasswordHash,
+    chosen: &Chosen,
     place: &Place,
 ) -> Result<Changed, Refusal> {
-    let user = current(tx, signed_in, who).await?;
-    password::set(tx, user.directory, user.id, hash).await?;
+    let user = current(tx, signed_in, &chosen.who).await?;
+    password::set(tx, user.directory, user.id, chosen.hash.clone()).await?;
     one_time_link::remove_of(tx, user.directory, user.id, &user.email).await?;
     history::record(tx, &user, Outcome::PasswordChanged, None, place).await?;
     let kind = MessageKind::PasswordChanged { at: tx.now(), place: place.clone() };

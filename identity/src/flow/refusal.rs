@@ -35,6 +35,9 @@ pub enum Refusal {
     /// The rules do not take this new password.
     #[error(transparent)]
     Weak(#[from] Weakness),
+    /// The new password is the old one.
+    #[error("this is the password already")]
+    SamePassword,
     /// The password is wrong, or there is no such account: which one is told to nobody.
     #[error("the e-mail address and the password do not match")]
     Wrong,

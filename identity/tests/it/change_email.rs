@@ -100,7 +100,7 @@ async fn the_password_is_asked_for_and_faults_are_told() {
     let ada = ada(&world).await;
     assert!(matches!(ask(&world, &ada, "ada@new.example", "a guess at it").await, Err(Refusal::Wrong)));
     assert!(matches!(ask(&world, &ada, "ada@new.example", "").await, Err(Refusal::Incomplete)));
-    assert!(matches!(ask(&world, &ada, "", GOOD).await, Err(Refusal::Incomplete)));
+    assert!(matches!(ask(&world, &ada, "", GOOD).await, Err(Refusal::Field(_))));
     assert!(matches!(ask(&world, &ada, "a@b@c", GOOD).await, Err(Refusal::Field(_))));
 }
 

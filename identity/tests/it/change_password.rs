@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mezusphere_identity::flow::change_password::{self, CHANGE_TTL, ChangePassword, Step};
+use mezusphere_identity::flow::change_password::{self, CHANGE_TTL, ChangePassword, Chosen, Step};
 use mezusphere_identity::flow::{Refusal, recovery};
 use mezusphere_identity::message::MessageKind;
 use mezusphere_identity::sign_in::{self, SignedIn, Welcome};
@@ -13,6 +13,17 @@ use crate::world::{GOOD, LIMITS, World, mailed, place, visit};
 
 const NEW: &str = "another plum koala entirely";
 
+async fn choose(
+    world: &World,
+    flow: &ChangePassword,
+    signed_in: &SignedIn,
+    current: &str,
+    new: &str,
+) -> Result<Chosen, Refusal> {
+    let typed = (current.to_owned(), new.to_owned());
+    flow.choose(&world.desk, &visit(2), signed_in, typed, vec![signed_in.user.email.clone()]).await
+}
+
 async fn change(
     world: &World,
     signed_in: &SignedIn,
@@ -21,12 +32,12 @@ async fn change(
 ) -> Result<(change_password::Changed, Welcome), Refusal> {
     let flow = ChangePassword::begin(&world.entropy, signed_in, world.now());
     assert_eq!(flow.next_step(), Step::Choose);
-    let who = flow.prove(&world.desk, &visit(2), signed_in, current.to_owned()).await?;
-    let hash = world.desk.new_password(NEW.to_owned(), vec![signed_in.user.email.clone()]).await?;
+    let chosen = choose(world, &flow, signed_in, current, NEW).await?;
     let held = [held.clone()];
     let done = world.write(async |tx| {
-        let changed = change_password::complete(tx, signed_in, &who, hash, &place()).await?;
-        let welcome = sign_in::welcome(tx, signed_in.user.directory, &who, LIMITS, &place(), &held).await?;
+        let changed = change_password::complete(tx, signed_in, &chosen, &place()).await?;
+        let welcome =
+            sign_in::welcome(tx, signed_in.user.directory, &chosen.who, LIMITS, &place(), &held).await?;
         Ok::<_, Refusal>((changed, welcome))
     });
     done.await
@@ -64,6 +75,20 @@ async fn whoever_found_a_browser_open_does_not_change_the_password() {
 }
 
 #[tokio::test]
+async fn the_old_password_is_no_new_one_and_that_is_told_to_who_knows_it() {
+    let world = World::new().await;
+    world.user("ada@shop.example", Some(GOOD)).await;
+    let (signed_in, held) = world.signed_in("ada@shop.example").await;
+    let flow = ChangePassword::begin(&world.entropy, &signed_in, world.now());
+    let same = choose(&world, &flow, &signed_in, GOOD, GOOD).await;
+    assert!(matches!(same, Err(Refusal::SamePassword)));
+    let guess = "a guess at it, twice";
+    let guessed = choose(&world, &flow, &signed_in, guess, guess).await;
+    assert!(matches!(guessed, Err(Refusal::Wrong)), "only its owner learns what it is");
+    assert!(world.is_signed_in(&held).await);
+}
+
+#[tokio::test]
 async fn r15_guessing_on_is_slowed_for_that_browser_and_not_for_its_owner() {
     let world = World::new().await;
     world.user("ada@shop.example", Some(GOOD)).await;
@@ -87,15 +112,13 @@ async fn a_form_left_open_in_another_tab_changes_nobody_elses_password() {
     let flow = ChangePassword::begin(&world.entropy, &ada, world.now());
     let sealed = serde_json::to_string(&flow).unwrap();
     assert_eq!(serde_json::from_str::<ChangePassword>(&sealed).unwrap(), flow);
-    let other = flow.prove(&world.desk, &visit(2), &ben, GOOD.to_owned()).await;
+    let other = choose(&world, &flow, &ben, GOOD, NEW).await;
     assert!(matches!(other, Err(Refusal::OtherPerson)));
-    let who = flow.prove(&world.desk, &visit(2), &ada, GOOD.to_owned()).await.unwrap();
-    let hash = world.hash(NEW).await;
-    let crossed =
-        world.write(async |tx| change_password::complete(tx, &ben, &who, hash, &place()).await).await;
+    let chosen = choose(&world, &flow, &ada, GOOD, NEW).await.unwrap();
+    let crossed = world.write(async |tx| change_password::complete(tx, &ben, &chosen, &place()).await).await;
     assert!(matches!(crossed, Err(Refusal::OtherPerson)));
     world.hand.advance(CHANGE_TTL);
-    let late = flow.prove(&world.desk, &visit(2), &ada, GOOD.to_owned()).await;
+    let late = choose(&world, &flow, &ada, GOOD, NEW).await;
     assert!(matches!(late, Err(Refusal::Expired)));
 }
 
@@ -105,13 +128,12 @@ async fn a_user_suspended_meanwhile_changes_nothing() {
     let ada = world.user("ada@shop.example", Some(GOOD)).await;
     let (signed_in, held) = world.signed_in("ada@shop.example").await;
     let flow = ChangePassword::begin(&world.entropy, &signed_in, world.now());
-    let who = flow.prove(&world.desk, &visit(2), &signed_in, GOOD.to_owned()).await.unwrap();
+    let chosen = choose(&world, &flow, &signed_in, GOOD, NEW).await.unwrap();
     world.set_status(&ada, Status::Suspended).await;
     let again = change(&world, &signed_in, &held, GOOD).await;
     assert!(matches!(again, Err(Refusal::Inactive)));
-    let hash = world.hash(NEW).await;
     let late =
-        world.write(async |tx| change_password::complete(tx, &signed_in, &who, hash, &place()).await).await;
+        world.write(async |tx| change_password::complete(tx, &signed_in, &chosen, &place()).await).await;
     assert!(matches!(late, Err(Refusal::Inactive)));
     world.set_status(&ada, Status::Active).await;
     assert!(world.authenticate("ada@shop.example", GOOD).await.is_ok());

@@ -6,8 +6,10 @@ use mezusphere_identity::desk::Visit;
 use mezusphere_identity::flow::Refusal;
 use mezusphere_identity::flow::login::{Login, Step};
 use mezusphere_identity::message::MessageKind;
+use mezusphere_identity::session;
 use mezusphere_identity::sign_in::{self, Welcome};
 use mezusphere_model::document::Status;
+use mezusphere_store::WriteError;
 use mezusphere_store::primary::login_event::{self, LoginEvent};
 use mezusphere_store::primary::user::UserRow;
 use mezusphere_store::primary::{PageRequest, audit};
@@ -66,7 +68,8 @@ async fn a_history_tells_sign_ins_refusals_and_ends() {
     let welcome = sign_in(&world, &visit(1), "ada@shop.example").await;
     world.hand.advance(Duration::from_secs(1));
     let end = world.write(async |tx| {
-        mezusphere_identity::session::end_one(tx, &ada, welcome.row.id, &visit(1).place()).await
+        let own = welcome.row.id;
+        session::end_one(tx, &ada, own, Some(own), &visit(1).place()).await
     });
     end.await.unwrap();
     world.set_status(&ada, Status::Suspended).await;
@@ -75,6 +78,36 @@ async fn a_history_tells_sign_ins_refusals_and_ends() {
     assert!(matches!(refused, Err(Refusal::Inactive)));
     world.desk.history.flush(&world.primary).await.unwrap();
     assert_eq!(outcomes(&world, &ada).await, ["refused", "signed_out", "signed_in"], "newest first");
+}
+
+#[tokio::test]
+async fn a_sign_in_ended_from_elsewhere_is_told_apart_from_one_that_signed_out() {
+    let world = World::new().await;
+    let ada = world.user("ada@shop.example", Some(GOOD)).await;
+    let mut rows = Vec::new();
+    for _ in 0..4 {
+        rows.push(sign_in(&world, &visit(1), "ada@shop.example").await.row.id);
+    }
+    let place = visit(2).place();
+    let [own, other, by_operator, _] = rows[..] else { panic!("four sign-ins") };
+    let end = world.write(async |tx| {
+        for (id, by) in [(other, Some(own)), (by_operator, None)] {
+            session::end_one(tx, &ada, id, by, &place).await?;
+        }
+        session::end_others(tx, &ada, own, &place).await?;
+        session::end_one(tx, &ada, own, Some(own), &place).await?;
+        Ok::<_, WriteError>(())
+    });
+    end.await.unwrap();
+    let told = outcomes(&world, &ada).await;
+    assert_eq!(told[..4], ["signed_out", "session_ended", "session_ended", "session_ended"], "newest first");
+    let fresh = sign_in(&world, &visit(1), "ada@shop.example").await.row.id;
+    let all = async |by| world.write(async |tx| session::end_all(tx, &ada, by, &place).await).await;
+    assert_eq!(all(Some(fresh)).await, Ok(1));
+    sign_in(&world, &visit(1), "ada@shop.example").await;
+    assert_eq!(all(None).await, Ok(1));
+    let told = outcomes(&world, &ada).await;
+    assert_eq!(told[..4], ["session_ended", "signed_in", "signed_out", "signed_in"]);
 }
 
 #[tokio::test]

@@ -69,7 +69,7 @@ async fn r12_ending_one_ends_it_with_its_sessions_and_no_other() {
     let (one, held) = world.sign_in("ada@shop.example", None).await;
     let (two, kept) = world.sign_in("ada@shop.example", None).await;
     let (of_one, of_two) = (app(&world, &one).await, app(&world, &two).await);
-    let end = world.write(async |tx| session::end_one(tx, &ada, one.id, &place()).await);
+    let end = world.write(async |tx| session::end_one(tx, &ada, one.id, None, &place()).await);
     assert_eq!(end.await, Ok(true));
     assert!(!world.is_signed_in(&held).await && world.is_signed_in(&kept).await);
     let project = world.project;
@@ -78,7 +78,7 @@ async fn r12_ending_one_ends_it_with_its_sessions_and_no_other() {
         row.unwrap().ended_at.is_some()
     };
     assert_eq!((ended(of_one.id).await, ended(of_two.id).await), (true, false));
-    let again = world.write(async |tx| session::end_one(tx, &ada, one.id, &place()).await);
+    let again = world.write(async |tx| session::end_one(tx, &ada, one.id, None, &place()).await);
     assert_eq!(again.await, Ok(false));
 }
 
@@ -96,8 +96,8 @@ async fn r12_all_others_or_all_end_at_once() {
     for (row, token) in &tokens {
         assert_eq!(world.is_signed_in(token).await, row.id == keep);
     }
-    assert_eq!(world.write(async |tx| session::end_all(tx, &ada, &place()).await).await, Ok(1));
-    assert_eq!(world.write(async |tx| session::end_all(tx, &ada, &place()).await).await, Ok(0));
+    assert_eq!(world.write(async |tx| session::end_all(tx, &ada, None, &place()).await).await, Ok(1));
+    assert_eq!(world.write(async |tx| session::end_all(tx, &ada, None, &place()).await).await, Ok(0));
     assert!(!world.is_signed_in(&tokens[1].1).await);
 }
 
@@ -145,7 +145,7 @@ async fn r22_nobody_ends_what_is_anothers() {
     let eve = world.user("eve@shop.example", Some(GOOD)).await;
     let (row, token) = world.sign_in("ada@shop.example", None).await;
     let shop = app(&world, &row).await;
-    let one = world.write(async |tx| session::end_one(tx, &eve, row.id, &place()).await);
+    let one = world.write(async |tx| session::end_one(tx, &eve, row.id, Some(row.id), &place()).await);
     assert!(matches!(one.await, Err(WriteError::NotFound { .. })));
     let others = world.write(async |tx| session::end_others(tx, &eve, row.id, &place()).await);
     assert!(matches!(others.await, Err(WriteError::NotFound { .. })));

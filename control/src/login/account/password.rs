@@ -79,19 +79,18 @@ impl Login {
         new: String,
         visit: &Visit,
     ) -> Result<Vec<Token>, Refusal> {
-        let who = flow.prove(&self.desk, visit, &mine.signed_in, current).await?;
         let user = &mine.signed_in.user;
         let product = mine.tenant.chrome().t.product.to_owned();
         let about = vec![user.email.clone(), user.name.clone(), mine.tenant.name.clone(), product];
-        let hash = self.desk.new_password(new, about).await?;
+        let chosen = flow.choose(&self.desk, visit, &mine.signed_in, (current, new), about).await?;
         let directory = &mine.tenant.row;
         let write = self.desk.primary.write(async |tx| {
-            let changed = change_password::complete(tx, &mine.signed_in, &who, hash, &visit.place()).await?;
+            let changed = change_password::complete(tx, &mine.signed_in, &chosen, &visit.place()).await?;
             let id = changed.user.id.to_string();
             let detail = serde_json::json!({ "by": "account" });
             self.audit(tx, directory, visit, id.clone(), "password.set", id, detail);
             self.mail(tx, &changed.messages).await?;
-            Ok::<_, Refusal>(self.welcome(tx, directory, &who, visit, &mine.held).await?.tokens)
+            Ok::<_, Refusal>(self.welcome(tx, directory, &chosen.who, visit, &mine.held).await?.tokens)
         });
         write.await
     }

@@ -82,7 +82,8 @@ pub(super) async fn submit(
     let done = login.desk.primary.write(async |tx| {
         let (target, action, ended) = match what {
             Ends::One(id) => {
-                let ended = session::end_one(tx, user, id, &visit.place()).await?;
+                let by = Some(mine.signed_in.sign_in.id);
+                let ended = session::end_one(tx, user, id, by, &visit.place()).await?;
                 (id.to_string(), "sign_in.end", u32::from(ended))
             }
             Ends::Others => {

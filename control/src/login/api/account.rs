@@ -160,7 +160,7 @@ pub(super) async fn end_one(
     let visit = visit.0;
     let (held, tenant) = login.held(&bearer, &page).await?;
     let done = login.desk.primary.write(async |tx| {
-        session::end_one(tx, &held.user, id, &visit.place()).await?;
+        session::end_one(tx, &held.user, id, Some(held.sign_in.id), &visit.place()).await?;
         let detail = serde_json::json!({ "by": "account" });
         let (actor, target) = (held.user.id.to_string(), id.to_string());
         login.audit(tx, &tenant.row, &visit, actor, "sign_in.end", target, detail);

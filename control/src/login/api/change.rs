@@ -34,17 +34,16 @@ pub(super) async fn password(
     let visit = visit.0;
     let (held, tenant) = login.held(&bearer, &page).await?;
     let flow = ChangePassword::begin(&login.desk.entropy, &held, login.desk.clock.now());
-    let who = flow.prove(&login.desk, &visit, &held, current).await;
-    let who = who.map_err(|why| Told::from(why).for_signed_in())?;
     let known = Login::known_of(&held.user.email, &held.user.name, &tenant);
-    let hash = login.desk.new_password(password, known).await?;
+    let chosen = flow.choose(&login.desk, &visit, &held, (current, password), known).await;
+    let chosen = chosen.map_err(|why| Told::from(why).for_signed_in())?;
     let done = login.desk.primary.write(async |tx| {
-        let changed = change_password::complete(tx, &held, &who, hash, &visit.place()).await?;
+        let changed = change_password::complete(tx, &held, &chosen, &visit.place()).await?;
         let (actor, target) = (changed.user.id.to_string(), changed.user.id.to_string());
         let detail = serde_json::json!({ "by": "change" });
         login.audit(tx, &tenant.row, &visit, actor, "password.set", target, detail);
         login.mail(tx, &changed.messages).await?;
-        login.signed_in(tx, &tenant.row, &who, &visit, app.as_ref()).await
+        login.signed_in(tx, &tenant.row, &chosen.who, &visit, app.as_ref()).await
     });
     Ok(ok(done.await?))
 }

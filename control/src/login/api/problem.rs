@@ -50,6 +50,7 @@ codes! {
         "use at most 128 characters";
     TOO_SHORT = "login.password_too_short", BAD_REQUEST, "The password is too short", "use at least 15 characters";
     COMMON = "login.password_common", BAD_REQUEST, "The password is too easy to guess", "choose another one";
+    SAME_PASSWORD = "login.password_same", BAD_REQUEST, "This is the password already", "choose another one";
     THROTTLED = "login.throttled", TOO_MANY_REQUESTS, "Too many attempts", "wait for as long as retry-after says";
     BUSY = "login.busy", SERVICE_UNAVAILABLE, "Too much to do at the moment", "try again in a moment";
     LINK_DEAD = "login.link_dead", GONE, "The link no longer works", "ask for a new one";
@@ -109,6 +110,7 @@ impl From<Refusal> for Told {
             Refusal::TooLong(_) => &TOO_LONG,
             Refusal::Weak(Weakness::TooShort) => &TOO_SHORT,
             Refusal::Weak(Weakness::Common) => &COMMON,
+            Refusal::SamePassword => &SAME_PASSWORD,
             Refusal::Wrong => &WRONG,
             Refusal::Inactive => &INACTIVE,
             Refusal::OtherPerson => &OTHER_ACCOUNT,
@@ -155,7 +157,8 @@ impl IntoResponse for Told {
     fn into_response(self) -> Response {
         let Self { code: Code { word, status, title, next }, retry_after } = self;
         let document = serde_json::json!({
-            "type": format!("/docs/errors#{word}"),
+            // The code tells one from another; there is no address to look it up at (RFC 9457 §4.2.1).
+            "type": "about:blank",
             "title": title,
             "status": status.as_u16(),
             "code": word,

@@ -197,7 +197,7 @@ pub(super) async fn end(
         .write(async |tx| {
             let held = login.bearer(tx, &bearer).await?;
             page.serves(held.sign_in.directory)?;
-            session::end_one(tx, &held.user, held.sign_in.id, &visit.place()).await?;
+            session::end_one(tx, &held.user, held.sign_in.id, Some(held.sign_in.id), &visit.place()).await?;
             let tenant = login.tenant(tx, held.sign_in.directory).await?;
             let (actor, target) = (held.user.id.to_string(), held.sign_in.id.to_string());
             let detail = serde_json::json!({ "by": "sign-out" });

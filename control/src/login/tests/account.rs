@@ -76,6 +76,8 @@ async fn r12_a_new_password_signs_out_every_other_browser_and_keeps_this_one() {
         (GOOD, "short", "short", 400, "too short"),
         (GOOD, NEXT, "other", 400, "not the same"),
         ("", NEXT, NEXT, 400, "Enter your password"),
+        (GOOD, GOOD, GOOD, 400, "<a href=\"#password\">That is your password already."),
+        ("wrong", "wrong", "wrong", 401, "That is not your password"),
     ] {
         let fields = [("current", current), ("password", new), ("repeat", repeat)];
         let answer = send(&mut laptop, &path, &fields).await;
@@ -108,6 +110,8 @@ async fn an_address_is_changed_by_a_link_to_the_new_one() {
         ("ada@new.example", "wrong", 401, "That is not your password"),
         ("nonsense", GOOD, 400, "not an e-mail address"),
         (ADA, GOOD, 400, "That is your address already"),
+        ("ada@new.example", "", 400, "<a href=\"#current\">Enter your password."),
+        ("", "", 400, "<a href=\"#email\">That is not an e-mail address."),
     ] {
         let answer = send(&mut browser, &path, &[("email", email), ("current", current)]).await;
         assert_eq!(answer.status, status, "{says}");
@@ -186,6 +190,8 @@ async fn r12_browsers_are_listed_in_words_and_signed_out_one_by_one_or_all() {
     assert_eq!(laptop.get(TO_SHOP).await.status, 303, "this one stays");
     let page = laptop.get(&format!("{path}?ended=others")).await;
     assert!(page.body.contains("All other browsers are signed out") && page.forms().is_empty());
+    let history = laptop.get(&format!("{}/history", base(&world))).await.body;
+    assert_eq!(history.matches("A browser was signed out").count(), 2, "{history}");
 }
 
 #[tokio::test]

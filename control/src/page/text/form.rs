@@ -36,6 +36,7 @@ pub(crate) struct Problems {
     pub(crate) too_short: Said,
     pub(crate) too_long: Said,
     pub(crate) common: Said,
+    pub(crate) same: Said,
     pub(crate) differ: Said,
     pub(crate) email: Said,
     pub(crate) email_domain: Said,
@@ -94,6 +95,7 @@ pub(super) const PROBLEMS: Problems = Problems {
         what: "That password is too easy to guess.",
         next: "Avoid well-known phrases, repeated or neighbouring keys, and your own name. A few unrelated words work well.",
     },
+    same: Said { what: "That is your password already.", next: "Choose another one, or go back." },
     differ: Said {
         what: "The two passwords are not the same.",
         next: "Type the new password in both fields.",

@@ -65,7 +65,7 @@ pub(crate) async fn end(
             let row = scope::user(tx, &project, name).await?;
             let unknown = || scope::not_found("session", id);
             let sign_in: SignInId = id.parse().map_err(|_| unknown())?;
-            match session::end_one(tx, &row, sign_in, &Place::of_operator(grant.address())).await {
+            match session::end_one(tx, &row, sign_in, None, &Place::of_operator(grant.address())).await {
                 Err(mezusphere_store::WriteError::NotFound { .. }) => return Err(unknown()),
                 other => other?,
             };
@@ -92,7 +92,7 @@ pub(crate) async fn end_all(
         .write(async |tx| {
             let project = scope::accounts(tx, &grant, project).await?;
             let row = scope::user(tx, &project, name).await?;
-            let ended = session::end_all(tx, &row, &Place::of_operator(grant.address())).await?;
+            let ended = session::end_all(tx, &row, None, &Place::of_operator(grant.address())).await?;
             let detail = serde_json::json!({ "email": row.email, "ended": ended });
             scope::audit(tx, &grant, &project, "user.sign_out", &row.id, detail);
             Ok(SignedOut { ended })

@@ -71,6 +71,12 @@ impl Password {
         self.code_points
     }
 
+    /// Whether both are one password, however they were typed. For two that one person has just typed: it is no check of a
+    /// password, and takes no care of timing.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.normal == other.normal
+    }
+
     fn as_str(&self) -> &str {
         &self.normal
     }
@@ -148,6 +154,7 @@ mod tests {
         let composed = Password::new("caf\u{e9} am Fluss 15".to_owned()).unwrap();
         let decomposed = Password::new("cafe\u{301} am Fluss 15".to_owned()).unwrap();
         assert_eq!(composed.as_str(), decomposed.as_str());
+        assert!(composed.is_same(&decomposed));
     }
 
     #[test]
