@@ -30,6 +30,7 @@ pub mod rules;
 pub mod seal;
 pub mod session;
 pub mod slug;
+mod span;
 pub mod token;
 
 pub use clock::{Clock, Timestamp};
@@ -38,3 +39,4 @@ pub use hex::hex;
 pub use host::Host;
 pub use identity::Identity;
 pub use platform::Platform;
+pub use span::span_text;

@@ -139,9 +139,7 @@ pub(crate) fn seconds(text: &str) -> Result<u64, String> {
 
 /// A time span as it is written: `90s`, `15m`, `12h`, `30d`, in the largest unit it is a whole number of.
 pub(crate) fn span_text(seconds: u64) -> String {
-    let units = [(24 * 60 * 60, 'd'), (60 * 60, 'h'), (60, 'm')];
-    let unit = units.iter().find(|(scale, _)| seconds >= *scale && seconds.is_multiple_of(*scale));
-    unit.map_or_else(|| format!("{seconds}s"), |(scale, unit)| format!("{}{unit}", seconds / scale))
+    mezusphere_model::span_text(std::time::Duration::from_secs(seconds))
 }
 
 #[cfg(test)]

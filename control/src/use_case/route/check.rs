@@ -3,6 +3,7 @@
 //! Pure: knows a request, no store. What is allowed but hardly meant is told by `warn`.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use mezusphere_model::id::RouteId;
 use mezusphere_model::route::{
@@ -11,6 +12,7 @@ use mezusphere_model::route::{
 };
 use mezusphere_model::rules::{RouteLimits, RouteRules};
 use mezusphere_model::slug::{Name, Slug};
+use mezusphere_model::span_text;
 
 use super::rule::{self, BadRule};
 use crate::api::types::{AddRoute, Timeouts, UpdateRoute};
@@ -83,14 +85,14 @@ pub(crate) enum BadRoute {
     #[error("networks: {0:?}: {1}")]
     Network(String, CidrError),
     /// A time-out out of bounds.
-    #[error("timeouts.{field}: {low} to {high} milliseconds")]
+    #[error("timeouts.{field}: {} to {}", span(*.low_ms), span(*.high_ms))]
     Timeout {
         /// Which one.
         field: &'static str,
         /// Shortest.
-        low: u32,
+        low_ms: u32,
         /// Longest.
-        high: u32,
+        high_ms: u32,
     },
     /// A rule, a limit, or time-outs that contradict each other.
     #[error(transparent)]
@@ -135,9 +137,9 @@ impl From<BadRoute> for Refusal {
             BadRoute::Network(_, CidrError::Malformed) => {
                 refusal.with_next("give --network 192.0.2.0/24, 2001:db8::/32 or one address, once for each")
             }
-            BadRoute::Timeout { field, low, high } => {
-                let name = field.trim_end_matches("_ms");
-                refusal.with_next(format!("give --{name}-timeout {low}ms to {high}ms"))
+            BadRoute::Timeout { field, low_ms, high_ms } => {
+                let (name, low, high) = (field.trim_end_matches("_ms"), span(*low_ms), span(*high_ms));
+                refusal.with_next(format!("give --{name}-timeout {low} to {high}"))
             }
             BadRoute::Upstream(_) => {
                 refusal.with_next("give --upstream a name, as in warpgate's --upstream NAME=URL")
@@ -274,7 +276,7 @@ fn networks(given: &[String]) -> Result<Vec<Cidr>, BadRoute> {
 fn timeouts(now: RouteTimeouts, change: Timeouts) -> Result<RouteTimeouts, BadRoute> {
     let within = |field, bounds: RangeInclusive<u32>, given: Option<u32>, now| match given {
         Some(value) if !bounds.contains(&value) => {
-            Err(BadRoute::Timeout { field, low: *bounds.start(), high: *bounds.end() })
+            Err(BadRoute::Timeout { field, low_ms: *bounds.start(), high_ms: *bounds.end() })
         }
         Some(value) => Ok(value),
         None => Ok(now),
@@ -288,6 +290,11 @@ fn timeouts(now: RouteTimeouts, change: Timeouts) -> Result<RouteTimeouts, BadRo
             given => within("total_ms", TOTAL_MS, given, now.total_ms)?,
         },
     })
+}
+
+/// A time as it is written in a flag.
+fn span(ms: u32) -> String {
+    span_text(Duration::from_millis(u64::from(ms)))
 }
 
 #[cfg(test)]

@@ -111,7 +111,7 @@ fn methods_are_written_in_one_way() {
 fn a_time_out_out_of_bounds_is_told_with_its_bounds() {
     let timeouts = Timeouts { connect_ms: Some(1), ..Timeouts::default() };
     let bad = Draft::new(&AddRoute { timeouts, ..request("/*") }).unwrap_err();
-    assert_eq!(bad.to_string(), "timeouts.connect_ms: 100 to 60000 milliseconds");
+    assert_eq!(bad.to_string(), "timeouts.connect_ms: 100ms to 1m");
 }
 
 #[test]
