@@ -124,11 +124,16 @@ pub async fn run(
     reporter: Reporter,
     signals: watch::Receiver<u32>,
 ) -> Exit {
-    let mut counted = signals.clone();
-    // Not the guard that it answers with: that would keep the count locked while the last word leaves.
-    let at_once = async { counted.wait_for(|count| *count >= 2).await.is_ok() };
     let view = Arc::new(view_of(&config, &clock, &reporter));
-    let agent = Agent { config, view, clock, entropy, reporter: reporter.clone(), signals };
+    let mut counted = signals.clone();
+    let at_once = async {
+        // Not the guard that it answers with: that would keep the count locked while the last word leaves.
+        let came = counted.wait_for(|count| *count >= 2).await.is_ok();
+        // Counted while it runs still.
+        came.then(|| view.running())
+    };
+    let agent =
+        Agent { config, view: Arc::clone(&view), clock, entropy, reporter: reporter.clone(), signals };
     let network = match agent.introduce() {
         Ok(network) => network,
         Err(exit) => return exit,
@@ -136,8 +141,8 @@ pub async fn run(
     let endpoint = network.endpoint.clone();
     tokio::select! {
         biased;
-        true = at_once => {
-            reporter.tell(Event::Interrupted);
+        Some(cut) = at_once => {
+            reporter.tell(Event::Interrupted { cut });
             say_goodbye(&endpoint, FORCED_FLUSH_MAX).await;
             Exit::Interrupted
         }

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use tokio::time::timeout;
 
-use crate::limits::EDGE_COUNT_SETTLES;
+use crate::limits::{EDGE_COUNT_SETTLES, PROBE_MAX};
 use crate::output::{Event, RouteLine, UpstreamState};
 use crate::routes;
 use crate::tunnel::{Shared, Status};
@@ -39,6 +40,7 @@ pub(super) async fn announce(shared: &Shared) -> EdgeCount {
     let down: BTreeSet<&str> = lines.iter().filter(is_down).map(|line| line.upstream.as_str()).collect();
     let unanswered: BTreeSet<String> =
         lines.iter().filter(is_silent).filter_map(|line| line.target.clone()).collect();
+    look_for(shared, &lines.iter().filter(is_silent).map(|line| line.upstream.as_str()).collect()).await;
     let (count, upstreams, upstreams_down) = (lines.len(), upstreams.len(), down.len());
     let now = status.borrow().clone();
     let edges = EdgeCount::from(&now);
@@ -53,6 +55,14 @@ pub(super) async fn announce(shared: &Shared) -> EdgeCount {
         round_trip_us: now.round_trip().map_or(0, |trip| u64::try_from(trip.as_micros()).unwrap_or(u64::MAX)),
     });
     edges
+}
+
+/// Lets the upstreams that did not answer be known for that, so that they are asked again and it is told when they are back.
+async fn look_for(shared: &Shared, silent: &BTreeSet<&str>) {
+    let upstreams = shared.gate.upstreams();
+    let silent = upstreams.iter().filter(|(name, _)| silent.contains(name.as_str()));
+    // What is found is noted in each of them.
+    drop(join_all(silent.map(|(_, upstream)| upstream.reach(PROBE_MAX))).await);
 }
 
 /// Tells the number of edges whenever it has stayed different from `told` for [`EDGE_COUNT_SETTLES`].

@@ -49,7 +49,9 @@ async fn follow(shared: &Shared, name: &Slug, upstream: &Upstream) -> Infallible
             }
         };
         if let Some(trouble) = trouble {
-            tell(shared, &kind, name, &target, trouble);
+            if !trouble.is_quiet {
+                tell(shared, &kind, name, &target, trouble);
+            }
         } else {
             shared.reporter.works(&kind);
             shared.reporter.tell(Event::UpstreamBack { upstream: name.to_string(), target: target.clone() });
@@ -58,7 +60,7 @@ async fn follow(shared: &Shared, name: &Slug, upstream: &Upstream) -> Infallible
 }
 
 fn tell(shared: &Shared, kind: &str, name: &Slug, target: &str, trouble: Trouble) {
-    let Trouble { code, detail } = trouble;
+    let Trouble { code, detail, .. } = trouble;
     shared.reporter.tell_failure(kind, |repeats| Event::UpstreamLost {
         upstream: name.to_string(),
         target: target.to_owned(),

@@ -45,6 +45,8 @@ pub(crate) struct Upstream {
 pub(crate) struct Trouble {
     pub(crate) code: FailureCode,
     pub(crate) detail: String,
+    /// No exchange met it: it was found by looking, and whoever looked says so.
+    pub(crate) is_quiet: bool,
 }
 
 /// What serves one exchange. Dropped, its request is cancelled at once: the connection is closed, or the stream reset.
@@ -97,7 +99,7 @@ impl Upstream {
 
     /// Notes an answer that could not be passed on.
     pub(super) fn complain(&self, failure: &Failure) {
-        let trouble = Trouble { code: failure.code, detail: failure.detail.clone() };
+        let trouble = Trouble { code: failure.code, detail: failure.detail.clone(), is_quiet: false };
         self.complaint.send_modify(|(count, last)| {
             *count += 1;
             *last = Some(trouble);
@@ -262,9 +264,9 @@ impl Upstream {
         lease.map(Lease::H1)
     }
 
-    /// Dials once and lets go again: whether it can be reached.
-    pub(super) async fn reach(&self, within: Duration) -> Result<(), Failure> {
-        self.note(dial(&self.declaration, Offer::Usual, within).await).map(drop)
+    /// Dials once and lets go again: whether it can be reached. Trouble that is found by this alone is quiet.
+    pub(crate) async fn reach(&self, within: Duration) -> Result<(), Failure> {
+        self.note_as(true, dial(&self.declaration, Offer::Usual, within).await).map(drop)
     }
 
     /// A connection of its own, which no exchange shares.
@@ -274,8 +276,14 @@ impl Upstream {
         self.note(opened)
     }
 
-    /// Notes whether it could be reached; the same trouble in other words is no news.
+    /// Notes whether an exchange could reach it.
     fn note<T>(&self, dialled: Result<T, Failure>) -> Result<T, Failure> {
+        self.note_as(false, dialled)
+    }
+
+    /// Notes whether it could be reached; the same trouble in other words is no news, but that an exchange has met what was
+    /// quiet so far.
+    fn note_as<T>(&self, is_quiet: bool, dialled: Result<T, Failure>) -> Result<T, Failure> {
         let trouble = match &dialled {
             Ok(_) => None,
             Err(failure) => match failure.code {
@@ -283,13 +291,14 @@ impl Upstream {
                 | FailureCode::UpstreamUnresolved
                 | FailureCode::UpstreamTls
                 | FailureCode::UpstreamConnectTimeout => {
-                    Some(Trouble { code: failure.code, detail: failure.detail.clone() })
+                    Some(Trouble { code: failure.code, detail: failure.detail.clone(), is_quiet })
                 }
                 _ => return dialled,
             },
         };
         self.trouble.send_if_modified(|known| {
-            let is_news = known.is_some() != trouble.is_some();
+            let was_quiet = known.as_ref().is_some_and(|known| known.is_quiet);
+            let is_news = known.is_some() != trouble.is_some() || (was_quiet && !is_quiet);
             if is_news {
                 *known = trouble;
             }

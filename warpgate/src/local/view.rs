@@ -65,6 +65,11 @@ impl View {
         self.shared.store(Some(shared));
     }
 
+    /// Exchanges that are running.
+    pub fn running(&self) -> usize {
+        self.shared.load().as_ref().map_or(0, |shared| shared.gate.running.count())
+    }
+
     /// It stops.
     pub fn draining(&self) {
         self.draining.store(true, Ordering::Relaxed);

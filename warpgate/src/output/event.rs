@@ -216,7 +216,10 @@ pub enum Event {
         cut: usize,
     },
     /// The last line after a second signal: what ran was cut.
-    Interrupted,
+    Interrupted {
+        /// Exchanges that were running.
+        cut: usize,
+    },
     /// The last line of a run that failed.
     Error {
         /// A stable code.

@@ -116,7 +116,11 @@ pub(super) fn render(event: &Event, style: Style) -> String {
         Event::Stopped { cut } => {
             format!("Stopped. {cut} {} did not finish in time and were cut.\n", plural(*cut, "request"))
         }
-        Event::Interrupted => "Stopped at once: what was running was cut.\n".to_owned(),
+        Event::Interrupted { cut: 0 } => "Stopped at once.\n".to_owned(),
+        Event::Interrupted { cut } => {
+            let were = if *cut == 1 { "was" } else { "were" };
+            format!("Stopped at once: {cut} running {} {were} cut.\n", plural(*cut, "request"))
+        }
         Event::Error { message, next, .. } => format!("error: {}\n", clean(message)) + &next_step(next),
     }
 }
@@ -292,6 +296,18 @@ Connected, but no upstream answers: start them at http://127.0.0.1:8080, http://
 Connected, but this warpgate declares no upstream that a route leads to
   1 of 3 edges, 2 routes.   Ctrl+C drains (30 s), twice stops now
   next: declare with --upstream NAME=URL what is not declared
+";
+        assert_eq!(out, expected);
+    }
+
+    #[test]
+    fn a_run_that_is_cut_short_tells_what_was_cut() {
+        let events = [0, 1, 2].map(|cut| Event::Interrupted { cut });
+        let (out, _) = print_all(Format::Text(Style::Plain), events.to_vec());
+        let expected = "\
+Stopped at once.
+Stopped at once: 1 running request was cut.
+Stopped at once: 2 running requests were cut.
 ";
         assert_eq!(out, expected);
     }

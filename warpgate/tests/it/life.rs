@@ -166,7 +166,7 @@ async fn with_nothing_running_a_signal_ends_it_quickly_and_a_second_one_at_once(
     let start = tokio::time::Instant::now();
     assert_eq!(scene.agent.exit().await, Exit::Interrupted);
     assert!(start.elapsed() < Duration::from_millis(200));
-    scene.agent.event("interrupted").await;
+    assert_eq!(scene.agent.event("interrupted").await["cut"], 1);
 }
 
 #[tokio::test]

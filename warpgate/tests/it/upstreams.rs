@@ -87,6 +87,18 @@ async fn an_upstream_that_goes_away_is_told_once_and_again_when_it_is_back() {
 }
 
 #[tokio::test]
+async fn an_upstream_that_was_down_at_the_start_is_told_when_it_comes_up_though_nobody_asked_for_it() {
+    let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = closed.local_addr().unwrap();
+    drop(closed);
+    let scene = Scene::with_upstream(address).await;
+    assert_eq!(scene.agent.event("ready").await["unanswered"][0], format!("http://{address}"));
+    let _back = tokio::net::TcpListener::bind(address).await.unwrap();
+    assert_eq!(scene.agent.event("upstream_back").await["target"], format!("http://{address}"));
+    assert!(scene.agent.named("upstream_lost").is_empty(), "no request was lost, and Ready had said it");
+}
+
+#[tokio::test]
 async fn r24_a_malicious_upstream_is_malformed_and_reaches_no_client() {
     let many = (0..200).fold(String::new(), |all, n| all + &format!("x-{n}: 1\r\n"));
     let rows: Vec<(&str, Vec<u8>)> = vec![
