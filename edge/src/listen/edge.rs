@@ -58,7 +58,8 @@ impl Edge {
             let (shared, first) = (Arc::clone(&shared), first.take());
             edge.begin(format!("edge-{index}"), move || shared.begin(listener, first))?;
         }
-        info!(edge = %id, %address, plain_http = ?plain_address, "Edge started");
+        // Nothing is said of plain HTTP where it is not spoken.
+        info!(edge = %id, %address, plain_http = plain_address.map(tracing::field::display), "Edge started");
         Ok(edge)
     }
 

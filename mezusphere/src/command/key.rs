@@ -105,12 +105,18 @@ fn told(master: &Value) -> String {
         lines.push(if is_over(master) {
             format!("Nothing is left that the old one, {old}, sealed: it need not be given any more.")
         } else {
-            format!("Being replaced: {old}. {} values are left.", number("left"))
+            let left = match number("left") {
+                1 => "1 value is left".to_owned(),
+                left => format!("{left} values are left"),
+            };
+            format!("Being replaced: {old}. {left}.")
         });
     }
     let lost = number("lost");
     if lost > 0 {
-        lines.push(format!("{lost} values cannot be opened with any key at hand; the log names them."));
+        let (what, it) =
+            if lost == 1 { ("1 value".to_owned(), "it") } else { (format!("{lost} values"), "them") };
+        lines.push(format!("{what} cannot be opened with any key at hand; the log names {it}."));
     }
     if let Some(checked) = master.get("checked").filter(|checked| !checked.is_null()) {
         let of = |name: &str| checked.get(name).and_then(Value::as_u64).unwrap_or(0);
@@ -165,6 +171,7 @@ mod tests {
             told(&json!({ "key": "11", "from": null, "old": ["22"], "left": left, "lost": 0, "over": over }))
         };
         assert!(at(3, false).ends_with("Being replaced: 22. 3 values are left."), "{}", at(3, false));
+        assert!(at(1, false).ends_with("22. 1 value is left."), "{}", at(1, false));
         assert!(at(0, true).contains("need not be given any more"), "{}", at(0, true));
         let plain = told(&json!({ "key": "11", "from": "/etc/key", "old": [], "left": 0, "over": true }));
         assert_eq!(plain, "Master key 11, from /etc/key.");

@@ -99,8 +99,11 @@ impl DataDir {
     /// The master keys: the one in use from a file, the environment or a systemd credential; else the data directory's own,
     /// made at the first start, and made anew where the one before was put aside as `master.key.old`.
     pub(crate) fn master_keys(&self, files: &KeyFiles, entropy: &Entropy) -> Result<MasterKeys, Failure> {
-        let read = |paths: &[PathBuf]| paths.iter().map(|path| read_key(path)).collect::<Result<Vec<_>, _>>();
-        let (given_old, coming) = (read(&files.old)?, read(&files.next)?);
+        let read = |paths: &[PathBuf], flag| -> Result<Vec<_>, Failure> {
+            paths.iter().map(|path| given_key(path, flag)).collect()
+        };
+        let given_old = read(&files.old, "--old-master-key-file")?;
+        let coming = read(&files.next, "--next-master-key-file")?;
         let mut retired = given_old.clone();
         let set_aside = self.old_key();
         let is_set_aside = set_aside.exists();
@@ -173,7 +176,7 @@ pub(crate) struct MasterKeys {
 /// A master key from outside the data directory, and where it was given.
 fn outside(file: Option<&Path>) -> Result<Option<(MasterKey, String)>, Failure> {
     if let Some(file) = file {
-        return Ok(Some((read_key(file)?, file.display().to_string())));
+        return Ok(Some((given_key(file, "--master-key-file")?, file.display().to_string())));
     }
     if let Ok(text) = std::env::var(VARIABLE) {
         return Ok(Some((parse_key(text.as_bytes(), VARIABLE)?, VARIABLE.to_owned())));
@@ -189,6 +192,15 @@ fn outside(file: Option<&Path>) -> Result<Option<(MasterKey, String)>, Failure> 
 
 fn sync(dir: &Path) -> io::Result<()> {
     fs::File::open(dir)?.sync_all()
+}
+
+/// A key from a file that was named with `flag`.
+fn given_key(path: &Path, flag: &str) -> Result<MasterKey, Failure> {
+    let content = fs::read(path).map_err(|why| {
+        Failure::new(Kind::Files, format!("cannot read the master key {}: {why}", path.display()))
+            .next(format!("check {flag}"))
+    })?;
+    parse_key(&content, &path.display().to_string())
 }
 
 fn read_key(path: &Path) -> Result<MasterKey, Failure> {
@@ -303,6 +315,9 @@ mod tests {
         assert_eq!(found.current.id(), now);
         assert_eq!(found.from, Some(master.display().to_string()));
         assert_eq!((found.retired[0].id(), found.given_old, found.coming[0].id()), (before, 1, later));
+        let missing = KeyFiles { master: Some(dir.path().join("none")), ..KeyFiles::default() };
+        let told = data.master_keys(&missing, &entropy).err().unwrap();
+        assert_eq!((told.kind, told.next.as_deref()), (Kind::Files, Some("check --master-key-file")));
         assert!(!data.path().join("master.key").exists(), "none is made");
     }
 }
