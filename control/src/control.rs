@@ -11,10 +11,10 @@ use mezusphere_identity::factor::password::{PasswordPool, Peppers, PoolLimits};
 use mezusphere_identity::history::History;
 use mezusphere_identity::throttle::Throttle;
 use mezusphere_model::id::{ControlId, EdgeId};
-use mezusphere_model::link::ControlLink;
+use mezusphere_model::link::{ControlLink, LinkError};
 use mezusphere_model::platform::PlatformHost;
 use mezusphere_model::seal::Seal;
-use mezusphere_model::{Clock, Entropy};
+use mezusphere_model::{Clock, Entropy, Timestamp};
 use mezusphere_pki::{CurrentIdentity, CurrentTrust};
 use mezusphere_store::feed::FeedSource;
 use mezusphere_store::primary::audit::AuditEntry;
@@ -23,7 +23,8 @@ use mezusphere_store::primary::{Primary, Tx, secret};
 use crate::api::{self, Door};
 use crate::ca::Ca;
 use crate::certificate::{PublicCertificates, ensure_platform};
-use crate::domain::{LOOKS_AT_ONCE, Resolver};
+use crate::domain::{Resolver, Turns};
+use crate::edge::entry::Told;
 use crate::installation::{Keys, secret_name};
 use crate::jobs::Jobs;
 use crate::keys::Resealed;
@@ -44,6 +45,15 @@ pub struct Control {
 }
 
 impl Control {
+    /// Whether a new installation can start with this configuration, as far as that shows before anything of it is made.
+    ///
+    /// # Errors
+    /// What [`Control::open`] would say.
+    pub fn check(config: &ControlConfig, now: Timestamp) -> Result<(), OpenError> {
+        usable(config, now)?;
+        first_start::named(config).map(drop)
+    }
+
     /// Opens the installation in `primary`; makes it if there is none yet.
     ///
     /// Needs a tokio runtime. Brings what is published into line with `config` before it returns, so an edge
@@ -56,13 +66,7 @@ impl Control {
         clock: Clock,
         entropy: Entropy,
     ) -> Result<Self, OpenError> {
-        if let Some(ttl) = config.leaf_ttl.out_of_bounds() {
-            return Err(OpenError::LeafTtl(ttl));
-        }
-        if config.assertion_rotation.is_out_of_bounds() {
-            return Err(OpenError::AssertionLife(config.assertion_rotation.life));
-        }
-        let certificates = PublicCertificates::load(&config, clock.now())?;
+        let certificates = usable(&config, clock.now())?;
         let installation = first_start::ensure(&primary, &config, &entropy).await?;
         let (keys, ca, peppers) = primary
             .read(async |tx| {
@@ -94,7 +98,7 @@ impl Control {
             form_key: FormKey::from_secret(&keys.form),
             passwords,
             resolver: Resolver::new(config.dns_resolver, entropy.clone()),
-            looking: tokio::sync::Semaphore::new(LOOKS_AT_ONCE),
+            looking: Turns::new(),
             certificates,
             signer: ArcSwap::new(signer),
             current_keys: ArcSwap::from_pointee(keys),
@@ -106,6 +110,7 @@ impl Control {
             limits: tokio::sync::Notify::new(),
             importing: tokio::sync::Semaphore::new(1),
             node,
+            strangers_told: Told::default(),
             seal,
             installation,
             config,
@@ -168,8 +173,17 @@ impl Control {
         self.shared.node.trust.clone()
     }
 
+    /// Whether this edge may open a link with this certificate, which the handshake has judged: whether it was issued it
+    /// here. To be asked before anything else of a link is answered.
+    ///
+    /// # Errors
+    /// [`LinkError::Refused`] if it was not, or the edge was evicted; [`LinkError::Away`] if the database does not answer.
+    pub async fn admit_link(&self, edge: EdgeId, leaf_der: &[u8]) -> Result<(), LinkError> {
+        self.shared.admit_link(edge, leaf_der).await
+    }
+
     /// What this edge asks of control, in the same process or over the edge link alike. Whoever hands it out has
-    /// authenticated the edge.
+    /// authenticated the edge, and let it in ([`Control::admit_link`]).
     pub fn link(&self, edge: EdgeId) -> Arc<dyn ControlLink> {
         Arc::new(Link { shared: Arc::clone(&self.shared), edge })
     }
@@ -242,6 +256,17 @@ impl Control {
     pub fn start_jobs(&self) -> Jobs {
         Jobs::start(&self.shared)
     }
+}
+
+/// What the configuration alone shows: refuses what no node starts with.
+fn usable(config: &ControlConfig, now: Timestamp) -> Result<PublicCertificates, OpenError> {
+    if let Some(ttl) = config.leaf_ttl.out_of_bounds() {
+        return Err(OpenError::LeafTtl(ttl));
+    }
+    if config.assertion_rotation.is_out_of_bounds() {
+        return Err(OpenError::AssertionLife(config.assertion_rotation.life));
+    }
+    PublicCertificates::load(config, now)
 }
 
 /// The current pepper and the older ones that some hashes were still made with.

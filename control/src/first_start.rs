@@ -50,10 +50,7 @@ pub(crate) async fn ensure(
         }
         return Ok(installation);
     }
-    let domain = config.trust_domain.clone().unwrap_or_else(|| config.platform.base.to_string());
-    let domain = TrustDomain::parse(&domain).map_err(|why| OpenError::TrustDomain(domain.clone(), why))?;
-    let email = config.operator_email.clone().unwrap_or_else(|| format!("operator@{}", config.platform.base));
-    let email = Email::parse(&email).map_err(|_| OpenError::OperatorEmail(email.clone()))?;
+    let (domain, email) = named(config)?;
     primary
         .write(async |tx| {
             // Another control node may have been first.
@@ -63,6 +60,15 @@ pub(crate) async fn ensure(
             create(tx, &domain, email, entropy).await
         })
         .await
+}
+
+/// What a new installation is called, and who its first operator is.
+pub(crate) fn named(config: &ControlConfig) -> Result<(TrustDomain, Email), OpenError> {
+    let domain = config.trust_domain.clone().unwrap_or_else(|| config.platform.base.to_string());
+    let domain = TrustDomain::parse(&domain).map_err(|why| OpenError::TrustDomain(domain.clone(), why))?;
+    let email = config.operator_email.clone().unwrap_or_else(|| format!("operator@{}", config.platform.base));
+    let email = Email::parse(&email).map_err(|_| OpenError::OperatorEmail(email.clone()))?;
+    Ok((domain, email))
 }
 
 /// Remembers the base domain, and says so when it is another one than before: what was handed out names the old one.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use mezusphere_model::host::HostError;
 use mezusphere_model::id::EdgeId;
+use mezusphere_model::span_text;
 use mezusphere_pki::authority::{AuthorityError, IssueError};
 use mezusphere_pki::name::NameError;
 use mezusphere_pki::public::PublicCertificateError;
@@ -17,10 +18,10 @@ use crate::keys::assertion::{LIFE_MAX, LIFE_MIN};
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The life of leaf certificates is out of bounds.
-    #[error("leaf certificates live from {} s to {} s, not {} s", LEAF_TTL_MIN.as_secs(), LEAF_TTL_MAX.as_secs(), .0.as_secs())]
+    #[error("leaf certificates live from {} to {}, not {}", span_text(LEAF_TTL_MIN), span_text(LEAF_TTL_MAX), span_text(*.0))]
     LeafTtl(Duration),
     /// The life of the keys that sign assertions is out of bounds.
-    #[error("keys that sign assertions live from {} s to {} s, not {} s", LIFE_MIN.as_secs(), LIFE_MAX.as_secs(), .0.as_secs())]
+    #[error("keys that sign assertions live from {} to {}, not {}", span_text(LIFE_MIN), span_text(LIFE_MAX), span_text(*.0))]
     AssertionLife(Duration),
     /// The trust domain cannot be used.
     #[error("{0:?} cannot be the trust domain: {1}")]
@@ -32,8 +33,10 @@ pub enum OpenError {
     #[error("a platform host cannot be formed: {0}")]
     Host(#[from] HostError),
     /// A certificate file cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read the {what} {}: {source}", path.display())]
     CertificateFile {
+        /// What it should hold: the certificate, or its key.
+        what: &'static str,
         /// Which file.
         path: PathBuf,
         /// What the operating system said.

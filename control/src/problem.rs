@@ -106,6 +106,8 @@ codes! {
         "make a request with mezusphere ca request, sign it where the root is with mezusphere ca root sign, and bring the certificate back with mezusphere ca install";
     CA_ROTATION_RUNS = "ca.rotation_runs", 409, "A rotation of the CA runs already",
         "see how far it is with mezusphere ca status; take it back with mezusphere ca rotate --abort";
+    CA_REFUSED_FULL = "ca.refused_full", 409, "No further CA can be refused",
+        "wait until the certificate of one that mezusphere ca status lists as refused has ended";
     CA_NOTHING_TO_ABORT = "ca.nothing_to_abort", 409, "There is no rotation that can be taken back",
         "see what runs with mezusphere ca status; a new rotation replaces what the last one brought";
     CA_LOCAL_ONLY = "ca.local_only", 403, "This is done on the server itself",
@@ -169,8 +171,8 @@ impl Refusal {
     /// The body of the answer.
     pub fn problem(&self) -> Problem {
         Problem {
-            // A relative reference (RFC 9457 §3.1.1): the installation's documentation lists every code.
-            kind: format!("/docs/errors#{}", self.code.code),
+            // The code tells one from another; there is no address to look it up at (RFC 9457 §4.2.1).
+            kind: "about:blank".to_owned(),
             title: self.code.title.to_owned(),
             status: self.code.status,
             code: self.code.code.to_owned(),

@@ -79,6 +79,7 @@ impl Node {
         let Self { mut server, port, plain_port, data, way, arguments, .. } = self;
         server.signal("TERM").await?;
         server.exit_code().await?;
+        server.event("stopped").await?;
         Ok(Stopped { port, plain_port, data, way, arguments })
     }
 

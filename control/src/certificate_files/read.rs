@@ -24,7 +24,7 @@ pub(super) fn load_pair(
     CertificateFiles { chain, key }: &CertificateFiles,
     now: Timestamp,
 ) -> Result<Filed, OpenError> {
-    let (chain_pem, key_pem) = (read(chain)?, read(key)?);
+    let (chain_pem, key_pem) = (read("certificate", chain)?, read("key", key)?);
     let verified = Verified::from_pem(&chain_pem, &key_pem, now).map_err(|why| OpenError::Certificate {
         chain: chain.clone(),
         key: key.clone(),
@@ -62,9 +62,12 @@ pub(super) fn covers_platform<'a>(
     Ok(())
 }
 
-fn read(path: &Path) -> Result<String, OpenError> {
-    std::fs::read_to_string(path)
-        .map_err(|source| OpenError::CertificateFile { path: path.to_owned(), source })
+fn read(what: &'static str, path: &Path) -> Result<String, OpenError> {
+    std::fs::read_to_string(path).map_err(|source| OpenError::CertificateFile {
+        what,
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// A platform host that these names cover.

@@ -91,7 +91,8 @@ impl Got {
         assert_eq!((self.status, self.body["code"].as_str()), (status, Some(code)), "{}", self.body);
         assert_eq!(self.headers[header::CONTENT_TYPE], "application/problem+json");
         assert_eq!(self.body["status"], status);
-        for field in ["type", "title", "detail", "next"] {
+        assert_eq!(self.body["type"], "about:blank", "no address that leads nowhere");
+        for field in ["title", "detail", "next"] {
             assert!(!self.text(&format!("/{field}")).is_empty(), "{field} of {}", self.body);
         }
         self

@@ -84,7 +84,7 @@ async fn a_configuration_that_cannot_work_is_refused_in_one_sentence() {
     let rows = [
         (
             ControlConfig { leaf_ttl: Duration::from_secs(59).into(), ..development() },
-            "leaf certificates live from 60 s to 86400 s, not 59 s",
+            "leaf certificates live from 1m to 1d, not 59s",
         ),
         (
             ControlConfig { trust_domain: Some("Mezu Example".to_owned()), ..development() },
@@ -97,10 +97,12 @@ async fn a_configuration_that_cannot_work_is_refused_in_one_sentence() {
         ),
         (
             ControlConfig { public_certificate: missing, ..development() },
-            "cannot read /nowhere.pem: No such file or directory (os error 2)",
+            "cannot read the certificate /nowhere.pem: No such file or directory (os error 2)",
         ),
     ];
     for (config, sentence) in rows {
+        let seen_before = Control::check(&config, BEGIN).unwrap_err();
+        assert_eq!(seen_before.to_string(), sentence, "before anything is made");
         let why = open(dir.path(), &hand, &entropy(), config, 7).await.unwrap_err();
         assert_eq!(why.to_string(), sentence);
     }

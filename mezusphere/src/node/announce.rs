@@ -151,3 +151,14 @@ pub(crate) fn draining(json: bool) -> io::Result<()> {
         )
     }
 }
+
+/// Says that the server has stopped; `at_once`: after a second signal, without waiting for what ran.
+pub(crate) fn stopped(at_once: bool, json: bool) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    if json || !out.is_terminal() {
+        let event = if at_once { "interrupted" } else { "stopped" };
+        writeln!(out, "{}", json!({ "event": event }))
+    } else {
+        writeln!(out, "{}", if at_once { "Stopped at once." } else { "Stopped." })
+    }
+}

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use mezusphere_control::{Control, ControlConfig, Jobs, LocalEdge, MailFigures, PublicCertificate};
 use mezusphere_edge::PlatformHosts;
 use mezusphere_model::Platform;
+use mezusphere_model::id::ControlId;
 use mezusphere_model::platform::PlatformHost;
 use mezusphere_pki::{CurrentIdentity, CurrentTrust};
 use mezusphere_store::Primary;
@@ -158,6 +159,19 @@ impl<'a> ControlSide<'a> {
         drop(self.admin.await);
         self.primary.close().await;
     }
+}
+
+/// Whether a new installation could start as this says, before anything of it is made.
+pub(crate) fn check(part: &ControlPart) -> Result<(), Failure> {
+    let config = ControlConfig {
+        operator_email: part.operator.clone(),
+        leaf_ttl: part.leaf_ttl,
+        assertion_rotation: part.assertion_rotation,
+        node_port_open: part.node_port.is_some(),
+        public_certificate: part.certificate.clone(),
+        ..ControlConfig::new(part.platform.clone(), ControlId::from_bits(0))
+    };
+    Control::check(&config, super::base::clock().now()).map_err(ends::control)
 }
 
 /// Opens the primary; says where it is, without a password.

@@ -47,6 +47,14 @@ pub(crate) const DRAIN_GRACE: Duration = Duration::from_secs(30);
 /// Threads of the main runtime: the store and the admin API need little, and the cores belong to the edge.
 const CONTROL_THREADS: usize = 2;
 
+/// Whether a node could start as it is told, as far as that shows before anything of it is made.
+pub(crate) fn check(config: &NodeConfig) -> Result<(), Failure> {
+    match &config.role {
+        Role::All(part, _) | Role::Control(part) => control::check(part),
+        Role::Edge(..) => Ok(()),
+    }
+}
+
 /// Runs a node until a signal ends it.
 pub(crate) fn run(config: NodeConfig) -> Result<ExitCode, Failure> {
     let logging = LogConfig { filter: config.log.clone(), format: config.log_format.unwrap_or_default() };
@@ -71,6 +79,10 @@ async fn serve(config: NodeConfig) -> Result<ExitCode, Failure> {
     base.stop.cancel();
     // A task that panicked has said so in the log.
     drop(keeping.await);
+    if let Ok(code) = &ended {
+        // Whoever read along may be gone by now; the end is the same.
+        drop(announce::stopped(*code == ends::at_once(), base.json));
+    }
     ended
 }
 

@@ -180,6 +180,28 @@ async fn a_first_start_that_cannot_listen_names_the_flag_and_leaves_nothing() ->
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_start_with_what_it_cannot_use_says_what_and_leaves_nothing() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (data, none) = (folder.path().join("data"), folder.path().join("none").display().to_string());
+    let at = data.display().to_string();
+    let rows: [(&[&str], &str, i32); 3] = [
+        (&["--tls-cert", &none, "--tls-key", &none], "error: cannot read the certificate ", 11),
+        (&["--operator", "nobody"], "is not an e-mail address for the operator", 2),
+        (&["--leaf-ttl", "2d"], "leaf certificates live from 1m to 1d, not 2d", 2),
+    ];
+    for (words, told, code) in rows {
+        let mut command = Command::new(program::path("mezusphere")?);
+        let listen = format!("127.0.0.1:{}", free_port()?);
+        command.args(["serve", "--data", &at, "--listen", &listen]).args(words).kill_on_drop(true);
+        let output = tokio::time::timeout(program::SAYS_WITHIN, command.output()).await??;
+        assert!(err(&output).contains(told), "{words:?}: {}", err(&output));
+        assert_eq!(output.status.code(), Some(code), "{words:?}");
+        assert!(!data.exists(), "{words:?}");
+    }
+    Ok(())
+}
+
 /// Exit codes in the documentation's table below the heading.
 fn documented(heading: &str) -> BTreeSet<u8> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/operations/cli.md");

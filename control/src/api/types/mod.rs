@@ -46,7 +46,7 @@ pub use installation::{
 pub use mail::{QueuedMail, QueuedMailState, TestMail, TestedMail};
 pub use node::{ControlNode, Edge, EdgeInvitation, InvitationState, InviteEdge, InvitedEdge, NodeState};
 pub use project::{
-    AddHost, CreateEnvironment, CreateProject, Environment, Host, HostState, HostVerification, Project,
+    AddHost, CreateEnvironment, CreateProject, Environment, Host, HostContest, HostState, HostVerification, Project,
     UpdateProject,
 };
 pub use route::{
@@ -97,7 +97,7 @@ pub struct PageQuery {
 /// A refusal (RFC 9457), of type `application/problem+json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
-    /// Where the code is documented.
+    /// Always `about:blank`: `code` tells one problem from another.
     #[serde(rename = "type")]
     pub kind: String,
     /// What kind of thing went wrong, the same for every case of the code.

@@ -77,6 +77,7 @@ impl Serve {
         // node finds out by itself, after it knows that no other process holds it, which is the better answer.
         if !config.data.exists() {
             wanted.check()?;
+            node::check(&config)?;
         }
         node::run(config).map_err(|failure| match failure.kind {
             Kind::Listen => wanted.check().err().unwrap_or(failure),
