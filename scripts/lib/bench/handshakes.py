@@ -13,7 +13,7 @@ import nginx
 from process import Group, Process, free_port, wait_tcp
 
 HOST = "bench.localhost"
-NAMES = ["*.localhost", "console.mezu.localhost", "login.mezu.localhost", "connect.mezu.localhost"]
+NAMES = [HOST, "*.localhost", "console.mezu.localhost", "login.mezu.localhost", "connect.mezu.localhost"]
 
 # What is measured: name -> flags of the driver. Debian's nginx is on an OpenSSL without the post-quantum group, so that is ours alone.
 KINDS = {

@@ -119,7 +119,8 @@ impl Lane {
             Version::Tls13 => &TLS13,
         };
         let mut provider = aws_lc_rs::default_provider();
-        provider.kx_groups = vec![group];
+        // The certificate's own curve as well: in TLS 1.2 a server shows none whose curve the client does not know (RFC 8422 §5.1).
+        provider.kx_groups = vec![group, aws_lc_rs::kx_group::SECP256R1];
         let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_protocol_versions(&[version])?
             .with_root_certificates(roots)
