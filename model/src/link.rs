@@ -240,6 +240,12 @@ pub trait ControlLink: Send + Sync + 'static {
         0
     }
 
+    /// Whether no control node answers: whoever is sent to one's pages now meets nobody. Never where control and edge are one
+    /// process.
+    fn is_away(&self) -> bool {
+        false
+    }
+
     /// Answers one message of the connect protocol (enrollment, bundle): JSON in, JSON out, both at most
     /// [`CONNECT_MESSAGE_LEN_MAX`]. The edge relays it without reading it.
     fn connect(&self, message: Vec<u8>, from: SocketAddr) -> Answer<'_, Result<Vec<u8>, LinkError>>;

@@ -12,7 +12,7 @@ use mezusphere_model::token::Token;
 use serde::Serialize;
 use tracing::debug;
 
-use super::LinkClient;
+use super::{LinkClient, LinkState};
 use super::ask::AskError;
 use crate::wire::{
     AssertionFor, Batch, ByToken, Certified, CertifyKey, ConnectFrom, ConnectReply, Endpoint, Found, Nothing,
@@ -94,6 +94,10 @@ impl ControlLink for LinkClient {
 
     fn contacts(&self) -> u64 {
         self.counts().connects
+    }
+
+    fn is_away(&self) -> bool {
+        matches!(*self.connected().borrow(), LinkState::Away(_))
     }
 
     fn connect(&self, message: Vec<u8>, from: SocketAddr) -> Answer<'_, Result<Vec<u8>, LinkError>> {

@@ -159,7 +159,8 @@ impl Server {
         if let Ok(somebody) = &identified.sender {
             line.subject(somebody.caller.identity.subject);
         }
-        let permitted = authorize::permit(identified, &parts.hosts, &parts.clock, &parts.entropy)?;
+        let permitted = authorize::permit(identified, &parts.hosts, &parts.clock, &parts.entropy)
+            .map_err(|refusal| sign_in::unless_away(refusal, ask, &*parts.link))?;
         line.permitted(permitted.would_deny());
         if let Some(answer) = rules::redirect(&permitted) {
             return Ok(Answer::Own(answer));

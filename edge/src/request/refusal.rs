@@ -107,6 +107,9 @@ pub(crate) enum Refusal {
     /// Control is needed for this one request, and away.
     #[error("control is away")]
     ControlAway,
+    /// Somebody would be sent to sign in, and no control node answers there.
+    #[error("nobody answers where to sign in")]
+    SignInAway,
     /// Control says that the session behind the request is not good.
     #[error("control refused the session")]
     ControlRefused,
@@ -273,7 +276,7 @@ impl Refusal {
             Self::OriginRefused => "edge.origin_refused",
             Self::Stale => "edge.stale",
             Self::Replica => "edge.replica",
-            Self::ControlAway => "edge.control_away",
+            Self::ControlAway | Self::SignInAway => "edge.control_away",
             Self::ControlRefused => "edge.session_refused",
             Self::Starting => "edge.starting",
             Self::NoTunnel => "edge.no_tunnel",

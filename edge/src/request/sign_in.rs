@@ -5,6 +5,7 @@ use ::http::Method;
 use ::http::header::{HeaderMap, REFERER};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
+use mezusphere_model::link::ControlLink;
 use mezusphere_model::platform::PlatformHost;
 use mezusphere_model::route::StepUp;
 use mezusphere_model::token::Token;
@@ -14,7 +15,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use super::authority::Authority;
 use super::cookie;
 use super::inbound::Ask;
-use super::refusal::SignInWay;
+use super::refusal::{Refusal, SignInWay};
 use super::wants::Wants;
 
 /// Longest place to come back to, in octets. It travels inside another address, percent-encoded, which must stay
@@ -62,6 +63,21 @@ pub(crate) fn again(mut way: SignInWay, needs: StepUp) -> SignInWay {
     let acr = needs.acr.map(|acr| format!("&acr={}", acr.as_str()));
     way.url.extend([age, acr].into_iter().flatten());
     way
+}
+
+/// Refuses to send a browser to sign in where nobody answers: it would meet an error of its own, and not come back. What is
+/// told where it stands stays as it is.
+pub(crate) fn unless_away(refusal: Refusal, ask: &Ask, link: &dyn ControlLink) -> Refusal {
+    let leaves = match &refusal {
+        Refusal::SignIn(..) => true,
+        Refusal::StepUp(_, way) => !way.is_again,
+        _ => false,
+    };
+    if leaves && ask.wants.may_redirect(&ask.method) && link.is_away() {
+        Refusal::SignInAway
+    } else {
+        refusal
+    }
 }
 
 /// What the login host is told of the secret: enough to bind a code to this browser, useless to anybody else.

@@ -150,6 +150,10 @@ impl ControlLink for FakeLink {
         self.contacts.load(Ordering::SeqCst)
     }
 
+    fn is_away(&self) -> bool {
+        self.away.load(Ordering::SeqCst)
+    }
+
     fn redeem(&self, code: RedeemCode) -> Answer<'_, Result<Redeemed, LinkError>> {
         self.redeemed.lock().unwrap().push(code);
         let mut redeemed = self.redeems.lock().unwrap().take();

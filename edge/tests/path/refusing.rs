@@ -79,6 +79,25 @@ async fn r01_no_fault_of_control_lets_a_request_through() {
 }
 
 #[tokio::test]
+async fn a_browser_is_sent_to_sign_in_only_where_somebody_answers() {
+    let (world, _warpgate) = World::with_warpgate(ok).await;
+    let visit = async |path: &str, accept: &str| {
+        let request = request(Method::GET, path, &[("accept", accept)], empty());
+        let (status, headers, _) = read(world.send(request).await).await;
+        let field = |name: &str| headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+        (status.as_u16(), field("retry-after"), field("location").is_some())
+    };
+    for path in ["/customer/x", "/.mezu/sign-in"] {
+        assert_eq!(visit(path, "text/html").await, (302, None, true), "{path}");
+        world.link.away.store(true, Ordering::SeqCst);
+        assert_eq!(visit(path, "text/html").await, (503, Some("5".to_owned()), false), "{path}");
+        world.link.away.store(false, Ordering::SeqCst);
+    }
+    world.link.away.store(true, Ordering::SeqCst);
+    assert_eq!(visit("/customer/x", "application/json").await.0, 401, "a program is told what it lacks");
+}
+
+#[tokio::test]
 async fn r01_only_the_policys_permit_reaches_the_upstream() {
     let (world, warpgate) = World::with_warpgate(ok).await;
     let customer = world.sign_in(&["customer"]);

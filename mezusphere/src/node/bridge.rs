@@ -144,6 +144,10 @@ impl ControlLink for Link {
         self.control.contacts()
     }
 
+    fn is_away(&self) -> bool {
+        self.control.is_away()
+    }
+
     fn connect(&self, message: Vec<u8>, from: SocketAddr) -> Answer<'_, Result<Vec<u8>, LinkError>> {
         self.ask(move |control| Box::pin(async move { control.connect(message, from).await }))
     }

@@ -117,6 +117,10 @@ impl ControlLink for Remembering {
         self.link.contacts()
     }
 
+    fn is_away(&self) -> bool {
+        self.link.is_away()
+    }
+
     fn connect(&self, message: Vec<u8>, from: SocketAddr) -> Answer<'_, Result<Vec<u8>, LinkError>> {
         self.link.connect(message, from)
     }

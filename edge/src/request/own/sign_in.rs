@@ -23,6 +23,9 @@ pub(super) async fn go(inbound: Inbound<'_>, site: &Site, parts: &ServerParts) -
     if somebody(ask, &address.authority, &cookies, site, parts).await?.is_some() {
         return Ok(respond::redirect(&format!("{}{place}", address.authority.origin()), ask.asker()));
     }
+    if parts.link.is_away() {
+        return Err(Refusal::SignInAway);
+    }
     let way = sign_in::way_to(&place, &address.authority, cookies.state, &parts.hosts, &parts.entropy);
     let mut response = respond::redirect(&way.url, ask.asker());
     respond::set(response.headers_mut(), SET_COOKIE, &way.set_cookie);

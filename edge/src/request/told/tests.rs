@@ -54,6 +54,7 @@ fn every_refusal() -> Vec<Refusal> {
         Refusal::Stale,
         Refusal::Replica,
         Refusal::ControlAway,
+        Refusal::SignInAway,
         Refusal::ControlRefused,
         Refusal::Starting,
         Refusal::NoTunnel,
