@@ -107,6 +107,9 @@ pub(crate) enum Refusal {
     /// Control is needed for this one request, and away.
     #[error("control is away")]
     ControlAway,
+    /// A session is over where it begins.
+    #[error("the clocks of this edge and of control differ")]
+    Clocks,
     /// Somebody would be sent to sign in, and no control node answers there.
     #[error("nobody answers where to sign in")]
     SignInAway,
@@ -277,6 +280,7 @@ impl Refusal {
             Self::Stale => "edge.stale",
             Self::Replica => "edge.replica",
             Self::ControlAway | Self::SignInAway => "edge.control_away",
+            Self::Clocks => "edge.clocks_differ",
             Self::ControlRefused => "edge.session_refused",
             Self::Starting => "edge.starting",
             Self::NoTunnel => "edge.no_tunnel",

@@ -220,6 +220,9 @@ pub(crate) fn tell(refusal: &Refusal) -> Told<'_> {
         ),
         Refusal::Replica => edge("This edge cannot read its own records.", TELL_OWNER),
         Refusal::ControlAway => edge("Your session could not be confirmed just now.", ASK_AGAIN),
+        Refusal::Clocks => {
+            edge("The clocks of this installation differ, so nobody can be signed in here.", TELL_OWNER)
+        }
         Refusal::SignInAway => edge("Nobody can sign in just now.", ASK_AGAIN),
         Refusal::Starting => edge("This edge has just started and knows nothing yet.", ASK_AGAIN),
         Refusal::TooNew => edge("This edge is too old for this address.", TELL_OWNER),

@@ -65,6 +65,16 @@ async fn a_code_becomes_a_session_that_works_before_the_feed_brought_it() {
 }
 
 #[tokio::test]
+async fn an_edge_whose_clock_is_hours_ahead_says_so_and_sends_nobody_round_in_circles() {
+    let (world, _warpgate) = World::with_warpgate(ok).await;
+    world.hand.advance(Duration::from_hours(2));
+    prepare(&world, "/cart");
+    let answer = world.send(callback(&Token::random(&world.entropy), "")).await;
+    assert!(!answer.headers().contains_key(LOCATION) && !answer.headers().contains_key(SET_COOKIE));
+    assert_eq!(code(answer).await, (503, "edge.clocks_differ".to_owned()));
+}
+
+#[tokio::test]
 async fn r11_a_new_session_replaces_the_one_the_browser_held() {
     let (world, _warpgate) = World::with_warpgate(ok).await;
     let old = world.sign_in(&["customer"]);

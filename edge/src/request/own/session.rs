@@ -137,6 +137,12 @@ async fn redeem(
     if found.session.token_hash != token.hash() || found.session.host != authority.host {
         return Err(Refusal::Internal);
     }
+    // Sent on, its browser would be sent back to sign in, and come here again, and so on.
+    let now = parts.clock.now();
+    if found.session.check(found.session.project, &authority.host, now, None).is_err() {
+        tracing::error!(issued_at = %found.session.issued_at, %now, "A session is over where it begins: the clocks of this edge and of control differ");
+        return Err(Refusal::Clocks);
+    }
     if let Some(old) = old.filter(|old| *old != token) {
         parts.view.end_session(old.hash());
     }

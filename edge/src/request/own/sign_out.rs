@@ -32,11 +32,11 @@ pub(super) async fn ask(inbound: Inbound<'_>, site: &Site, parts: &ServerParts) 
     let Inbound { ask, address, cookies, .. } = inbound;
     let authority = address.authority;
     let Some(somebody) = somebody(ask, &authority, &cookies, site, parts).await? else {
-        return Ok(if switching {
+        return if switching {
             on_to_sign_in(StatusCode::FOUND, &place, ask, &authority, cookies.state, parts)
         } else {
-            signed_out(ask, &authority, SignedOut::Before)
-        });
+            Ok(signed_out(ask, &authority, SignedOut::Before))
+        };
     };
     let token = cookies.session.as_ref().and_then(SessionText::token);
     let action = if switching { switch_to(&place) } else { SIGN_OUT.to_owned() };
@@ -76,11 +76,11 @@ pub(super) async fn act(inbound: Inbound<'_>, parts: &ServerParts) -> Result<Own
             SignedOut::Now
         }
     };
-    Ok(if switching {
+    if switching {
         on_to_sign_in(StatusCode::SEE_OTHER, &place, ask, &address.authority, cookies.state, parts)
     } else {
-        signed_out(ask, &address.authority, ended)
-    })
+        Ok(signed_out(ask, &address.authority, ended))
+    }
 }
 
 fn is_switching(ask: &Ask) -> bool {
@@ -101,12 +101,15 @@ fn on_to_sign_in(
     authority: &Authority,
     state: Option<Token>,
     parts: &ServerParts,
-) -> Own {
+) -> Result<Own, Refusal> {
+    if parts.link.is_away() {
+        return Err(Refusal::SignInAway);
+    }
     let way = login::way_to(place, authority, state, &parts.hosts, &parts.entropy);
     let mut response = respond::redirect_with(status, &way.url, ask.asker());
     respond::set(response.headers_mut(), SET_COOKIE, &cookie::clear_session());
     respond::set(response.headers_mut(), SET_COOKIE, &way.set_cookie);
-    response
+    Ok(response)
 }
 
 /// The pages' policy with the login host as a place a form may lead to: chromium holds the redirects after a form against

@@ -55,6 +55,7 @@ fn every_refusal() -> Vec<Refusal> {
         Refusal::Replica,
         Refusal::ControlAway,
         Refusal::SignInAway,
+        Refusal::Clocks,
         Refusal::ControlRefused,
         Refusal::Starting,
         Refusal::NoTunnel,
