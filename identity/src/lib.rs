@@ -1,4 +1,4 @@
-//! People and machines: who they are, how they prove it, and what they may do.
+//! People and machines: who they are, and how they prove it.
 //!
 //! Owns factors (a way to prove an identity), flows (one run of a sign-in), sign-ins and the sessions under
 //! them, the throttling of attempts, users with their roles, and service accounts with their API keys.
@@ -13,7 +13,6 @@
 //!
 //! A first reading: [`desk`], [`factor::password`], [`flow`] with [`flow::login`], [`sign_in`], [`account`].
 
-pub mod access;
 pub mod account;
 pub mod desk;
 pub mod factor;

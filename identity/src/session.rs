@@ -1,13 +1,12 @@
 //! Where somebody is signed in: listing it, and ending it.
 //!
 //! A *sign-in* is one browser at the login host; each application it went on to has a *session* that is a child of it.
-//! Ending a sign-in ends its sessions on every edge within seconds (R12), with their open connections. Ending a single
-//! session leaves the sign-in: the application asks again and gets a new session, so a person is shown sign-ins to end,
-//! and operators may end either.
+//! Ending a sign-in ends its sessions on every edge within seconds (R12), with their open connections. A single session is
+//! never ended by itself: the application would ask again and get a new one, so people and operators are shown sign-ins.
 //!
 //! Everything takes the user beside the id: another user's sign-in is not found (R22).
 
-use mezusphere_model::id::{DirectoryId, ProjectId, SessionId, SignInId, UserId};
+use mezusphere_model::id::{DirectoryId, SignInId};
 use mezusphere_model::{Host, Timestamp};
 use mezusphere_store::primary::session::{self, SessionRow};
 use mezusphere_store::primary::sign_in::{self, SignInRow};
@@ -116,23 +115,6 @@ pub async fn last_app(tx: &mut ReadTx, signed_in: &SignedIn) -> Result<Option<Ho
     let sessions = session::of_user(tx, user.directory, user.id).await?.into_iter();
     let last = sessions.filter(|row| row.doc.sign_in == sign_in.id).max_by_key(|row| row.doc.seen_at);
     Ok(last.map(|row| row.doc.host))
-}
-
-/// Ends one session of a user on one app host, and leaves its sign-in; `false`: it had ended before.
-///
-/// # Errors
-/// Not found: it is another user's, or there is none in this project.
-pub async fn end_app(
-    tx: &mut Tx,
-    directory: DirectoryId,
-    user: UserId,
-    project: ProjectId,
-    id: SessionId,
-) -> Result<bool, WriteError> {
-    const NOT_FOUND: WriteError = WriteError::NotFound { what: "session" };
-    let row = session::get(tx, project, id).await?.filter(|row| row.doc.user == user).ok_or(NOT_FOUND)?;
-    sign_in::get(tx, directory, row.doc.sign_in).await?.ok_or(NOT_FOUND)?;
-    session::end(tx, project, id).await
 }
 
 /// When a session or sign-in was last used, as far as it is known: edges report in batches.
