@@ -7,6 +7,7 @@ use ::http::header::{
     ALLOW, ALT_SVC, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap,
     TRANSFER_ENCODING,
 };
+use ::http::uri::{Authority, PathAndQuery};
 use ::http::{HeaderValue, Method, Response, StatusCode, request};
 use arc_swap::ArcSwap;
 use http_body::Body as _;
@@ -121,8 +122,8 @@ fn pseudo_len(head: &request::Parts) -> usize {
     let of = |name: &str, value: Option<&str>| value.map_or(0, |it| name.len() + it.len() + FIELD_OVERHEAD);
     of(":method", Some(head.method.as_str()))
         + of(":scheme", uri.scheme_str())
-        + of(":authority", uri.authority().map(|authority| authority.as_str()))
-        + of(":path", uri.path_and_query().map(|path| path.as_str()))
+        + of(":authority", uri.authority().map(Authority::as_str))
+        + of(":path", uri.path_and_query().map(PathAndQuery::as_str))
 }
 
 /// Refuses what no request may be on any protocol: more fields or a longer target than the limits, a tunnel to
