@@ -27,7 +27,7 @@ use crate::authority::plain_leaf_params;
 use crate::certificate::{self, Facts, pem_block};
 use crate::key::{KeyError, NodeKey};
 use crate::provider::{RustlsClock, provider};
-use crate::public::{PublicCertificate, PublicCertificateError, covers};
+use crate::public::{PublicCertificate, PublicCertificateError};
 use crate::tls::{TlsSetupError, owned};
 
 /// ALPN of the challenge (RFC 8737 §6.2). Nothing is said on such a connection after its handshake.
@@ -146,19 +146,22 @@ pub enum IssuedError {
     /// It lacks a name that was asked for.
     #[error("the certificate does not name {0}")]
     Name(String),
+    /// It has a name that was not asked for: whoever holds its key could serve with it there.
+    #[error("the certificate names {0}, which was not asked for")]
+    Surplus(String),
     /// It comes from nobody else: no browser would trust it.
     #[error("the certificate was issued by this installation itself")]
     OwnIssue,
-    /// A certificate of the chain is not the issuer of the one before it.
+    /// A certificate of the chain did not sign the one before it.
     #[error("the chain is broken after certificate {0}")]
     Chain(usize),
 }
 
 /// Looks at a chain that was issued for `key` and `names`, before anybody serves with it: it parses, each certificate is
-/// followed by its issuer, the key is ours, every name is there, it is valid at `now`, and it is not from one of `own`,
-/// the CAs of this installation.
+/// followed by the CA that signed it, the key is ours, it has these names and no other, it is valid at `now`, and it is not
+/// from one of `own`, the CAs of this installation.
 ///
-/// Signatures are not verified: who is trusted is the clients' business, and a private authority's root is not known here.
+/// Whether the last of the chain is trusted is the clients' business: a private authority's root is not known here.
 pub fn check_issued(
     chain_pem: &str,
     key: &NodeKey,
@@ -168,8 +171,12 @@ pub fn check_issued(
 ) -> Result<Issued, IssuedError> {
     let key_pem = Zeroizing::new(pem_block("PRIVATE KEY", key.pkcs8_der()));
     let public = PublicCertificate::from_pem(chain_pem, &key_pem, now)?;
-    if let Some(name) = names.iter().find(|name| !is_named(public.names(), name)) {
+    let lacks = |names: &[String], name: &str| !names.iter().any(|one| one.eq_ignore_ascii_case(name));
+    if let Some(name) = names.iter().find(|name| lacks(public.names(), name)) {
         return Err(IssuedError::Name(name.clone()));
+    }
+    if let Some(name) = public.names().iter().find(|name| lacks(names, name)) {
+        return Err(IssuedError::Surplus(name.clone()));
     }
     let certified = public.certified_key();
     let unreadable = |_| IssuedError::Unusable(PublicCertificateError::NoCertificate);
@@ -179,11 +186,11 @@ pub fn check_issued(
         .map(|der| certificate::facts(der))
         .collect::<Result<_, _>>()
         .map_err(unreadable)?;
-    for (number, pair) in chain.windows(2).enumerate() {
+    for (number, (der, pair)) in (1..).zip(certified.cert.iter().zip(chain.windows(2))) {
         if let [subject, issuer] = pair
-            && (subject.issuer != issuer.subject || !issuer.is_ca)
+            && (subject.issuer != issuer.subject || !issuer.is_ca || !is_signed_by(der, issuer))
         {
-            return Err(IssuedError::Chain(number + 1));
+            return Err(IssuedError::Chain(number));
         }
     }
     let own: Vec<Facts> =
@@ -203,10 +210,12 @@ pub fn check_issued(
     })
 }
 
-/// Whether one of a certificate's names is `name`, or stands for it; a wildcard is covered by itself alone.
-fn is_named(names: &[String], name: &str) -> bool {
-    names.iter().any(|own| own.eq_ignore_ascii_case(name))
-        || Host::parse(name).is_ok_and(|host| covers(names, &host))
+/// Whether a certificate's signature is by this key, in any way that TLS knows.
+fn is_signed_by(der: &CertificateDer<'_>, issuer: &Facts) -> bool {
+    let Ok((_, certificate)) = X509Certificate::from_der(der) else { return false };
+    let (content, signature) = (certificate.tbs_certificate.as_ref(), &certificate.signature_value.data);
+    let algorithms = provider().signature_verification_algorithms.all;
+    algorithms.iter().any(|one| one.verify_signature(&issuer.public_key, content, signature).is_ok())
 }
 
 /// The authority's key and its serial number for it: the name under which renewal information is asked for.
@@ -313,9 +322,36 @@ mod tests {
         let early = NOW.before(Duration::from_hours(2));
         let why = check(&chain, &key, &["shop.example"], early);
         assert!(matches!(why, IssuedError::Unusable(E::NotYetValid { .. })), "{why}");
+        let two =
+            outside.issue(&certificate_request(&key, &names(&["shop.example", "login.example"])).unwrap());
+        assert_eq!(
+            check(&two, &key, &["shop.example"], NOW),
+            IssuedError::Surplus("login.example".to_owned())
+        );
+        let wildcard = outside.issue(&certificate_request(&key, &names(&["*.example"])).unwrap());
+        assert_eq!(
+            check(&wildcard, &key, &["shop.example"], NOW),
+            IssuedError::Name("shop.example".to_owned()),
+            "more than was asked for"
+        );
+    }
+
+    #[test]
+    fn each_certificate_of_a_chain_must_have_signed_the_one_before() {
+        let key = NodeKey::generate().unwrap();
+        let asked = names(&["shop.example"]);
+        let outside = Outside::new("outside");
+        let chain = outside.issue(&certificate_request(&key, &asked).unwrap());
         let leaf = chain.split_inclusive("-----END CERTIFICATE-----\n").next().unwrap();
-        let foreign = leaf.to_owned() + &Outside::new("another").certificate.pem();
-        assert_eq!(check(&foreign, &key, &["shop.example"], NOW), IssuedError::Chain(1));
+        let check = |after: &str| check_issued(&(leaf.to_owned() + after), &key, &asked, &[], NOW);
+        // Of another name; of the same name with another key; and further up.
+        assert_eq!(check(&Outside::new("another").certificate.pem()).unwrap_err(), IssuedError::Chain(1));
+        let namesake = Outside::new("outside").certificate.pem();
+        assert_eq!(check(&namesake).unwrap_err(), IssuedError::Chain(1));
+        let own = outside.certificate.pem();
+        assert_eq!(check(&(own.clone() + &namesake)).unwrap_err(), IssuedError::Chain(2));
+        assert!(check(&(own.clone() + &own)).is_ok(), "a root signs itself");
+        assert!(check("").is_ok(), "clients may know the issuer");
     }
 
     #[test]
