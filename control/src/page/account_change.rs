@@ -49,6 +49,11 @@ impl ChangeEmail {
         problem::title(self.chrome.t, self.chrome.t.account.change_email, self.problem.as_ref())
     }
 
+    /// In letters so large that "e-mail" would be broken at its hyphen: with one that is never broken at.
+    fn heading(&self) -> String {
+        self.chrome.t.account.change_email.replace('-', "\u{2011}")
+    }
+
     fn email_field(&self) -> Field<'_> {
         Field::new_email(self.chrome.t, &self.new).with(self.problem.as_ref()).focus(self.new.is_empty())
     }
