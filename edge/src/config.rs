@@ -105,15 +105,18 @@ pub struct Limits {
     pub stall: Duration,
     /// How long a connection without a request in flight is kept.
     pub idle: Duration,
-    /// Connections at once, TCP and QUIC each, over all workers.
+    /// Connections at once from their handshake on, TCP and QUIC each, over all workers.
     pub connections: usize,
-    /// Connections at once from one client address (an IPv6 /64 counts as one), TCP and QUIC each.
+    /// Connections at once from one client address (an IPv6 /64 counts as one, a /48 as four), TCP and QUIC each. From half
+    /// of all on, an address may have no more than an eighth of those that are left.
     pub connections_per_address: usize,
+    /// Octets that connections on TCP may hold whose handshake has not begun, over all workers. Where there is no room for
+    /// a new one, the oldest of the address that holds most is let go.
+    pub arriving: usize,
     /// Handshakes at once, TCP and QUIC each, over all workers. Each holds up to 40 KiB (a ClientHello of
-    /// [`crate::listen::hello::HELLO_LEN_MAX`], the session, the flight), so 80 MiB at worst.
+    /// [`crate::listen::hello::HELLO_LEN_MAX`], the session, the flight), so 80 MiB at worst. Where there is no room for a
+    /// new one, the oldest of the address that has most is let go.
     pub handshakes: usize,
-    /// The same for one client address (an IPv6 /64 counts as one).
-    pub handshakes_per_address: usize,
     /// From the whole ClientHello of a connection that is passed on to control, to a control node that takes it.
     pub splice_open: Duration,
     /// How long nothing may move on a connection that is passed on. Longer than [`Limits::idle`], so that the end
@@ -140,10 +143,11 @@ impl Default for Limits {
             connections: 20_000,
             // Many people share an address (offices, carriers), so this stops a flood, not a crowd.
             connections_per_address: 1024,
-            // More than come in the moment after a restart, and at 0.4 ms each still done within a second.
+            // 10 922 connections with a ClientHello of today: more than come in the moment after a restart, and at 0.4 ms
+            // each two cores are through with them before a client has given up.
+            arriving: 128 * 1024 * 1024,
+            // More than two cores begin in the time that a client at the other end of the world takes to answer.
             handshakes: 2048,
-            // On TCP the others of a crowd wait for a moment.
-            handshakes_per_address: 256,
             splice_open: Duration::from_secs(5),
             splice_idle: Duration::from_mins(2),
             splices: 4096,

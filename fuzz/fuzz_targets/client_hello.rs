@@ -2,9 +2,16 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mezusphere_edge::listen::hello::{ALPN_PROTOCOLS_MAX, HELLO_LEN_MAX, parse};
+use mezusphere_edge::listen::hello::{ALPN_PROTOCOLS_MAX, HELLO_LEN_MAX, is_whole, parse};
 
 fuzz_target!(|data: &[u8]| {
+    // As records: what is whole stays whole with whatever follows, and nothing shorter was refused.
+    if is_whole(data) == Ok(true) {
+        assert_eq!(is_whole(&[data, &[0]].concat()), Ok(true));
+        assert!(
+            (0..data.len()).step_by(97).all(|cut| data.get(..cut).is_some_and(|part| is_whole(part).is_ok()))
+        );
+    }
     let parsed = parse(data);
     let Ok(Some(hello)) = &parsed else { return };
     let [_, a, b, c, ..] = *data else { panic!("a hello without a header") };

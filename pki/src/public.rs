@@ -9,9 +9,11 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 
 use crate::certificate;
+use crate::lifetime::SKEW_MAX;
 use crate::provider::provider;
 
 mod shown;
+mod suites;
 mod tickets;
 
 pub use self::shown::{PublicTls, TICKETS_PER_HANDSHAKE};
@@ -66,7 +68,7 @@ pub enum PublicCertificateError {
         /// The time here.
         now: Timestamp,
     },
-    /// Not begun.
+    /// Not begun, by more than clocks may disagree.
     #[error("the certificate is valid only from {not_before}; the time here is {now}: is the clock right?")]
     NotYetValid {
         /// When it begins.
@@ -77,7 +79,8 @@ pub enum PublicCertificateError {
 }
 
 impl PublicCertificate {
-    /// Reads a chain (leaf first) and its key, and checks that they are a pair and valid at `now`.
+    /// Reads a chain (leaf first) and its key, and checks that they are a pair and valid at `now`, or within [`SKEW_MAX`]:
+    /// then it is rather this clock that is late, and clients go by their own.
     pub fn from_pem(chain_pem: &str, key_pem: &str, now: Timestamp) -> Result<Self, PublicCertificateError> {
         use PublicCertificateError as E;
         if chain_pem.len() > PEM_LEN_MAX || key_pem.len() > PEM_LEN_MAX {
@@ -104,7 +107,7 @@ impl PublicCertificate {
         if now > facts.not_after {
             return Err(E::Expired { not_after: facts.not_after, now });
         }
-        if now < facts.not_before {
+        if now.after(SKEW_MAX) < facts.not_before {
             return Err(E::NotYetValid { not_before: facts.not_before, now });
         }
         Ok(Self {

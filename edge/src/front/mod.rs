@@ -13,16 +13,17 @@ use mezusphere_model::link::ControlLink;
 use mezusphere_model::{Clock, Entropy, Platform};
 use mezusphere_pki::{CurrentIdentity, CurrentTrust};
 use mezusphere_telemetry::Metrics;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use crate::config::{Duplex, Limits, PlatformService, StartError};
 use crate::http::Service;
 use crate::listen::admission::Admission;
 use crate::listen::counters::Counters;
+use crate::listen::crowd::Crowd;
 use crate::listen::decide::Scope;
 use crate::listen::door::{Door, DoorTls};
 use crate::listen::drain::Drain;
-use crate::listen::handshakes::{Handshakes, Turns};
+use crate::listen::turns::Turns;
 use crate::request::PlatformServer;
 use crate::tls::{Challenges, PublicCertificates};
 
@@ -57,7 +58,6 @@ pub struct PlatformFront(Arc<Inner>);
 
 struct Inner {
     door: Door<PlatformServer>,
-    admission: Arc<Admission>,
     drain: Drain,
 }
 
@@ -93,38 +93,32 @@ impl PlatformFront {
             tunnels: None,
             counters: Arc::new(Counters::of_front(&metrics)),
             clock,
-            handshakes: Handshakes::new(&limits),
+            arriving: Crowd::new(limits.arriving),
+            handshakes: Crowd::new(limits.handshakes),
+            admission: Admission::new(&limits),
             turns: Turns::new(),
             limits,
         };
-        Ok(Self(Arc::new(Inner { admission: Admission::new(&door.limits), door, drain })))
+        Ok(Self(Arc::new(Inner { door, drain })))
     }
 
     /// Serves one connection of `client` until it ends: its TLS, then HTTP/1.1, HTTP/2 or one connect message.
     ///
     /// `client` is where limits, throttles and logs see the client; it must come from a peer that is an edge by its
-    /// certificate. Returns at once, dropping the stream, once draining has begun or where the client has no place.
+    /// certificate. Returns at once, dropping the stream, once draining has begun.
     /// Dropping the future ends the connection.
     pub async fn serve(&self, stream: impl Duplex + 'static, client: SocketAddr) {
-        let Inner { door, admission, drain } = &*self.0;
+        let Inner { door, drain } = &*self.0;
         if drain.is_draining() {
             return;
         }
         let client = SocketAddr::new(client.ip().to_canonical(), client.port());
-        let place = match admission.admit(client.ip()) {
-            Ok(place) => place,
-            Err(full) => {
-                door.counters.full(full);
-                return debug!(%full, %client, "A connection was refused");
-            }
-        };
         drain
             .run(async {
                 // Nothing comes back: what is not served here is refused.
                 drop(door.serve(stream, client).await);
             })
             .await;
-        drop(place);
     }
 
     /// Ends the front: takes nothing new, tells clients, finishes what runs for up to `grace`, drops the rest.

@@ -1,14 +1,19 @@
 //! Keeps the public certificates, and the answers to certificate authorities, as fresh as the replica.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use mezusphere_model::Clock;
 use mezusphere_model::document::CertificateDoc;
 use mezusphere_store::Replica;
 use mezusphere_store::replica::{Changed, ChangedKey, Changes};
+use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, info, warn};
 
 use crate::tls::{Challenges, PublicCertificates};
+
+/// How often it is asked whether a certificate has begun or ended: no later than this is one used from when it begins.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 /// Follows the replica's certificates and challenges.
 pub(super) struct Follower {
@@ -35,15 +40,23 @@ impl Follower {
         follower
     }
 
-    /// Loads again whenever one changes. Ends with the replica, or when dropped.
+    /// Loads again whenever one changes, begins or has ended. Ends with the replica, or when dropped.
     pub(super) async fn run(mut self) {
+        // Not begun anew with each change: there may be one every second.
+        let mut look_again = interval(LOOK_AGAIN);
+        look_again.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let has =
                 |keys: &[ChangedKey], kind| keys.iter().any(|changed| changed.key.as_str().starts_with(kind));
-            let (certificates, challenges) = match self.changes.changed().await {
-                Changed::Keys(keys) => (has(&keys, CERTIFICATE), has(&keys, CHALLENGE)),
-                Changed::Everything => (true, true),
-                Changed::Closed => return,
+            let changed = tokio::select! {
+                changed = self.changes.changed() => Some(changed),
+                _ = look_again.tick() => None,
+            };
+            let (certificates, challenges) = match changed {
+                Some(Changed::Keys(keys)) => (has(&keys, CERTIFICATE), has(&keys, CHALLENGE)),
+                Some(Changed::Everything) => (true, true),
+                Some(Changed::Closed) => return,
+                None => (self.certificates.table().is_outdated(self.clock.now()), false),
             };
             if certificates {
                 self.load_certificates();

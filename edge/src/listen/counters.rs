@@ -26,12 +26,10 @@ pub struct Counters {
     pub(super) full: Counter,
     /// Handshakes on TCP that resumed a session.
     pub(super) resumed: Counter,
-    /// Connections on TCP that had to wait for room to begin their handshake.
-    pub(super) waited: Counter,
-    /// Attempts refused because too many handshakes were under way.
-    pub(super) busy: Counter,
-    /// The same for one address.
-    pub(super) busy_address: Counter,
+    /// Connections let go before their handshake began, because others needed the room.
+    pub(super) arriving: Counter,
+    /// Handshakes let go before they ended, because others needed the room.
+    pub(super) handshakes: Counter,
     /// Connections whose ClientHello was longer than any client's.
     pub(super) hello_too_long: Counter,
     /// Connections for control while no control node took them.
@@ -52,7 +50,6 @@ struct Names {
     refused: &'static str,
     retried: &'static str,
     handshakes: &'static str,
-    waited: &'static str,
 }
 
 const EDGE: Names = Names {
@@ -61,7 +58,6 @@ const EDGE: Names = Names {
     refused: "edge_connections_refused",
     retried: "edge_address_validations",
     handshakes: "edge_tls_handshakes",
-    waited: "edge_handshakes_waited",
 };
 
 const FRONT: Names = Names {
@@ -70,7 +66,6 @@ const FRONT: Names = Names {
     refused: "front_connections_refused",
     retried: "front_address_validations",
     handshakes: "front_tls_handshakes",
-    waited: "front_handshakes_waited",
 };
 
 impl Counters {
@@ -102,9 +97,8 @@ impl Counters {
             retried: metrics.counter(names.retried, "QUIC clients asked to prove their address"),
             full: shaken.with(["full"]),
             resumed: shaken.with(["resumed"]),
-            waited: metrics.counter(names.waited, "Connections on TCP that waited to begin their handshake"),
-            busy: refused.with(["handshakes"]),
-            busy_address: refused.with(["address_handshakes"]),
+            arriving: refused.with(["arriving"]),
+            handshakes: refused.with(["handshakes"]),
             hello_too_long: refused.with(["hello_too_long"]),
             no_control: refused.with(["no_control"]),
             full_edge: refused.with(["edge_full"]),
@@ -122,14 +116,6 @@ impl Counters {
         match full {
             Full::Edge => self.full_edge.inc(),
             Full::Address => self.full_address.inc(),
-        };
-    }
-
-    /// Counts a handshake that found no room.
-    pub(super) fn crowded(&self, full: Full) {
-        match full {
-            Full::Edge => self.busy.inc(),
-            Full::Address => self.busy_address.inc(),
         };
     }
 

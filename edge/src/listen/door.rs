@@ -1,12 +1,21 @@
 //! What becomes of one TCP connection, from its first octet to its end: the ClientHello decides, a handshake proves, and
 //! whoever speaks what was negotiated has it from there.
 //!
-//! The same for an edge's port and for the front of a control node ([`crate::front`]): handshake, limits and refusals are
-//! alike wherever a client meets us. Accepting, places and threads are the owner's.
+//! ```text
+//! arriving     nothing is known of it         one of a crowd; a ClientHello is read ([`super::arrival`])
+//! waiting      its ClientHello is whole       still one of them, until it is its turn ([`super::turns`])
+//! handshake    it has a place; keys are made  one of another crowd until the client has done its part
+//! speaking     it is a client                 only its own limits
+//! ```
+//!
+//! Whoever does not go on makes room for others ([`super::crowd`]), so that none of it can be kept full. The same for an
+//! edge's port and for the front of a control node ([`crate::front`]): handshake, limits and refusals are alike wherever a
+//! client meets us. Accepting and threads are the owner's.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mezusphere_model::link::ControlLink;
 use mezusphere_model::{Clock, Entropy, Platform};
@@ -22,12 +31,14 @@ use tokio_rustls::server::TlsStream;
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 use tracing::debug;
 
-use super::admission::Full;
+use super::admission::{Admission, Full, Place};
+use super::arrival::{ARRIVING_LEN, ArrivalError, read_hello};
 use super::counters::Counters;
+use super::crowd::Crowd;
 use super::decide::{ALPN_H1, ALPN_H2, Carrier, Destination, Refusal, Scope, Served, decide};
-use super::handshakes::{Handshake, Handshakes, Turns};
 use super::hello::HelloError;
 use super::paced::Paced;
+use super::turns::{Turn, Turns};
 use super::wrong_scheme;
 use crate::config::{Duplex, Limits, StartError};
 use crate::http::{ConnectionInfo, Handle, Protocol, Service, h1, h2};
@@ -49,8 +60,12 @@ pub(crate) struct Door<H> {
     pub(crate) counters: Arc<Counters>,
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
-    /// Room for handshakes.
-    pub(crate) handshakes: Arc<Handshakes>,
+    /// Connections whose handshake has not begun.
+    pub(crate) arriving: Arc<Crowd>,
+    /// Handshakes under way.
+    pub(crate) handshakes: Arc<Crowd>,
+    /// Connections from there on.
+    pub(crate) admission: Arc<Admission>,
     /// Whose turn it is on this thread.
     pub(crate) turns: Arc<Turns>,
 }
@@ -90,13 +105,32 @@ pub(crate) struct Unopened<T> {
     pub(super) stream: Paced<T>,
     /// The octets of the hello, and what came with them.
     pub(super) hello: Vec<u8>,
+    /// Its place among the connections.
+    pub(super) place: Place,
 }
 
 /// What a ClientHello led to.
 enum Opened<T> {
     Ready(Box<TlsStream<Paced<T>>>),
-    Unopened(Unopened<T>),
+    Unopened(Paced<T>, Vec<u8>),
     Refused,
+}
+
+/// Why a connection has not come through the door.
+#[derive(Debug, thiserror::Error)]
+enum DoorError {
+    #[error(transparent)]
+    Arrival(#[from] ArrivalError),
+    #[error("its handshake failed: {0}")]
+    Handshake(#[from] io::Error),
+    #[error("it took too long")]
+    TooSlow,
+    #[error("others needed its room before its handshake began")]
+    LetGoArriving,
+    #[error("others needed its room before its handshake ended")]
+    LetGoHandshake,
+    #[error(transparent)]
+    Full(#[from] Full),
 }
 
 impl<H: Handle> Door<H> {
@@ -107,64 +141,97 @@ impl<H: Handle> Door<H> {
         T: Duplex + 'static,
     {
         let begun = Instant::now();
-        let mut stream = Paced::new(stream, self.limits.stall).awaiting_hello();
-        if self.scope == Scope::Sites {
-            stream = stream.taped();
-        }
         // Boxed, so that its room is given back when it is over.
-        let handshake = Box::pin(self.handshake(stream, client, begun));
-        match timeout_at(begun + self.limits.handshake, handshake).await {
-            Ok(Ok(Opened::Ready(stream))) => {
+        let opened = match Box::pin(self.open(stream, client, begun)).await {
+            Ok(opened) => opened,
+            Err(error) => {
+                debug!(%error, %client, "A connection did not come through");
+                self.failed(&error);
+                return None;
+            }
+        };
+        match opened {
+            (Opened::Ready(stream), _place) => {
                 self.counters.shaken(stream.get_ref().1.handshake_kind());
                 self.speak(*stream, client).await;
+                None
             }
-            Ok(Ok(Opened::Unopened(unopened))) => return Some(unopened),
-            Ok(Ok(Opened::Refused)) => {}
-            Ok(Err(error)) => {
-                self.counters.tcp_failed.inc();
-                debug!(%error, %client, "A TLS handshake failed");
-            }
-            Err(_) => {
-                self.counters.tcp_failed.inc();
-                debug!(%client, "A TLS handshake took too long");
-            }
+            (Opened::Unopened(stream, hello), place) => Some(Unopened { stream, hello, place }),
+            (Opened::Refused, _) => None,
         }
-        None
     }
 
-    /// Waits for room, reads the ClientHello, chooses a configuration, and does the handshake.
-    async fn handshake<T: Duplex>(
+    fn failed(&self, error: &DoorError) {
+        let counter = match error {
+            DoorError::Arrival(ArrivalError::Hello(HelloError::TooLong)) => &self.counters.hello_too_long,
+            DoorError::Arrival(_) | DoorError::Handshake(_) | DoorError::TooSlow => &self.counters.tcp_failed,
+            DoorError::LetGoArriving => &self.counters.arriving,
+            DoorError::LetGoHandshake => &self.counters.handshakes,
+            DoorError::Full(full) => return self.counters.full(*full),
+        };
+        counter.inc();
+    }
+
+    /// Waits for a ClientHello and a turn, and does the handshake.
+    async fn open<T: Duplex>(
         &self,
-        stream: Paced<T>,
+        stream: T,
         client: SocketAddr,
         begun: Instant,
-    ) -> io::Result<Opened<T>> {
-        let _room = match self.room(client, begun).await {
-            Ok(room) => room,
-            Err(full) => {
-                self.counters.crowded(full);
-                debug!(%full, %client, "No room for a handshake");
-                return Ok(Opened::Refused);
+    ) -> Result<(Opened<T>, Place), DoorError> {
+        let (stream, turn) = self.arrive(stream, client, begun).await?;
+        let place = self.admission.admit(client.ip())?;
+        let (_member, mut leave) = self.handshakes.join(client.ip(), 1);
+        let handshake = leave.unless(turn.spend(self.handshake(stream)));
+        let opened = within(begun, self.limits.handshake, handshake).await?;
+        Ok((opened.ok_or(DoorError::LetGoHandshake)??, place))
+    }
+
+    /// Reads the ClientHello and waits for a turn, unless others need the room.
+    async fn arrive<T: Duplex>(
+        &self,
+        mut stream: T,
+        client: SocketAddr,
+        begun: Instant,
+    ) -> Result<(Paced<T>, Turn), DoorError> {
+        let (member, mut leave) = self.arriving.join(client.ip(), ARRIVING_LEN);
+        let stall = self.limits.stall;
+        let hello = leave.unless(read_hello(&mut stream, &member));
+        let hello = within(begun, self.limits.client_hello, hello).await?.ok_or(DoorError::LetGoArriving)?;
+        let hello = match hello {
+            Ok(hello) => hello,
+            Err(error) => {
+                let answer = self.not_a_hello(Paced::new(stream, stall), &error);
+                // It is answered in one write, or not at all.
+                drop(within(begun, self.limits.handshake, leave.unless(answer)).await);
+                return Err(error.into());
             }
         };
-        let mut hello = LazyConfigAcceptor::new(Acceptor::default(), stream);
-        let mut start = match timeout_at(begun + self.limits.client_hello, &mut hello).await? {
-            Ok(start) => start,
-            Err(error) => return self.not_tls(hello.take_io(), error).await,
-        };
+        let turn = leave.unless(self.turns.wait(client.ip()));
+        let turn = within(begun, self.limits.handshake, turn).await?.ok_or(DoorError::LetGoArriving)?;
+        Ok((Paced::after_hello(stream, stall, hello), turn))
+    }
+
+    /// Chooses a configuration by the ClientHello, which is there, and does the handshake.
+    async fn handshake<T: Duplex>(&self, stream: Paced<T>) -> io::Result<Opened<T>> {
+        let mut start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
         let name = start.client_hello().server_name().map(canonical);
         let destination = self.decide(name.as_deref(), &start);
-        let hello = start.io.hello_is_whole();
         let config = match destination {
             Destination::Site | Destination::Platform(_) => match self.certificate(name.as_deref()) {
-                Some(certificate) => self.tls.public.showing(&certificate),
+                Some(certificate) => {
+                    self.tls.public.showing(&certificate, start.client_hello().cipher_suites())
+                }
                 None => return self.refuse(start.io, Refusal::UnknownServerName).await,
             },
             Destination::Connect => match &self.tls.connect {
                 Some(config) => Arc::clone(config),
                 None => return self.refuse(start.io, Refusal::NoProtocol).await,
             },
-            Destination::Splice => return Ok(Opened::Unopened(Unopened { stream: start.io, hello })),
+            Destination::Splice => {
+                let hello = start.io.take_hello();
+                return Ok(Opened::Unopened(start.io, hello));
+            }
             Destination::Challenge(host) => match self.challenges.table().config(&host, self.clock.now()) {
                 Some(config) => config,
                 None => return Ok(Opened::Refused),
@@ -175,17 +242,7 @@ impl<H: Handle> Door<H> {
             },
             Destination::Refuse(refusal) => return self.refuse(start.io, refusal).await,
         };
-        Ok(Opened::Ready(Box::new(self.turns.take(start.into_stream(config)).await?)))
-    }
-
-    /// Room for a handshake, as soon as there is some.
-    async fn room(&self, client: SocketAddr, begun: Instant) -> Result<Handshake, Full> {
-        if let Ok(room) = self.handshakes.try_begin(client.ip()) {
-            return Ok(room);
-        }
-        self.counters.waited.inc();
-        let room = self.handshakes.begin(client.ip());
-        timeout_at(begun + self.limits.handshake, room).await.unwrap_or(Err(Full::Edge))
+        Ok(Opened::Ready(Box::new(start.into_stream(config).await?)))
     }
 
     fn certificate(&self, name: Option<&str>) -> Option<Arc<PublicCertificate>> {
@@ -193,18 +250,15 @@ impl<H: Handle> Door<H> {
     }
 
     /// Ends a connection that did not begin with a ClientHello: a client of plain HTTP hears what to say instead.
-    async fn not_tls<T: Duplex>(&self, stream: Option<Paced<T>>, error: io::Error) -> io::Result<Opened<T>> {
-        let Some(mut stream) = stream else { return Err(error) };
-        if stream.is_hello_too_long() {
-            self.counters.hello_too_long.inc();
-            refuse(stream, HelloError::TooLong.alert()).await?;
-            return Ok(Opened::Refused);
+    async fn not_a_hello<T: Duplex>(&self, mut stream: Paced<T>, error: &ArrivalError) -> io::Result<()> {
+        match error {
+            ArrivalError::Ended(_) => Ok(()),
+            ArrivalError::Hello(error) => refuse(stream, error.alert()).await,
+            ArrivalError::PlainHttp(head) => {
+                stream.write_all(&wrong_scheme::answer(head, &self.platform)).await?;
+                stream.shutdown().await
+            }
         }
-        let Some(head) = stream.plain_http() else { return Err(error) };
-        let answer = wrong_scheme::answer(head, &self.platform);
-        stream.write_all(&answer).await?;
-        stream.shutdown().await?;
-        Err(error)
     }
 
     async fn refuse<T: Duplex>(&self, stream: Paced<T>, refusal: Refusal) -> io::Result<Opened<T>> {
@@ -282,6 +336,11 @@ impl<H: Handle> Door<H> {
             debug!(%error, %from, "A connect message was not relayed");
         }
     }
+}
+
+/// What `work` comes to if it is done in time.
+async fn within<F: Future>(begun: Instant, time: Duration, work: F) -> Result<F::Output, DoorError> {
+    timeout_at(begun + time, work).await.map_err(|_| DoorError::TooSlow)
 }
 
 /// A name as certificates are looked up by it.

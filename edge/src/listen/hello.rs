@@ -1,8 +1,12 @@
-//! Reads a TLS ClientHello just far enough to choose a configuration: the server name and the ALPN protocols.
+//! Reads a TLS ClientHello just far enough to choose a configuration: the server name, the ALPN protocols and the first
+//! cipher suites.
 //!
-//! A pure function over the handshake message (RFC 8446 §4.1.2), as QUIC's CRYPTO frames carry it; on TCP,
-//! rustls' own acceptor reads the hello. Nothing is believed because of what this says: each TLS configuration
-//! holds only its own ALPN and verifier, and connections are dispatched on what was *negotiated* (design §4).
+//! Pure functions over the handshake message (RFC 8446 §4.1.2), as QUIC's CRYPTO frames carry it; on TCP, rustls' own
+//! acceptor reads the hello, and only whether it is whole is asked here. Nothing is believed because of what this
+//! says: each TLS configuration holds only its own ALPN and verifier, and connections are dispatched on what was
+//! *negotiated* (design §4).
+
+use rustls::CipherSuite;
 
 /// Most octets of a ClientHello that are kept. Post-quantum hellos have about 1.5 KiB; the largest with every
 /// known extension stay under 4 KiB.
@@ -11,6 +15,9 @@ pub const HELLO_LEN_MAX: usize = 16 * 1024;
 /// Most ALPN protocols looked at. Browsers send two or three.
 pub const ALPN_PROTOCOLS_MAX: usize = 32;
 
+/// Most cipher suites looked at: enough to see what comes first, after a value that means nothing.
+pub const CIPHER_SUITES_MAX: usize = 4;
+
 /// The parts of a ClientHello that choose a configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hello {
@@ -18,6 +25,8 @@ pub struct Hello {
     pub server_name: Option<String>,
     /// What the client offers to speak, in its order of preference (RFC 7301).
     pub alpn: Vec<Vec<u8>>,
+    /// The first of the cipher suites it offers, in its order of preference: at most [`CIPHER_SUITES_MAX`].
+    pub cipher_suites: Vec<CipherSuite>,
 }
 
 /// Why bytes are not a ClientHello that can be served.
@@ -64,7 +73,52 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Hello>, HelloError> {
     read_body(body).ok_or(HelloError::Malformed).map(Some)
 }
 
+/// Whether the TLS records (RFC 8446 §5.1) that a connection begins with, `octets`, hold a whole ClientHello.
+///
+/// # Errors
+/// [`HelloError`] as soon as they cannot: nothing more needs to be read.
+pub fn is_whole(octets: &[u8]) -> Result<bool, HelloError> {
+    let mut records = Reader(octets);
+    // The message's own head may come in more than one record.
+    let mut head = Vec::with_capacity(HEAD_LEN);
+    let mut found = 0;
+    loop {
+        let Some(kind) = records.u8() else { return Ok(false) };
+        if kind != RECORD_HANDSHAKE {
+            return Err(HelloError::NotHello);
+        }
+        let Some(len) = records.take(2).and_then(|_version| records.u16()).map(usize::from) else {
+            return Ok(false);
+        };
+        if len == 0 || len > RECORD_LEN_MAX {
+            return Err(HelloError::Malformed);
+        }
+        let fragment = records.take_up_to(len);
+        head.extend(fragment.iter().take(HEAD_LEN - head.len()));
+        found += fragment.len();
+        let mut message = Reader(&head);
+        if message.u8().is_some_and(|kind| kind != CLIENT_HELLO) {
+            return Err(HelloError::NotHello);
+        }
+        let body = message.u24();
+        if body.is_some_and(|len| len > HELLO_LEN_MAX) {
+            return Err(HelloError::TooLong);
+        }
+        if fragment.len() < len {
+            return Ok(false);
+        }
+        if body.is_some_and(|len| found >= HEAD_LEN + len) {
+            return Ok(true);
+        }
+    }
+}
+
 const CLIENT_HELLO: u8 = 1;
+/// Octets of a handshake message before its body: its kind and its length.
+const HEAD_LEN: usize = 4;
+const RECORD_HANDSHAKE: u8 = 22;
+/// Most octets of a record's fragment in the clear.
+const RECORD_LEN_MAX: usize = 1 << 14;
 const EXTENSION_SERVER_NAME: u16 = 0;
 const EXTENSION_ALPN: u16 = 16;
 const NAME_TYPE_HOST: u8 = 0;
@@ -73,9 +127,16 @@ fn read_body(body: &[u8]) -> Option<Hello> {
     let mut body = Reader(body);
     body.take(2 + 32)?; // legacy_version, random
     body.vec8()?; // legacy_session_id
-    body.vec16()?; // cipher_suites
+    let mut offered = Reader(body.vec16()?);
+    let mut cipher_suites = Vec::with_capacity(CIPHER_SUITES_MAX);
+    while !offered.is_empty() {
+        let suite = offered.u16()?;
+        if cipher_suites.len() < CIPHER_SUITES_MAX {
+            cipher_suites.push(CipherSuite::from(suite));
+        }
+    }
     body.vec8()?; // legacy_compression_methods
-    let mut hello = Hello::default();
+    let mut hello = Hello { cipher_suites, ..Hello::default() };
     if body.is_empty() {
         return Some(hello);
     }
@@ -160,6 +221,13 @@ impl<'a> Reader<'a> {
         let (taken, rest) = self.0.split_at_checked(len)?;
         self.0 = rest;
         Some(taken)
+    }
+
+    /// Fewer if there are no more.
+    fn take_up_to(&mut self, len: usize) -> &'a [u8] {
+        let (taken, rest) = self.0.split_at(len.min(self.0.len()));
+        self.0 = rest;
+        taken
     }
 
     fn u8(&mut self) -> Option<u8> {

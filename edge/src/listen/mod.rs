@@ -1,6 +1,7 @@
 //! Sockets, and what becomes of each connection: the ClientHello decides (design §4).
 //!
 //! Owns accepting on TCP and UDP, the choice of a TLS configuration, connection limits, threads and draining.
+//! Whoever has shown nothing yet gives way to others ([`crowd`]), so that nobody is kept out by the silent.
 //! What is said on a connection afterwards belongs to [`crate::http`] (clients) and [`crate::tunnel`]
 //! (warpgates).
 //!
@@ -16,9 +17,11 @@ pub mod edge;
 pub mod hello;
 pub mod select;
 
+pub(crate) mod crowd;
 pub(crate) mod door;
-pub(crate) mod handshakes;
+pub(crate) mod turns;
 
+mod arrival;
 mod certificates;
 mod paced;
 mod packets;

@@ -1,5 +1,5 @@
-//! What lies between a socket and TLS: a peer that reads nothing loses its connection, the octets of a ClientHello are
-//! kept where somebody else may have to read them again, and a peer that does not begin with TLS at all is found out.
+//! What lies between a socket and TLS: a peer that reads nothing loses its connection, and a ClientHello that was read
+//! already is read again, by TLS or by whoever the connection is passed on to.
 
 use std::io;
 use std::pin::Pin;
@@ -8,80 +8,33 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::hello::HELLO_LEN_MAX;
-use super::wrong_scheme;
 use crate::http::Stall;
-
-/// Most octets read while a ClientHello is awaited: the longest that is looked at, the headers of a few records, and what
-/// came in the same read (rustls asks for 4 KiB at a time).
-const HELLO_READ_MAX: usize = HELLO_LEN_MAX + 5 * 1024;
 
 /// A connection that breaks when its peer has read nothing for too long. Sits below TLS, where every octet that
 /// the peer takes shows.
 pub(crate) struct Paced<T> {
     io: T,
     stall: Stall,
-    /// What was read, while it is kept.
-    tape: Option<Vec<u8>>,
-    /// Octets that may still be read before the ClientHello is whole; `None` once it is.
-    hello_left: Option<usize>,
-    first: First,
-}
-
-/// What came first.
-enum First {
-    Awaited,
-    Other,
-    /// A request in the clear, as much of it as came with the first octets.
-    PlainHttp(Vec<u8>),
+    /// What was read before, and comes first; empty once all of it has come and somebody asked for more.
+    hello: Vec<u8>,
+    /// How much of it has come.
+    hello_read: usize,
 }
 
 impl<T> Paced<T> {
     /// Breaks when the peer of `io` has read nothing for `stall`.
     pub(super) fn new(io: T, stall: Duration) -> Self {
-        Self { io, stall: Stall::new(stall), tape: None, hello_left: None, first: First::Awaited }
+        Self::after_hello(io, stall, Vec::new())
     }
 
-    /// A ClientHello is awaited: until [`Paced::hello_is_whole`], reading more than [`HELLO_READ_MAX`] is an error.
-    pub(super) fn awaiting_hello(self) -> Self {
-        Self { hello_left: Some(HELLO_READ_MAX), ..self }
+    /// The same for a peer that has said `hello` already, which is read first.
+    pub(super) fn after_hello(io: T, stall: Duration, hello: Vec<u8>) -> Self {
+        Self { io, stall: Stall::new(stall), hello, hello_read: 0 }
     }
 
-    /// Keeps what is read from here on, until [`Paced::hello_is_whole`].
-    pub(super) fn taped(self) -> Self {
-        Self { tape: Some(Vec::new()), ..self }
-    }
-
-    /// From here on anything may come. What was read since [`Paced::taped`]; nothing is kept any more.
-    pub(super) fn hello_is_whole(&mut self) -> Vec<u8> {
-        self.hello_left = None;
-        self.tape.take().unwrap_or_default()
-    }
-
-    /// Whether reading failed because the ClientHello does not end.
-    pub(super) fn is_hello_too_long(&self) -> bool {
-        self.hello_left == Some(0)
-    }
-
-    /// The request in the clear that the peer began with, if that is why reading failed.
-    pub(super) fn plain_http(&self) -> Option<&[u8]> {
-        match &self.first {
-            First::PlainHttp(head) => Some(head),
-            First::Awaited | First::Other => None,
-        }
-    }
-
-    /// Looks at what was read if it is the first; an error if TLS has nothing to do with it, so that no alert is sent.
-    fn judge(&mut self, read: &[u8]) -> io::Result<()> {
-        if read.is_empty() || !matches!(self.first, First::Awaited) {
-            return Ok(());
-        }
-        if !wrong_scheme::is_plain_http(read) {
-            self.first = First::Other;
-            return Ok(());
-        }
-        self.first = First::PlainHttp(read.get(..wrong_scheme::HEAD_LEN_MAX).unwrap_or(read).to_vec());
-        Err(io::Error::new(io::ErrorKind::InvalidData, "plain HTTP on the TLS port"))
+    /// All that was read before, whatever of it has come since. Nothing of it comes any more.
+    pub(super) fn take_hello(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.hello)
     }
 
     /// The stream below.
@@ -103,22 +56,17 @@ impl<T: AsyncRead + Unpin> AsyncRead for Paced<T> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let poll = Pin::new(&mut self.io).poll_read(cx, buf);
-        let read = buf.filled().get(before..).unwrap_or_default();
-        if let Some(tape) = &mut self.tape {
-            tape.extend_from_slice(read);
-        }
-        if let Some(left) = &mut self.hello_left {
-            *left = left.saturating_sub(read.len());
-            if *left == 0 {
-                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "a hello without end")));
+        if !self.hello.is_empty() {
+            let rest = self.hello.get(self.hello_read..).unwrap_or_default();
+            if !rest.is_empty() {
+                let now = rest.get(..buf.remaining()).unwrap_or(rest);
+                buf.put_slice(now);
+                self.hello_read += now.len();
+                return Poll::Ready(Ok(()));
             }
+            self.hello = Vec::new();
         }
-        if poll.is_ready() {
-            self.judge(read)?;
-        }
-        poll
+        Pin::new(&mut self.io).poll_read(cx, buf)
     }
 }
 
@@ -153,5 +101,37 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Paced<T> {
         let this = &mut *self;
         let poll = Pin::new(&mut this.io).poll_shutdown(cx);
         this.watch(cx, poll)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+
+    const STALL: Duration = Duration::from_secs(1);
+
+    #[tokio::test]
+    async fn what_was_read_before_comes_first_and_leaves_nothing_behind() {
+        let mut stream = Paced::after_hello(&b" world"[..], STALL, b"hello".to_vec());
+        let mut part = [0; 3];
+        stream.read_exact(&mut part).await.unwrap();
+        assert_eq!(&part, b"hel");
+        let mut rest = String::new();
+        stream.read_to_string(&mut rest).await.unwrap();
+        assert_eq!(rest, "lo world");
+        assert_eq!(stream.hello.capacity(), 0);
+    }
+
+    #[tokio::test]
+    async fn whoever_takes_the_hello_has_all_of_it_and_it_comes_no_more() {
+        let mut stream = Paced::after_hello(&b" world"[..], STALL, b"hello".to_vec());
+        let mut part = [0; 5];
+        stream.read_exact(&mut part).await.unwrap();
+        assert_eq!(stream.take_hello(), b"hello");
+        let mut rest = String::new();
+        stream.read_to_string(&mut rest).await.unwrap();
+        assert_eq!(rest, " world");
     }
 }

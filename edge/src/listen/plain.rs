@@ -21,13 +21,10 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-use super::admission::Admission;
+use super::crowd::Crowd;
 use super::decide::Scope;
 use super::drain::Drain;
-use crate::tls::{Challenges, PublicCertificates};
-
-/// Where authorities look (RFC 8555 §8.3).
-const CHALLENGE_PATH: &str = "/.well-known/acme-challenge/";
+use crate::tls::{CHALLENGE_PATH, Challenges, PublicCertificates, is_ours_alone};
 
 /// Largest head, in octets: the least hyper allows. Whoever needs more may type https.
 const HEAD_LEN_MAX: usize = 8 * 1024;
@@ -41,6 +38,10 @@ const HEAD_MAX: Duration = Duration::from_secs(5);
 /// Longest life of a connection.
 const CONNECTION_MAX: Duration = Duration::from_secs(30);
 
+/// Most connections at once, each of some 20 KiB. Each is answered at once or says nothing, so that whoever comes finds room:
+/// an authority as well, whose question decides whether there is a certificate.
+pub(super) const CONNECTIONS_MAX: usize = 2048;
+
 /// Wait after the system had no resources for a connection.
 const BACK_OFF: Duration = Duration::from_millis(200);
 
@@ -53,7 +54,7 @@ pub(super) struct PlainPort {
     pub(super) clock: Clock,
     /// The https port as clients see it.
     pub(super) port: u16,
-    pub(super) admission: Arc<Admission>,
+    pub(super) connections: Arc<Crowd>,
     pub(super) drain: Drain,
 }
 
@@ -82,12 +83,12 @@ impl PlainPort {
     }
 
     fn take(self: &Arc<Self>, stream: TcpStream, client: SocketAddr) {
-        let Ok(place) = self.admission.admit(client.ip()) else { return };
         let port = Arc::clone(self);
+        let (member, mut leave) = self.connections.join(client.ip(), 1);
         self.drain.spawn(async move {
-            let served = timeout(CONNECTION_MAX, port.serve(stream)).await;
-            debug!(is_ended = served.is_ok(), "A plain-HTTP connection ended");
-            drop(place);
+            let served = timeout(CONNECTION_MAX, leave.unless(port.serve(stream))).await;
+            debug!(is_ended = matches!(served, Ok(Some(()))), "A plain-HTTP connection ended");
+            drop(member);
         });
     }
 
@@ -125,8 +126,9 @@ impl PlainPort {
         {
             return answer;
         }
-        let location =
-            host.filter(|host| self.is_served(host)).and_then(|host| location(&host, self.port, request));
+        let location = host
+            .filter(|host| self.is_served(host) && !is_ours_alone(&self.platform, host, request.uri().path()))
+            .and_then(|host| location(&host, self.port, request));
         let Some(location) = location else {
             return text(StatusCode::NOT_FOUND, "404 Not Found: no such host here\n");
         };
@@ -148,8 +150,7 @@ impl PlainPort {
             || (self.scope == Scope::Sites && self.platform.which(host).is_some())
     }
 
-    /// The answer to a challenge that is open for this very host. Whoever asks for another learns nothing new: it is sent
-    /// on like everybody else.
+    /// The answer to a challenge that is open for this very host. Whoever asks for another learns nothing new.
     fn challenge<B>(&self, host: &Host, request: &Request<B>) -> Option<Response<Full<Bytes>>> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return None;
@@ -200,7 +201,70 @@ fn text(status: StatusCode, line: &'static str) -> Response<Full<Bytes>> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
+    use mezusphere_model::Timestamp;
+    use mezusphere_model::clock::ManualClock;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpSocket;
+
     use super::*;
+
+    /// A port where nothing is served, with room for two.
+    fn start() -> (SocketAddr, Drain) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let (address, drain) = (listener.local_addr().unwrap(), Drain::new());
+        let port = PlainPort {
+            certificates: PublicCertificates::default(),
+            challenges: Challenges::default(),
+            platform: Platform::development(8443).unwrap(),
+            // Platform hosts are known, and lead to https.
+            scope: Scope::Sites,
+            clock: ManualClock::at(Timestamp::from_seconds(1)).clock(),
+            port: 8443,
+            connections: Crowd::new(2),
+            drain: drain.clone(),
+        };
+        drain.spawn(Arc::new(port).accept(listener));
+        (address, drain)
+    }
+
+    async fn ask(address: SocketAddr, host: &str, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn r23_silent_connections_keep_no_honest_client_out() {
+        let (address, drain) = start();
+        let mut silent = Vec::new();
+        for last in [2, 2, 3, 3] {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind(SocketAddr::from(([127, 0, 0, last], 0))).unwrap();
+            silent.push(socket.connect(address).await.unwrap());
+        }
+        let begun = tokio::time::Instant::now();
+        let answer = ask(address, "nobody.example", "/").await;
+        assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+        assert!(begun.elapsed() < HEAD_MAX, "it had to wait until they had had their time");
+        drain.close();
+    }
+
+    #[tokio::test]
+    async fn what_authorities_ask_of_the_installations_names_goes_nowhere_else() {
+        let (address, drain) = start();
+        let host = "login.mezu.localhost";
+        for (path, status) in [("/", "301"), ("/.well-known/acme-challenge/token", "404")] {
+            let answer = ask(address, host, path).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{path}: {answer}");
+        }
+        drain.close();
+    }
 
     #[test]
     fn the_same_path_and_query_of_the_same_host_at_https() {

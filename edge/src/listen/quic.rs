@@ -3,7 +3,7 @@
 //! What a connection is was chosen by its ClientHello ([`super::select`]); here only what was *negotiated* counts:
 //! the ALPN says which code speaks, and that code looks at the peer's certificate itself.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ use aws_lc_rs::hmac;
 use mezusphere_model::link::ControlLink;
 use quinn::crypto::rustls::HandshakeData;
 use quinn::{
-    Connection, Endpoint, EndpointConfig, IdleTimeout, Incoming, ServerConfig, TransportConfig, VarInt,
+    Connection, ConnectionError, Endpoint, EndpointConfig, IdleTimeout, Incoming, ServerConfig,
+    TransportConfig, VarInt,
 };
 use tokio::time::timeout;
 use tracing::debug;
@@ -20,12 +21,13 @@ use tunnel_proto::limits::STREAM_WINDOW;
 use super::admission::{Admission, Full, Place};
 use super::cid::PlacedCids;
 use super::counters::Counters;
+use super::crowd::{Crowd, Leave, Member};
 use super::decide::ALPN_H3;
 use super::drain::Drain;
-use super::handshakes::{Handshakes, Turns};
 use super::packets::Packets;
 use super::select::SelectingServerConfig;
 use super::socket::canonical;
+use super::turns::Turns;
 use crate::config::{Limits, PUBLIC_STREAMS_MAX, StartError};
 use crate::http::{ConnectionInfo, Handle, Protocol, Service, h3};
 use crate::tls::PublicCertificates;
@@ -45,14 +47,18 @@ const SEND_WINDOW: u64 = 768 * 1024;
 /// Unidirectional streams of a connection: HTTP/3 needs three (RFC 9114 §6.2), and browsers open some for grease.
 const UNI_STREAMS_MAX: u32 = 8;
 
-/// Connection attempts waiting for the accept loop.
+/// Connection attempts that nothing was done for yet: those quinn has read, and [`WAITING_MAX`]. Beyond it quinn refuses
+/// whoever comes, be they who they may.
 const INCOMING_MAX: usize = 1024;
+
+/// Connection attempts that wait for their turn: the rest is for those that quinn reads at once.
+pub(super) const WAITING_MAX: usize = 768;
 
 /// Octets kept of an attempt that was not looked at yet, each and all together: a large ClientHello fits.
 const INCOMING_LEN_MAX: u64 = 32 * 1024;
 const INCOMING_LEN_TOTAL_MAX: u64 = 8 * 1024 * 1024;
 
-/// Handshakes under way from which on a client must first prove its address (RFC 9000 §8.1.2), as a share of
+/// Attempts and handshakes under way from which on a client must first prove its address (RFC 9000 §8.1.2), as a share of
 /// [`Limits::handshakes`]: spoofed addresses then cost us no cryptography. Some hundred of 2048.
 const VALIDATE_FROM_PERCENT: usize = 6;
 
@@ -87,8 +93,10 @@ pub(super) struct QuicPort<H, T> {
     pub(super) counters: Arc<Counters>,
     pub(super) limits: Limits,
     pub(super) drain: Drain,
-    /// Room for handshakes.
-    pub(super) handshakes: Arc<Handshakes>,
+    /// Connection attempts that wait for their turn.
+    pub(super) waiting: Arc<Crowd>,
+    /// Handshakes under way.
+    pub(super) handshakes: Arc<Crowd>,
     /// Whose turn it is on this thread.
     pub(super) turns: Arc<Turns>,
 }
@@ -151,47 +159,54 @@ impl<H: Handle, T: Tunnels> QuicPort<H, T> {
         endpoint.set_server_config(None);
     }
 
-    /// Answers a connection attempt: with a handshake, a question, or a refusal.
+    /// Answers a connection attempt: with a handshake when it is its turn, a question, or a refusal.
     fn take(self: &Arc<Self>, incoming: Incoming) {
         if self.admission.total() >= self.limits.connections {
-            self.counters.busy.inc();
+            self.counters.full(Full::Edge);
             return incoming.refuse();
         }
-        let may_retry = !incoming.remote_address_validated() && incoming.may_retry();
-        let under_way = self.handshakes.under_way();
+        let under_way = self.waiting.held() + self.handshakes.held();
         let is_pressed = under_way >= self.limits.handshakes * VALIDATE_FROM_PERCENT / 100;
-        let room = match self.handshakes.try_begin(canonical(incoming.remote_address()).ip()) {
-            Ok(_) if may_retry && is_pressed => return self.retry(incoming),
-            // Whose address has too many may not be who began them.
-            Err(Full::Address) if may_retry => return self.retry(incoming),
-            Ok(room) => room,
-            Err(full) => {
-                self.counters.crowded(full);
-                return incoming.refuse();
-            }
-        };
+        // So that who makes room for others is who holds most, and not whom somebody pretends to be.
+        if is_pressed && !incoming.remote_address_validated() && incoming.may_retry() {
+            return self.retry(incoming);
+        }
+        let client = canonical(incoming.remote_address()).ip();
+        let waits = self.waiting.join(client, 1);
         let port = Arc::clone(self);
         self.drain.spawn(async move {
-            // The first packets are read here, and answered: the hello with all the cryptography it asks for.
-            let handshake = async {
-                let connecting = port.turns.take(async { incoming.accept() }).await?;
-                connecting.await
-            };
             // Dropping the handshake at the time-out closes the connection.
-            let connection = match timeout(port.limits.handshake, handshake).await {
-                Ok(Ok(connection)) => connection,
-                Ok(Err(error)) => {
+            let shaken = timeout(port.limits.handshake, port.shake(incoming, client, waits)).await;
+            match shaken {
+                Ok(Some(Ok(connection))) => port.serve(connection).await,
+                Ok(Some(Err(error))) => {
                     port.counters.quic_failed.inc();
-                    return debug!(%error, "A QUIC handshake failed");
+                    debug!(%error, "A QUIC handshake failed");
+                }
+                Ok(None) => {
+                    port.counters.handshakes.inc();
+                    debug!(%client, "Others needed the room of a QUIC handshake");
                 }
                 Err(_) => {
                     port.counters.quic_failed.inc();
-                    return debug!("A QUIC handshake took too long");
+                    debug!("A QUIC handshake took too long");
                 }
-            };
-            drop(room);
-            port.serve(connection).await;
+            }
         });
+    }
+
+    /// Waits for a turn and does the handshake; `None` if others needed the room, which refuses the attempt.
+    async fn shake(
+        &self,
+        incoming: Incoming,
+        client: IpAddr,
+        (waits, mut leave): (Member, Leave),
+    ) -> Option<Result<Connection, ConnectionError>> {
+        let turn = leave.unless(self.turns.wait(client)).await?;
+        drop(waits);
+        let (_member, mut leave) = self.handshakes.join(client, 1);
+        // The first packets are read here, and answered: the hello with all the cryptography it asks for.
+        leave.unless(turn.spend(async { incoming.accept()?.await })).await
     }
 
     /// Has the client prove its address before anything is done for it.

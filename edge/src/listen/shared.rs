@@ -17,15 +17,16 @@ use super::admission::Admission;
 use super::certificates;
 use super::cid::{Place, PlacedCids};
 use super::counters::Counters;
+use super::crowd::Crowd;
 use super::decide::{ALPN_H3, Scope};
 use super::door::{Door, DoorTls};
 use super::drain::Drain;
-use super::handshakes::{Handshakes, Turns};
-use super::plain::PlainPort;
+use super::plain::{self, PlainPort};
 use super::quic::{self, QuicPort};
 use super::select::{QuicConfigs, SelectingServerConfig};
 use super::splice::Splicer;
 use super::tcp::TcpPort;
+use super::turns::Turns;
 use super::worker::End;
 use crate::config::{EdgeConfig, EdgeParts, PlatformHosts, StartError};
 use crate::fair::Fair;
@@ -41,9 +42,11 @@ pub(super) struct Shared {
     public_port: u16,
     drain: Drain,
     admission: Arc<Admission>,
-    /// Room for handshakes on TCP, and on QUIC: a flood on one leaves the other open.
-    handshakes: Arc<Handshakes>,
-    quic_handshakes: Arc<Handshakes>,
+    /// Connections on TCP whose handshake has not begun.
+    arriving: Arc<Crowd>,
+    /// Handshakes under way on TCP, and on QUIC: a flood on one leaves the other open.
+    handshakes: Arc<Crowd>,
+    quic_handshakes: Arc<Crowd>,
     counters: Arc<Counters>,
     certificates: PublicCertificates,
     challenges: Challenges,
@@ -124,9 +127,10 @@ impl Shared {
             drain: drain.clone(),
         });
         let counters = Arc::new(Counters::new(&metrics));
-        let handshakes = Handshakes::new(&config.limits);
-        let quic_handshakes = Handshakes::new(&config.limits);
-        measure(&metrics, &handshakes, &quic_handshakes);
+        let arriving = Crowd::new(config.limits.arriving);
+        let handshakes = Crowd::new(config.limits.handshakes);
+        let quic_handshakes = Crowd::new(config.limits.handshakes);
+        measure(&metrics, &arriving, &handshakes, &quic_handshakes);
         let (scope, platform, splicer) = match platform {
             PlatformHosts::Service(service) => (Scope::Whole, Some(service), None),
             PlatformHosts::Splice(splice) => {
@@ -148,6 +152,7 @@ impl Shared {
         let shared = Self {
             public_port,
             admission: Admission::new(&config.limits),
+            arriving,
             handshakes,
             quic_handshakes,
             counters,
@@ -200,15 +205,12 @@ impl Shared {
             counters: Arc::clone(&self.counters),
             clock: self.clock.clone(),
             limits: self.config.limits.clone(),
+            arriving: Arc::clone(&self.arriving),
             handshakes: Arc::clone(&self.handshakes),
+            admission: Arc::clone(&self.admission),
             turns,
         };
-        let port = Arc::new(TcpPort {
-            door,
-            splicer: self.splicer.clone(),
-            admission: Arc::clone(&self.admission),
-            drain: self.drain.clone(),
-        });
+        let port = Arc::new(TcpPort { door, splicer: self.splicer.clone(), drain: self.drain.clone() });
         self.drain.spawn(port.accept(listener));
         Ok(Box::pin(async move {
             if let Some(endpoint) = endpoint {
@@ -228,14 +230,13 @@ impl Shared {
 }
 
 /// Shows what is counted anyway. Weak, so that a process's registry keeps no edge alive.
-fn measure(metrics: &Metrics, tcp: &Arc<Handshakes>, quic: &Arc<Handshakes>) {
-    let read = |handshakes: &Arc<Handshakes>| {
-        let handshakes = Arc::downgrade(handshakes);
-        move || {
-            let under_way = handshakes.upgrade().map_or(0, |handshakes| handshakes.under_way());
-            i64::try_from(under_way).unwrap_or(i64::MAX)
-        }
+fn measure(metrics: &Metrics, arriving: &Arc<Crowd>, tcp: &Arc<Crowd>, quic: &Arc<Crowd>) {
+    let read = |crowd: &Arc<Crowd>| {
+        let crowd = Arc::downgrade(crowd);
+        move || i64::try_from(crowd.upgrade().map_or(0, |crowd| crowd.held())).unwrap_or(i64::MAX)
     };
+    let octets = "Octets that connections on TCP hold whose handshake has not begun";
+    metrics.gauge_from("edge_tcp_arriving_octets", octets, read(arriving));
     metrics.gauge_from("edge_tcp_handshakes_under_way", "TLS handshakes on TCP under way", read(tcp));
     metrics.gauge_from("edge_quic_handshakes_under_way", "QUIC handshakes under way", read(quic));
 }
@@ -278,6 +279,7 @@ impl First {
             counters: Arc::clone(&shared.counters),
             limits: shared.config.limits.clone(),
             drain: shared.drain.clone(),
+            waiting: Crowd::new(quic::WAITING_MAX),
             handshakes: Arc::clone(&shared.quic_handshakes),
             turns: Arc::clone(turns),
         });
@@ -290,7 +292,7 @@ impl First {
                 scope: shared.scope,
                 clock: shared.clock.clone(),
                 port: shared.public_port,
-                admission: Arc::clone(&shared.admission),
+                connections: Crowd::new(plain::CONNECTIONS_MAX),
                 drain: shared.drain.clone(),
             });
             shared.drain.spawn(plain.accept(listener));

@@ -54,7 +54,8 @@ impl Splicer {
         client: SocketAddr,
         local: io::Result<SocketAddr>,
     ) {
-        let Unopened { stream, hello } = unopened;
+        // It keeps its place among the connections, and has another among those that are passed on.
+        let Unopened { stream, hello, place: _connection } = unopened;
         let place = match self.admission.admit(client.ip()) {
             Ok(place) => place,
             Err(full) => {

@@ -1,5 +1,4 @@
-//! The TCP port: one listener per worker; each connection has its place, its door, and for control's hosts at a split
-//! edge the way on.
+//! The TCP port: one listener per worker; each connection has its door, and for control's hosts at a split edge the way on.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -10,7 +9,6 @@ use tokio::net::TcpStream;
 use tokio::time::sleep;
 use tracing::{debug, warn};
 
-use super::admission::{Admission, Place};
 use super::door::Door;
 use super::drain::Drain;
 use super::socket;
@@ -26,7 +24,6 @@ pub(super) struct TcpPort<H> {
     pub(super) door: Door<H>,
     /// For what the door leaves unopened: there is one where the door's scope is a split edge's.
     pub(super) splicer: Option<Arc<Splicer>>,
-    pub(super) admission: Arc<Admission>,
     pub(super) drain: Drain,
 }
 
@@ -52,7 +49,9 @@ impl<H: Handle> TcpPort<H> {
                 }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
-                    // Out of descriptors or memory: nothing can be taken until some connection ends.
+                    // Out of descriptors or memory: nothing can be taken until some connection ends, and the first are those
+                    // that have shown nothing.
+                    self.door.arriving.thin();
                     warn!(%error, wait_ms = back_off.as_millis(), "No connection can be taken");
                     tokio::select! {
                         () = &mut draining => return,
@@ -65,19 +64,11 @@ impl<H: Handle> TcpPort<H> {
     }
 
     fn take(self: &Arc<Self>, stream: TcpStream, client: SocketAddr) {
-        match self.admission.admit(client.ip()) {
-            Ok(place) => {
-                let port = Arc::clone(self);
-                self.drain.spawn(async move { port.serve(stream, client, place).await });
-            }
-            Err(full) => {
-                self.door.counters.full(full);
-                debug!(%full, %client, "A connection was refused");
-            }
-        }
+        let port = Arc::clone(self);
+        self.drain.spawn(async move { port.serve(stream, client).await });
     }
 
-    async fn serve(&self, stream: TcpStream, client: SocketAddr, place: Place) {
+    async fn serve(&self, stream: TcpStream, client: SocketAddr) {
         if let Err(error) = socket::tune(&stream, self.door.limits.stall) {
             return debug!(%error, %client, "A connection could not be readied");
         }
@@ -87,7 +78,6 @@ impl<H: Handle> TcpPort<H> {
             let local = unopened.stream.get_ref().local_addr();
             splicer.pass_on(unopened, client, local).await;
         }
-        drop(place);
     }
 }
 

@@ -55,6 +55,7 @@ use self::rules::Opened;
 use crate::config::PlatformService;
 use crate::fair::Fair;
 use crate::http::{Body, ConnectionInfo};
+use crate::tls::is_ours_alone;
 use crate::tunnel::Registry;
 use crate::view::View;
 
@@ -138,6 +139,9 @@ impl Server {
             // Boxed, as all that is rare: the future of an ordinary request stays small.
             let serving = platform::serve(ask, head, body, &address.authority, connection, service);
             return Ok(Answer::Platform(Box::pin(serving).await?));
+        }
+        if is_ours_alone(&parts.hosts, &address.authority.host, ask.uri.path()) {
+            return Err(Refusal::NoRoute);
         }
         let site = route::site(&address, &parts.view)?;
         let endpoint = own::endpoint(&address.path);

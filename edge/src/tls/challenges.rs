@@ -8,13 +8,25 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use mezusphere_model::document::AcmeChallengeDoc;
-use mezusphere_model::{Clock, Host, Timestamp};
+use mezusphere_model::{Clock, Host, Platform, Timestamp};
 use mezusphere_pki::acme::tls_alpn_server_config;
 use rustls::ServerConfig;
 use tracing::warn;
 
 /// Most challenges kept: as many names at once as public authorities let one account ask for, and more.
 pub const CHALLENGES_MAX: usize = 1024;
+
+/// Where authorities look (RFC 8555 §8.3).
+pub const CHALLENGE_PATH: &str = "/.well-known/acme-challenge/";
+
+/// Whether a request asks what nobody but the installation may answer: whose a name below its own domains is.
+///
+/// Whoever serves an application there could otherwise obtain a certificate for its name, and keep it when the name is
+/// another project's.
+pub fn is_ours_alone(platform: &Platform, host: &Host, path: &str) -> bool {
+    path.starts_with(CHALLENGE_PATH)
+        && [&platform.apps, &platform.base].into_iter().any(|domain| host == domain || host.is_below(domain))
+}
 
 /// Every open challenge. Immutable; a change makes a new one.
 #[derive(Clone, Debug, Default)]
@@ -169,6 +181,26 @@ mod tests {
         assert!(table.asks_for(&shop, at(299)) && !table.asks_for(&shop, at(300)), "the later one counts");
         assert!(!table.asks_for(&blog, at(0)));
         assert!(table.config(&shop, at(299)).is_some() && table.config(&shop, at(300)).is_none());
+    }
+
+    #[test]
+    fn r20_what_is_asked_of_names_below_the_installations_domains_is_for_it_alone() {
+        let platform = Platform::development(8443).unwrap();
+        let path = "/.well-known/acme-challenge/token";
+        let rows = [
+            ("shop.localhost", path, true),
+            ("a.b.localhost", path, true),
+            ("console.mezu.localhost", path, true),
+            ("mezu.localhost", path, true),
+            ("localhost", path, true),
+            ("shop.example", path, false),
+            ("notlocalhost", path, false),
+            ("shop.localhost", "/.well-known/security.txt", false),
+            ("shop.localhost", "/", false),
+        ];
+        for (host, path, expected) in rows {
+            assert_eq!(is_ours_alone(&platform, &Host::parse(host).unwrap(), path), expected, "{host}{path}");
+        }
     }
 
     #[test]

@@ -8,6 +8,6 @@ mod challenges;
 mod names;
 mod table;
 
-pub use challenges::{CHALLENGES_MAX, ChallengeTable, Challenges};
+pub use challenges::{CHALLENGE_PATH, CHALLENGES_MAX, ChallengeTable, Challenges, is_ours_alone};
 pub use names::CertificateNames;
 pub use table::{CertificateTable, PublicCertificates};

@@ -1,12 +1,17 @@
 //! Finds the certificate for a name: an exact name before a wildcard.
+//!
+//! What there is changes with documents and with time: one may begin later than its document comes, and one that has ended
+//! gives way to a wildcard that has not. So a table says when it is to be built again.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use mezusphere_model::Timestamp;
 use mezusphere_model::document::CertificateDoc;
 use mezusphere_pki::PublicCertificate;
+use mezusphere_pki::public::PublicCertificateError;
 use tracing::warn;
 
 use super::CertificateNames;
@@ -18,7 +23,12 @@ pub struct CertificateTable {
     exact: HashMap<Box<str>, Entry>,
     /// By what follows `*.`.
     wildcard: HashMap<Box<str>, Entry>,
+    /// When a certificate begins or has ended, so that the same documents make another table.
+    turns_at: Option<Timestamp>,
 }
+
+/// A certificate is valid to the end of its last second, so it has ended one step of our clock later.
+const TICK: Duration = Duration::from_micros(1);
 
 #[derive(Clone, Debug)]
 struct Entry {
@@ -30,24 +40,43 @@ struct Entry {
 
 impl CertificateTable {
     /// The table of `documents`. One that cannot be used is logged and left out, and the names it would have
-    /// answered for keep the certificate they have in `last_good` (R24).
+    /// answered for keep the certificate they have in `last_good` (R24), unless that has ended and another has not.
     pub fn build(documents: &[CertificateDoc], last_good: &Self, now: Timestamp) -> Self {
         let mut table = Self::default();
+        let mut unusable = Vec::new();
         for document in documents {
             match PublicCertificate::from_pem(&document.chain_pem, &document.key_pem, now) {
-                Ok(certificate) => table.add(&Entry {
-                    names: Arc::new(CertificateNames::new(certificate.names())),
-                    not_after: certificate.not_after(),
-                    certificate: Some(Arc::new(certificate)),
-                }),
+                Ok(certificate) => {
+                    table.turns_at_or_before(certificate.not_after().after(TICK));
+                    table.add(&Entry {
+                        names: Arc::new(CertificateNames::new(certificate.names())),
+                        not_after: certificate.not_after(),
+                        certificate: Some(Arc::new(certificate)),
+                    });
+                }
                 Err(reason) => {
                     let first = document.names.first().map_or("", String::as_str);
                     warn!(certificate = first, %reason, "A public certificate cannot be used");
-                    table.keep(&CertificateNames::new(&document.names), last_good);
+                    if let PublicCertificateError::NotYetValid { not_before, .. } = reason {
+                        table.turns_at_or_before(not_before);
+                    }
+                    unusable.push(CertificateNames::new(&document.names));
                 }
             }
         }
+        for names in unusable {
+            table.keep(&names, last_good, now);
+        }
         table
+    }
+
+    /// Whether the documents it was built from make another table by now.
+    pub fn is_outdated(&self, now: Timestamp) -> bool {
+        self.turns_at.is_some_and(|at| at <= now)
+    }
+
+    fn turns_at_or_before(&mut self, at: Timestamp) {
+        self.turns_at = Some(self.turns_at.map_or(at, |earlier| earlier.min(at)));
     }
 
     /// A table that knows names and holds no keys, to ask it what it covers.
@@ -88,31 +117,41 @@ impl CertificateTable {
         self.exact.get(host).or_else(|| self.wildcard.get(parent(host)?))
     }
 
-    /// Adds an entry under each of its names; of two for one name the one that ends later stays.
+    /// Adds an entry under each of its names.
     fn add(&mut self, entry: &Entry) {
         for name in entry.names.iter() {
-            let (map, name) = match name.strip_prefix("*.") {
-                Some(parent) => (&mut self.wildcard, parent),
-                None => (&mut self.exact, name),
-            };
-            match map.get_mut(name) {
-                Some(there) if there.not_after >= entry.not_after => {}
-                Some(there) => *there = entry.clone(),
-                None => {
-                    map.insert(name.into(), entry.clone());
-                }
+            self.put(name, entry);
+        }
+    }
+
+    /// Adds an entry under a name; of two for one name the one that ends later stays.
+    fn put(&mut self, name: &str, entry: &Entry) {
+        let (map, name) = match name.strip_prefix("*.") {
+            Some(parent) => (&mut self.wildcard, parent),
+            None => (&mut self.exact, name),
+        };
+        match map.get_mut(name) {
+            Some(there) if there.not_after >= entry.not_after => {}
+            Some(there) => *there = entry.clone(),
+            None => {
+                map.insert(name.into(), entry.clone());
             }
         }
     }
 
-    fn keep(&mut self, names: &CertificateNames, from: &Self) {
+    fn keep(&mut self, names: &CertificateNames, from: &Self, now: Timestamp) {
         for name in names.iter() {
-            let entry = match name.strip_prefix("*.") {
-                Some(parent) => from.wildcard.get(parent),
-                None => from.exact.get(name),
+            let (entry, is_covered) = match name.strip_prefix("*.") {
+                Some(parent) => (from.wildcard.get(parent), self.wildcard.contains_key(parent)),
+                None => (from.exact.get(name), self.covers(name)),
             };
-            if let Some(entry) = entry {
-                self.add(entry);
+            let Some(entry) = entry else { continue };
+            let has_ended = entry.not_after < now;
+            if !has_ended {
+                self.turns_at_or_before(entry.not_after.after(TICK));
+            }
+            if !has_ended || !is_covered {
+                self.put(name, entry);
             }
         }
     }
@@ -184,6 +223,42 @@ mod tests {
         for documents in [[old.clone(), new.clone()], [new.clone(), old]] {
             assert_eq!(leaf(&build(&documents), "a.example"), own_leaf(&new));
         }
+    }
+
+    #[test]
+    fn a_certificate_is_used_from_when_it_begins_and_the_one_before_until_then() {
+        let (old, new) = (document(&["a.example"], 1), document(&["a.example"], 9));
+        // Ten hours before it begins.
+        let early = NOW.before(Duration::from_hours(34));
+        let before = CertificateTable::default();
+        let table = CertificateTable::build(std::slice::from_ref(&new), &before, early);
+        assert!(table.is_empty() && !table.is_outdated(early));
+        let begins = NOW.before(Duration::from_hours(24));
+        assert!(!table.is_outdated(begins.before(Duration::from_secs(1))) && table.is_outdated(begins));
+
+        let in_use = build(std::slice::from_ref(&old));
+        let table = CertificateTable::build(std::slice::from_ref(&new), &in_use, early);
+        assert_eq!(leaf(&table, "a.example"), own_leaf(&old));
+        assert!(table.is_outdated(begins));
+        let table = CertificateTable::build(std::slice::from_ref(&new), &table, begins);
+        assert_eq!(leaf(&table, "a.example"), own_leaf(&new));
+    }
+
+    #[test]
+    fn one_that_has_ended_gives_way_to_a_wildcard_and_stays_where_there_is_none() {
+        let ends_first = document(&["shop.localhost", "shop.example"], 1);
+        let wild = document(&["*.localhost"], 9);
+        let documents = [ends_first.clone(), wild.clone()];
+        let table = build(&documents);
+        assert_eq!(leaf(&table, "shop.localhost"), own_leaf(&ends_first));
+        let end = ends_first.not_after;
+        assert!(!table.is_outdated(end));
+        let after = end.after(Duration::from_secs(1));
+        assert!(table.is_outdated(after));
+        let table = CertificateTable::build(&documents, &table, after);
+        assert_eq!(leaf(&table, "shop.localhost"), own_leaf(&wild));
+        assert_eq!(leaf(&table, "shop.example"), own_leaf(&ends_first), "better than none");
+        assert!(!table.is_outdated(after), "and it is not asked for again and again");
     }
 
     #[test]

@@ -578,3 +578,13 @@ async fn a_form_post_of_a_person_who_is_not_signed_in_gets_a_page_with_the_way()
     assert!(text.contains("return_to=/cart&"), "back to the page, not to what a form posted: {text}");
     assert!(warpgate.seen().is_empty());
 }
+
+#[tokio::test]
+async fn no_application_answers_an_authority_that_asks_whose_a_name_of_the_installation_is() {
+    let (world, warpgate) = World::with_warpgate(ok).await;
+    let cookie = world.sign_in(&["customer"]);
+    let asked = world.send(get_as("/.well-known/acme-challenge/token", &cookie)).await;
+    assert_eq!(code(asked).await, (404, "edge.no_route".to_owned()));
+    assert!(warpgate.log.lock().unwrap().is_empty());
+    assert_eq!(world.send(get_as("/.well-known/security.txt", &cookie)).await.status(), 200);
+}

@@ -6,15 +6,15 @@ use std::time::Duration;
 use mezusphere_model::{Host, Timestamp};
 use mezusphere_pki::PublicCertificate;
 use mezusphere_pki::authority::{IssueError, IssuedPublic};
-use mezusphere_pki::lifetime::PUBLIC_TTL_MAX;
+use mezusphere_pki::lifetime::{PUBLIC_TTL_MAX, SKEW_MAX};
 use mezusphere_pki::public::{PublicCertificateError, PublicTls, TICKET_KEY_LIFE, covers};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::client::WebPkiServerVerifier;
-use rustls::crypto::{SupportedKxGroup, aws_lc_rs};
+use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
 use rustls::version::{TLS12, TLS13};
 use rustls::{
     CipherSuite, ClientConfig, HandshakeKind, NamedGroup, ProtocolVersion, RootCertStore, ServerConfig,
-    SupportedProtocolVersion,
+    SupportedCipherSuite, SupportedProtocolVersion,
 };
 
 use crate::world::{BEGIN, World, shake_as};
@@ -40,11 +40,20 @@ fn public_tls(world: &World) -> PublicTls {
 }
 
 fn server(world: &World) -> Arc<ServerConfig> {
-    public_tls(world).showing(&certificate(world))
+    public_tls(world).showing(&certificate(world), &[])
 }
 
 /// A browser that was told to trust the root, with its clock right.
 fn browser(world: &World, versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
+    browser_with(world, versions, aws_lc_rs::default_provider())
+}
+
+/// The same, with suites of its own.
+fn browser_with(
+    world: &World,
+    versions: &[&'static SupportedProtocolVersion],
+    provider: CryptoProvider,
+) -> Arc<ClientConfig> {
     #[derive(Debug)]
     struct At(Timestamp);
     impl rustls::time_provider::TimeProvider for At {
@@ -53,7 +62,7 @@ fn browser(world: &World, versions: &[&'static SupportedProtocolVersion]) -> Arc
             Some(rustls::pki_types::UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
         }
     }
-    let provider = Arc::new(aws_lc_rs::default_provider());
+    let provider = Arc::new(provider);
     let mut roots = RootCertStore::empty();
     roots.add(world.root.certificate().clone()).unwrap();
     let verifier =
@@ -135,14 +144,33 @@ fn r19_a_session_goes_on_only_where_it_began() {
             assert!(outcome.is_up(), "{name}: {:?}", outcome.client);
             outcome.server_side.handshake_kind() == Some(HandshakeKind::Resumed)
         };
-        let here = tls.showing(&shop);
+        let here = tls.showing(&shop, &[]);
         assert!(!shake("shop.example", &here));
         assert!(shake("shop.example", &here));
-        assert!(shake("shop.example", &tls.showing(&shop)), "made anew for the next connection");
+        assert!(shake("shop.example", &tls.showing(&shop, &[])), "made anew for the next connection");
         assert!(!shake("www.shop.example", &here), "another name of the same certificate");
-        assert!(!shake("shop.example", &tls.showing(&next)), "another certificate for the same name");
+        assert!(!shake("shop.example", &tls.showing(&next, &[])), "another certificate for the same name");
         assert!(!shake("shop.example", &here), "and back");
-        assert!(!shake("shop.example", &other_edge.showing(&shop)), "another edge, or another carrier");
+        assert!(!shake("shop.example", &other_edge.showing(&shop, &[])), "another edge, or another carrier");
+    }
+}
+
+#[test]
+fn suites_are_taken_in_our_order_but_for_clients_without_aes_in_hardware() {
+    let world = World::new();
+    let (tls, shop) = (public_tls(&world), certificate(&world));
+    for versions in [&[&TLS13], &[&TLS12]] {
+        let taken = |order: fn(&mut Vec<SupportedCipherSuite>)| {
+            let mut provider = aws_lc_rs::default_provider();
+            provider.cipher_suites.retain(|suite| versions.contains(&suite.version()));
+            order(&mut provider.cipher_suites);
+            let offered: Vec<_> = provider.cipher_suites.iter().map(SupportedCipherSuite::suite).collect();
+            let browser = browser_with(&world, versions, provider);
+            let outcome = shake_as("shop.example", &browser, &tls.showing(&shop, &offered));
+            outcome.server_side.negotiated_cipher_suite().unwrap().suite().as_str().unwrap().to_owned()
+        };
+        assert!(taken(|_| ()).contains("AES_128_GCM"), "256 comes first at the client");
+        assert!(taken(|suites| suites.reverse()).contains("CHACHA20"), "ChaCha20 comes first at the client");
     }
 }
 
@@ -153,7 +181,7 @@ fn a_session_goes_on_while_the_keys_of_tickets_turn_and_no_longer() {
     for versions in [&[&TLS13], &[&TLS12]] {
         let browser = browser(&world, versions);
         let shake = || {
-            let outcome = shake_as("shop.example", &browser, &tls.showing(&shop));
+            let outcome = shake_as("shop.example", &browser, &tls.showing(&shop, &[]));
             assert!(outcome.is_up(), "{:?}", outcome.client);
             outcome.server_side.handshake_kind() == Some(HandshakeKind::Resumed)
         };
@@ -239,11 +267,12 @@ fn files_that_are_not_a_usable_pair_are_told_apart() {
     assert_eq!(read("", &one.key_pem, BEGIN), Err(E::NoCertificate));
     assert_eq!(read(&one.chain_pem, "", BEGIN), Err(E::NoKey));
     assert_eq!(read(&one.chain_pem, &one.chain_pem, BEGIN), Err(E::NoKey));
-    let (late, early) =
-        (one.not_after.after(Duration::from_secs(1)), one.not_before.before(Duration::from_secs(1)));
+    let second = Duration::from_secs(1);
+    let (late, early) = (one.not_after.after(second), one.not_before.before(SKEW_MAX + second));
     let (not_after, not_before) = (one.not_after, one.not_before);
     assert_eq!(read(&one.chain_pem, &one.key_pem, late), Err(E::Expired { not_after, now: late }));
     assert_eq!(read(&one.chain_pem, &one.key_pem, early), Err(E::NotYetValid { not_before, now: early }));
+    assert_eq!(read(&one.chain_pem, &one.key_pem, early.after(second)), Ok(()), "clocks may disagree");
     let ca_first = format!("{}{}", world.root.certificate_pem(), one.chain_pem);
     assert_eq!(read(&ca_first, &one.key_pem, BEGIN), Err(E::CaFirst));
     let many = one.chain_pem.repeat(6);

@@ -2,12 +2,14 @@
 //! nobody else anything, and reaches nothing behind.
 
 use futures_util::future::join_all;
+use mezusphere_telemetry::Counter;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
+use tokio::time::{sleep, timeout};
 
 use super::*;
+use crate::listen::arrival::ARRIVING_LEN;
 
 /// What the edge does with octets after which nothing more comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -226,25 +228,112 @@ async fn r24_what_is_no_tls_at_all_is_let_go() {
     rig.end().await;
 }
 
+/// Limits under which nobody is let go for being slow while a test lasts: only for making room.
+fn patient() -> Limits {
+    let long = Duration::from_mins(10);
+    Limits { client_hello: long, handshake: long, ..Limits::default() }
+}
+
+async fn connect_from(rig: &Rig, last: u8) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from(([127, 0, 2, last], 0))).unwrap();
+    socket.connect(rig.address).await.unwrap()
+}
+
+/// Waits until `count` have been let go.
+async fn let_go(counter: &Counter, count: u64) {
+    let enough = async {
+        while counter.get() < count {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(SOON, enough).await.unwrap_or_else(|_| panic!("{} were let go", counter.get()));
+}
+
 #[tokio::test]
-async fn r23_clients_that_say_nothing_fill_their_room_and_no_more() {
-    let limits = Limits { handshakes: 2, handshakes_per_address: 2, handshake: SOON, ..short() };
+async fn r23_silent_addresses_that_fill_all_the_room_keep_no_honest_client_out() {
+    const ADDRESSES: u8 = 40;
+    const EACH: u64 = 6;
+    const ROOM: usize = 200;
+    let limits = Limits { arriving: ROOM * ARRIVING_LEN, handshakes: ROOM, connections: ROOM, ..patient() };
     let rig = Rig::with(&limits);
-    let _silent =
-        [TcpStream::connect(rig.address).await.unwrap(), TcpStream::connect(rig.address).await.unwrap()];
-    let mut waiting = TcpStream::connect(rig.address).await.unwrap();
-    waiting.write_all(&real_hello(&rig)).await.unwrap();
-    // It is served once the silent ones have had their time, which is shorter than its own.
-    assert_eq!(timeout(SOON, waiting.read_u8()).await.unwrap().unwrap(), 22);
-    assert_eq!((rig.counters.waited.get(), rig.counters.tcp_failed.get()), (1, 2));
+    let mut silent = Vec::new();
+    for n in 0..EACH {
+        for address in 1..=ADDRESSES {
+            let mut stream = connect_from(&rig, address).await;
+            // Half of them say half a hello.
+            if n % 2 == 0 {
+                stream.write_all(&[22, 3, 1, 2, 0, 1, 0, 1, 0xfc]).await.unwrap();
+            }
+            silent.push(stream);
+        }
+    }
+    let_go(&rig.counters.arriving, u64::from(ADDRESSES) * EACH - ROOM as u64).await;
+    for _ in 0..3 {
+        assert_eq!(outcome(&rig, &real_hello(&rig)).await, Outcome::Served);
+        let (mut client, _driver) = h2::connect(&rig).await;
+        assert_eq!(h2::fetch(&mut client, rig.get("/")).await.0, 200);
+    }
+    assert_eq!(rig.upstream.requests(), 3);
     rig.end().await;
 }
 
 #[tokio::test]
-async fn r23_an_address_with_all_the_quic_handshakes_it_may_proves_itself_and_then_is_refused() {
-    let rig = Rig::with(&Limits { handshakes_per_address: 0, ..Limits::default() });
-    let refused = h3::connect_quic(&rig, client_tls(&rig.trust, &[ALPN_H3]), HOST).await;
-    assert!(matches!(&refused, Err(quinn::ConnectionError::ConnectionClosed(_))), "{refused:?}");
-    assert_eq!((rig.counters.retried.get(), rig.counters.busy_address.get()), (1, 1));
+async fn r23_clients_that_stop_after_their_hello_keep_no_honest_client_out() {
+    let limits = Limits { handshakes: 20, ..patient() };
+    let rig = Rig::with(&limits);
+    let hello = real_hello(&rig);
+    let mut stopped = Vec::new();
+    for address in (1..=10).cycle().take(30) {
+        let mut stream = connect_from(&rig, address).await;
+        stream.write_all(&hello).await.unwrap();
+        // Its keys are made, and it is its turn now.
+        assert_eq!(timeout(SOON, stream.read_u8()).await.unwrap().unwrap(), 22);
+        stopped.push(stream);
+    }
+    assert_eq!(rig.counters.handshakes.get(), 10);
+    let (mut client, _driver) = h2::connect(&rig).await;
+    assert_eq!(h2::fetch(&mut client, rig.get("/")).await.0, 200);
+    assert_eq!(rig.counters.handshakes.get(), 11, "one of them made room");
+    rig.end().await;
+}
+
+/// Stands between a QUIC client and the edge, at an address of its own, and lets the client prove that address but hear
+/// nothing more: a handshake that never ends.
+async fn stop_after_hello(rig: &Rig, last: u8) -> (quinn::Endpoint, quinn::Connecting) {
+    const RETRY: u8 = 0xf0;
+    let between = UdpSocket::bind(SocketAddr::from(([127, 0, 2, last], 0))).await.unwrap();
+    let (here, edge) = (between.local_addr().unwrap(), rig.address);
+    rig.drain.spawn(async move {
+        let (mut packet, mut client) = ([0; 2048], None);
+        while let Ok((len, from)) = between.recv_from(&mut packet).await {
+            let to = if from == edge { client.filter(|_| packet[0] & RETRY == RETRY) } else { Some(edge) };
+            if from != edge {
+                client = Some(from);
+            }
+            if let Some(to) = to {
+                drop(between.send_to(&packet[..len], to).await);
+            }
+        }
+    });
+    let mut endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+    let tls = quinn::crypto::rustls::QuicClientConfig::try_from(client_tls(&rig.trust, &[ALPN_H3])).unwrap();
+    endpoint.set_default_client_config(quinn::ClientConfig::new(Arc::new(tls)));
+    let connecting = endpoint.connect(here, HOST).unwrap();
+    (endpoint, connecting)
+}
+
+#[tokio::test]
+async fn r23_quic_clients_that_stop_after_their_hello_keep_no_honest_client_out() {
+    // From the first on, clients prove their address.
+    let rig = Rig::with(&Limits { handshakes: 4, ..patient() });
+    let mut stopped = Vec::new();
+    for address in [1, 2, 3, 1, 2, 3] {
+        stopped.push(stop_after_hello(&rig, address).await);
+    }
+    let_go(&rig.counters.handshakes, 2).await;
+    let connection = h3::connect_raw(&rig).await;
+    assert!(connection.close_reason().is_none());
+    assert!(rig.counters.retried.get() >= 7);
     rig.end().await;
 }

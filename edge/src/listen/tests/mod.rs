@@ -49,15 +49,16 @@ use self::upstream::Upstream;
 use super::admission::Admission;
 use super::cid::{Place, PlacedCids};
 use super::counters::Counters;
+use super::crowd::Crowd;
 use super::decide::{ALPN_H1, ALPN_H2, ALPN_H3, Scope};
 use super::door::{Door, DoorTls};
 use super::drain::Drain;
-use super::handshakes::{Handshakes, Turns};
 use super::quic::{self, QuicPort};
 use super::select::{QuicConfigs, SelectingServerConfig};
 use super::socket::PublicSockets;
 use super::splice::Splicer;
 use super::tcp::TcpPort;
+use super::turns::Turns;
 use crate::config::{Limits, PlatformService, Splice, SpliceStream};
 use crate::front::{FrontParts, PlatformFront};
 use crate::http::{Body, BodyError, ConnectionInfo, Handle as _, Protocol, Service, no_body};
@@ -239,7 +240,8 @@ impl Rig {
             counters: Arc::clone(&counters),
             limits: limits.clone(),
             drain: drain.clone(),
-            handshakes: Handshakes::new(limits),
+            waiting: Crowd::new(quic::WAITING_MAX),
+            handshakes: Crowd::new(limits.handshakes),
             turns: Turns::new(),
         });
         drain.spawn(quic.accept(endpoint.clone()));
@@ -256,12 +258,13 @@ impl Rig {
             tunnels: None,
             counters: Arc::clone(&counters),
             clock,
-            handshakes: Handshakes::new(limits),
+            arriving: Crowd::new(limits.arriving),
+            handshakes: Crowd::new(limits.handshakes),
+            admission: Admission::new(limits),
             turns: Turns::new(),
             limits: limits.clone(),
         };
-        let tcp =
-            Arc::new(TcpPort { door, splicer, admission: Admission::new(limits), drain: drain.clone() });
+        let tcp = Arc::new(TcpPort { door, splicer, drain: drain.clone() });
         for listener in sockets.tcp {
             drain.spawn(Arc::clone(&tcp).accept(listener));
         }
