@@ -2,27 +2,25 @@
 //! use, and what happened.
 //!
 //! A row is one set of names. Whoever orders is control's business: it holds a lease, and checks it in each transaction
-//! that changes a row. Private keys are sealed here, the key of an order under way apart from the one in use, so that a
-//! failed order never touches a working certificate. What edges serve is published by control, in the same transaction.
+//! that changes a row. What edges serve is published by control, in the same transaction. Private keys are in [`sealed`],
+//! what happened in [`time_line`].
+
+mod sealed;
+mod time_line;
 
 use mezusphere_model::id::ProjectId;
 use mezusphere_model::{Host, Timestamp};
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
 
-use super::secret::open;
 use super::value::{Column, IntoValue, Row, Value, args, json, word};
 use super::{PageRequest, Paged, ReadTx, StoreError, Tx, WriteError};
 
+pub use self::sealed::{CertificatePem, begin_order, certificate, end_order, order_key, put_certificate};
+pub(super) use self::sealed::{certificate_context, order_key_context};
+pub use self::time_line::{EVENTS_MAX, EventRow, TEXT_LEN_MAX, add_event, events};
+
 /// Most names of one certificate; what public authorities allow.
 pub const NAMES_MAX: usize = 100;
-
-/// Entries kept of a certificate's time-line: several tries with all they went through.
-pub const EVENTS_MAX: u64 = 50;
-
-/// Longest text of an entry of the time-line, or of an error, in characters: room for an authority's explanation, and
-/// for the end of what a hook printed.
-pub const TEXT_LEN_MAX: usize = 1_000;
 
 /// Most certificates listed of one project.
 pub const LISTED_OF_PROJECT_MAX: usize = 1_000;
@@ -132,34 +130,6 @@ pub struct CertificateRow {
     pub created_at: Timestamp,
 }
 
-/// Chain and key, opened.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CertificatePem {
-    /// The chain, leaf first.
-    pub chain_pem: String,
-    /// The private key, PKCS #8.
-    pub key_pem: String,
-}
-
-impl std::fmt::Debug for CertificatePem {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("CertificatePem")
-    }
-}
-
-/// An entry of a certificate's time-line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EventRow {
-    /// Its place, from 1.
-    pub sequence: u64,
-    /// When.
-    pub at: Timestamp,
-    /// What kind, one word.
-    pub kind: String,
-    /// What happened, one sentence.
-    pub text: String,
-}
-
 fn read(row: &Row) -> Result<CertificateRow, StoreError> {
     let damaged = |why: serde_json::Error| StoreError::Damaged(why.to_string());
     let error: Option<String> = row.opt("error")?;
@@ -177,16 +147,6 @@ fn read(row: &Row) -> Result<CertificateRow, StoreError> {
         certificate: certificate.map(|text| serde_json::from_str(&text)).transpose().map_err(damaged)?,
         created_at: row.get("created_at")?,
     })
-}
-
-/// An order's key opens only as that of its own certificate.
-pub(super) fn order_key_context(name: &str) -> String {
-    format!("acme/{name}/order-key")
-}
-
-/// A certificate's key opens only as its own.
-pub(super) fn certificate_context(name: &str) -> String {
-    format!("acme/{name}/certificate")
 }
 
 /// Wants a certificate, due now. `false`: one of this first name is wanted already, and stays as it is.
@@ -270,13 +230,16 @@ pub async fn list(tx: &mut ReadTx, page: &PageRequest) -> Result<Paged<Certifica
     Ok(page.cut(rows, |row: &CertificateRow| row.name.clone()))
 }
 
-/// Certificates that something is to be done about now, the longest due first; those never tried before those that failed.
+/// Certificates that something is to be done about now: the installation's own, then those with a certificate in use, by
+/// its end, then the others; those never tried before those that failed, the longest due first.
 pub async fn due(tx: &mut ReadTx, limit: usize) -> Result<Vec<CertificateRow>, StoreError> {
     let now = tx.now();
+    // What the version before wrote has no end here: it is taken for urgent.
     let rows = tx
         .rows(
             "SELECT * FROM acme_certificates WHERE next_at <= $1
-             ORDER BY CASE WHEN attempts = 0 THEN 0 ELSE 1 END, next_at, name LIMIT $2",
+             ORDER BY CASE WHEN project IS NULL THEN 0 WHEN certificate IS NULL THEN 2 ELSE 1 END,
+                 COALESCE(ends_at, 0), CASE WHEN attempts = 0 THEN 0 ELSE 1 END, next_at, name LIMIT $2",
             args![now, limit],
         )
         .await?;
@@ -296,10 +259,11 @@ pub async fn next_due(tx: &mut ReadTx) -> Result<Option<Timestamp>, StoreError> 
 pub async fn update(tx: &mut Tx, row: &CertificateRow) -> Result<(), WriteError> {
     let error = row.error.as_ref().map(json).transpose()?;
     let certificate = row.certificate.as_ref().map(json).transpose()?;
+    let ends_at = row.certificate.as_ref().map(|facts| facts.not_after);
     tx.change(
         "certificate",
         "UPDATE acme_certificates SET state = $2, directory = $3, attempts = $4, next_at = $5, error = $6,
-             certificate = $7 WHERE name = $1",
+             certificate = $7, ends_at = $8 WHERE name = $1",
         args![
             row.name.as_str(),
             row.state,
@@ -307,130 +271,28 @@ pub async fn update(tx: &mut Tx, row: &CertificateRow) -> Result<(), WriteError>
             row.attempts,
             row.next_at,
             error,
-            certificate
+            certificate,
+            ends_at
         ],
     )
     .await
 }
 
-/// Notes an order with the private key (PKCS #8) its certificate will be for; one before it is forgotten.
-///
-/// # Errors
-/// Not found: its host was removed meanwhile.
-pub async fn begin_order(tx: &mut Tx, name: &str, url: &str, key: &[u8]) -> Result<(), WriteError> {
-    let sealed = tx.seal.seal(&order_key_context(name), key);
-    tx.change(
-        "certificate",
-        "UPDATE acme_certificates SET order_url = $2, sealed_order_key = $3 WHERE name = $1",
-        args![name, url, sealed],
-    )
-    .await
-}
-
-/// Forgets the order under way with its key; nothing happens if there is none.
-pub async fn end_order(tx: &mut Tx, name: &str) -> Result<(), StoreError> {
-    tx.execute(
-        "UPDATE acme_certificates SET order_url = NULL, sealed_order_key = NULL WHERE name = $1",
-        args![name],
-    )
-    .await
-    .map(drop)
-}
-
-/// The private key of the order under way, PKCS #8.
-///
-/// # Errors
-/// [`StoreError::Damaged`] if it cannot be opened.
-pub async fn order_key(tx: &mut ReadTx, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
-    let row = tx.row("SELECT sealed_order_key FROM acme_certificates WHERE name = $1", args![name]).await?;
-    let Some(sealed) = row.map_or(Ok(None), |row| row.opt::<Vec<u8>>("sealed_order_key"))? else {
-        return Ok(None);
-    };
-    open(&*tx.seal, &order_key_context(name), &sealed).map(|key| Some(Zeroizing::new(key)))
-}
-
-/// Puts a certificate into use.
-///
-/// # Errors
-/// Not found: its host was removed meanwhile.
-pub async fn put_certificate(tx: &mut Tx, name: &str, pem: &CertificatePem) -> Result<(), WriteError> {
-    let text = serde_json::to_vec(pem).map_err(|why| StoreError::Damaged(why.to_string()))?;
-    let text = Zeroizing::new(text);
-    let sealed = tx.seal.seal(&certificate_context(name), &text);
-    tx.change(
-        "certificate",
-        "UPDATE acme_certificates SET sealed_certificate = $2 WHERE name = $1",
-        args![name, sealed],
-    )
-    .await
-}
-
-/// The certificate in use, with its key.
-///
-/// # Errors
-/// [`StoreError::Damaged`] if it cannot be opened.
-pub async fn certificate(tx: &mut ReadTx, name: &str) -> Result<Option<CertificatePem>, StoreError> {
-    let row = tx.row("SELECT sealed_certificate FROM acme_certificates WHERE name = $1", args![name]).await?;
-    let Some(sealed) = row.map_or(Ok(None), |row| row.opt::<Vec<u8>>("sealed_certificate"))? else {
-        return Ok(None);
-    };
-    let text = Zeroizing::new(open(&*tx.seal, &certificate_context(name), &sealed)?);
-    serde_json::from_slice(&text).map(Some).map_err(|why| StoreError::Damaged(why.to_string()))
-}
-
-/// Makes a certificate due now, whatever it waits for: an operator does not want to wait.
+/// Makes a certificate due now, whatever it waits for, and one that is good to be renewed: an operator does not want to
+/// wait, or the key is not to be used any more.
 ///
 /// # Errors
 /// Not found: there is no such certificate.
 pub async fn retry(tx: &mut Tx, name: &str) -> Result<(), WriteError> {
-    let now = tx.now();
-    tx.change("certificate", "UPDATE acme_certificates SET next_at = $2 WHERE name = $1", args![name, now])
-        .await
+    let mut row = get(tx, name).await?.ok_or(WriteError::NotFound { what: "certificate" })?;
+    row.next_at = tx.now();
+    if let Some(facts) = &mut row.certificate {
+        facts.renew_at = facts.renew_at.min(row.next_at);
+    }
+    update(tx, &row).await
 }
 
 /// Wants a certificate no more; nothing happens if it is not wanted. Its document on the feed is the caller's to retract.
 pub async fn delete(tx: &mut Tx, name: &str) -> Result<(), StoreError> {
     tx.execute("DELETE FROM acme_certificates WHERE name = $1", args![name]).await.map(drop)
-}
-
-/// Adds to a certificate's time-line; the oldest entry goes once there are [`EVENTS_MAX`].
-///
-/// # Errors
-/// Not found: its host was removed meanwhile.
-pub async fn add_event(tx: &mut Tx, name: &str, kind: &str, text: &str) -> Result<(), WriteError> {
-    let now = tx.now();
-    let newest = tx
-        .row("SELECT COALESCE(MAX(sequence), 0) AS newest FROM acme_events WHERE name = $1", args![name])
-        .await?;
-    let sequence = newest.map(|row| row.get::<u64>("newest")).transpose()?.unwrap_or(0) + 1;
-    let text: String = text.chars().take(TEXT_LEN_MAX).collect();
-    tx.insert(
-        "certificate",
-        "INSERT INTO acme_events (name, sequence, at, kind, text) VALUES ($1, $2, $3, $4, $5)",
-        args![name, sequence, now, kind, text],
-    )
-    .await?;
-    tx.execute(
-        "DELETE FROM acme_events WHERE name = $1 AND sequence <= $2",
-        args![name, sequence.saturating_sub(EVENTS_MAX)],
-    )
-    .await?;
-    Ok(())
-}
-
-/// A certificate's time-line, oldest first; at most [`EVENTS_MAX`].
-pub async fn events(tx: &mut ReadTx, name: &str) -> Result<Vec<EventRow>, StoreError> {
-    let rows = tx
-        .rows("SELECT * FROM acme_events WHERE name = $1 ORDER BY sequence LIMIT $2", args![name, EVENTS_MAX])
-        .await?;
-    rows.iter()
-        .map(|row| {
-            Ok(EventRow {
-                sequence: row.get("sequence")?,
-                at: row.get("at")?,
-                kind: row.get("kind")?,
-                text: row.get("text")?,
-            })
-        })
-        .collect()
 }

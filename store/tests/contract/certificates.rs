@@ -119,6 +119,49 @@ async fn what_was_never_tried_comes_before_what_failed() {
 }
 
 #[tokio::test]
+async fn what_ends_first_is_renewed_first_and_before_what_nobody_uses_yet() {
+    on_each(async |db: Store| {
+        let now = db.now();
+        // A name, the project that it is of, and how many days its certificate is good for.
+        let rows =
+            [("new", true, None), ("late", true, Some(20)), ("soon", true, Some(3)), ("own", false, None)];
+        for (name, is_of_project, days) in rows {
+            let tenant = db.tenant(name).await;
+            let new = if is_of_project { of(&tenant) } else { own(name) };
+            db.want(&new).await.unwrap();
+            let name = &new.names[0];
+            let mut row = db.primary.read(async |tx| acme::get(tx, name).await).await.unwrap().unwrap();
+            row.certificate = days.map(|days| facts(now.after(Duration::from_hours(days * 24))));
+            row.attempts = u32::from(days.is_some());
+            db.primary.write(async |tx| acme::update(tx, &row).await).await.unwrap();
+        }
+        let due = db.due_certificates().await;
+        let due: Vec<_> = due.iter().map(|name| name.split('.').next().unwrap()).collect();
+        assert_eq!(due, ["own", "soon", "late", "new"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_good_is_renewed_now_if_somebody_says_so() {
+    on_each(async |db: Store| {
+        db.want(&own("a.example")).await.unwrap();
+        let mut row = db.primary.read(async |tx| acme::get(tx, "a.example").await).await.unwrap().unwrap();
+        let later = db.now().after(Duration::from_hours(60 * 24));
+        row.certificate = Some(CertificateFacts { renew_at: later, ..facts(later) });
+        row.next_at = later;
+        db.primary.write(async |tx| acme::update(tx, &row).await).await.unwrap();
+        assert_eq!(db.due_certificates().await, Vec::<String>::new());
+        db.primary.write(async |tx| acme::retry(tx, "a.example").await).await.unwrap();
+        let row = db.primary.read(async |tx| acme::get(tx, "a.example").await).await.unwrap().unwrap();
+        assert_eq!((row.next_at, row.certificate.unwrap().renew_at), (db.now(), db.now()));
+        let why = db.primary.write(async |tx| acme::retry(tx, "b.example").await).await.unwrap_err();
+        assert_eq!(why, WriteError::NotFound { what: "certificate" });
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn r20_keys_of_orders_and_certificates_open_only_in_their_own_place() {
     on_each(async |db: Store| {
         for name in ["a.example", "b.example"] {
