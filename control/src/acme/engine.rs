@@ -30,6 +30,8 @@ pub(crate) struct Pace {
     pub(crate) look_max: Duration,
     /// For an order to come to an end within one try; after it, the order is taken up again later.
     pub(crate) order: Duration,
+    /// For a whole try: longer than an order, what edges take and what a hook may take for several records.
+    pub(crate) attempt: Duration,
     /// For every live edge to take a challenge.
     pub(crate) edges: Duration,
     /// Between two looks at what edges took.
@@ -43,6 +45,7 @@ impl Pace {
         look_min: Duration::from_secs(1),
         look_max: Duration::from_secs(10),
         order: Duration::from_mins(2),
+        attempt: Duration::from_mins(10),
         edges: Duration::from_secs(30),
         edges_look: Duration::from_millis(100),
     };

@@ -88,7 +88,7 @@ impl Fault {
             }
             Self::Nonsense => "check --acme: it must be the URL of a directory (RFC 8555)",
             Self::RateLimited => "wait; while trying things out use --acme letsencrypt-staging",
-            Self::Budget => "wait; many certificates were asked for within the hour",
+            Self::Budget => "wait: the time of the next try is when the authority may be asked again",
             Self::Refused => {
                 "check the name's CAA records, and whether the authority certifies names like it"
             }

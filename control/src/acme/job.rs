@@ -10,17 +10,18 @@ use std::time::Duration;
 use mezusphere_store::StoreError;
 use mezusphere_store::primary::acme;
 use mezusphere_store::primary::lease::{self, Lease};
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::engine::{Engine, Stopped, fence};
+use super::engine::{Engine, Stopped};
 use super::open;
 use crate::Shared;
 use crate::config::PublicCertificate;
 use crate::lease::Job;
 
-/// Certificates worked at beside each other: a DNS hook may take minutes, and must not hold up a renewal.
+/// Certificates worked at beside each other: a DNS hook may take minutes, and must not hold up a renewal. Beside them one
+/// at most whose challenges are taken back.
 const AT_ONCE: usize = 4;
 
 /// Between two looks at what is due. One look reads one row.
@@ -61,10 +62,13 @@ pub(crate) struct Worker {
     /// The lease, if this node holds it.
     lease: Option<Lease>,
     hold_at: Instant,
+    /// When to look for challenges that somebody left open.
     sweep_at: Instant,
     /// What is worked at, and the names of it.
     tasks: JoinSet<Result<(), Stopped>>,
     names: HashMap<Id, String>,
+    /// The one of them that takes challenges back.
+    sweep: Option<AbortHandle>,
     /// Certificates left alone until then.
     paused: HashMap<String, Instant>,
 }
@@ -80,6 +84,7 @@ impl Worker {
             sweep_at: now,
             tasks: JoinSet::new(),
             names: HashMap::new(),
+            sweep: None,
             paused: HashMap::new(),
         }
     }
@@ -111,36 +116,56 @@ impl Worker {
         let now = Instant::now();
         self.paused.retain(|_, until| *until > now);
         self.hold().await?;
-        if self.tasks.len() >= AT_ONCE {
-            return Ok(());
-        }
         let due = self.due().await?;
-        let is_sweep_due = now >= self.sweep_at;
-        if due.is_empty() && !is_sweep_due {
+        let left_open = self.left_open(&due).await?;
+        if due.is_empty() && left_open.is_none() {
             return Ok(());
         }
         let Some(lease) = self.take().await? else { return Ok(()) };
-        if is_sweep_due {
-            self.sweep_at = now + SWEEP_EVERY;
-            self.sweep(&lease).await?;
-        }
         for name in due {
-            let (engine, lease) = (Arc::clone(&self.engine), lease.clone());
-            let work = name.clone();
+            let (engine, lease, work) = (Arc::clone(&self.engine), lease.clone(), name.clone());
             let task = self.tasks.spawn(async move { engine.work(&lease, &work).await });
             self.names.insert(task.id(), name);
+        }
+        if let Some(name) = left_open {
+            let (engine, work) = (Arc::clone(&self.engine), name.clone());
+            let task = self.tasks.spawn(async move { engine.take_back(&lease, &work).await });
+            self.names.insert(task.id(), name);
+            self.sweep = Some(task);
         }
         Ok(())
     }
 
     /// Names of certificates that are due and not worked at, as many as there is room for.
     async fn due(&self) -> Result<Vec<String>, StoreError> {
-        let room = AT_ONCE - self.tasks.len();
+        let busy = self.tasks.len().saturating_sub(usize::from(self.sweep.is_some()));
+        let room = AT_ONCE.saturating_sub(busy);
+        if room == 0 {
+            return Ok(Vec::new());
+        }
         let limit = room + self.names.len() + self.paused.len();
         let rows = self.engine.shared.primary.read(async |tx| acme::due(tx, limit).await).await?;
-        let is_free =
-            |name: &String| !self.names.values().any(|busy| busy == name) && !self.paused.contains_key(name);
-        Ok(rows.into_iter().map(|row| row.name).filter(is_free).take(room).collect())
+        Ok(rows.into_iter().map(|row| row.name).filter(|name| self.is_free(name)).take(room).collect())
+    }
+
+    /// A certificate whose challenges somebody left open, if it is time to look for one: its host was removed, or a node
+    /// died at the wrong moment. One that is due is not: who works at it takes back what there is.
+    async fn left_open(&mut self, due: &[String]) -> Result<Option<String>, StoreError> {
+        let now = Instant::now();
+        if now < self.sweep_at || self.sweep.is_some() {
+            return Ok(None);
+        }
+        let left = self.engine.shared.primary.read(async |tx| open::left(tx).await).await?;
+        let next = left.into_iter().find(|name| self.is_free(name) && !due.contains(name));
+        if next.is_none() {
+            self.sweep_at = now + SWEEP_EVERY;
+        }
+        Ok(next)
+    }
+
+    /// Whether nobody works at it, and it is not to be left alone.
+    fn is_free(&self, name: &String) -> bool {
+        !self.names.values().any(|busy| busy == name) && !self.paused.contains_key(name)
     }
 
     /// Prolongs the lease while something is worked at; cuts the work off if it is lost.
@@ -175,42 +200,6 @@ impl Worker {
         Ok(taken)
     }
 
-    /// Takes back challenges whose order nobody goes on with: the host was removed, or a node died at the wrong moment.
-    async fn sweep(&self, lease: &Lease) -> Result<(), StoreError> {
-        let primary = &self.engine.shared.primary;
-        let left: Vec<String> = primary
-            .read(async |tx| {
-                let mut left = Vec::new();
-                for name in open::all(tx).await?.into_keys() {
-                    let row = acme::get(tx, &name).await?;
-                    if row.is_none_or(|row| row.order_url.is_none()) {
-                        left.push(name);
-                    }
-                }
-                Ok::<_, StoreError>(left)
-            })
-            .await?;
-        for name in left.iter().filter(|name| !self.names.values().any(|busy| busy == *name)) {
-            let closed = primary.write(async |tx| {
-                fence(tx, lease).await?;
-                open::close(tx, name).await?;
-                Ok::<_, Stopped>(())
-            });
-            let swept = match closed.await {
-                Ok(()) => self.engine.remove_records(lease, name).await,
-                Err(why) => Err(why),
-            };
-            match swept {
-                Ok(()) => {
-                    tracing::info!(certificate = name, "Challenges that were left open were taken back");
-                }
-                Err(Stopped::Store(why)) => return Err(why),
-                Err(Stopped::Fenced | Stopped::Gone) => {}
-            }
-        }
-        Ok(())
-    }
-
     fn ended(&mut self, ended: Result<(Id, Result<(), Stopped>), JoinError>) {
         let (id, result) = match ended {
             Ok((id, result)) => (id, result),
@@ -221,6 +210,7 @@ impl Worker {
                 (why.id(), Err(Stopped::Store(fault)))
             }
         };
+        self.sweep.take_if(|sweep| sweep.id() == id);
         let Some(name) = self.names.remove(&id) else { return };
         match result {
             Ok(()) => {}
@@ -239,6 +229,10 @@ impl Worker {
 
     /// Lets what is worked at end, for a moment, and gives the lease back.
     async fn stop(mut self) {
+        // What is left open stays noted, and the next node takes it back.
+        if let Some(sweep) = &self.sweep {
+            sweep.abort();
+        }
         let end = Instant::now() + STOP_GRACE;
         while let Ok(Some(ended)) = tokio::time::timeout_at(end, self.tasks.join_next_with_id()).await {
             self.ended(ended);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mezusphere_model::document::{AcmeChallengeDoc, Document, DocumentKey, Partition};
 use mezusphere_store::StoreError;
-use mezusphere_store::primary::{ReadTx, Tx, setting};
+use mezusphere_store::primary::{ReadTx, Tx, acme, setting};
 use serde::{Deserialize, Serialize};
 
 use super::dns::DnsRecord;
@@ -31,9 +31,16 @@ async fn load(tx: &mut ReadTx) -> Result<BTreeMap<String, Open>, StoreError> {
     Ok(setting::get(tx, SETTING).await?.unwrap_or_default())
 }
 
-/// What is open, by certificate.
-pub(super) async fn all(tx: &mut ReadTx) -> Result<BTreeMap<String, Open>, StoreError> {
-    load(tx).await
+/// Certificates whose challenges are open and whose order nobody goes on with.
+pub(super) async fn left(tx: &mut ReadTx) -> Result<Vec<String>, StoreError> {
+    let mut left = Vec::new();
+    for name in load(tx).await?.into_keys() {
+        let row = acme::get(tx, &name).await?;
+        if row.is_none_or(|row| row.order_url.is_none()) {
+            left.push(name);
+        }
+    }
+    Ok(left)
 }
 
 /// Publishes challenges, and notes records that are about to be set.

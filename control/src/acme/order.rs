@@ -14,20 +14,21 @@
 //! Every step that matters is written down before the next one, so that a node that dies, or another one, goes on from
 //! there. What the result means is [`super::settle`]'s.
 
-use std::time::Duration;
-
 use instant_acme::{Account, CertificateIdentifier, Error, Identifier, NewOrder, Order, OrderStatus};
+use mezusphere_model::Timestamp;
 use mezusphere_pki::NodeKey;
 use mezusphere_pki::acme::{Issued, certificate_request, check_issued};
+use mezusphere_store::StoreError;
 use mezusphere_store::primary::acme::{self, CertificateRow, CertificateState};
 use mezusphere_store::primary::lease::Lease;
-use mezusphere_store::primary::setting;
+use mezusphere_store::primary::{ReadTx, setting};
 use tokio::time::Instant;
 
 use super::answer;
-use super::budget::Budget;
+use super::budget::{Ask, Budget};
 use super::engine::{Engine, Stopped, Trouble, fence};
-use super::failure::{Failure, Fault};
+use super::failure::{Failure, Fault, quoted};
+use super::schedule;
 use super::wire::{Watched, WireError};
 
 /// Name of the setting that holds the budget.
@@ -73,7 +74,13 @@ impl<'a> Attempt<'a> {
 
     /// Makes the try and writes down how it went.
     pub(super) async fn carry_out(mut self) -> Result<(), Stopped> {
-        let settled = match self.issue().await {
+        let limit = self.engine.pace.attempt;
+        // Whatever the authority answers, and however slowly: the place is needed for others.
+        let tried = tokio::time::timeout(limit, self.issue()).await.unwrap_or_else(|_| {
+            let text = format!("the try did not come to an end within {} s", limit.as_secs());
+            Err(Failure::new(Fault::Unreachable, text).into())
+        });
+        let settled = match tried {
             Ok(issued) => self.put_into_use(&issued).await,
             Err(Trouble::Failed(failure)) => self.note_failure(&failure).await,
             Err(Trouble::Stopped(why)) => Err(why),
@@ -85,6 +92,9 @@ impl<'a> Attempt<'a> {
 
     /// Comes to a certificate that can be served with.
     async fn issue(&mut self) -> Result<Issued, Trouble> {
+        if self.row.order_url.is_none() {
+            self.look_at_budget().await?;
+        }
         let account = self.engine.account(self.lease, &self.wire).await?;
         let (mut order, key) = self.order(&account).await?;
         self.bring_to_an_end(&account, &mut order, &key).await?;
@@ -94,8 +104,22 @@ impl<'a> Attempt<'a> {
         })?;
         let own = self.engine.shared.known_ca().issuing.certificate().clone();
         let now = self.engine.shared.clock.now();
+        let unusable = |why: String| Failure::new(Fault::Certificate, quoted(&why)).ends_order();
         let issued = check_issued(&chain, &key, &self.row.names, &[own], now);
-        Ok(issued.map_err(|why| Failure::new(Fault::Certificate, why.to_string()).ends_order())?)
+        let issued = issued.map_err(|why| unusable(why.to_string()))?;
+        if self.is_worse(&issued, now) {
+            let text = format!("the new certificate ends {}, before the one in use", issued.not_after);
+            return Err(unusable(text).into());
+        }
+        Ok(issued)
+    }
+
+    /// Whether what was issued is nearer its end than what it would replace, and would have to be renewed at once. One
+    /// that is only shorter is none the worse: the one in use may be about to be revoked.
+    fn is_worse(&self, issued: &Issued, now: Timestamp) -> bool {
+        let in_use = self.row.certificate.as_ref();
+        in_use.is_some_and(|in_use| issued.not_after < in_use.not_after)
+            && schedule::due_by_life(issued.not_before, issued.not_after) <= now
     }
 
     /// What an error of the library means.
@@ -169,25 +193,44 @@ impl<'a> Attempt<'a> {
         Ok((order, key))
     }
 
+    /// Gives up before anybody is asked anything if there can be no order now.
+    async fn look_at_budget(&self) -> Result<(), Trouble> {
+        let primary = &self.engine.shared.primary;
+        let allowed: Result<_, StoreError> = primary.read(async |tx| self.allowed(tx).await).await;
+        allowed?.map(drop).map_err(Trouble::from)
+    }
+
     /// Takes an order from the budget.
     async fn spend(&self) -> Result<(), Trouble> {
-        let (lease, names, directory) = (self.lease, &self.row.names, self.engine.directory());
+        let lease = self.lease;
         let spent = self.engine.shared.primary.write(async |tx| {
             fence(tx, lease).await?;
+            let mut budget = match self.allowed(tx).await? {
+                Ok(budget) => budget,
+                Err(failure) => return Ok(Err(failure)),
+            };
             let now = tx.now();
-            let mut budget = Budget::of(setting::get(tx, BUDGET_SETTING).await?, directory, now);
-            if let Err(when) = budget.allows(names, now) {
-                return Ok(Err(when.since(now)));
-            }
-            budget.ordered(now);
+            budget.ordered(&Ask::of(&self.row, now), now);
             setting::put(tx, BUDGET_SETTING, &budget).await?;
             Ok::<_, Stopped>(Ok(()))
         });
-        let spent: Result<(), Duration> = spent.await?;
-        spent.map_err(|wait| {
-            let text = "enough was asked of the authority within the hour";
-            Failure::new(Fault::Budget, text).after(Some(wait)).into()
-        })
+        let spent: Result<(), Failure> = spent.await?;
+        Ok(spent?)
+    }
+
+    /// The budget, if it has an order for this certificate.
+    async fn allowed(&self, tx: &mut ReadTx) -> Result<Result<Budget, Failure>, StoreError> {
+        let now = tx.now();
+        let budget = Budget::of(setting::get(tx, BUDGET_SETTING).await?, self.engine.directory(), now);
+        let ask = Ask::of(&self.row, now);
+        let (text, until) = if let Some(until) = budget.waits_until(&ask, now) {
+            ("the name failed before it was removed and added again", until)
+        } else if let Err(until) = budget.allows(&ask, now) {
+            ("enough was asked of the authority within the hour", until)
+        } else {
+            return Ok(Ok(budget));
+        };
+        Ok(Err(Failure::new(Fault::Budget, text).after(Some(until.since(now)))))
     }
 
     /// The certificate that this order replaces, as the authority knows it.

@@ -51,7 +51,7 @@ struct Proof {
 impl Attempt<'_> {
     /// Has every name that the authority asks about answered for, and tells it to look.
     pub(super) async fn prove(&mut self, account: &Account, order: &mut Order) -> Result<(), Trouble> {
-        let asked = insist!(read(order, false)).map_err(|why| self.failure(&why))?;
+        let asked = self.asked(order, false).await?;
         let mut proofs = Vec::new();
         for asked in asked.iter().filter(|asked| asked.status == AuthorizationStatus::Pending) {
             proofs.push(choose(asked, &self.row.names, &self.engine.config, self.row.attempts)?);
@@ -59,6 +59,17 @@ impl Attempt<'_> {
         self.answer_for(account.key_thumbprint(), &proofs).await?;
         insist!(tell(order, &proofs)).map_err(|why| self.failure(&why))?;
         Ok(())
+    }
+
+    /// What the authority asks about each name of the order; `anew`: as it is now.
+    async fn asked(&mut self, order: &mut Order, anew: bool) -> Result<Vec<Asked>, Failure> {
+        // Each is read by a request of its own, and there is one for each name (RFC 8555 §7.1.3).
+        let count = order.state().authorizations.len();
+        if count > self.row.names.len() {
+            let text = format!("the authority asks for {count} proofs of {} names", self.row.names.len());
+            return Err(Failure::new(Fault::Nonsense, text).ends_order());
+        }
+        insist!(read(order, anew)).map_err(|why| self.failure(&why))
     }
 
     /// Publishes what edges answer, sets records, and waits until both are there.
@@ -164,9 +175,9 @@ impl Attempt<'_> {
 
     /// Why an order became invalid, as far as the authority says.
     pub(super) async fn why_invalid(&mut self, order: &mut Order) -> Failure {
-        let asked = match insist!(read(order, true)) {
+        let asked = match self.asked(order, true).await {
             Ok(asked) => asked,
-            Err(why) => return self.failure(&why).ends_order(),
+            Err(why) => return why.ends_order(),
         };
         for asked in asked {
             if let Some((kind, problem)) = asked.error {

@@ -28,6 +28,13 @@ const WISH_MAX: Duration = Duration::from_hours(24);
 /// Certificates that live shorter are renewed at half of their life, others at one third left.
 const SHORT_LIFE: Duration = Duration::from_hours(10 * 24);
 
+/// A certificate that has just come is not renewed for so long, or for a tenth of what it is good for if that is less.
+const SETTLED_FOR: Duration = Duration::from_hours(1);
+
+/// What is left of a certificate at its renewal at least, or a quarter of what it is good for if that is less; in any
+/// case a tenth.
+const LEFT_MIN: Duration = Duration::from_hours(1);
+
 /// Bounds of the time between two questions for a renewal window (RFC 9773 §4.3.2).
 const ASK_MIN: Duration = Duration::from_hours(1);
 const ASK_MAX: Duration = Duration::from_hours(24);
@@ -63,18 +70,40 @@ pub(crate) fn due_by_life(not_before: Timestamp, not_after: Timestamp) -> Timest
     not_after.before(left)
 }
 
+/// A certificate's times.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Life {
+    /// From when it is good.
+    pub(crate) not_before: Timestamp,
+    /// Until when.
+    pub(crate) not_after: Timestamp,
+    /// When it came.
+    pub(crate) issued_at: Timestamp,
+}
+
+impl Life {
+    /// Between which moments it is renewed, whatever anybody wishes: long enough after it came that an authority whose
+    /// window is always over is not asked without end, and long enough before it ends that a try may fail a few times.
+    fn bounds(self) -> (Timestamp, Timestamp) {
+        let good_for = self.not_after.since(self.issued_at);
+        let first = self.issued_at.after(SETTLED_FOR.min(good_for / 10));
+        let last = self.not_after.before((good_for / 10).max(LEFT_MIN.min(good_for / 4)));
+        (first, last)
+    }
+}
+
 /// When a certificate is renewed: at a moment drawn from the authority's window, or by its life if there is none that
-/// makes sense. A window that is over means now.
-pub(crate) fn renew_at(
-    not_before: Timestamp,
-    not_after: Timestamp,
-    window: Option<&RenewalWindow>,
-    entropy: &Entropy,
-) -> Timestamp {
-    let by_life = due_by_life(not_before, not_after);
-    let Some(window) = window.filter(|window| is_sensible(window, not_after)) else { return by_life };
-    let width = u64::try_from(window.end.since(window.start).as_micros()).unwrap_or(0);
-    window.start.after(Duration::from_micros(entropy.below(width + 1)))
+/// makes sense. A window that is over means soon.
+pub(crate) fn renew_at(life: Life, window: Option<&RenewalWindow>, entropy: &Entropy) -> Timestamp {
+    let wished = match window.filter(|window| is_sensible(window, life.not_after)) {
+        None => due_by_life(life.not_before, life.not_after),
+        Some(window) => {
+            let width = u64::try_from(window.end.since(window.start).as_micros()).unwrap_or(0);
+            window.start.after(Duration::from_micros(entropy.below(width.saturating_add(1))))
+        }
+    };
+    let (first, last) = life.bounds();
+    wished.max(first).min(last)
 }
 
 /// Whether a window can be followed: it has a beginning before its end, and lets the certificate be renewed while it is
@@ -149,11 +178,41 @@ mod tests {
             end: NOW.after(Duration::from_secs(to)),
             explanation: None,
         };
+        let life = Life { not_before: NOW, not_after: end, issued_at: NOW };
+        let at = |from, to| renew_at(life, Some(&window(from, to)), &zero());
         let by_life = due_by_life(NOW, end);
-        assert_eq!(renew_at(NOW, end, Some(&window(500, 500)), &zero()), by_life);
-        assert_eq!(renew_at(NOW, end, Some(&window(600, 500)), &zero()), by_life);
-        assert_eq!(renew_at(NOW, end, Some(&window(500, 91 * 86_400)), &zero()), by_life);
-        assert_eq!(renew_at(NOW, end, Some(&window(500, 600)), &zero()), NOW.after(Duration::from_secs(500)));
+        assert_eq!(at(5000, 5000), by_life);
+        assert_eq!(at(6000, 5000), by_life);
+        assert_eq!(at(5000, 91 * 86_400), by_life);
+        assert_eq!(at(5000, 6000), NOW.after(Duration::from_secs(5000)));
+    }
+
+    #[test]
+    fn no_wish_renews_a_certificate_at_once_nor_in_its_last_hours() {
+        let (hour, day) = (3600, 86_400);
+        // Good for so long, a window in its first or its last seconds: when it is renewed, and what is left then.
+        for (good_for, first, left) in
+            [(90 * day, hour, 9 * day), (day, hour, day / 10), (2 * hour, hour / 5, hour / 2), (100, 10, 25)]
+        {
+            let end = NOW.after(Duration::from_secs(good_for));
+            // Dated back, as authorities do.
+            let life =
+                Life { not_before: NOW.before(Duration::from_hours(1)), not_after: end, issued_at: NOW };
+            let window = |start, end| RenewalWindow { start, end, explanation: None };
+            let early = window(Timestamp::from_seconds(0), NOW);
+            let at = renew_at(life, Some(&early), &zero());
+            assert_eq!(at.since(NOW).as_secs(), first, "of {good_for}");
+            let late = window(end.before(Duration::from_secs(1)), end);
+            let at = renew_at(life, Some(&late), &zero());
+            assert_eq!(end.since(at).as_secs(), left, "of {good_for}");
+        }
+        // A clock of the authority's that is wrong: what comes is at its end already.
+        let stale = Life {
+            not_before: NOW.before(Duration::from_hours(90 * 24)),
+            not_after: NOW.after(Duration::from_hours(1)),
+            issued_at: NOW,
+        };
+        assert_eq!(renew_at(stale, None, &zero()), NOW.after(Duration::from_mins(6)));
     }
 
     #[test]
@@ -185,8 +244,9 @@ mod tests {
             let end = NOW.after(Duration::from_secs(life.into()));
             let start = NOW.after(Duration::from_secs(from.into()));
             let window = RenewalWindow { start, end: start.after(Duration::from_secs(width.into())), explanation: None };
+            let life = Life { not_before: NOW, not_after: end, issued_at: NOW };
             for window in [None, Some(&window)] {
-                let at = renew_at(NOW, end, window, &entropy);
+                let at = renew_at(life, window, &entropy);
                 prop_assert!(at >= NOW && at <= end, "{at} of {end}");
             }
         }

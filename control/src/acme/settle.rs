@@ -43,6 +43,7 @@ impl Attempt<'_> {
             acme::update(tx, &row).await?;
             acme::end_order(tx, name).await?;
             open::close(tx, name).await?;
+            engine.forget_failures(tx, name).await?;
             engine.serve(tx, &row, pem).await?;
             let text = format!("A certificate is in use until {}", issued.not_after);
             acme::add_event(tx, name, "certificate", &text).await?;
@@ -63,14 +64,28 @@ impl Attempt<'_> {
             fence(tx, lease).await?;
             let mut row = acme::get(tx, name).await?.ok_or(Stopped::Gone)?;
             let now = tx.now();
+            let kept = setting::get(tx, BUDGET_SETTING).await?;
+            let mut budget = Budget::of(kept, engine.directory(), now);
+            let known = row.attempts.max(budget.attempts(name));
+            // What waits for room in the budget may look again many times: it is told once.
+            let is_news = failure.fault != Fault::Budget
+                || row.error.as_ref().is_none_or(|error| error.code != failure.fault.code());
             if failure.fault == Fault::Budget {
                 // Nothing was tried.
+                row.attempts = known;
                 row.next_at = now.after(failure.wait.unwrap_or_default());
             } else {
-                row.attempts = row.attempts.saturating_add(1);
+                row.attempts = known.saturating_add(1);
                 let ends_at = row.certificate.as_ref().map(|facts| facts.not_after);
                 row.next_at =
                     schedule::next_try(row.attempts, failure.wait, ends_at, now, &engine.shared.entropy);
+                if row.project.is_some() {
+                    budget.remember(name, row.attempts, row.next_at);
+                }
+                if failure.fault.is_failed_validation() {
+                    budget.failed(&row.names, now);
+                }
+                setting::put(tx, BUDGET_SETTING, &budget).await?;
             }
             row.state = CertificateState::Failed;
             row.error = Some(LastError {
@@ -86,38 +101,37 @@ impl Attempt<'_> {
             if is_account_lost {
                 account::forget(tx, engine.directory()).await?;
             }
-            if failure.fault.is_failed_validation() {
-                let kept = setting::get(tx, BUDGET_SETTING).await?;
-                let mut budget = Budget::of(kept, engine.directory(), now);
-                budget.failed(&row.names, now);
-                setting::put(tx, BUDGET_SETTING, &budget).await?;
-            }
             open::close(tx, name).await?;
-            let text = format!("{} ({}); next try {}", failure.text, failure.fault.code(), row.next_at);
-            acme::add_event(tx, name, "failed", &text).await?;
-            Ok::<_, Stopped>(row)
+            if is_news {
+                let text = format!("{} ({}); next try {}", failure.text, failure.fault.code(), row.next_at);
+                acme::add_event(tx, name, "failed", &text).await?;
+            }
+            Ok::<_, Stopped>((row, is_news))
         });
-        let row = row.await?;
-        tracing::warn!(
-            certificate = name,
-            code = failure.fault.code(),
-            why = failure.text,
-            attempts = row.attempts,
-            again_at = %row.next_at,
-            "A public certificate could not be had"
-        );
+        let (row, is_news) = row.await?;
+        if is_news {
+            tracing::warn!(
+                certificate = name,
+                code = failure.fault.code(),
+                why = failure.text,
+                attempts = row.attempts,
+                again_at = %row.next_at,
+                "A public certificate could not be had"
+            );
+        }
         Ok(())
     }
 }
 
 fn facts(issued: &Issued, engine: &Engine, now: mezusphere_model::Timestamp) -> CertificateFacts {
+    let life = schedule::Life { not_before: issued.not_before, not_after: issued.not_after, issued_at: now };
     CertificateFacts {
         fingerprint: issued.fingerprint,
         directory: engine.directory().to_owned(),
         not_before: issued.not_before,
         not_after: issued.not_after,
         issued_at: now,
-        renew_at: schedule::renew_at(issued.not_before, issued.not_after, None, &engine.shared.entropy),
+        renew_at: schedule::renew_at(life, None, &engine.shared.entropy),
         window: None,
         renewal_id: issued.renewal_id.clone(),
         // Asked at once whether it has a wish.
@@ -151,6 +165,16 @@ impl Engine {
         Ok(())
     }
 
+    /// Forgets that a name failed before.
+    async fn forget_failures(&self, tx: &mut Tx, name: &str) -> Result<(), StoreError> {
+        let kept = setting::get(tx, BUDGET_SETTING).await?;
+        let mut budget = Budget::of(kept, self.directory(), tx.now());
+        if budget.forget(name) {
+            setting::put(tx, BUDGET_SETTING, &budget).await?;
+        }
+        Ok(())
+    }
+
     async fn audit(&self, tx: &mut Tx, row: &CertificateRow, action: &str) -> Result<(), Stopped> {
         let organization = self.organization(tx, row).await?;
         let facts = row.certificate.as_ref();
@@ -174,6 +198,20 @@ impl Engine {
         let Some(id) = row.project else { return Ok(self.shared.installation.organization) };
         let project = project::get(tx, id).await?.ok_or(Stopped::Gone)?;
         Ok(project.organization)
+    }
+
+    /// Takes back the challenges of a certificate whose order nobody goes on with: the host was removed, or a node died at
+    /// the wrong moment.
+    pub(super) async fn take_back(&self, lease: &Lease, name: &str) -> Result<(), Stopped> {
+        let closed = self.shared.primary.write(async |tx| {
+            fence(tx, lease).await?;
+            open::close(tx, name).await?;
+            Ok::<_, Stopped>(())
+        });
+        closed.await?;
+        self.remove_records(lease, name).await?;
+        tracing::info!(certificate = name, "Challenges that were left open were taken back");
+        Ok(())
     }
 
     /// Removes the DNS records of a certificate's challenges, with a note of what the hook said.

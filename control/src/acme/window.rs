@@ -11,7 +11,7 @@ use mezusphere_store::primary::lease::Lease;
 
 use super::engine::{Engine, Stopped, Trouble, fence};
 use super::order::renewal_name;
-use super::schedule::{ask_again_at, is_sensible, renew_at};
+use super::schedule::{Life, ask_again_at, is_sensible, renew_at};
 use super::settle::next_of;
 
 /// Asked again after so long when there was no usable answer, or no word of when (RFC 9773 §4.3.3).
@@ -111,8 +111,12 @@ impl Engine {
                     return None;
                 }
                 let sensible = is_sensible(window, facts.not_after);
-                facts.renew_at =
-                    renew_at(facts.not_before, facts.not_after, Some(window), &self.shared.entropy);
+                let life = Life {
+                    not_before: facts.not_before,
+                    not_after: facts.not_after,
+                    issued_at: facts.issued_at,
+                };
+                facts.renew_at = renew_at(life, Some(window), &self.shared.entropy);
                 facts.window = Some(window.clone());
                 Some(if sensible {
                     format!("The authority wants it renewed from {} to {}", window.start, window.end)

@@ -2,6 +2,7 @@
 //! back, because the library keeps neither the status nor when to come again.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -27,6 +28,9 @@ use super::AcmeConfigError;
 
 /// Largest answer, in octets: a chain of ten certificates with long keys, and room.
 const ANSWER_LEN_MAX: usize = 256 * 1024;
+
+/// For a connection to one of a host's addresses: some may lead nowhere, and an answer has a limit as a whole.
+const CONNECT_MAX: Duration = Duration::from_secs(3);
 
 /// How we introduce ourselves (RFC 8555 §6.1).
 const AGENT: &str = concat!("mezusphere/", env!("CARGO_PKG_VERSION"));
@@ -104,7 +108,10 @@ async fn exchange(
     request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(AGENT));
 
     let port = authority.port_u16().unwrap_or(443);
-    let tcp = TcpStream::connect((host.as_str(), port)).await;
+    let tcp = match tokio::net::lookup_host((host.as_str(), port)).await {
+        Ok(addresses) => first_of(addresses, CONNECT_MAX, TcpStream::connect).await,
+        Err(why) => Err(why),
+    };
     let tcp = tcp.map_err(|why| WireError::Connect { host: host.clone(), why })?;
     let stream = tls.connect(name, tcp).await.map_err(|why| WireError::Tls { host: host.clone(), why })?;
     let broken = |why| WireError::Http { host: host.clone(), why };
@@ -126,6 +133,26 @@ async fn exchange(
         answer = answer => answer,
         () = driven => Err(WireError::Body { host: host.clone() }),
     }
+}
+
+/// Connects to the first of a host's addresses that takes the connection within `limit`.
+async fn first_of<T, F: Future<Output = io::Result<T>>>(
+    addresses: impl Iterator<Item = SocketAddr>,
+    limit: Duration,
+    connect: impl Fn(SocketAddr) -> F,
+) -> io::Result<T> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "it has no address");
+    for address in addresses {
+        match tokio::time::timeout(limit, connect(address)).await {
+            Ok(Ok(connected)) => return Ok(connected),
+            Ok(Err(why)) => last = why,
+            Err(_) => {
+                let text = format!("{address} does not answer within {} s", limit.as_secs());
+                last = io::Error::new(io::ErrorKind::TimedOut, text);
+            }
+        }
+    }
+    Err(last)
 }
 
 /// What the last answer was, beside what the library makes of it.
@@ -238,6 +265,28 @@ mod tests {
             let why = https.request(request).await.err().expect("a refusal").to_string();
             assert!(why.contains("is not an https address"), "{why}");
         }
+    }
+
+    /// Connects to a port that is there: the first swallows everything, the second refuses.
+    async fn dial(address: SocketAddr) -> io::Result<u16> {
+        match address.port() {
+            1 => std::future::pending().await,
+            2 => Err(io::ErrorKind::ConnectionRefused.into()),
+            port => Ok(port),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_that_swallows_what_is_sent_to_it_does_not_hold_up_the_next() {
+        let first = async |ports: &[u16]| {
+            let addresses: Vec<_> =
+                ports.iter().map(|port| SocketAddr::from(([192, 0, 2, 1], *port))).collect();
+            first_of(addresses.into_iter(), Duration::from_millis(20), dial).await
+        };
+        assert_eq!(first(&[1, 2, 3, 4]).await.unwrap(), 3);
+        assert_eq!(first(&[1, 2]).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(first(&[2, 1]).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(first(&[]).await.unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

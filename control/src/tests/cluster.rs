@@ -21,14 +21,15 @@ fn second() -> ControlConfig {
 }
 
 /// A second control node on the world's database.
-async fn join(world: &World, config: ControlConfig) -> Control {
+pub(super) async fn join(world: &World, config: ControlConfig) -> Control {
     let seal = sealer(7);
     Control::open(config, world.primary.clone(), seal, world.hand.clock(), world.entropy.clone())
         .await
         .unwrap()
 }
 
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+/// Waits until it holds.
+pub(super) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let held = async {
         while !holds().await {
             tokio::time::sleep(Duration::from_millis(20)).await;

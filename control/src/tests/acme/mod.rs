@@ -2,6 +2,8 @@
 //! other nodes do meanwhile.
 
 mod authority;
+mod limits;
+mod rivals;
 mod sources;
 mod trouble;
 
@@ -14,10 +16,11 @@ use mezusphere_store::primary::lease::Lease;
 use tokio::task::JoinHandle;
 
 use self::authority::{Authority, DIRECTORY};
+use super::cluster::until;
 use super::*;
 use crate::acme::dns::{DnsFuture, DnsHook, DnsRecord};
 use crate::acme::engine::{Engine, Pace, Stopped};
-use crate::lease::Job;
+use crate::lease::{Job, LEASE_TTL};
 use crate::{AcmeConfig, PublicCertificate};
 
 /// The endpoint of the project that has a route.
@@ -32,6 +35,7 @@ const PACE: Pace = Pace {
     look_min: Duration::from_millis(5),
     look_max: Duration::from_millis(50),
     order: Duration::from_secs(10),
+    attempt: Duration::from_mins(1),
     edges: Duration::from_secs(20),
     edges_look: Duration::from_millis(5),
 };
@@ -130,16 +134,24 @@ impl Scene {
     }
 
     fn engine_at(&self, pace: Pace) -> Engine {
-        let PublicCertificate::Acme(config) = &self.world.control.shared.config.public_certificate else {
+        self.engine_of(&self.world.control, pace)
+    }
+
+    fn engine_of(&self, control: &Control, pace: Pace) -> Engine {
+        let PublicCertificate::Acme(config) = &control.shared.config.public_certificate else {
             panic!("no authority");
         };
         let hook =
             config.dns_hook.as_ref().map(|_| Arc::new(Zone(self.authority.clone())) as Arc<dyn DnsHook>);
-        Engine::over(&self.world.control.shared, config, Arc::new(self.authority.clone()), hook, pace)
+        Engine::over(&control.shared, config, Arc::new(self.authority.clone()), hook, pace)
     }
 
     async fn lease(&self) -> Lease {
-        let shared = &self.world.control.shared;
+        self.lease_of(&self.world.control).await
+    }
+
+    async fn lease_of(&self, control: &Control) -> Lease {
+        let shared = &control.shared;
         let taken = shared.primary.write(async |tx| shared.take_lease(tx, Job::Acme).await).await;
         taken.unwrap().expect("nobody else holds it")
     }
