@@ -33,6 +33,9 @@ pub struct ControlConfig {
     /// SPIFFE trust domain of a new installation; `None`: the platform's base host. An installation keeps
     /// the one it was made with.
     pub trust_domain: Option<String>,
+    /// The root of a new installation, if its key is kept elsewhere; `None`: one is made. An installation keeps the one it was
+    /// made with.
+    pub root_elsewhere: Option<RootElsewhere>,
     /// The first operator's e-mail address; `None`: `operator@` and the base host.
     pub operator_email: Option<String>,
     /// This control node.
@@ -67,6 +70,7 @@ impl ControlConfig {
         Self {
             platform,
             trust_domain: None,
+            root_elsewhere: None,
             operator_email: None,
             node: NodeConfig {
                 id: node,
@@ -90,6 +94,16 @@ impl ControlConfig {
             mail: None,
         }
     }
+}
+
+/// A root whose key is never on a control node, for an installation that begins under it. Its trust domain becomes the
+/// installation's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RootElsewhere {
+    /// The root's certificate, PEM.
+    pub root_pem: String,
+    /// The issuing CA's, which the root made of the request that the start without it gave, PEM.
+    pub issuing_pem: Option<String>,
 }
 
 /// A control node, as the others know it.

@@ -19,12 +19,14 @@ use mezusphere_pki::{CurrentIdentity, CurrentTrust};
 use mezusphere_store::feed::FeedSource;
 use mezusphere_store::primary::audit::AuditEntry;
 use mezusphere_store::primary::{Primary, Tx, secret};
+use tokio::sync::watch;
 
 use crate::api::{self, Door};
 use crate::ca::Ca;
 use crate::certificate::{PublicCertificates, ensure_platform};
 use crate::domain::{Resolver, Turns};
 use crate::edge::entry::Told;
+use crate::first_start::{self, First};
 use crate::installation::{Keys, secret_name};
 use crate::jobs::Jobs;
 use crate::keys::Resealed;
@@ -34,7 +36,7 @@ use crate::mail::Mail;
 use crate::node::{Node, identity, row};
 use crate::platform::{PlatformService, Services, service};
 use crate::shared::Shared;
-use crate::{ControlConfig, OpenError, first_start, signer};
+use crate::{ControlConfig, OpenError, signer};
 
 /// An open control plane. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -51,7 +53,7 @@ impl Control {
     /// What [`Control::open`] would say.
     pub fn check(config: &ControlConfig, now: Timestamp) -> Result<(), OpenError> {
         usable(config, now)?;
-        first_start::named(config).map(drop)
+        First::of(config).map(drop)
     }
 
     /// Opens the installation in `primary`; makes it if there is none yet.
@@ -102,6 +104,7 @@ impl Control {
             certificates,
             signer: ArcSwap::new(signer),
             current_keys: ArcSwap::from_pointee(keys),
+            roots: watch::Sender::new(ca.state.roots.clone()),
             current_ca: ArcSwap::from_pointee(ca),
             rotation: tokio::sync::Notify::new(),
             keys_due: tokio::sync::Notify::new(),
@@ -160,6 +163,11 @@ impl Control {
     /// Root certificates of the installation, PEM, newest first.
     pub fn roots_pem(&self) -> Vec<String> {
         self.shared.known_ca().state.roots.clone()
+    }
+
+    /// The same, and what becomes of them, while the jobs run.
+    pub fn roots(&self) -> watch::Receiver<Vec<String>> {
+        self.shared.roots.subscribe()
     }
 
     /// This control node's own certificate, for its node port. Renewed while the jobs run.

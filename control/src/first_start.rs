@@ -25,6 +25,7 @@ use mezusphere_store::primary::{Primary, ReadTx, StoreError, Tx, password, setti
 use zeroize::Zeroizing;
 
 use crate::ca::keep_issuing;
+use crate::ca::offline::{self, FirstRoot};
 use crate::ca::state::CaState;
 use crate::installation::{Installation, OPERATORS, OWN_ORGANIZATION, SETTING, secret_name};
 use crate::{ControlConfig, OpenError};
@@ -50,25 +51,47 @@ pub(crate) async fn ensure(
         }
         return Ok(installation);
     }
-    let (domain, email) = named(config)?;
+    let First { domain, email, root } = First::of(config)?;
+    if let Some(csr_pem) = offline::unsigned(primary, root.as_ref()).await? {
+        return Err(OpenError::Unsigned { csr_pem });
+    }
     primary
         .write(async |tx| {
             // Another control node may have been first.
             if let Some(installation) = load(tx).await? {
                 return Ok(installation);
             }
-            create(tx, &domain, email, entropy).await
+            create(tx, &domain, email, entropy, root.as_ref()).await
         })
         .await
 }
 
-/// What a new installation is called, and who its first operator is.
-pub(crate) fn named(config: &ControlConfig) -> Result<(TrustDomain, Email), OpenError> {
-    let domain = config.trust_domain.clone().unwrap_or_else(|| config.platform.base.to_string());
-    let domain = TrustDomain::parse(&domain).map_err(|why| OpenError::TrustDomain(domain.clone(), why))?;
-    let email = config.operator_email.clone().unwrap_or_else(|| format!("operator@{}", config.platform.base));
-    let email = Email::parse(&email).map_err(|_| OpenError::OperatorEmail(email.clone()))?;
-    Ok((domain, email))
+/// What a new installation is made with.
+pub(crate) struct First {
+    /// What it is called.
+    domain: TrustDomain,
+    /// Its first operator.
+    email: Email,
+    /// The root it begins under; `None`: one is made.
+    root: Option<FirstRoot>,
+}
+
+impl First {
+    /// As it is configured.
+    pub(crate) fn of(config: &ControlConfig) -> Result<Self, OpenError> {
+        let root = config.root_elsewhere.as_ref().map(FirstRoot::read).transpose()?;
+        let domain = match (&config.trust_domain, &root) {
+            (None, Some(root)) => root.domain.clone(),
+            (asked, _) => {
+                let domain = asked.clone().unwrap_or_else(|| config.platform.base.to_string());
+                TrustDomain::parse(&domain).map_err(|why| OpenError::TrustDomain(domain.clone(), why))?
+            }
+        };
+        let email =
+            config.operator_email.clone().unwrap_or_else(|| format!("operator@{}", config.platform.base));
+        let email = Email::parse(&email).map_err(|_| OpenError::OperatorEmail(email.clone()))?;
+        Ok(Self { domain, email, root })
+    }
 }
 
 /// Remembers the base domain, and says so when it is another one than before: what was handed out names the old one.
@@ -97,6 +120,7 @@ async fn create(
     domain: &TrustDomain,
     email: Email,
     entropy: &Entropy,
+    root: Option<&FirstRoot>,
 ) -> Result<Installation, OpenError> {
     let installation = Installation {
         organization: OrganizationId::random(entropy),
@@ -106,7 +130,7 @@ async fn create(
         control: ControlId::random(entropy),
         edge: EdgeId::random(entropy),
     };
-    keys(tx, domain, entropy).await?;
+    keys(tx, domain, entropy, root).await?;
     let now = tx.now();
     organization::insert(
         tx,
@@ -168,17 +192,26 @@ async fn create(
     Ok(installation)
 }
 
-async fn keys(tx: &mut Tx, domain: &TrustDomain, entropy: &Entropy) -> Result<(), OpenError> {
+async fn keys(
+    tx: &mut Tx,
+    domain: &TrustDomain,
+    entropy: &Entropy,
+    root: Option<&FirstRoot>,
+) -> Result<(), OpenError> {
     let now = tx.now();
-    let root = Root::create(domain, now, entropy)?;
-    let issuing = Issuing::create(&root, now, entropy)?;
+    let (root_pem, issuing) = if let Some(root) = root {
+        (root.pem.clone(), root.issuing(tx, entropy).await?)
+    } else {
+        let root = Root::create(domain, now, entropy)?;
+        secret::add(tx, secret_name::ROOT, SecretState::Current, root.secret_pem().as_bytes()).await?;
+        (root.certificate_pem(), Issuing::create(&root, now, entropy)?)
+    };
     let assertion = SigningKey::generate().map_err(|why| OpenError::KeyMaking(why.to_string()))?;
     let cookie = serde_json::to_vec(&CookieKey::random(entropy));
     let cookie = Zeroizing::new(cookie.map_err(|why| OpenError::KeyMaking(why.to_string()))?);
     let pepper = Zeroizing::new(entropy.bytes::<32>());
     let form = Zeroizing::new(entropy.bytes::<32>());
     for (name, value) in [
-        (secret_name::ROOT, root.secret_pem().as_bytes()),
         (secret_name::ASSERTION, assertion.pkcs8_der()),
         (secret_name::COOKIE, &cookie),
         (secret_name::PEPPER, pepper.as_slice()),
@@ -188,7 +221,7 @@ async fn keys(tx: &mut Tx, domain: &TrustDomain, entropy: &Entropy) -> Result<()
     }
     let issuing = keep_issuing(tx, &issuing, SecretState::Current).await?;
     // Beside the sealed key, so that the key may be taken offline: it is needed only to make an issuing CA.
-    CaState::first(root.certificate_pem(), issuing).write(tx).await?;
+    CaState::first(root_pem, issuing).write(tx).await?;
     Ok(())
 }
 

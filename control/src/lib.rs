@@ -50,7 +50,7 @@ pub use acme::{AcmeChallenge, AcmeConfig, AcmeConfigError, AcmeDirectory, AcmeEx
 pub use caller::{Caller, Permission, Who};
 pub use config::{
     ASSERTION_TTL, Advertise, CertificateFiles, ControlConfig, CustomDomains, LEAF_TTL_MAX, LEAF_TTL_MIN,
-    LocalEdge, NodeConfig, PublicCertificate, SessionLimits,
+    LocalEdge, NodeConfig, PublicCertificate, RootElsewhere, SessionLimits,
 };
 pub use control::Control;
 pub use jobs::Jobs;

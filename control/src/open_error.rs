@@ -80,6 +80,15 @@ pub enum OpenError {
         "the edge {0} of this installation runs in another process now; this one needs an edge with an id of its own, or none"
     )]
     EdgeTaken(EdgeId),
+    /// The installation is to begin under a root whose key is kept elsewhere, and that has not signed its issuing CA yet.
+    #[error("the root that is kept elsewhere has not signed this installation's issuing CA yet")]
+    Unsigned {
+        /// What it is to sign, PEM.
+        csr_pem: String,
+    },
+    /// The root that is kept elsewhere, or what it signed, is not to begin with.
+    #[error("the installation cannot begin under this root: {0}")]
+    RootElsewhere(String),
     /// A key that the first start made is gone.
     #[error("the installation's key {0} is missing from the database")]
     KeyMissing(&'static str),

@@ -7,7 +7,7 @@ use mezusphere_identity::factor::password::PasswordPool;
 use mezusphere_model::seal::Seal;
 use mezusphere_model::{Clock, Entropy};
 use mezusphere_store::Primary;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::ControlConfig;
 use crate::ca::CurrentCa;
@@ -36,6 +36,8 @@ pub(crate) struct Shared {
     /// The internal CA; ask [`Shared::ca`] in a transaction, [`Shared::known_ca`] elsewhere.
     pub(crate) current_ca: CurrentCa,
     /// Rung when a rotation may go on; the job listens.
+    /// The roots that are trusted, PEM, as [`Shared::refresh_ca`] found them last.
+    pub(crate) roots: watch::Sender<Vec<String>>,
     pub(crate) rotation: Notify,
     /// Rung when the keys that sign assertions may have something to do; the job listens.
     pub(crate) keys_due: Notify,
@@ -44,6 +46,8 @@ pub(crate) struct Shared {
     /// This control node.
     pub(crate) node: Node,
     /// Opens sealed keys.
+    /// Of whom the audit log was told that somebody else came in their name.
+    pub(crate) strangers_told: Told,
     pub(crate) seal: Arc<dyn Seal>,
     /// Rung when bundles may not be in line with the nodes any more; the jobs listen.
     pub(crate) drift: Notify,

@@ -257,6 +257,11 @@ pub fn ca_ends_at(ca: &CertificateDer<'_>) -> Result<mezusphere_model::Timestamp
     certificate::facts(ca).map(|facts| facts.not_after).map_err(|error| TrustError::Root(error.to_string()))
 }
 
+/// The trust domain a root was made for; `None`: it is no root of Mezusphere's kind, which signs itself.
+pub fn root_trust_domain(root: &CertificateDer<'_>) -> Option<TrustDomain> {
+    certificate::facts(root).ok().filter(|facts| !facts.is_cross())?.ca_trust_domain()
+}
+
 /// A SHA-256 as documents have it: base64url without padding.
 pub fn digest_text(digest: &[u8; 32]) -> String {
     BASE64URL.encode(digest)

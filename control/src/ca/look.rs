@@ -10,7 +10,7 @@ use mezusphere_pki::trust::{digest_from_text, digest_text};
 use mezusphere_pki::{Role, SpiffeName};
 use mezusphere_store::StoreError;
 use mezusphere_store::feed::AppliedReport;
-use mezusphere_store::primary::certificate::{self, IssuedRow};
+use mezusphere_store::primary::certificate::{self, HELD_AT_ONCE};
 use mezusphere_store::primary::node::{self as nodes, NodeId, NodeRow};
 use mezusphere_store::primary::{ReadTx, warpgate};
 
@@ -58,7 +58,7 @@ async fn seen(
     reports: &[AppliedReport],
 ) -> Result<Vec<Member>, StoreError> {
     let now = tx.now();
-    let mut leaves = leaves(certificate::held(tx).await?);
+    let mut leaves = leaves(tx).await?;
     let mut members = Vec::new();
     let mut edges_here = BTreeMap::new();
     for row in nodes::list(tx).await?.into_iter().filter(|row| row.denied_at.is_none()) {
@@ -138,9 +138,16 @@ async fn turned(
         return Ok(BTreeMap::new());
     };
     let target = rotation.target().and_then(|ca| digest_from_text(&ca.key_sha256).ok());
-    match target {
-        Some(target) => certificate::first_of(tx, &target, rotation.phase_at).await,
-        None => Ok(BTreeMap::new()),
+    let mut turned = BTreeMap::new();
+    let Some(target) = target else { return Ok(turned) };
+    loop {
+        let after = turned.last_key_value().map_or("", |(name, _): (&String, _)| name.as_str());
+        let mut more = certificate::first_of(tx, &target, rotation.phase_at, after).await?;
+        let is_last = more.len() < HELD_AT_ONCE;
+        turned.append(&mut more);
+        if is_last {
+            return Ok(turned);
+        }
     }
 }
 
@@ -148,12 +155,21 @@ fn name(shared: &Shared, id: NodeId) -> String {
     shared.node_name(id).to_string()
 }
 
-/// By name. Of two that were issued at the same moment one counts; the next renewal tells them apart.
-fn leaves(held: Vec<IssuedRow>) -> BTreeMap<String, Leaf> {
+/// What everybody holds, by name: whoever was left out here would be left behind. Of two that were issued at the same moment
+/// one counts; the next renewal tells them apart.
+async fn leaves(tx: &mut ReadTx) -> Result<BTreeMap<String, Leaf>, StoreError> {
     let mut leaves = BTreeMap::new();
-    for row in held {
-        let leaf = Leaf { issuer: row.issuer.map(|issuer| digest_text(&issuer)), not_after: row.not_after };
-        leaves.insert(row.name, leaf);
+    loop {
+        let after = leaves.last_key_value().map_or("", |(name, _): (&String, _)| name.as_str());
+        let held = certificate::held(tx, after).await?;
+        let is_last = held.len() < HELD_AT_ONCE;
+        for row in held {
+            let leaf =
+                Leaf { issuer: row.issuer.map(|issuer| digest_text(&issuer)), not_after: row.not_after };
+            leaves.insert(row.name, leaf);
+        }
+        if is_last {
+            return Ok(leaves);
+        }
     }
-    leaves
 }

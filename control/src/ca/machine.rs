@@ -25,7 +25,7 @@ use mezusphere_pki::lifetime::CA_BACK_DATE;
 use mezusphere_store::feed::{Epoch, Head};
 use serde::{Deserialize, Serialize};
 
-use super::state::{CaRef, Digest, What};
+use super::state::{CaRef, Digest, Ended, How, What};
 
 /// How often the time spent waiting is written down.
 pub(crate) const TICK_EVERY: Duration = Duration::from_secs(10);
@@ -352,28 +352,51 @@ fn tick_or_wait(rotation: &Rotation, now: Timestamp) -> Step {
     if is_due { Step::Tick } else { Step::Wait }
 }
 
-/// What is due to be replaced by schedule; `root_not_after`: of the root in use. Not asked while a rotation runs.
+/// When the schedule replaces what. Not asked while a rotation runs.
 ///
 /// The issuing CA when a third of its life is left, the root a year before its end: each long enough for an operator who
-/// keeps the root's key elsewhere to come to it.
-pub(crate) fn due(issuing: &CaRef, root_not_after: Timestamp, now: Timestamp) -> Option<What> {
-    if root_not_after.since(now) <= ROOT_AHEAD {
-        return Some(What::Root);
-    }
-    let life = issuing.not_after.since(issuing.made_at);
-    (issuing.not_after.since(now) <= life / 3).then_some(What::Issuing)
+/// keeps the root's key elsewhere to come to it. After one that was taken back it rests, so that whoever took it back has
+/// time to see to the reason; but not until something ends.
+pub(crate) struct Schedule {
+    root_at: Timestamp,
+    issuing_at: Timestamp,
 }
 
-/// What [`due`] finds due first, and from when.
-pub(crate) fn next_due(issuing: &CaRef, root_not_after: Timestamp) -> (Timestamp, What) {
-    let root_at = root_not_after.before(ROOT_AHEAD);
-    let third = issuing.not_after.since(issuing.made_at) / 3;
-    let issuing_at = issuing.not_after.before(third);
-    if root_at <= issuing_at { (root_at, What::Root) } else { (issuing_at, What::Issuing) }
+impl Schedule {
+    /// `root_not_after`: of the root in use.
+    pub(crate) fn of(issuing: &CaRef, root_not_after: Timestamp, last: Option<&Ended>) -> Self {
+        let taken_back = last.filter(|last| last.how == How::Aborted).map(|last| last.at);
+        let at = |end: Timestamp, ahead: Duration| {
+            let rested = taken_back.map(|at| at.after(REST).min(end.before(REST_ENDS_AHEAD.min(ahead))));
+            rested.map_or(end.before(ahead), |rested| rested.max(end.before(ahead)))
+        };
+        let life = issuing.not_after.since(issuing.made_at);
+        Self { root_at: at(root_not_after, ROOT_AHEAD), issuing_at: at(issuing.not_after, life / 3) }
+    }
+
+    /// What is due. With the root comes an issuing CA.
+    pub(crate) fn due(&self, now: Timestamp) -> Option<What> {
+        if now >= self.root_at {
+            return Some(What::Root);
+        }
+        (now >= self.issuing_at).then_some(What::Issuing)
+    }
+
+    /// What is due first, and from when.
+    pub(crate) fn next(&self) -> (Timestamp, What) {
+        let root = (self.root_at, What::Root);
+        if self.root_at <= self.issuing_at { root } else { (self.issuing_at, What::Issuing) }
+    }
 }
 
 /// How long before its end a root is replaced.
 const ROOT_AHEAD: Duration = Duration::from_hours(365 * 24);
+
+/// How long the schedule begins nothing after a rotation was taken back.
+const REST: Duration = Duration::from_hours(7 * 24);
+
+/// How long before the end of a CA it rests no longer: time for a rotation, and for an operator to take it back again.
+const REST_ENDS_AHEAD: Duration = Duration::from_hours(30 * 24);
 
 fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)

@@ -230,7 +230,12 @@ impl Shared {
         if newer.state.generation <= known.state.generation {
             return Ok(false);
         }
-        self.current_ca.store(newer);
+        self.current_ca.store(Arc::clone(&newer));
+        self.roots.send_if_modified(|roots| {
+            let is_new = *roots != newer.state.roots;
+            roots.clone_from(&newer.state.roots);
+            is_new
+        });
         self.drift.notify_one();
         Ok(true)
     }

@@ -4,22 +4,25 @@
 //! ```text
 //!  here: request ──CSR──▶ there: mezusphere ca root sign ──PEM──▶ here: install
 //! ```
+//!
+//! An installation may begin so: its first start gives the request and ends, the next one brings the certificate.
 
-use mezusphere_pki::ceremony::{CeremonyError, IssuingRequest};
-use mezusphere_pki::trust::certificates_from_pem;
-use mezusphere_pki::{Issuing, Trust, TrustError};
-use mezusphere_store::primary::Tx;
-use mezusphere_store::primary::secret::{self, SecretState};
+use mezusphere_model::Entropy;
+use mezusphere_pki::ceremony::{CeremonyError, IssuingRequest, certificate_to_pem};
+use mezusphere_pki::trust::{certificates_from_pem, root_trust_domain};
+use mezusphere_pki::{Issuing, Trust, TrustDomain, TrustError};
+use mezusphere_store::primary::secret::{self, SecretRow, SecretState};
+use mezusphere_store::primary::{Primary, ReadTx, Tx};
 use mezusphere_store::{StoreError, WriteError};
 use rustls_pki_types::CertificateDer;
 
 use super::machine::{NewRoot, Rotation};
 use super::run::RotationError;
 use super::state::What;
-use super::{keep_issuing, root_here};
+use super::{keep_issuing, root_here, unopened};
 use crate::digest::hex;
 use crate::installation::secret_name;
-use crate::{OpenError, Shared};
+use crate::{OpenError, RootElsewhere, Shared};
 
 /// Why what came back from the root is not taken.
 #[derive(Debug, thiserror::Error)]
@@ -85,20 +88,76 @@ pub(crate) struct Brought {
     pub(crate) root: Option<(String, String)>,
 }
 
-impl Shared {
-    /// The request that waits for a root's signature, PEM; a new one if none does.
-    pub(crate) async fn ca_request(&self, tx: &mut Tx) -> Result<String, OpenError> {
-        let request = if let Some(row) = secret::current(tx, secret_name::ISSUING_REQUEST).await? {
-            IssuingRequest::from_secret_der(&row.value).map_err(key_making)?
-        } else {
-            let request = IssuingRequest::create().map_err(key_making)?;
-            let name = secret_name::ISSUING_REQUEST;
-            secret::add(tx, name, SecretState::Current, request.secret_der()).await?;
-            request
-        };
-        request.csr_pem().map_err(key_making)
+/// The request that waits for a root's signature, PEM; a new one if none does.
+pub(crate) async fn request(tx: &mut Tx) -> Result<String, OpenError> {
+    let request = if let Some((waiting, _)) = waiting(tx).await? {
+        waiting
+    } else {
+        let request = IssuingRequest::create().map_err(key_making)?;
+        let name = secret_name::ISSUING_REQUEST;
+        secret::add(tx, name, SecretState::Current, request.secret_der()).await?;
+        request
+    };
+    request.csr_pem().map_err(key_making)
+}
+
+/// The request that waits, and its version; `None`: none does.
+async fn waiting(tx: &mut ReadTx) -> Result<Option<(IssuingRequest, u32)>, OpenError> {
+    let row = secret::current(tx, secret_name::ISSUING_REQUEST).await.map_err(unopened)?;
+    let read = |row: SecretRow| {
+        IssuingRequest::from_secret_der(&row.value).map(|request| (request, row.version)).map_err(key_making)
+    };
+    row.map(read).transpose()
+}
+
+/// What an installation begins with whose root is kept elsewhere.
+pub(crate) struct FirstRoot {
+    /// Whose it becomes.
+    pub(crate) domain: TrustDomain,
+    /// The root's certificate.
+    pub(crate) pem: String,
+    root: CertificateDer<'static>,
+    issuing: Option<CertificateDer<'static>>,
+}
+
+impl FirstRoot {
+    /// Reads what was given.
+    pub(crate) fn read(given: &RootElsewhere) -> Result<Self, OpenError> {
+        let read = |pem: &str| one(pem).map_err(|why| OpenError::RootElsewhere(why.to_string()));
+        let root = read(&given.root_pem)?;
+        let domain = root_trust_domain(&root)
+            .ok_or_else(|| OpenError::RootElsewhere(CeremonyError::NotARoot.to_string()))?;
+        let issuing = given.issuing_pem.as_deref().map(read).transpose()?;
+        Ok(Self { domain, pem: certificate_to_pem(&root), root, issuing })
     }
 
+    /// The issuing CA, of the request that waits, which is used up.
+    pub(crate) async fn issuing(&self, tx: &mut Tx, entropy: &Entropy) -> Result<Issuing, OpenError> {
+        let refused = |why: &dyn std::fmt::Display| OpenError::RootElsewhere(why.to_string());
+        let (request, version) =
+            waiting(tx).await?.ok_or_else(|| refused(&"no request waits for what it signed"))?;
+        let certificate = self.issuing.clone().ok_or_else(|| refused(&"it has signed no issuing CA yet"))?;
+        let trust = Trust::new(self.domain.clone(), vec![self.root.clone()], [])?;
+        let issuing = request.install(certificate, &trust, tx.now(), entropy).map_err(|why| refused(&why))?;
+        secret::delete(tx, secret_name::ISSUING_REQUEST, version).await?;
+        Ok(issuing)
+    }
+}
+
+/// What a root must sign before an installation can begin under it; `None`: nothing. A start that was not finished stands in
+/// the way of one without its root.
+pub(crate) async fn unsigned(
+    primary: &Primary,
+    root: Option<&FirstRoot>,
+) -> Result<Option<String>, OpenError> {
+    let is_unsigned = match root {
+        Some(root) => root.issuing.is_none(),
+        None => primary.read(async |tx| waiting(tx).await).await?.is_some(),
+    };
+    if is_unsigned { primary.write(async |tx| request(tx).await).await.map(Some) } else { Ok(None) }
+}
+
+impl Shared {
     /// Brings in the issuing CA whose request a root signed, and with it the root, if that is another one.
     pub(crate) async fn install_ca(
         &self,
@@ -118,9 +177,6 @@ impl Shared {
             }
             Bring::Rotate { hurry, max_wait } => {
                 let mut state = self.ca_to_change(tx).await?;
-                if state.rotation.is_some() {
-                    return Err(RotationError::Runs.into());
-                }
                 let what = if brought.root.is_some() { What::Root } else { What::Issuing };
                 let from = state.issuing.clone();
                 let mut rotation = Rotation::new(what, by.to_owned(), hurry, max_wait, from, tx.now());
@@ -130,7 +186,7 @@ impl Shared {
                     state.announce_root(&root);
                     rotation.root = Some(root);
                 }
-                state.begin(rotation);
+                state.begin(rotation)?;
                 self.put(tx, &mut state).await?;
             }
         }
@@ -139,9 +195,7 @@ impl Shared {
 
     /// The CA that a certificate makes of the request that waits, which is used up.
     async fn certified(&self, tx: &mut Tx, brought: &Brought) -> Result<Issuing, InstallError> {
-        let name = secret_name::ISSUING_REQUEST;
-        let row = secret::current(tx, name).await?.ok_or(InstallError::NoRequest)?;
-        let request = IssuingRequest::from_secret_der(&row.value).map_err(key_making)?;
+        let (request, version) = waiting(tx).await?.ok_or(InstallError::NoRequest)?;
         let certificate = one(&brought.certificate_pem)?;
         let trust = self.ca(tx).await?.trust(&self.installation.trust_domain)?;
         let issuing = match &brought.root {
@@ -159,7 +213,7 @@ impl Shared {
                 issuing
             }
         };
-        secret::delete(tx, name, row.version).await?;
+        secret::delete(tx, secret_name::ISSUING_REQUEST, version).await?;
         Ok(issuing)
     }
 

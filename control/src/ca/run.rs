@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use mezusphere_model::Timestamp;
 use mezusphere_model::document::Partition;
-use mezusphere_pki::trust::{ca_ends_at, certificates_from_pem};
+use mezusphere_pki::trust::{RETIRED_MAX, ca_ends_at, certificates_from_pem};
 use mezusphere_store::feed::{AppliedReport, Cursor, FeedSource as _};
 use mezusphere_store::primary::Tx;
 use mezusphere_store::primary::secret::{self, SecretState};
 use mezusphere_store::{StoreError, WriteError};
 use tokio_util::sync::CancellationToken;
 
-use super::machine::{self, MAX_WAIT, Mark, Member, Phase, Rotation, Step};
+use super::machine::{self, MAX_WAIT, Mark, Member, Phase, Rotation, Schedule, Step};
 use super::state::{CaState, How, ROOTS_SETTING, What};
 use super::step::SCHEDULE;
 use super::{look, root_here};
@@ -68,6 +68,9 @@ pub(crate) enum RotationError {
     /// It is on its way back.
     #[error("the rotation is being taken back already")]
     Undone,
+    /// As many CAs are refused as nodes remember.
+    #[error("{RETIRED_MAX} CAs are refused already, and none of them can be forgotten yet")]
+    Full,
     /// The root's key is not here.
     #[error("the root's key is not kept here")]
     Offline,
@@ -242,7 +245,11 @@ impl Shared {
                     return Ok(false);
                 }
                 let from = state.issuing.clone();
-                state.begin(Rotation::new(what, SCHEDULE.to_owned(), false, MAX_WAIT, from, tx.now()));
+                let rotation = Rotation::new(what, SCHEDULE.to_owned(), false, MAX_WAIT, from, tx.now());
+                if let Err(why) = state.begin(rotation) {
+                    tracing::error!(?what, %why, "The CA is to be replaced, and cannot be");
+                    return Ok(false);
+                }
                 state.write(tx).await?;
                 tracing::info!(?what, "The CA is replaced by schedule");
                 Ok::<_, OpenError>(true)
@@ -260,14 +267,11 @@ impl Shared {
         max_wait: Duration,
     ) -> Result<(), RotationError> {
         let mut state = self.ca_to_change(tx).await?;
-        if state.rotation.is_some() {
-            return Err(RotationError::Runs);
-        }
+        let from = state.issuing.clone();
+        state.begin(Rotation::new(what, by.to_owned(), hurry, max_wait, from, tx.now()))?;
         if root_here(tx, &*self.seal).await?.is_none() {
             return Err(RotationError::Offline);
         }
-        let from = state.issuing.clone();
-        state.begin(Rotation::new(what, by.to_owned(), hurry, max_wait, from, tx.now()));
         state.write(tx).await?;
         Ok(())
     }
@@ -317,5 +321,5 @@ fn machine_due(state: &CaState, now: Timestamp) -> Result<Option<What>, OpenErro
     let root = state.roots.first().map(String::as_str).unwrap_or_default();
     let root = certificates_from_pem(root)?;
     let root = root.first().ok_or(OpenError::KeyDamaged(ROOTS_SETTING))?;
-    Ok(machine::due(&state.issuing, ca_ends_at(root)?, now))
+    Ok(Schedule::of(&state.issuing, ca_ends_at(root)?, state.last.as_ref()).due(now))
 }

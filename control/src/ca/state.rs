@@ -4,6 +4,8 @@
 //! Every transaction that issues, publishes or signs reads it, so that what one control node decided holds for all of them
 //! from the commit on. Keys are secrets of their own; this names their versions.
 
+use std::time::Duration;
+
 use mezusphere_model::Timestamp;
 use mezusphere_pki::trust::{CROSSES_MAX, FORMER_MAX, RETIRED_MAX};
 use mezusphere_store::StoreError;
@@ -11,6 +13,7 @@ use mezusphere_store::primary::{ReadTx, Tx, setting};
 use serde::{Deserialize, Serialize};
 
 use super::machine::Rotation;
+use crate::config::LEAF_TTL_MAX;
 
 /// Name of the setting.
 const SETTING: &str = "ca/state";
@@ -76,6 +79,17 @@ pub(crate) struct Retired {
     pub(crate) tainted: bool,
 }
 
+impl Retired {
+    /// Whether somebody may still show a certificate of it: one that was issued last, or, where the key is in other hands,
+    /// one that is made now.
+    fn must_stay(&self, now: Timestamp) -> bool {
+        self.until > now && (self.tainted || now.since(self.at) <= LEAVES_GONE_AFTER)
+    }
+}
+
+/// After a CA was retired, and its key deleted: until none of its certificates lives, by any clock.
+const LEAVES_GONE_AFTER: Duration = LEAF_TTL_MAX.saturating_mul(2);
+
 /// What was replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -137,12 +151,24 @@ impl CaState {
         [&self.roots, &self.crosses, &self.former].into_iter().flatten().cloned().collect()
     }
 
-    /// Refuses what this CA issued, from now on.
+    /// Refuses what this CA issued, from now on. Of those before, the oldest that nobody can show a certificate of are
+    /// forgotten for it; a key in other hands never is. Whoever makes a CA that is to be retired once asks
+    /// [`CaState::is_full`] first.
     pub(crate) fn retire(&mut self, ca: &CaRef, now: Timestamp, tainted: bool) {
+        let tainted =
+            tainted || self.retired.iter().any(|known| known.tainted && known.key_sha256 == ca.key_sha256);
         self.retired.retain(|known| known.until > now && known.key_sha256 != ca.key_sha256);
         self.retired
             .insert(0, Retired { key_sha256: ca.key_sha256.clone(), at: now, until: ca.not_after, tainted });
-        self.retired.truncate(RETIRED_MAX);
+        while self.retired.len() > RETIRED_MAX {
+            let Some(over) = self.retired.iter().rposition(|known| !known.must_stay(now)) else { return };
+            self.retired.remove(over);
+        }
+    }
+
+    /// Whether no CA can be refused beside those that must be.
+    pub(crate) fn is_full(&self, now: Timestamp) -> bool {
+        self.retired.iter().filter(|known| known.must_stay(now)).count() >= RETIRED_MAX
     }
 
     /// Forgets the new root of a rotation that is given up; nothing happens if it has none.
@@ -176,5 +202,59 @@ impl CaState {
             setting::put(tx, ROOTS_SETTING, &self.roots).await?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::run::RotationError;
+    use super::*;
+
+    const BEGIN: Timestamp = Timestamp::from_seconds(1_800_000_000);
+    const DAY: Duration = Duration::from_hours(24);
+
+    fn ca(number: usize) -> CaRef {
+        let key_sha256 = format!("ca-{number}");
+        CaRef { key_sha256, version: 1, made_at: BEGIN, not_after: BEGIN.after(1000 * DAY) }
+    }
+
+    fn refused(state: &CaState, number: usize) -> bool {
+        state.retired.iter().any(|known| known.key_sha256 == format!("ca-{number}"))
+    }
+
+    #[test]
+    fn r20_a_ca_whose_key_is_in_other_hands_is_refused_until_it_ends_however_many_come_after_it() {
+        let mut state = CaState::first(String::new(), ca(0));
+        state.retire(&ca(0), BEGIN, true);
+        state.retire(&ca(1), BEGIN, false);
+        for number in 2..2 + 2 * RETIRED_MAX {
+            let now = BEGIN.after(u32::try_from(number).unwrap() * DAY);
+            state.retire(&ca(number), now, false);
+            assert!(!state.is_full(now));
+        }
+        assert_eq!(state.retired.len(), RETIRED_MAX);
+        assert!(refused(&state, 0) && !refused(&state, 1), "of the other no certificate lives");
+        state.retire(&ca(0), BEGIN.after(600 * DAY), false);
+        assert!(state.retired[0].tainted, "a key does not come back from other hands");
+        let ended = BEGIN.after(1001 * DAY);
+        state.retire(&CaRef { not_after: ended.after(DAY), ..ca(1) }, ended, false);
+        assert_eq!(state.retired.len(), 1, "what has ended is forgotten");
+    }
+
+    #[test]
+    fn r20_no_rotation_begins_at_whose_end_the_old_ca_could_not_be_refused() {
+        let mut state = CaState::first(String::new(), ca(RETIRED_MAX));
+        for number in 1..RETIRED_MAX {
+            state.retire(&ca(number), BEGIN, number % 2 == 0);
+        }
+        let begin = |state: &mut CaState, now| {
+            let from = state.issuing.clone();
+            state.begin(Rotation::new(What::Issuing, String::new(), false, DAY, from, now))
+        };
+        assert!(begin(&mut state.clone(), BEGIN).is_ok(), "there is room for one");
+        state.retire(&ca(0), BEGIN, false);
+        assert!(matches!(begin(&mut state, BEGIN), Err(RotationError::Full)));
+        assert!(begin(&mut state, BEGIN.after(3 * DAY)).is_ok(), "the certificates of some have ended");
+        assert!(matches!(begin(&mut state, BEGIN.after(3 * DAY)), Err(RotationError::Runs)));
     }
 }

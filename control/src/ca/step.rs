@@ -9,6 +9,7 @@ use mezusphere_store::primary::secret::{self, SecretState};
 use serde_json::{Value, json};
 
 use super::machine::{Mark, NewRoot, Phase, Rotation, Step};
+use super::run::RotationError;
 use super::state::{CaState, Ended, How, What};
 use super::{Ca, keep_issuing, root_here};
 use crate::installation::secret_name;
@@ -269,9 +270,16 @@ impl CaState {
         self.crosses.insert(0, root.cross_pem.clone());
     }
 
-    /// Begins a rotation.
-    pub(super) fn begin(&mut self, rotation: Rotation) {
+    /// Begins a rotation: the only one, at whose end there is room to refuse the CA that goes.
+    pub(super) fn begin(&mut self, rotation: Rotation) -> Result<(), RotationError> {
+        if self.rotation.is_some() {
+            return Err(RotationError::Runs);
+        }
+        if self.is_full(rotation.started_at) {
+            return Err(RotationError::Full);
+        }
         self.rotation = Some(rotation);
+        Ok(())
     }
 
     /// Turns a rotation that has begun to sign round: the two CAs change places.

@@ -2,6 +2,7 @@
 //! and every node asks for a new certificate by itself: with its connection key, or as the edge it was.
 
 use mezusphere_pki::Issuing;
+use mezusphere_pki::trust::RETIRED_MAX;
 use mezusphere_store::primary::Tx;
 use mezusphere_store::primary::secret::{self, SecretState};
 
@@ -38,6 +39,9 @@ impl Shared {
         }
         let old = state.issuing.clone();
         state.retire(&old, now, true);
+        if state.retired.len() > RETIRED_MAX {
+            return Err(RotationError::Full);
+        }
         state.issuing = keep_issuing(tx, &new, SecretState::Current).await?;
         state.spread_s = self.spread(SPREAD_HURRY_S);
         for row in secret::list(tx, secret_name::ISSUING).await.map_err(OpenError::from)? {

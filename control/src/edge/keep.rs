@@ -23,6 +23,8 @@ pub(super) enum KeepError {
     Unknown(EdgeId),
     #[error("the edge {0} was evicted")]
     Evicted(EdgeId),
+    #[error("control never issued the certificate that the edge {0} showed")]
+    NotListed(EdgeId),
     #[error("an edge's address needs a host name of at most {HOST_LEN_MAX} octets and a port")]
     Address,
     #[error(transparent)]
@@ -41,6 +43,7 @@ impl From<KeepError> for LinkError {
     fn from(why: KeepError) -> Self {
         match &why {
             KeepError::Evicted(_) => refused("edge.evicted", why),
+            KeepError::NotListed(_) => refused("edge.not_listed", why),
             KeepError::Address => refused("edge.address", why),
             KeepError::Leaf(LeafError::Issue(_)) => refused("csr.invalid", why),
             KeepError::Write(WriteError::Store(why))

@@ -1,9 +1,10 @@
-//! Edges that are processes of their own: how one joins, keeps its certificate and its address current, comes back, and is
-//! shut out.
+//! Edges that are processes of their own: how one joins, is let in over its link, keeps its certificate and its address
+//! current, comes back, and is shut out.
 //!
 //! Who may administer them is [`crate::use_case::edge`]'s.
 
 mod admit;
+pub(crate) mod entry;
 mod join;
 mod keep;
 mod rejoin;

@@ -24,16 +24,12 @@ use crate::edge::keep::KeepError;
 use crate::leaf::LeafError;
 use crate::publish::PublishError;
 
-/// How many of an edge's newest certificates bring it back. More than one, because an answer may be lost on its way; few,
-/// so that the key of one that was replaced long ago is worth nothing.
-const NEWEST_TAKEN: usize = 3;
-
 const INVITE: &str = "empty its data directory and invite it anew with: mezusphere edge invite NAME";
 
 /// Why an edge does not come back.
 #[derive(Debug, thiserror::Error)]
 enum RejoinError {
-    #[error("the certificate is not one this installation issued lately to an edge")]
+    #[error("the certificate is not one this installation issued to an edge, or the edge has a newer one")]
     Unknown,
     #[error("the request does not prove that its sender holds the certificate's key")]
     Unproven,
@@ -61,7 +57,7 @@ impl From<KeepError> for RejoinError {
             KeepError::Evicted(edge) => Self::Evicted(edge),
             KeepError::Leaf(why) => Self::Leaf(why),
             KeepError::Write(why) => Self::Write(why),
-            KeepError::Unknown(_) | KeepError::Address => Self::Unknown,
+            KeepError::Unknown(_) | KeepError::NotListed(_) | KeepError::Address => Self::Unknown,
         }
     }
 }
@@ -135,15 +131,16 @@ impl Shared {
             .await
     }
 
-    /// The edge that was issued this certificate, if it is among its newest.
+    /// The edge that was issued this certificate, unless it has used one since that was issued later. One that was only issued
+    /// is not enough: each answer may be lost on its way.
     async fn owner(&self, leaf_der: &[u8]) -> Result<EdgeId, RejoinError> {
         // What it says of itself only tells where to look.
         let said = Peer::read(&[leaf_der.into()]).map_err(|_| RejoinError::Unknown)?;
         let Role::Edge(edge) = said.name.role else { return Err(RejoinError::Unknown) };
         let name = self.node_name(NodeId::Edge(edge)).to_string();
-        let issued = self.primary.read(async |tx: &mut ReadTx| certificate::list_of(tx, &name).await).await?;
-        let fingerprint = sha256(leaf_der);
-        let is_known = issued.iter().take(NEWEST_TAKEN).any(|row| row.fingerprint == fingerprint);
-        if is_known { Ok(edge) } else { Err(RejoinError::Unknown) }
+        let leaf = sha256(leaf_der);
+        let is_latest =
+            self.primary.read(async |tx: &mut ReadTx| certificate::is_latest(tx, &name, &leaf).await).await?;
+        if is_latest { Ok(edge) } else { Err(RejoinError::Unknown) }
     }
 }

@@ -21,6 +21,8 @@ pub struct Resealed {
     pub lost: usize,
     /// Values of keys that are to go which are left, besides those that are lost.
     pub left: u64,
+    /// A transaction that began before this call is still open, and may bring more of them.
+    pub under_way: bool,
     /// Another control node is at it.
     pub elsewhere: bool,
 }
@@ -29,7 +31,12 @@ impl Shared {
     /// Seals everything anew that is to be; nothing if no key is to go.
     pub(crate) async fn reseal(&self) -> Result<Resealed, OpenError> {
         let mut all = Resealed::default();
-        for outdated in self.seal.outdated() {
+        let outdated = self.seal.outdated();
+        if outdated.is_empty() {
+            return Ok(all);
+        }
+        let began = self.primary.read(async |tx| reseal::moment(tx).await).await?;
+        for outdated in outdated {
             if !self.unnest().await? {
                 return Ok(Resealed { elsewhere: true, ..all });
             }
@@ -49,7 +56,10 @@ impl Shared {
                 lost += unopened;
                 from = next;
             }
+            // Asked before it is counted what is left: what ended in between is counted.
+            let is_quiet = self.primary.read(async |tx| reseal::is_quiet_since(tx, began).await).await?;
             let left = self.primary.read(async |tx| reseal::left(tx, &outdated).await).await?;
+            all.under_way |= !is_quiet;
             all.lost += lost;
             // Behind the last step others may have written with the old key.
             all.left += left.saturating_sub(u64::try_from(lost).unwrap_or(u64::MAX));

@@ -20,6 +20,7 @@ mod opening;
 mod people;
 mod rejoin;
 mod resealing;
+mod root_elsewhere;
 mod rotation;
 mod rules;
 mod session;

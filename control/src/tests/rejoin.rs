@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use mezusphere_edge_link::join::{JoinRefused, JoinReply, RejoinRequest};
 use mezusphere_model::id::EdgeId;
+use mezusphere_model::link::LinkError;
 use mezusphere_pki::{ExpectedRole, NodeIdentity, NodeKey, Role, SpiffeName, Trust, possession, verify_peer};
 
 use super::edges::{about, clustered, edge};
@@ -17,6 +18,20 @@ async fn certified(world: &World, edge: EdgeId) -> NodeIdentity {
     let key = NodeKey::generate().unwrap();
     let chain = world.control.link(edge).certify(key.csr_der().unwrap()).await.unwrap();
     NodeIdentity::new(chain.into_iter().map(Into::into).collect(), key).unwrap()
+}
+
+/// By our own CA, and never noted: what a thief of the CA's key makes.
+fn by_a_thief(world: &World, edge: EdgeId) -> NodeIdentity {
+    let ca = world.control.shared.known_ca();
+    let name = SpiffeName::new(ca.issuing.trust_domain().clone(), Role::Edge(edge));
+    let (key, now) = (NodeKey::generate().unwrap(), world.hand.clock().now());
+    let leaf = ca.issuing.issue(&key.csr_der().unwrap(), &name, now, Duration::from_hours(1)).unwrap();
+    NodeIdentity::new(leaf.chain, key).unwrap()
+}
+
+/// The edge opens a link with this.
+async fn enter(world: &World, edge: EdgeId, with: &NodeIdentity) -> Result<(), LinkError> {
+    world.control.admit_link(edge, &with.chain()[0]).await
 }
 
 fn request(world: &World, was: &NodeIdentity, key: &NodeKey) -> RejoinRequest {
@@ -76,13 +91,7 @@ async fn r20_who_holds_another_key_or_another_certificate_does_not_come_back() {
     swapped.csr_der = NodeKey::generate().unwrap().csr_der().unwrap();
     refused(world.control.rejoin(swapped, FROM).await, "another request");
 
-    // Our own CA's, never noted: what a thief of the CA's key would make.
-    let ca = world.control.shared.known_ca();
-    let name = SpiffeName::new(ca.issuing.trust_domain().clone(), Role::Edge(id));
-    let stolen = NodeKey::generate().unwrap();
-    let now = world.hand.clock().now();
-    let leaf = ca.issuing.issue(&stolen.csr_der().unwrap(), &name, now, Duration::from_hours(1)).unwrap();
-    let made = NodeIdentity::new(leaf.chain, stolen).unwrap();
+    let made = by_a_thief(&world, id);
     refused(world.control.rejoin(request(&world, &made, &key), FROM).await, "a leaf that is not in the list");
 
     let mut nonsense = request(&world, &was, &key);
@@ -92,18 +101,56 @@ async fn r20_who_holds_another_key_or_another_certificate_does_not_come_back() {
 }
 
 #[tokio::test]
-async fn r20_the_key_of_a_certificate_that_was_replaced_long_ago_is_worth_nothing() {
+async fn r20_the_key_of_a_certificate_that_was_replaced_is_worth_nothing() {
     let world = World::with(clustered()).await;
     let id = edge(&world, "eu-1").await;
     let stolen = certified(&world, id).await;
-    let mut newest = None;
-    for _ in 0..3 {
-        assert!(possession::is_proven(&stolen.chain()[0], b"x", &possession::prove(&stolen, b"x").unwrap()));
-        world.advance(12 * 3600);
-        newest = Some(certified(&world, id).await);
-    }
+    enter(&world, id, &stolen).await.unwrap();
+    world.advance(12 * 3600);
+    let newer = certified(&world, id).await;
+    assert!(rejoin(&world, &stolen).await.is_ok(), "the newer one may have been lost on its way");
+    enter(&world, id, &newer).await.unwrap();
     assert_eq!(rejoin(&world, &stolen).await.unwrap_err().code, "join.not_member");
-    rejoin(&world, &newest.unwrap()).await.unwrap();
+    rejoin(&world, &newer).await.unwrap();
+}
+
+#[tokio::test]
+async fn r20_no_number_of_lost_answers_shuts_an_edge_out() {
+    let world = World::with(clustered()).await;
+    let id = edge(&world, "eu-1").await;
+    let was = certified(&world, id).await;
+    enter(&world, id, &was).await.unwrap();
+    for _ in 0..10 {
+        world.advance(5);
+        rejoin(&world, &was).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn r20_a_thief_of_the_cas_key_becomes_no_edge_and_is_told_of() {
+    let world = World::with(clustered()).await;
+    let id = edge(&world, "eu-1").await;
+    let (honest, thief) = (certified(&world, id).await, by_a_thief(&world, id));
+    let refused = |entry: Result<(), LinkError>, word: &str| match entry {
+        Err(LinkError::Refused(why)) => assert!(why.starts_with(word), "{why}"),
+        other => panic!("{other:?}"),
+    };
+    for _ in 0..3 {
+        refused(enter(&world, id, &thief).await, "edge.not_listed");
+    }
+    let other = edge(&world, "eu-2").await;
+    refused(enter(&world, other, &honest).await, "edge.not_listed");
+    refused(enter(&world, EdgeId::from_bits(7), &thief).await, "edge.unknown");
+    enter(&world, id, &honest).await.unwrap();
+    let told = async || {
+        let audit = world.get("/audit").await.ok();
+        let items = audit["items"].as_array().unwrap().clone();
+        items.into_iter().filter(|item| item["action"] == "edge.not_listed").count()
+    };
+    assert_eq!(told().await, 2, "once of each edge, however often somebody tries");
+    world.advance(11 * 60);
+    refused(enter(&world, id, &thief).await, "edge.not_listed");
+    assert_eq!(told().await, 3);
 }
 
 #[tokio::test]

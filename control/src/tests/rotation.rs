@@ -2,13 +2,14 @@
 //! that is kept elsewhere.
 
 use mezusphere_model::connection_key::ConnectionKey;
-use mezusphere_model::id::EdgeId;
+use mezusphere_model::id::{EdgeId, EnvironmentId, WarpgateId};
 use mezusphere_pki::ceremony;
 use mezusphere_pki::trust::{certificates_from_pem, digest_from_text};
 use mezusphere_pki::{ExpectedRole, NodeIdentity, NodeKey, Peer, PeerError, Root, Trust, verify_peer};
+use mezusphere_store::WriteError;
 use mezusphere_store::feed::AppliedReport;
-use mezusphere_store::primary::PageRequest;
-use mezusphere_store::primary::audit;
+use mezusphere_store::primary::certificate::{self, HELD_AT_ONCE, IssuedRow};
+use mezusphere_store::primary::{PageRequest, audit};
 use tunnel_proto::connect::{Enroll, Enrolled, Request as Asked};
 
 use super::edges::{about, clustered, edge};
@@ -18,6 +19,7 @@ use super::*;
 use crate::ca::machine::{Mark, Phase, Step};
 use crate::ca::run::Turn;
 use crate::ca::state::CaState;
+use crate::digest::sha256;
 
 /// Looks in which a rotation with willing members must be over.
 const LOOKS_MAX: usize = 100;
@@ -127,6 +129,15 @@ fn judged(
 
 async fn trust(world: &World) -> Trust {
     Trust::from_doc(&world.trust().await).unwrap()
+}
+
+/// Another control node of the installation.
+async fn second(world: &World) -> Control {
+    let mut config = development();
+    config.node.id = ControlId::from_bits(2);
+    config.edge = None;
+    let (clock, entropy) = (world.hand.clock(), world.entropy.clone());
+    Control::open(config, world.primary.clone(), sealer(7), clock, entropy).await.unwrap()
 }
 
 fn edge_of(world: &World) -> EdgeId {
@@ -325,13 +336,7 @@ async fn a_rotation_is_taken_back_in_every_phase_until_it_retires() {
 #[tokio::test]
 async fn two_control_nodes_that_look_at_once_take_each_step_once() {
     let world = World::new().await;
-    let mut config = development();
-    config.node.id = ControlId::from_bits(2);
-    config.edge = None;
-    let other =
-        Control::open(config, world.primary.clone(), sealer(7), world.hand.clock(), world.entropy.clone())
-            .await
-            .unwrap();
+    let other = second(&world).await;
     let mut members = Members::of(&world).await;
     world.post("/ca/rotation", json!({ "root": true, "now": true })).await.ok();
     for _ in 0..LOOKS_MAX {
@@ -404,6 +409,51 @@ async fn r20_a_tainted_ca_is_refused_at_once_and_everybody_gets_a_new_certificat
         let (key, _) = connection_key(&world, json!({ "scopes": ["connect"] })).await;
         warpgate(&world, &key, None).await;
     }
+}
+
+#[tokio::test]
+async fn a_rotation_waits_for_everybody_however_many_they_are() {
+    let world = World::new().await;
+    let (now, issuer) = (world.hand.clock().now(), world.control.shared.known_ca().issuing.digest());
+    let count = 2 * HELD_AT_ONCE + 1;
+    let known = world.get("/ca").await.ok()["member_count"].as_u64().unwrap();
+    let work = world.primary.write(async |tx| {
+        for number in 0..count {
+            let id = WarpgateId::from_bits(u128::try_from(number).unwrap());
+            let name =
+                world.control.shared.warpgate_name(ProjectId::from_bits(1), EnvironmentId::from_bits(2), id);
+            let (name, day) = (name.to_string(), Duration::from_hours(24));
+            let fingerprint = sha256(name.as_bytes());
+            let row = IssuedRow {
+                fingerprint,
+                name,
+                project: None,
+                not_before: now,
+                not_after: now.after(day),
+                issued_at: now,
+                issuer: Some(issuer),
+            };
+            certificate::insert(tx, &row).await?;
+        }
+        Ok::<_, WriteError>(())
+    });
+    work.await.unwrap();
+    let members = world.get("/ca").await.ok()["member_count"].as_u64().unwrap();
+    assert_eq!(members, known + u64::try_from(count).unwrap());
+}
+
+#[tokio::test]
+async fn r25_the_audit_log_names_the_ca_that_was_thrown_out_whichever_control_node_was_asked() {
+    let world = World::new().await;
+    let other = second(&world).await;
+    let taint = request(Method::POST, "/ca/taint", None);
+    send(other.local_admin(), taint).await.ok();
+    let thrown_out = state(&world).await.issuing.key_sha256;
+    assert_ne!(world.control.shared.known_ca().state.issuing.key_sha256, thrown_out, "it has not looked yet");
+    world.post("/ca/taint", Value::Null).await.ok();
+    let audit = world.get("/audit?limit=200").await.ok();
+    let newest = audit["items"].as_array().unwrap().iter().find(|item| item["action"] == "ca.taint");
+    assert_eq!(newest.unwrap()["detail"]["refused"], thrown_out, "{audit:#}");
 }
 
 #[tokio::test]

@@ -26,6 +26,7 @@ use tracing::{debug, info, warn};
 use super::ask::AskError;
 use super::dial::{dial, race};
 use super::line::{Good, Line, Listening};
+use super::problem::NOT_LISTED;
 use super::wake::WakeStream;
 use super::{ClientParts, LinkCounts, LinkProblem, LinkState};
 use crate::limits::{
@@ -247,6 +248,9 @@ impl Shared {
         let nonsense = |what: &str| LinkProblem::nonsense(what, control.clone(), self.clock.now());
         let wake = self.open_wake(&line).await.map_err(|why| match why {
             AskError::Nonsense(what) => nonsense(&what),
+            AskError::Refused(what) if what.starts_with(NOT_LISTED) => {
+                LinkProblem::not_listed(control.clone(), self.clock.now())
+            }
             AskError::Refused(what) | AskError::Away(what) | AskError::Damaged(what) => {
                 line.problem(&what, self.clock.now())
             }

@@ -29,7 +29,9 @@ use crate::SpliceStream;
 use crate::limits::LinkLimits;
 
 pub(crate) use dial::dial;
-pub use problem::{CERTIFICATE_EXPIRED, CERTIFICATE_REFUSED, CONTROL_UNTRUSTED, EVICTED, LinkProblem, NOT_LISTED};
+pub use problem::{
+    CERTIFICATE_EXPIRED, CERTIFICATE_REFUSED, CONTROL_UNTRUSTED, EVICTED, LinkProblem, NOT_LISTED,
+};
 pub use splice::SpliceError;
 
 /// What a [`LinkClient`] is made of.

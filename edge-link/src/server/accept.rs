@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use mezusphere_model::clock::Timestamp;
 use mezusphere_model::id::EdgeId;
+use mezusphere_model::link::LinkError;
 use mezusphere_pki::{CurrentIdentity, Peer, Role};
 use rustls::ServerConfig;
 use rustls::server::Acceptor;
@@ -130,10 +131,17 @@ impl Accept {
             },
         };
         match negotiated(&stream) {
-            Some(Negotiated::Link(edge, peer)) => {
-                drop(place);
-                self.link(stream, edge, peer, own_end, remote, stop).await;
-            }
+            Some(Negotiated::Link(edge, peer)) => match self.admit(&stream, edge).await {
+                Ok(()) => {
+                    drop(place);
+                    self.link(stream, edge, peer, own_end, remote, stop).await;
+                }
+                // A stranger as before: it takes nothing from the edge it names.
+                Err(why) => {
+                    debug!(%edge, %remote, %why, "A link is not let in");
+                    link::refuse(self, stream, edge, why).await;
+                }
+            },
             Some(Negotiated::Splice(edge, peer)) => {
                 drop(place);
                 self.splice(stream, edge, peer, own_end, remote).await;
@@ -143,6 +151,13 @@ impl Accept {
             Some(Negotiated::Rejoin) => join::again(self, stream, remote).await,
             None => failed(&"no protocol of ours was negotiated"),
         }
+    }
+
+    /// Whether the edge may come with the certificate it showed.
+    async fn admit(&self, stream: &TlsStream<TcpStream>, edge: EdgeId) -> Result<(), LinkError> {
+        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let Some(leaf) = shown else { return Err(LinkError::Away) };
+        timeout(self.limits.answer, self.edges.admit(edge, leaf)).await.unwrap_or(Err(LinkError::Away))
     }
 
     async fn link(

@@ -16,6 +16,7 @@ use h2::{Ping, PingPong, RecvStream, SendStream};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{Method, Request, Response, StatusCode};
 use mezusphere_model::id::EdgeId;
+use mezusphere_model::link::LinkError;
 use mezusphere_store::feed::Woken;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -28,7 +29,7 @@ use super::accept::Accept;
 use super::answer::{Asker, wake_line};
 use super::reply::Failure;
 use crate::body::{self, BodyError, Encoded, End, SendError};
-use crate::limits::{CONNECTION_WINDOW, FIELDS_LEN_MAX, SEND_BUFFER_LEN_MAX, STREAM_WINDOW};
+use crate::limits::{CONNECTION_WINDOW, FIELDS_LEN_MAX, NodeLimits, SEND_BUFFER_LEN_MAX, STREAM_WINDOW};
 use crate::wire::{DEFLATE, Endpoint, JSON, WakeLine, Word};
 
 /// Batches a link holds in memory at a time.
@@ -48,14 +49,8 @@ struct Link<'a> {
 /// Serves a link until it ends or is dropped.
 pub(super) async fn serve(port: &Accept, io: TlsStream<TcpStream>, edge: EdgeId, stop: CancellationToken) {
     let limits = &port.limits;
-    let mut builder = h2::server::Builder::new();
-    builder
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(FIELDS_LEN_MAX)
-        .max_concurrent_streams(limits.streams_per_link)
-        .max_send_buffer_size(SEND_BUFFER_LEN_MAX);
-    let mut connection = match timeout(limits.handshake, builder.handshake::<_, Bytes>(io)).await {
+    let begun = timeout(limits.handshake, builder(limits).handshake::<_, Bytes>(io));
+    let mut connection = match begun.await {
         Ok(Ok(connection)) => connection,
         Ok(Err(why)) => return debug!(%edge, %why, "A link did not begin"),
         Err(_) => return debug!(%edge, "A link sent no preface in time"),
@@ -93,6 +88,39 @@ pub(super) async fn serve(port: &Accept, io: TlsStream<TcpStream>, edge: EdgeId,
             }
         }
     }
+}
+
+/// Answers whatever is asked on a link that is not let in with the reason, until the edge has left: it has the time of a
+/// handshake for that.
+pub(super) async fn refuse(port: &Accept, io: TlsStream<TcpStream>, edge: EdgeId, why: LinkError) {
+    let refusing = async {
+        let mut connection = builder(&port.limits).handshake::<_, Bytes>(io).await?;
+        while let Some(asked) = connection.accept().await {
+            let (_, mut respond) = asked?;
+            let failure = Failure::from(why.clone());
+            let status = failure.status();
+            let Ok(answer) = failure.encoded().await else { continue };
+            // A sentence is shorter than any window.
+            respond.send_response(head(status, answer.is_deflated), false)?.send_data(answer.bytes, true)?;
+        }
+        Ok::<_, h2::Error>(())
+    };
+    match timeout(port.limits.handshake, refusing).await {
+        Ok(Ok(())) => {}
+        Ok(Err(why)) => debug!(%edge, %why, "A link that was not let in broke"),
+        Err(_) => debug!(%edge, "A link that was not let in is dropped"),
+    }
+}
+
+fn builder(limits: &NodeLimits) -> h2::server::Builder {
+    let mut builder = h2::server::Builder::new();
+    builder
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(FIELDS_LEN_MAX)
+        .max_concurrent_streams(limits.streams_per_link)
+        .max_send_buffer_size(SEND_BUFFER_LEN_MAX);
+    builder
 }
 
 impl Link<'_> {

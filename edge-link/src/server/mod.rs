@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use mezusphere_model::clock::{Clock, Timestamp};
 use mezusphere_model::id::EdgeId;
-use mezusphere_model::link::{Answer, ControlLink};
+use mezusphere_model::link::{Answer, ControlLink, LinkError};
 use mezusphere_pki::tls::{TlsSetupError, connect_server_config, link_server_config};
 use mezusphere_pki::{CurrentIdentity, CurrentTrust};
 use mezusphere_store::feed::FeedSource;
@@ -37,6 +37,10 @@ use live::Register;
 
 /// Gives each edge its own view of control. Called once per connection; the edge is the one in the certificate.
 pub trait Edges: Send + Sync + 'static {
+    /// Whether `edge` may open a link with this certificate (DER), which the handshake has judged. Asked once for each link,
+    /// before anything of it is answered; dropped after [`NodeLimits::answer`].
+    fn admit<'a>(&'a self, edge: EdgeId, leaf: &'a [u8]) -> Answer<'a, Result<(), LinkError>>;
+
     /// What `edge` may ask.
     fn link(&self, edge: EdgeId) -> Arc<dyn ControlLink>;
 

@@ -58,6 +58,8 @@ pub(crate) struct Fake {
     pub(crate) join: Mutex<Option<JoinAnswer>>,
     pub(crate) rejoin: Mutex<Option<RejoinAnswer>>,
     pub(crate) spliced: Mutex<Vec<SocketAddr>>,
+    /// Certificates with which no edge is let in.
+    pub(crate) unlisted: Mutex<Vec<Vec<u8>>>,
 }
 
 impl Fake {
@@ -74,6 +76,7 @@ impl Fake {
             join: Mutex::default(),
             rejoin: Mutex::default(),
             spliced: Mutex::default(),
+            unlisted: Mutex::default(),
         })
     }
 
@@ -173,6 +176,13 @@ pub(crate) fn assertion() -> IssuedAssertion {
 pub(crate) struct Inside(pub(crate) Arc<Fake>);
 
 impl Edges for Inside {
+    fn admit<'a>(&'a self, _: EdgeId, leaf: &'a [u8]) -> Answer<'a, Result<(), LinkError>> {
+        let is_refused = self.0.unlisted.lock().unwrap().iter().any(|refused| refused == leaf);
+        let answer =
+            if is_refused { Err(LinkError::Refused("edge.not_listed: whose?".to_owned())) } else { Ok(()) };
+        Box::pin(async { answer })
+    }
+
     fn link(&self, edge: EdgeId) -> Arc<dyn ControlLink> {
         Arc::new(View { edge, fake: Arc::clone(&self.0) })
     }

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use mezusphere_control::{Advertise, AssertionRotation, CustomDomains, MailConfig, PublicCertificate};
+use mezusphere_control::{
+    Advertise, AssertionRotation, CustomDomains, MailConfig, PublicCertificate, RootElsewhere,
+};
 use mezusphere_model::Platform;
 use mezusphere_model::document::NodeAddress;
 use mezusphere_model::join_token::JoinToken;
@@ -62,6 +64,8 @@ pub(crate) enum Role {
 pub(crate) struct ControlPart {
     /// The installation's hosts and public port.
     pub(crate) platform: Platform,
+    /// The root of a new installation, if its key is kept elsewhere.
+    pub(crate) root_elsewhere: Option<RootElsewhere>,
     /// The first operator's e-mail address; `None`: `operator@` and the base host.
     pub(crate) operator: Option<String>,
     /// Life of leaf certificates by role.

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use mezusphere_control::{Control, ControlConfig, Jobs, LocalEdge, MailFigures, PublicCertificate};
+use mezusphere_control::{
+    Control, ControlConfig, Jobs, LocalEdge, MailFigures, OpenError, PublicCertificate,
+};
 use mezusphere_edge::PlatformHosts;
 use mezusphere_model::Platform;
 use mezusphere_model::id::ControlId;
@@ -16,7 +18,7 @@ use super::config::{ControlPart, EdgePart, Store};
 use super::edge::{Home, KeepsNothing, Upkeep, caught_up, follow};
 use super::port::PortSide;
 use super::socket::AdminSocket;
-use super::{DRAIN_GRACE, announce, bridge, data, ends, identity, keys, migrate, origin};
+use super::{DRAIN_GRACE, announce, bridge, data, ends, identity, keys, migrate, origin, roots};
 use crate::failure::{Failure, Kind};
 
 /// A running control node.
@@ -26,6 +28,7 @@ pub(crate) struct ControlSide<'a> {
     primary: Primary,
     jobs: Jobs,
     admin: JoinHandle<()>,
+    roots: JoinHandle<()>,
     node_port: Option<PortSide>,
     store: String,
     platform: Platform,
@@ -46,6 +49,7 @@ impl<'a> ControlSide<'a> {
         config.node.address = part.node_port.as_ref().map(|open| open.advertise.clone());
         config.node_port_open = part.node_port.is_some();
         config.operator_email = part.operator;
+        config.root_elsewhere = part.root_elsewhere;
         config.leaf_ttl = part.leaf_ttl;
         config.assertion_rotation = part.assertion_rotation;
         config.mail = part.mail.map(|mail| mail.counted(MailFigures::register(&base.metrics)));
@@ -69,8 +73,12 @@ impl<'a> ControlSide<'a> {
         let edge = config.edge.clone();
         let (clock, entropy, seal) = (base.clock.clone(), base.entropy.clone(), Arc::clone(&base.seal));
         let control = Control::open(config, primary.clone(), seal, clock, entropy);
-        let control = Arc::new(control.await.map_err(ends::control)?);
-        data::write_whole(&base.data.roots(), control.roots_pem().concat().as_bytes(), 0o644)?;
+        let control = match control.await {
+            Err(OpenError::Unsigned { csr_pem }) => return Err(unsigned(base, &csr_pem)),
+            control => Arc::new(control.map_err(ends::control)?),
+        };
+        let mut trusted = control.roots();
+        roots::write(&base.data.roots(), &mut trusted)?;
 
         let node_port = match &part.node_port {
             Some(open) => Some(PortSide::open(base, open, &platform, &control).await?),
@@ -82,7 +90,8 @@ impl<'a> ControlSide<'a> {
         let api = keys::with_local_admin(api, Arc::clone(&base.keys));
         let admin = tokio::spawn(socket.serve(api, base.stop.clone()));
         let jobs = control.start_jobs();
-        Ok(Self { base, control, primary, jobs, admin, node_port, store, platform, edge, own_ca })
+        let roots = tokio::spawn(roots::keep(base.data.roots(), trusted, base.stop.clone()));
+        Ok(Self { base, control, primary, jobs, admin, roots, node_port, store, platform, edge, own_ca })
     }
 
     /// What an edge in the same process lives on.
@@ -156,7 +165,7 @@ impl<'a> ControlSide<'a> {
     pub(crate) async fn close(self) {
         self.jobs.stop().await;
         // A task that panicked has said so in the log.
-        drop(self.admin.await);
+        drop((self.admin.await, self.roots.await));
         self.primary.close().await;
     }
 }
@@ -172,6 +181,23 @@ pub(crate) fn check(part: &ControlPart) -> Result<(), Failure> {
         ..ControlConfig::new(part.platform.clone(), ControlId::from_bits(0))
     };
     Control::check(&config, super::base::clock().now()).map_err(ends::control)
+}
+
+/// An installation that begins under a root elsewhere waits for that: what it is to sign is put where it can be taken from.
+fn unsigned(base: &Base, csr_pem: &str) -> Failure {
+    let request = base.data.issuing_request();
+    if let Err(failure) = data::write_whole(&request, csr_pem.as_bytes(), 0o644) {
+        return failure;
+    }
+    let at = request.display();
+    Failure::new(
+        Kind::Usage,
+        format!("the root that is kept elsewhere must sign this installation's issuing CA first: the request is {at}"),
+    )
+    .next(format!(
+        "where the root's key is: mezusphere ca root sign --root-key FILE --request {at} --out issuing.pem; then start \
+         again with --ca-root FILE --ca-issuing issuing.pem"
+    ))
 }
 
 /// Opens the primary; says where it is, without a password.

@@ -6,7 +6,8 @@
 //!   replica/            the edge's copy; may be deleted, it is fetched anew
 //!   master.key          0600, unless the key comes from elsewhere
 //!   master.key.old      the one before, until nothing is left that it sealed
-//!   ca.pem              the root certificate, for clients that should trust it
+//!   ca.pem              the root certificates, for clients that should trust them
+//!   issuing.csr         what a root kept elsewhere is to sign, before the first start under it
 //!   admin.sock          0600, while the server runs
 //! ```
 
@@ -62,6 +63,11 @@ impl DataDir {
     /// Where the root certificate is written for clients.
     pub(crate) fn roots(&self) -> PathBuf {
         self.0.join("ca.pem")
+    }
+
+    /// Where the request is written that a root kept elsewhere is to sign.
+    pub(crate) fn issuing_request(&self) -> PathBuf {
+        self.0.join("issuing.csr")
     }
 
     /// What a split edge keeps of its membership.

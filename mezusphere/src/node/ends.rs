@@ -90,6 +90,11 @@ pub(crate) fn control(why: ControlError) -> Failure {
         | ControlError::AssertionLife(_)
         | ControlError::TrustDomain(..)
         | ControlError::OperatorEmail(_) => (Kind::Usage, "mezusphere serve --help"),
+        ControlError::RootElsewhere(_) => (
+            Kind::Usage,
+            "give --ca-root the certificate of mezusphere ca root new, and --ca-issuing what mezusphere ca root sign made \
+             of the request",
+        ),
         ControlError::Host(_) => (Kind::Usage, "choose a shorter --base or --apps"),
         ControlError::CertificateFile { .. }
         | ControlError::Certificate { .. }

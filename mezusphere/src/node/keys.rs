@@ -159,7 +159,7 @@ impl KeyKeeper {
                         info!(values = done.done, "Sealed anew with the master key in use");
                     }
                     self.progress().lost = done.lost;
-                    if done.left > 0 {
+                    if done.left > 0 || done.under_way {
                         return false;
                     }
                 }

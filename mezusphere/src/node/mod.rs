@@ -24,6 +24,7 @@ mod migrate;
 mod port;
 mod remembered;
 mod returning;
+mod roots;
 mod socket;
 mod split;
 

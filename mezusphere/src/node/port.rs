@@ -14,7 +14,7 @@ use mezusphere_edge_link::limits::NodeLimits;
 use mezusphere_edge_link::server::{Edges, Joins, NodeParts, NodePort, Splices};
 use mezusphere_model::document::{CertificateDoc, Document, Partition};
 use mezusphere_model::id::EdgeId;
-use mezusphere_model::link::{Answer, ControlLink};
+use mezusphere_model::link::{Answer, ControlLink, LinkError};
 use mezusphere_model::{Clock, Platform};
 use mezusphere_store::feed::{BATCH_LEN_MAX, FeedError, FeedSource, Woken};
 use tokio::net::TcpListener;
@@ -120,6 +120,10 @@ fn count(base: &Base, port: &Arc<NodePort>) {
 struct Answers(Arc<Control>);
 
 impl Edges for Answers {
+    fn admit<'a>(&'a self, edge: EdgeId, leaf: &'a [u8]) -> Answer<'a, Result<(), LinkError>> {
+        Box::pin(self.0.admit_link(edge, leaf))
+    }
+
     fn link(&self, edge: EdgeId) -> Arc<dyn ControlLink> {
         self.0.link(edge)
     }

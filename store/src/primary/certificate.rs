@@ -32,8 +32,8 @@ pub struct IssuedRow {
 /// Most certificates listed of one name; with leaves of a day renewed at half-life, about a month.
 pub const ISSUED_LISTED_MAX: usize = 100;
 
-/// Most nodes whose certificates [`held`] tells: every warpgate of a large installation, and its nodes.
-pub const HELD_MAX: usize = 50_000;
+/// Most nodes that [`held`] and [`first_of`] tell of at a time: some hundred KiB. Who needs all goes on behind the last.
+pub const HELD_AT_ONCE: usize = 1000;
 
 fn read(row: &Row) -> Result<IssuedRow, StoreError> {
     Ok(IssuedRow {
@@ -88,34 +88,78 @@ pub async fn list_of(tx: &mut ReadTx, name: &str) -> Result<Vec<IssuedRow>, Stor
     rows.iter().map(read).collect()
 }
 
-/// The newest certificate of each node that has one which has not ended, in the order of names; at most [`HELD_MAX`].
-/// Two of the same moment may both be there.
-pub async fn held(tx: &mut ReadTx) -> Result<Vec<IssuedRow>, StoreError> {
+/// Whether the holder of this certificate has opened a link with it; `None`: nobody of this name was issued it.
+pub async fn is_seen(
+    tx: &mut ReadTx,
+    name: &str,
+    fingerprint: &[u8; 32],
+) -> Result<Option<bool>, StoreError> {
+    let row = tx
+        .row(
+            "SELECT seen_at FROM issued_certificates WHERE fingerprint = $1 AND name = $2",
+            args![*fingerprint, name],
+        )
+        .await?;
+    row.map(|row| Ok(row.opt::<Timestamp>("seen_at")?.is_some())).transpose()
+}
+
+/// Notes that the holder of this certificate has opened a link with it.
+pub async fn seen(tx: &mut Tx, fingerprint: &[u8; 32]) -> Result<(), StoreError> {
+    let now = tx.now();
+    tx.execute(
+        "UPDATE issued_certificates SET seen_at = COALESCE(seen_at, $2) WHERE fingerprint = $1",
+        args![*fingerprint, now],
+    )
+    .await
+    .map(drop)
+}
+
+/// Whether this certificate was issued to this name, and none that was issued after it has been seen: the answer that
+/// brought a newer one may have been lost on its way, but what its holder has replaced is worth nothing.
+pub async fn is_latest(tx: &mut ReadTx, name: &str, fingerprint: &[u8; 32]) -> Result<bool, StoreError> {
+    let row = tx
+        .row(
+            "SELECT 1 AS one FROM issued_certificates AS shown
+             WHERE fingerprint = $1 AND name = $2 AND NOT EXISTS (
+                 SELECT 1 FROM issued_certificates AS newer
+                 WHERE newer.name = shown.name AND newer.issued_at > shown.issued_at
+                   AND newer.seen_at IS NOT NULL)",
+            args![*fingerprint, name],
+        )
+        .await?;
+    Ok(row.is_some())
+}
+
+/// The newest certificate of each node that has one which has not ended, in the order of names: the first
+/// [`HELD_AT_ONCE`] behind the name `after`. Two of the same moment may both be there, unless one of them is the last.
+pub async fn held(tx: &mut ReadTx, after: &str) -> Result<Vec<IssuedRow>, StoreError> {
     let now = tx.now();
     let rows = tx
         .rows(
             "SELECT * FROM issued_certificates AS held
-             WHERE not_after > $1 AND name LIKE 'spiffe://%' AND NOT EXISTS (
+             WHERE name > $1 AND not_after > $2 AND name LIKE 'spiffe://%' AND NOT EXISTS (
                  SELECT 1 FROM issued_certificates AS newer
                  WHERE newer.name = held.name AND newer.issued_at > held.issued_at)
-             ORDER BY name LIMIT $2",
-            args![now, HELD_MAX],
+             ORDER BY name LIMIT $3",
+            args![after, now, HELD_AT_ONCE],
         )
         .await?;
     rows.iter().map(read).collect()
 }
 
-/// When each node got its first certificate of this CA since a moment; at most [`HELD_MAX`] nodes.
+/// When each node got its first certificate of this CA since a moment: the first [`HELD_AT_ONCE`] behind the name `after`.
 pub async fn first_of(
     tx: &mut ReadTx,
     issuer: &[u8; 32],
     since: Timestamp,
+    after: &str,
 ) -> Result<BTreeMap<String, Timestamp>, StoreError> {
     let rows = tx
         .rows(
             "SELECT name, MIN(issued_at) AS first FROM issued_certificates
-             WHERE issuer = $1 AND issued_at >= $2 AND name LIKE 'spiffe://%' GROUP BY name ORDER BY name LIMIT $3",
-            args![*issuer, since, HELD_MAX],
+             WHERE issuer = $1 AND issued_at >= $2 AND name > $3 AND name LIKE 'spiffe://%'
+             GROUP BY name ORDER BY name LIMIT $4",
+            args![*issuer, since, after, HELD_AT_ONCE],
         )
         .await?;
     rows.iter().map(|row| Ok((row.get("name")?, row.get("first")?))).collect()

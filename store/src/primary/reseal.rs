@@ -193,6 +193,38 @@ pub async fn check(tx: &mut ReadTx, from: &Position) -> Result<Step, StoreError>
     Ok(done)
 }
 
+/// A moment by the clock of the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment(i64);
+
+/// Now.
+pub async fn moment(tx: &mut ReadTx) -> Result<Moment, StoreError> {
+    if !tx.is_postgres() {
+        // One writer at a time: a step waits for whoever wrote before.
+        return Ok(Moment(0));
+    }
+    let sql = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT) AS at";
+    let row = tx.row(sql, args![]).await?;
+    row.map_or(Ok(Moment(0)), |row| row.get("at").map(Moment))
+}
+
+/// Whether all that was under way at `moment`, in this transaction's role, is over: whatever it wrote can be seen, and what
+/// began later was sealed with the key in use then. Not to be asked twice in one transaction, which hears the same.
+pub async fn is_quiet_since(tx: &mut ReadTx, moment: Moment) -> Result<bool, StoreError> {
+    if !tx.is_postgres() {
+        return Ok(true);
+    }
+    let row = tx
+        .row(
+            "SELECT 1 AS one FROM pg_stat_activity
+             WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()
+               AND xact_start < to_timestamp(CAST($1 AS BIGINT) / 1000000.0) LIMIT 1",
+            args![moment.0],
+        )
+        .await?;
+    Ok(row.is_none())
+}
+
 /// How many sealed values begin with `outdated`.
 pub async fn left(tx: &mut ReadTx, outdated: &[u8]) -> Result<u64, StoreError> {
     let mut left = 0;

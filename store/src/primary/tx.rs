@@ -88,6 +88,11 @@ impl ReadTx {
         self.clock.now()
     }
 
+    /// Whether it runs in PostgreSQL, beside others that write.
+    pub(super) fn is_postgres(&self) -> bool {
+        matches!(self.inner, Inner::Postgres(_))
+    }
+
     /// Confines the rest of this transaction to an organization, or to one project of it: the second wall behind the
     /// tenant's id in every query. Nothing of another tenant can be read or written any more, whatever a query says.
     ///
@@ -113,7 +118,7 @@ impl ReadTx {
         if !fits {
             return Err(StoreError::Confined);
         }
-        if matches!(self.inner, Inner::Postgres(_)) {
+        if self.is_postgres() {
             let scope = if project.is_some() { "project" } else { "organization" };
             self.row(
                 "SELECT set_config('mezusphere.scope', $1, true),

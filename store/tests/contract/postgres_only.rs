@@ -11,12 +11,13 @@ use mezusphere_model::id::ProjectId;
 use mezusphere_store::feed::{FeedSource as _, Woken};
 use mezusphere_store::primary::environment::{self, EnvironmentRow};
 use mezusphere_store::primary::{
-    PageRequest, Primary, StoreError, WriteError, directory, host, operator, organization, project, route,
-    secret, setting, user,
+    PageRequest, Primary, StoreError, Tx, WriteError, directory, host, operator, organization, project,
+    reseal, route, secret, setting, user,
 };
 use sqlx::Executor as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 
 use crate::feed_log::{SLOW, document, read_in_order};
 use crate::on_postgres;
@@ -426,4 +427,32 @@ async fn what_a_follower_told_one_node_the_others_know() {
     });
     assert_eq!(known.await.expect("within a second or so"), [report]);
     database.remove().await;
+}
+
+#[tokio::test]
+async fn r20_what_an_open_transaction_may_still_bring_is_known_of_when_all_is_sealed_anew() {
+    on_postgres(async |db: Store| {
+        let (begun, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let writing = tokio::spawn({
+            let (primary, begun, go) = (db.primary.clone(), Arc::clone(&begun), Arc::clone(&go));
+            async move {
+                let work = async |tx: &mut Tx| {
+                    setting::put(tx, "slow", &1).await?;
+                    begun.notify_one();
+                    go.notified().await;
+                    Ok::<_, StoreError>(())
+                };
+                primary.write(work).await
+            }
+        });
+        begun.notified().await;
+        let moment = db.primary.read(async |tx| reseal::moment(tx).await).await.unwrap();
+        let is_quiet =
+            async || db.primary.read(async |tx| reseal::is_quiet_since(tx, moment).await).await.unwrap();
+        assert!(!is_quiet().await);
+        go.notify_one();
+        writing.await.unwrap().unwrap();
+        assert!(is_quiet().await);
+    })
+    .await;
 }

@@ -247,6 +247,41 @@ async fn issued_certificates_are_listed_newest_first() {
 }
 
 #[tokio::test]
+async fn r20_a_certificate_is_the_latest_until_one_that_was_issued_later_is_seen() {
+    on_each(async |db: Store| {
+        let name = "spiffe://t/edge/1";
+        let row = |n: u8| IssuedRow {
+            fingerprint: [n; 32],
+            name: name.to_owned(),
+            project: None,
+            not_before: db.now(),
+            not_after: db.now().after(Duration::from_mins(1)),
+            issued_at: db.now().after(Duration::from_secs(n.into())),
+            issuer: None,
+        };
+        for n in 1..=3 {
+            write(&db.primary, async |tx| certificate::insert(tx, &row(n)).await).await.unwrap();
+        }
+        let ask = async |n: u8, name: &str| {
+            let both = db.primary.read(async |tx| {
+                let seen = certificate::is_seen(tx, name, &[n; 32]).await?;
+                Ok::<_, StoreError>((seen, certificate::is_latest(tx, name, &[n; 32]).await?))
+            });
+            both.await.unwrap()
+        };
+        assert_eq!(ask(1, name).await, (Some(false), true));
+        for _ in 0..2 {
+            db.primary.write(async |tx| certificate::seen(tx, &[2; 32]).await).await.unwrap();
+        }
+        assert_eq!(ask(1, name).await, (Some(false), false));
+        assert_eq!((ask(2, name).await, ask(3, name).await), ((Some(true), true), (Some(false), true)));
+        assert_eq!(ask(3, "spiffe://t/edge/2").await, (None, false), "another's");
+        assert_eq!(ask(9, name).await, (None, false), "nobody's");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_nodes_hold_is_the_newest_of_each_that_has_not_ended() {
     on_each(async |db: Store| {
         let row = |n: u8, name: &str, issued_s: u64, issuer: Option<u8>| IssuedRow {
@@ -269,10 +304,10 @@ async fn what_nodes_hold_is_the_newest_of_each_that_has_not_ended() {
         for row in rows {
             write(&db.primary, async |tx| certificate::insert(tx, &row).await).await.unwrap();
         }
-        let held = db.primary.read(async |tx| certificate::held(tx).await).await.unwrap();
+        let held = db.primary.read(async |tx| certificate::held(tx, "").await).await.unwrap();
         let seen: Vec<_> = held.iter().map(|row| (row.fingerprint[0], row.issuer.map(|by| by[0]))).collect();
         let first = async |since: Timestamp| {
-            db.primary.read(async |tx| certificate::first_of(tx, &[2; 32], since).await).await.unwrap()
+            db.primary.read(async |tx| certificate::first_of(tx, &[2; 32], since, "").await).await.unwrap()
         };
         let last = async |issuer: u8| {
             db.primary.read(async |tx| certificate::last_end(tx, &[issuer; 32]).await).await.unwrap()
@@ -285,6 +320,13 @@ async fn what_nodes_hold_is_the_newest_of_each_that_has_not_ended() {
             [("spiffe://t/edge/2".to_owned(), second)]
         );
         assert!(first(second.after(Duration::from_secs(1))).await.is_empty());
+        let behind = "spiffe://t/edge/1";
+        let rest = db.primary.read(async |tx| {
+            let first = certificate::first_of(tx, &[2; 32], db.now(), "spiffe://t/edge/2").await?;
+            Ok::<_, StoreError>((certificate::held(tx, behind).await?, first))
+        });
+        let (rest, none) = rest.await.unwrap();
+        assert_eq!((rest.len(), rest[0].fingerprint[0], none.len()), (1, 2, 0), "behind a name");
         assert_eq!(
             seen,
             [(3, None), (2, Some(2))],

@@ -72,7 +72,7 @@ fn wall_clock() -> Clock {
     })
 }
 
-fn randomness() -> Entropy {
+pub(crate) fn randomness() -> Entropy {
     Entropy::new(|buffer| {
         #[expect(
             clippy::disallowed_methods,
@@ -84,7 +84,7 @@ fn randomness() -> Entropy {
 }
 
 /// A link to control with all that the edge's disk gives.
-fn taken_link(data: &Path, entropy: &Entropy) -> Result<Arc<LinkClient>> {
+pub(crate) fn taken_link(data: &Path, entropy: &Entropy) -> Result<Arc<LinkClient>> {
     let kept: Value = serde_json::from_slice(&std::fs::read(data.join("edge.json"))?)?;
     let text = |name: &str| kept.get(name).and_then(Value::as_str).context("a text");
     let key = sealer(data, entropy)?.open("edge.json/key", &STANDARD.decode(text("key_sealed")?)?)?;

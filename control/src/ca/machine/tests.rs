@@ -294,16 +294,35 @@ fn the_schedule_replaces_an_issuing_ca_at_a_third_and_a_root_a_year_before_its_e
     let issuing = ca("a", 1);
     let far = BEGIN.after(Duration::from_hours(10 * 365 * 24));
     let days = |days: u64| BEGIN.after(Duration::from_hours(days * 24));
-    assert_eq!(due(&issuing, far, BEGIN), None);
-    assert_eq!(due(&issuing, far, days(729)), None);
-    assert_eq!(due(&issuing, far, days(731)), Some(What::Issuing));
-    assert_eq!(next_due(&issuing, far), (days(730), What::Issuing));
-    let soon = days(400);
-    assert_eq!(due(&issuing, soon, days(34)), None);
-    assert_eq!(
-        due(&issuing, soon, days(36)),
-        Some(What::Root),
-        "the root first: the issuing CA comes with it"
-    );
-    assert_eq!(next_due(&issuing, soon), (days(35), What::Root));
+    let schedule = Schedule::of(&issuing, far, None);
+    assert_eq!(schedule.due(BEGIN), None);
+    assert_eq!(schedule.due(days(729)), None);
+    assert_eq!(schedule.due(days(731)), Some(What::Issuing));
+    assert_eq!(schedule.next(), (days(730), What::Issuing));
+    let soon = Schedule::of(&issuing, days(400), None);
+    assert_eq!(soon.due(days(34)), None);
+    assert_eq!(soon.due(days(36)), Some(What::Root), "the root first: the issuing CA comes with it");
+    assert_eq!(soon.next(), (days(35), What::Root));
+}
+
+#[test]
+fn the_schedule_rests_for_a_week_after_a_rotation_was_taken_back_but_not_until_the_end() {
+    let issuing = ca("a", 1);
+    let far = BEGIN.after(Duration::from_hours(10 * 365 * 24));
+    let days = |days: u64| BEGIN.after(Duration::from_hours(days * 24));
+    let ended = |how: How, at: Timestamp| {
+        let (what, by) = (What::Issuing, "schedule".to_owned());
+        Ended { what, how, started_at: at, at, by, left_behind: 0 }
+    };
+    let last = ended(How::Aborted, days(740));
+    let rests = Schedule::of(&issuing, far, Some(&last));
+    assert_eq!((rests.due(days(741)), rests.due(days(746))), (None, None));
+    assert_eq!((rests.due(days(747)), rests.next()), (Some(What::Issuing), (days(747), What::Issuing)));
+    let early = ended(How::Aborted, days(10));
+    assert_eq!(Schedule::of(&issuing, far, Some(&early)).next(), (days(730), What::Issuing));
+    let done = ended(How::Done, days(740));
+    assert_eq!(Schedule::of(&issuing, far, Some(&done)).due(days(741)), Some(What::Issuing));
+    // Its end is near: at day 1095.
+    let late = ended(How::Aborted, days(1066));
+    assert_eq!(Schedule::of(&issuing, far, Some(&late)).due(days(1067)), Some(What::Issuing));
 }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::Paging;
 use crate::api::types::{CaRequest, CaStatus, InstallCa, IssuedCertificate, Page, RootKey, RotateCa};
 use crate::ca::machine::{MAX_WAIT, MAX_WAIT_HURRY};
-use crate::ca::offline::{Bring, Brought, InstallError};
+use crate::ca::offline::{self, Bring, Brought, InstallError};
 use crate::ca::root_here;
 use crate::ca::run::RotationError;
 use crate::ca::state::What;
@@ -90,7 +90,8 @@ pub(crate) async fn taint(shared: &Shared, caller: &Caller) -> Result<CaStatus, 
     shared
         .primary
         .write(async |tx| {
-            let refused = shared.known_ca().state.issuing.key_sha256.clone();
+            // Another control node may have replaced it since this one looked.
+            let refused = shared.ca(tx).await?.state.issuing.key_sha256.clone();
             shared.taint(tx, grant.actor(), None).await?;
             audit(tx, shared, &grant, "ca.taint", json!({ "refused": refused }));
             Ok::<_, Refusal>(())
@@ -105,7 +106,7 @@ pub(crate) async fn request(shared: &Shared, caller: &Caller) -> Result<CaReques
     shared
         .primary
         .write(async |tx| {
-            let csr_pem = shared.ca_request(tx).await?;
+            let csr_pem = offline::request(tx).await?;
             audit(tx, shared, &grant, "ca.request", Value::Null);
             Ok(CaRequest { csr_pem })
         })
@@ -229,6 +230,7 @@ impl From<RotationError> for Refusal {
             RotationError::Offline => &problem::CA_ROOT_ELSEWHERE,
             RotationError::OtherRoot => &problem::NOT_FOUND,
             RotationError::Runs => &problem::CA_ROTATION_RUNS,
+            RotationError::Full => &problem::CA_REFUSED_FULL,
             RotationError::None | RotationError::TooLate | RotationError::Undone => {
                 &problem::CA_NOTHING_TO_ABORT
             }

@@ -13,7 +13,7 @@ use crate::api::types::{
     CaEnded, CaHow, CaIssuing, CaMember, CaNext, CaPhase, CaRetired, CaRole, CaRoot, CaRotation, CaStatus,
     CaWhat,
 };
-use crate::ca::machine::{self, Kind, Lacks, Member, Phase, Rotation};
+use crate::ca::machine::{Kind, Lacks, Member, Phase, Rotation, Schedule};
 use crate::ca::state::{CaState, How, What};
 use crate::ca::{look, root_here};
 use crate::digest::hex;
@@ -98,7 +98,7 @@ fn next(state: &CaState, root_ends: Timestamp) -> Option<CaNext> {
     if state.rotation.is_some() {
         return None;
     }
-    let (at, which) = machine::next_due(&state.issuing, root_ends);
+    let (at, which) = Schedule::of(&state.issuing, root_ends, state.last.as_ref()).next();
     Some(CaNext { what: what(which), at: at.to_string() })
 }
 

@@ -196,7 +196,7 @@ fn read(status: Value) -> Result<CaStatus, Failure> {
 }
 
 /// A PEM file, small enough to be one.
-fn pem(path: &Path) -> Result<String, Failure> {
+pub(crate) fn pem(path: &Path) -> Result<String, Failure> {
     let failed = |why: String| {
         Failure::new(Kind::Files, format!("cannot read {}: {why}", path.display()))
             .next("name the file that the step before wrote")

@@ -102,9 +102,10 @@ impl Command {
                 output.json(&json!({ "out": at, "sha256": sha256 }))?;
                 output.say(&format!(
                     "Made a root for {domain}, good until {}. Its key is in {at}: lock it away.\n  \
-                     next: sign it with the old root: mezusphere ca root cross --root-key OLD --new {} --out cross.pem",
+                     next: to begin an installation under it: mezusphere serve --ca-root {certificate}\n        \
+                     to replace a root, sign it with the old one: mezusphere ca root cross --root-key OLD --new {certificate} --out cross.pem",
                     made.not_after(),
-                    certificate.display()
+                    certificate = certificate.display()
                 ))?;
             }
             Self::Sign { root_key, request, out } => {
@@ -120,7 +121,7 @@ impl Command {
                 output.json(&json!({ "out": out.display().to_string() }))?;
                 output.say(&format!(
                     "Signed. The certificate is in {at}; it is no secret.\n  \
-                     next: on the server: mezusphere ca install {at}",
+                     next: on the server: mezusphere ca install {at}; for its first start: mezusphere serve --ca-root ROOT --ca-issuing {at}",
                     at = out.display()
                 ))?;
             }

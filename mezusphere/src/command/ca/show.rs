@@ -84,7 +84,12 @@ pub(super) fn begun(ca: &CaStatus) -> String {
 /// A rotation was taken back.
 pub(super) fn aborted(ca: &CaStatus) -> String {
     match &ca.rotation {
-        None => "Taken back. Nobody had a certificate of the new CA.".to_owned(),
+        None => {
+            let next = ca.next.as_ref().filter(|_| ca.root_key).map_or_else(String::new, |next| {
+                format!("\n  next: the schedule replaces {} from {}", what(next.what), next.at)
+            });
+            format!("Taken back. Nobody had a certificate of the new CA.{next}")
+        }
         Some(_) => "Being taken back: certificates come from the old CA again, and the new one is refused when nobody \
                     shows one of it.\n  next: watch it: mezusphere ca status"
             .to_owned(),

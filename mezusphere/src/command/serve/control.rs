@@ -104,6 +104,7 @@ impl ControlFlags {
         let certificate = self.certificate.source()?;
         Ok(ControlPart {
             platform: Platform { base: self.base, apps: self.apps, port },
+            root_elsewhere: trust.root_elsewhere()?,
             operator: self.operator,
             leaf_ttl: trust.leaf_ttl(),
             assertion_rotation: trust.assertion_rotation(),

@@ -4,10 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use mezusphere_control::AssertionRotation;
+use mezusphere_control::{AssertionRotation, RootElsewhere};
 use mezusphere_pki::LeafTtls;
 
+use crate::command::ca::pem;
 use crate::command::seconds;
+use crate::failure::Failure;
 use crate::node::KeyFiles;
 
 /// Keys at rest for every role, certificates of nodes for roles all and control.
@@ -25,6 +27,13 @@ pub(super) struct TrustFlags {
     /// File with a master key that comes later: what other nodes seal with it already is opened. May be repeated.
     #[arg(long, value_name = "FILE")]
     next_master_key_file: Vec<PathBuf>,
+    /// File with the certificate of a root whose key is kept elsewhere, for an installation that is to begin under it. The
+    /// first start writes what that root is to sign, and ends: docs/operations/ca.md. Later starts need it no more.
+    #[arg(long, value_name = "FILE")]
+    ca_root: Option<PathBuf>,
+    /// File with the certificate that this root made of the request: `mezusphere ca root sign`.
+    #[arg(long, value_name = "FILE", requires = "ca_root")]
+    ca_issuing: Option<PathBuf>,
     /// Life of internal certificates, 1m to 24h.
     #[arg(long, value_name = "SPAN", default_value = "24h", value_parser = seconds)]
     leaf_ttl: u64,
@@ -50,6 +59,13 @@ impl TrustFlags {
             old: self.old_master_key_file.clone(),
             next: self.next_master_key_file.clone(),
         }
+    }
+
+    /// The root of a new installation, if its key is kept elsewhere.
+    pub(super) fn root_elsewhere(&self) -> Result<Option<RootElsewhere>, Failure> {
+        let Some(root) = &self.ca_root else { return Ok(None) };
+        let issuing_pem = self.ca_issuing.as_deref().map(pem).transpose()?;
+        Ok(Some(RootElsewhere { root_pem: pem(root)?, issuing_pem }))
     }
 
     /// When the keys that sign assertions follow one another.

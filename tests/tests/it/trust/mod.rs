@@ -5,6 +5,7 @@
 //! and wrong ones; `knock` shows them at the real ports.
 
 mod absent;
+mod first_root;
 mod forge;
 mod knock;
 mod life;

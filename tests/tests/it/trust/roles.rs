@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::StatusCode;
-use mezusphere_edge_link::client::{ClientParts, LinkClient, LinkState};
+use mezusphere_edge_link::client::{ClientParts, LinkClient, LinkState, NOT_LISTED};
 use mezusphere_model::connection_key::ConnectionKey;
 use mezusphere_model::document::NodeAddress;
 use mezusphere_model::id::{ControlId, EdgeId, EnvironmentId, WarpgateId};
@@ -34,6 +34,7 @@ use tunnel_proto::connect::{Decoder, Enroll, Reply, Request, frame};
 
 use super::forge::{Forge, Leaf, Shown, name};
 use super::knock::{Met, Port, Ports};
+use crate::split_edge::{randomness, taken_link};
 
 const UNSUPPORTED: u8 = 43;
 const BAD: u8 = 42;
@@ -106,9 +107,13 @@ impl Scene {
     async fn state(&self) -> Result<Vec<Value>> {
         let admin = self.cluster.admin();
         let mut state = Vec::new();
-        for words in [&["warpgate", "list", "shop"][..], &["edge", "invitations"], &["audit", "list"]] {
+        for words in [&["warpgate", "list", "shop"][..], &["edge", "invitations"]] {
             state.push(admin.run(words).await?);
         }
+        // That somebody came with a certificate that control never issued is told, and changes nothing.
+        let audit = admin.run(&["audit", "list"]).await?;
+        let changed = audit.as_array().into_iter().flatten().filter(|entry| entry["action"] != NOT_LISTED);
+        state.push(changed.cloned().collect());
         let edges = admin.run(&["edge", "list"]).await?;
         let names = edges.as_array().into_iter().flatten().filter_map(|edge| edge.get("id").cloned());
         state.push(names.collect());
@@ -224,6 +229,7 @@ async fn each_fault_of_the_right_role(scene: &Scene, cells: &mut Cells) -> Resul
 async fn r19_r20_nobody_has_another_tenants_requests_or_another_nodes_name() -> Result<()> {
     let scene = Scene::set().await?;
     a_request_for_somebody_elses_name_brings_ones_own(&scene).await?;
+    a_certificate_that_control_never_issued_opens_no_link(&scene).await?;
     a_warpgate_of_another_tenant_gets_nothing(&scene).await
 }
 
@@ -340,6 +346,17 @@ async fn a_request_for_somebody_elses_name_brings_ones_own(scene: &Scene) -> Res
     ensure!(!chain.iter().any(|der| contains(der, b"control")), "what was asked for is nowhere in it");
 
     // At the link of a real edge, by its certificate.
+    let link = taken_link(scene.cluster.edges[0].data(), &randomness())?;
+    link.connected().wait_for(LinkState::is_connected).await?;
+    let chain: Vec<CertificateDer<'static>> =
+        link.certify(csr(&wanted)?).await?.into_iter().map(CertificateDer::from).collect();
+    let peer = Peer::read(&chain)?;
+    ensure!(peer.name.role == Role::Edge(scene.edge), "{}", peer.name);
+    Ok(())
+}
+
+/// Whoever has the CA's key can pass for an edge in the handshake, and gets no further.
+async fn a_certificate_that_control_never_issued_opens_no_link(scene: &Scene) -> Result<()> {
     let shown = scene.forge.real(&Leaf::of(&scene.edge_name()))?;
     let rustls::pki_types::PrivateKeyDer::Pkcs8(key) = &shown.key else { anyhow::bail!("PKCS #8") };
     let key = NodeKey::from_pkcs8_der(key.secret_pkcs8_der())?;
@@ -355,11 +372,11 @@ async fn a_request_for_somebody_elses_name_brings_ones_own(scene: &Scene) -> Res
         clock: wall_clock(),
         entropy: Entropy::counting(),
     })?;
-    link.connected().wait_for(LinkState::is_connected).await?;
-    let chain: Vec<CertificateDer<'static>> =
-        link.certify(csr(&wanted)?).await?.into_iter().map(CertificateDer::from).collect();
-    let peer = Peer::read(&chain)?;
-    ensure!(peer.name.role == Role::Edge(scene.edge), "{}", peer.name);
+    let mut state = link.connected();
+    state.wait_for(|state| matches!(state, LinkState::Away(why) if why.code == NOT_LISTED)).await?;
+    ensure!(link.certify(csr(&[])?).await.is_err(), "it was given a certificate of control's own");
+    let audit = scene.cluster.admin().run(&["audit", "list"]).await?;
+    ensure!(audit.to_string().contains(NOT_LISTED), "{audit}");
     Ok(())
 }
 
