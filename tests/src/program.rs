@@ -153,12 +153,16 @@ impl Program {
         Ok(self.child.kill().await?)
     }
 
-    /// Waits for its end and gives its exit code.
+    /// Waits for its end, until all it said is there, and gives its exit code.
     pub async fn exit_code(&mut self) -> anyhow::Result<i32> {
         let ended = tokio::time::timeout(SAYS_WITHIN + SAYS_WITHIN, self.child.wait()).await;
         let status = ended.with_context(|| {
             format!("{} does not end; it said:\n{}", self.name, self.output().join("\n"))
         })??;
+        // Both readers let go of the count at the end of what they read.
+        let last_words = async { while self.grown.changed().await.is_ok() {} };
+        let read = tokio::time::timeout(SAYS_WITHIN, last_words).await;
+        read.with_context(|| format!("{} has ended, and its output has not", self.name))?;
         status.code().with_context(|| format!("{} was ended by a signal", self.name))
     }
 }

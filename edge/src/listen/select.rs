@@ -16,6 +16,7 @@ use quinn::crypto::{
 };
 use quinn_proto::transport_parameters::TransportParameters;
 use quinn_proto::{ConnectionId, Side, TransportError, TransportErrorCode};
+use rustls::CipherSuite;
 use tracing::debug;
 
 use super::counters::Counters;
@@ -66,7 +67,7 @@ impl SelectingServerConfig {
         let refusal = match decide(Carrier::Quic, hello.server_name.as_deref(), alpn, &served) {
             Destination::Site | Destination::Platform(_) => {
                 match hello.server_name.as_deref().and_then(|name| table.certificate(name)) {
-                    Some(certificate) => return self.showing(certificate),
+                    Some(certificate) => return self.showing(certificate, &hello.cipher_suites),
                     None => Refusal::UnknownServerName,
                 }
             }
@@ -84,8 +85,12 @@ impl SelectingServerConfig {
         Err(alert(refusal.alert(), &refusal))
     }
 
-    fn showing(&self, certificate: &Arc<PublicCertificate>) -> Result<Arc<QuicServerConfig>, TransportError> {
-        let config = QuicServerConfig::try_from(self.configs.public.showing(certificate));
+    fn showing(
+        &self,
+        certificate: &Arc<PublicCertificate>,
+        offered: &[CipherSuite],
+    ) -> Result<Arc<QuicServerConfig>, TransportError> {
+        let config = QuicServerConfig::try_from(self.configs.public.showing(certificate, offered));
         // The provider has the suite of QUIC's first packets, or the other configurations had not been made.
         config.map(Arc::new).map_err(|error| alert(INTERNAL_ERROR, &error))
     }

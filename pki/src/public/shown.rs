@@ -7,14 +7,15 @@ use std::fmt;
 use std::sync::Arc;
 
 use mezusphere_model::{Clock, Entropy};
-use rustls::ServerConfig;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, ResolvesServerCertUsingSni};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
+use rustls::{CipherSuite, ServerConfig};
 
 use super::PublicCertificate;
+use super::suites;
 use super::tickets::TicketKeys;
-use crate::provider::{RustlsClock, provider};
+use crate::provider::RustlsClock;
 use crate::tls::{TlsSetupError, owned};
 
 /// Session tickets sent after a full TLS 1.3 handshake: one for each of the two connections a browser opens.
@@ -39,7 +40,7 @@ impl PublicTls {
     /// # Errors
     /// [`TlsSetupError`] if the provider cannot speak these versions.
     pub fn new(clock: &Clock, entropy: &Entropy, alpn: &[&[u8]]) -> Result<Self, TlsSetupError> {
-        let mut base = ServerConfig::builder_with_details(provider(), RustlsClock::shared(clock))
+        let mut base = ServerConfig::builder_with_details(suites::ordered(), RustlsClock::shared(clock))
             .with_protocol_versions(&[&TLS13, &TLS12])?
             .with_no_client_auth()
             // Knows no name: only what `showing` makes of it is ever used.
@@ -55,9 +56,15 @@ impl PublicTls {
 
     /// What shows this certificate to clients that ask for one of its names, and fails the handshake of others.
     ///
-    /// A session is resumed only where it began: under the same name, with the same certificate, while that lives.
-    pub fn showing(&self, certificate: &Arc<PublicCertificate>) -> Arc<ServerConfig> {
+    /// A session is resumed only where it began: under the same name, with the same certificate, while that lives. The
+    /// order of cipher suites is ours, unless the client, of which these are `offered`, names `ChaCha20` first.
+    pub fn showing(
+        &self,
+        certificate: &Arc<PublicCertificate>,
+        offered: &[CipherSuite],
+    ) -> Arc<ServerConfig> {
         let mut config = (*self.base).clone();
+        config.ignore_client_order = !suites::is_chacha_first(offered);
         config.ticketer = Arc::new(self.tickets.bound_to(certificate.digest, certificate.not_after));
         config.cert_resolver = Arc::new(Shown(Arc::clone(certificate)));
         Arc::new(config)

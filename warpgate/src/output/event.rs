@@ -83,6 +83,8 @@ pub enum Event {
         remote: String,
         /// Round-trip time, in microseconds.
         rtt_us: u64,
+        /// How long it is good for by both ends' certificates, in seconds: then another takes its place.
+        lasts_s: u64,
         /// It took the place of an older tunnel to the same edge.
         replaced: bool,
     },

@@ -341,6 +341,7 @@ Stopped at once: 2 running requests were cut.
                 transport: "quic",
                 remote: "203.0.113.7:443".into(),
                 rtt_us: 18_200,
+                lasts_s: 85_800,
                 replaced: false,
             },
             Event::Routes {

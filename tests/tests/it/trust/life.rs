@@ -19,6 +19,9 @@ use super::place::{FakeClock, Place, end};
 /// How far time jumps: past half of a day's certificate with its ±10 %, with two fifths of it still to go.
 const PAST_HALF_LIFE_S: i64 = 14 * 3600;
 
+/// Where time goes when a tunnel is to be replaced because a certificate is at its end: within its last ten minutes.
+const SHORTLY_BEFORE_THE_END_S: i64 = 24 * 3600 - 300;
+
 /// How long it may take until everybody has looked at its clock again and renewed.
 const RENEWS_WITHIN: Duration = Duration::from_secs(40);
 
@@ -46,6 +49,14 @@ const CONTROL_RENEWED: &str = "This node's certificate renewed";
 const EDGE_RENEWED: &str = "Edge certificate renewed";
 const WARPGATE_RENEWED: &str = "\"event\":\"renewed\"";
 
+/// Whether the newest tunnel was good for longer than this when it was made.
+fn outlives(gate: &Program, seconds: i64) -> Result<bool> {
+    let output = gate.output();
+    let told = output.iter().rfind(|line| line.contains("\"event\":\"edge_connected\""));
+    let told: Value = serde_json::from_str(told.context("a tunnel")?)?;
+    Ok(told["lasts_s"].as_i64().context("how long it lasts")? > seconds)
+}
+
 fn failed(outcomes: &[Outcome]) -> Vec<&Outcome> {
     outcomes.iter().filter(|outcome| !outcome.is_good()).collect()
 }
@@ -61,13 +72,21 @@ async fn r20_every_node_renews_while_time_goes_on_and_no_request_fails() -> Resu
     for round in 1..=if is_full() { 6 } else { 1 } {
         let before = [(control, CONTROL_RENEWED), (edge, EDGE_RENEWED), (&gate, WARPGATE_RENEWED)]
             .map(|(program, words)| (program, words, count(program, words)));
+        let replaced = count(&gate, "\"replaced\":true");
         place.clock.set(PAST_HALF_LIFE_S * round)?;
         for (program, words, before) in before {
             said_again(program, words, before).await?;
         }
-        // The new certificates are in use before the next jump: the old ones would not live through it.
-        let replaced = count(&gate, "\"replaced\":true");
-        said_again(&gate, "\"replaced\":true", replaced.min(usize::try_from(round)? - 1)).await?;
+        // A tunnel is replaced when its own end renews, and hangs on the edge's former certificate if the edge was later:
+        // then again shortly before the end of that.
+        said_again(&gate, "\"replaced\":true", replaced).await?;
+        if !outlives(&gate, PAST_HALF_LIFE_S)? {
+            let replaced = count(&gate, "\"replaced\":true");
+            place.clock.set(PAST_HALF_LIFE_S * (round - 1) + SHORTLY_BEFORE_THE_END_S)?;
+            said_again(&gate, "\"replaced\":true", replaced).await?;
+            let next_jump = 2 * PAST_HALF_LIFE_S - SHORTLY_BEFORE_THE_END_S;
+            ensure!(outlives(&gate, next_jump)?, "both ends have renewed:\n{}", gate.output().join("\n"));
+        }
         place.tunnelled().await?;
         tokio::time::sleep(Duration::from_secs(1)).await;
     }

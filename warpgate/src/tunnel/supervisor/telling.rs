@@ -15,15 +15,16 @@ use crate::tunnel::status::Connected;
 impl Supervisor {
     /// A new tunnel is up.
     pub(super) fn tell_connected(&self, live: &Live, round_trip: Duration, replaced: bool) {
+        let now = self.shared.clock.now();
         self.shared.tell(Event::EdgeConnected {
             edge: self.edge.id.to_string(),
             name: self.edge.name.clone(),
             transport: live.transport.as_str(),
             remote: shown(live.remote),
             rtt_us: u64::try_from(live.rtt.as_micros()).unwrap_or(u64::MAX),
+            lasts_s: live.replace_at.since(now).as_secs(),
             replaced,
         });
-        let now = self.shared.clock.now();
         self.set_state(EdgeState::Connected(Connected {
             transport: live.transport,
             remote: live.remote,
