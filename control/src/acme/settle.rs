@@ -77,8 +77,12 @@ impl Attempt<'_> {
             } else {
                 row.attempts = known.saturating_add(1);
                 let ends_at = row.certificate.as_ref().map(|facts| facts.not_after);
-                row.next_at =
-                    schedule::next_try(row.attempts, failure.wait, ends_at, now, &engine.shared.entropy);
+                row.next_at = if is_account_lost && known == 0 {
+                    // An authority that was set up anew: another account is all it takes.
+                    now
+                } else {
+                    schedule::next_try(row.attempts, failure.wait, ends_at, now, &engine.shared.entropy)
+                };
                 if row.project.is_some() {
                     budget.remember(name, row.attempts, row.next_at);
                 }
