@@ -112,15 +112,8 @@ pub(super) fn render(event: &Event, style: Style) -> String {
             "Stopping: {exchanges} running {} may finish within {grace_s} s. Ctrl+C again stops now.\n",
             plural(*exchanges, "request"),
         ),
-        Event::Stopped { cut: 0 } => "Stopped.\n".to_owned(),
-        Event::Stopped { cut } => {
-            format!("Stopped. {cut} {} did not finish in time and were cut.\n", plural(*cut, "request"))
-        }
-        Event::Interrupted { cut: 0 } => "Stopped at once.\n".to_owned(),
-        Event::Interrupted { cut } => {
-            let were = if *cut == 1 { "was" } else { "were" };
-            format!("Stopped at once: {cut} running {} {were} cut.\n", plural(*cut, "request"))
-        }
+        Event::Stopped { cut } => stopped(*cut),
+        Event::Interrupted { cut } => interrupted(*cut),
         Event::Error { message, next, .. } => format!("error: {}\n", clean(message)) + &next_step(next),
     }
 }
@@ -133,6 +126,26 @@ pub fn clean(text: &str) -> String {
 /// Characters that show nothing and turn the reading order (Unicode TR 36 §3).
 fn is_invisible(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+fn stopped(cut: usize) -> String {
+    match (cut, were(cut)) {
+        (0, _) => "Stopped.\n".to_owned(),
+        (_, were) => {
+            format!("Stopped. {cut} {} did not finish in time and {were} cut.\n", plural(cut, "request"))
+        }
+    }
+}
+
+fn interrupted(cut: usize) -> String {
+    match (cut, were(cut)) {
+        (0, _) => "Stopped at once.\n".to_owned(),
+        (_, were) => format!("Stopped at once: {cut} running {} {were} cut.\n", plural(cut, "request")),
+    }
+}
+
+fn were(count: usize) -> &'static str {
+    if count == 1 { "was" } else { "were" }
 }
 
 fn good(style: Style, label: &str, text: &str) -> String {
