@@ -101,7 +101,7 @@ impl WatchedFiles {
             let stamps = stamps(files);
             let mut pair = Pair { files: files.clone(), stamps, filed: None, failures: 0, trouble: None };
             match load_pair(config, files, now) {
-                Ok(filed) => pair.filed = Some(filed),
+                Ok(found) => pair.filed = Some(found),
                 Err(why) => {
                     pair.failures = FAILURES_TOLD;
                     pair.trouble = Some(Trouble { since: now, what: format!("{why}; it is not used") });
@@ -111,7 +111,7 @@ impl WatchedFiles {
             pairs.push(pair);
         }
         let docs: Vec<Filed> = pairs.iter().filter_map(|pair| pair.filed.clone()).collect();
-        if let Err(uncovered) = covers_platform(config, files, docs.iter()) {
+        if let Err(uncovered) = covers_platform(config, files, &docs.iter().collect::<Vec<_>>()) {
             return Err(failed.unwrap_or(uncovered));
         }
         for trouble in pairs.iter().filter_map(|pair| pair.trouble.as_ref()) {
@@ -146,7 +146,7 @@ impl WatchedFiles {
     fn look(&self, config: &ControlConfig, now: Timestamp) -> bool {
         let mut watched = self.watched();
         let files: Vec<_> = watched.pairs.iter().map(|pair| pair.files.clone()).collect();
-        let mut filed: Vec<_> = watched.pairs.iter().map(|pair| pair.filed.clone()).collect();
+        let mut in_use: Vec<_> = watched.pairs.iter().map(|pair| pair.filed.clone()).collect();
         let mut is_changed = false;
         for (at, pair) in watched.pairs.iter_mut().enumerate() {
             let stamps = stamps(&pair.files);
@@ -155,15 +155,15 @@ impl WatchedFiles {
             }
             pair.stamps = stamps;
             let found = load_pair(config, &pair.files, now).and_then(|new| {
-                let others = filed.iter().enumerate().filter(|(other, _)| *other != at);
-                let all = others.filter_map(|(_, other)| other.as_ref()).chain([&new]);
-                covers_platform(config, &files, all)?;
+                let others = in_use.iter().enumerate().filter(|(other, _)| *other != at);
+                let all: Vec<_> = others.filter_map(|(_, other)| other.as_ref()).chain([&new]).collect();
+                covers_platform(config, &files, &all)?;
                 Ok(new)
             });
             match found {
                 Ok(new) => {
                     is_changed |= pair.take(new);
-                    if let Some(place) = filed.get_mut(at) {
+                    if let Some(place) = in_use.get_mut(at) {
                         place.clone_from(&pair.filed);
                     }
                 }
@@ -171,7 +171,7 @@ impl WatchedFiles {
             }
         }
         if is_changed {
-            self.docs.store(Arc::new(filed.into_iter().flatten().collect()));
+            self.docs.store(Arc::new(in_use.into_iter().flatten().collect()));
             watched.is_new = true;
         }
         watched.is_new

@@ -82,7 +82,7 @@ impl PublicCertificates {
     pub(crate) fn is_ordered(&self, platform: &Platform, name: &str) -> bool {
         let Self::Acme(config) = self else { return false };
         let all = ordered::names(config, platform).into_iter();
-        all.flat_map(|(_, names, _)| names.into_iter().next()).any(|first| first == name)
+        all.filter_map(|(_, names, _)| names.into_iter().next()).any(|first| first == name)
     }
 
     /// What decides which hosts need a certificate of their own, for telling whether that has changed.

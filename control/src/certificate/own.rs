@@ -64,7 +64,8 @@ pub(super) async fn ensure(
         return Ok(good.clone());
     }
     let doc = issue(tx, shared, &ca, names, None).await?;
-    let new = Published { issuer, ..Published::of(&doc, partition, true) };
+    let mut new = Published::of(&doc, partition, true);
+    new.issuer = issuer;
     tx.publish(partition, &Document::Certificate(doc))?;
     Ok(new)
 }

@@ -46,14 +46,14 @@ pub(super) fn load_pair(
 }
 
 /// Refuses certificates that together are not good for the platform's hosts.
-pub(super) fn covers_platform<'a>(
+pub(super) fn covers_platform(
     config: &ControlConfig,
     files: &[CertificateFiles],
-    docs: impl Iterator<Item = &'a Filed> + Clone,
+    docs: &[&Filed],
 ) -> Result<(), OpenError> {
     for which in PLATFORM_HOSTS {
         let host = config.platform.host(which)?;
-        if !docs.clone().any(|(_, doc)| covers(&doc.names, &host)) {
+        if !docs.iter().any(|(_, doc)| covers(&doc.names, &host)) {
             let chains: Vec<_> = files.iter().map(|file| file.chain.display().to_string()).collect();
             let files = format!("the certificate in {}", chains.join(" and in "));
             return Err(OpenError::CertificateNames { files, missing: host.to_string() });
