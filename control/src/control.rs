@@ -99,7 +99,7 @@ impl Control {
             desk,
             form_key: FormKey::from_secret(&keys.form),
             passwords,
-            resolver: Resolver::new(config.dns_resolver, entropy.clone()),
+            resolver: Resolver::new(config.dns_resolver),
             looking: Turns::new(),
             certificates,
             signer: ArcSwap::new(signer),

@@ -12,7 +12,8 @@ use tokio::sync::{Notify, Semaphore, watch};
 use crate::ControlConfig;
 use crate::ca::CurrentCa;
 use crate::certificate::PublicCertificates;
-use crate::domain::Resolver;
+use crate::domain::{Resolver, Turns};
+use crate::edge::entry::Told;
 use crate::installation::{CurrentKeys, Installation, Keys};
 use crate::login::FormKey;
 use crate::mail::Mail;
@@ -35,9 +36,9 @@ pub(crate) struct Shared {
     pub(crate) current_keys: CurrentKeys,
     /// The internal CA; ask [`Shared::ca`] in a transaction, [`Shared::known_ca`] elsewhere.
     pub(crate) current_ca: CurrentCa,
-    /// Rung when a rotation may go on; the job listens.
     /// The roots that are trusted, PEM, as [`Shared::refresh_ca`] found them last.
     pub(crate) roots: watch::Sender<Vec<String>>,
+    /// Rung when a rotation may go on; the job listens.
     pub(crate) rotation: Notify,
     /// Rung when the keys that sign assertions may have something to do; the job listens.
     pub(crate) keys_due: Notify,
@@ -45,9 +46,9 @@ pub(crate) struct Shared {
     pub(crate) signer: CurrentSigner,
     /// This control node.
     pub(crate) node: Node,
-    /// Opens sealed keys.
     /// Of whom the audit log was told that somebody else came in their name.
     pub(crate) strangers_told: Told,
+    /// Opens sealed keys.
     pub(crate) seal: Arc<dyn Seal>,
     /// Rung when bundles may not be in line with the nodes any more; the jobs listen.
     pub(crate) drift: Notify,
@@ -59,8 +60,8 @@ pub(crate) struct Shared {
     pub(crate) importing: Semaphore,
     /// Asks the DNS who holds a custom domain.
     pub(crate) resolver: Resolver,
-    /// Whoever holds a permit asks it because a person waits: as many at once as a small resolver bears.
-    pub(crate) looking: Semaphore,
+    /// Whoever asks it because a person waits takes a turn.
+    pub(crate) looking: Turns,
     /// Where browsers' certificates come from.
     pub(crate) certificates: PublicCertificates,
     /// Hashes and verifies passwords.

@@ -2,7 +2,7 @@
 
 use mezusphere_store::primary::host_claim::ClaimRow;
 
-use super::{LookupError, Resolver, record, value};
+use super::{LookupError, MARK, Resolver, record, value};
 
 /// Longest text of a foreign record that is repeated to people, in characters.
 const ECHO_LEN_MAX: usize = 80;
@@ -11,7 +11,10 @@ const ECHO_LEN_MAX: usize = 80;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Finding {
     /// The record, as it must be.
-    Proven,
+    Proven {
+        /// What else is there that proves a host, to somebody.
+        beside: Vec<String>,
+    },
     /// No TXT record of that name.
     Missing,
     /// TXT records, none of them ours; the first of them, as it may be shown.
@@ -25,7 +28,7 @@ impl Finding {
     pub(crate) fn sentence(&self, claim: &ClaimRow) -> String {
         let name = record(&claim.host);
         match self {
-            Self::Proven => String::new(),
+            Self::Proven { .. } => String::new(),
             Self::Missing => format!("there is no TXT record at {name} yet"),
             Self::Other(text) => format!("the TXT record at {name} says {text:?}"),
             Self::Failed(why) => format!("{name} could not be looked up: {why}"),
@@ -38,7 +41,10 @@ pub(crate) async fn look(resolver: &Resolver, claim: &ClaimRow) -> Finding {
     let wanted = value(&claim.token);
     match resolver.txt(&record(&claim.host)).await {
         Err(why) => Finding::Failed(why),
-        Ok(texts) if texts.iter().any(|text| text.trim() == wanted) => Finding::Proven,
+        Ok(texts) if texts.iter().any(|text| text.trim() == wanted) => {
+            let ours = texts.iter().map(|text| text.trim()).filter(|text| text.starts_with(MARK));
+            Finding::Proven { beside: ours.filter(|text| *text != wanted).map(str::to_owned).collect() }
+        }
         Ok(texts) => match texts.first() {
             None => Finding::Missing,
             Some(text) => Finding::Other(

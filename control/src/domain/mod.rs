@@ -1,23 +1,28 @@
 //! Custom domains: who may have one. A project that asks for a host gets a claim; the host is its own once the DNS holds the
 //! record that the claim names, which only who holds the domain can publish.
 //!
-//! Owns the claim's record, what a look at the DNS finds ([`look`]), what follows from it ([`settle`]), and the job that looks
-//! ([`run`]). Asking, listing and withdrawing are [`crate::use_case::host`]'s.
+//! Owns the claim's record, what a look at the DNS finds ([`look`]), what follows from it ([`settle`]), who has a host that two
+//! projects want ([`contest`]), and the job that looks ([`run`]). Asking, listing and withdrawing are [`crate::use_case::host`]'s.
 
+mod contest;
 mod job;
 mod look;
-pub(crate) mod message;
-pub(crate) mod resolver;
+#[cfg(test)]
+pub(crate) mod name_server;
+mod resolver;
 mod settle;
+mod turn;
 
 use std::time::Duration;
 
 use mezusphere_model::{Entropy, Host};
 
+pub(crate) use contest::over_at;
 pub(crate) use job::{LOOKS_AT_ONCE, run};
 pub(crate) use look::{Finding, look};
 pub(crate) use resolver::{LookupError, Resolver};
 pub(crate) use settle::{Looker, Settled, settle};
+pub(crate) use turn::Turns;
 
 use crate::Shared;
 use crate::config::CustomDomains;

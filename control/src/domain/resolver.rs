@@ -1,16 +1,21 @@
 //! Asks DNS servers for TXT records: those of the system, or one that the operator names.
 //!
-//! Nothing is kept between two questions: whoever has just published a record wants it seen, and a machine's servers change.
+//! Owns whom to ask, how often and how long; the DNS itself is hickory's. Nothing is kept between two questions: whoever has just
+//! published a record wants it seen, and a machine's servers change. So each question has a client of its own, and what that has
+//! running ends with it.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use mezusphere_model::Entropy;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpStream, UdpSocket};
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{
+    ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
+};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::proto::rr::{Name, RData};
 use tokio::time::timeout;
-
-use super::message::{Answer, NoName, Nonsense, Question};
 
 /// Where the system says whom it asks (resolv.conf(5)).
 const SYSTEM: &str = "/etc/resolv.conf";
@@ -21,14 +26,11 @@ const SERVERS_MAX: usize = 3;
 /// Where DNS servers listen.
 const PORT: u16 = 53;
 
-/// For one question to one server.
+/// For one question to one server, with all that follows from its answer: over TCP if it was cut, and after an alias.
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Rounds through the servers: a datagram may be lost.
+/// Rounds through the servers: one may be back a moment later.
 const ROUNDS: usize = 2;
-
-/// Longest answer over UDP that is read, in octets.
-const UDP_LEN_MAX: usize = 4096;
 
 /// Why the DNS gave no answer, neither yes nor no.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,42 +52,28 @@ pub(crate) enum LookupError {
     Unreachable(String),
 }
 
-impl From<std::io::Error> for LookupError {
-    fn from(why: std::io::Error) -> Self {
-        Self::Unreachable(why.to_string())
-    }
-}
-
-impl From<Nonsense> for LookupError {
-    fn from(Nonsense: Nonsense) -> Self {
-        Self::Nonsense
-    }
-}
-
 /// Who is asked.
 #[derive(Clone, Debug)]
 pub(crate) struct Resolver {
     at: Option<SocketAddr>,
-    entropy: Entropy,
 }
 
 impl Resolver {
     /// Asks the server at this address; `None`: those of the system.
-    pub(crate) fn new(at: Option<SocketAddr>, entropy: Entropy) -> Self {
-        Self { at, entropy }
+    pub(crate) fn new(at: Option<SocketAddr>) -> Self {
+        Self { at }
     }
 
     /// The texts of the TXT records of `name`, a full name without its last dot; none if there are none.
     ///
     /// Asks each server in turn until one answers, twice around, 2 s each. Cancel safe.
     pub(crate) async fn txt(&self, name: &str) -> Result<Vec<String>, LookupError> {
+        // With the last dot it is the whole name, and nothing is tried behind it.
+        let asked = Name::from_ascii(format!("{name}.")).map_err(|_| LookupError::Name(name.to_owned()))?;
         let mut last = LookupError::Silent;
         let servers = self.servers();
         for server in servers.iter().cycle().take(servers.len() * ROUNDS) {
-            // Drawn anew each time: whoever wants to answer in the server's place must guess it.
-            let id = u16::from_be_bytes(self.entropy.bytes());
-            let question = Question::new(name, id).map_err(|NoName(name)| LookupError::Name(name))?;
-            match timeout(ASK_TIMEOUT, ask(*server, &question)).await {
+            match timeout(ASK_TIMEOUT, ask(*server, &asked)).await {
                 Ok(Ok(texts)) => return Ok(texts),
                 Ok(Err(why)) => last = why,
                 Err(_) => {}
@@ -119,151 +107,118 @@ fn listed(text: &str) -> Vec<SocketAddr> {
     servers
 }
 
-async fn ask(server: SocketAddr, question: &Question) -> Result<Vec<String>, LookupError> {
-    match over_udp(server, question).await? {
-        Answer::Cut => match question.read(&over_tcp(server, question).await?)? {
-            Answer::Cut => Err(LookupError::Nonsense),
-            answer => texts(answer),
-        },
-        answer => texts(answer),
+async fn ask(server: SocketAddr, name: &Name) -> Result<Vec<String>, LookupError> {
+    let client = client(server).map_err(|why| failed(&why))?;
+    let answer = match client.txt_lookup(name.clone()).await {
+        Ok(answer) => answer,
+        Err(NetError::Dns(DnsError::NoRecordsFound(none))) => return no_records(none.response_code),
+        Err(why) => return Err(failed(&why)),
+    };
+    let texts = answer.answers().iter().filter_map(|record| match &record.data {
+        // A text longer than 255 octets is several strings (RFC 1035 §3.3.14).
+        RData::TXT(text) => Some(String::from_utf8_lossy(&text.txt_data.concat()).into_owned()),
+        _ => None,
+    });
+    Ok(texts.collect())
+}
+
+/// A client of one server: over UDP, and over TCP what does not fit.
+fn client(server: SocketAddr) -> Result<TokioResolver, NetError> {
+    let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
+        connection.port = server.port();
+        connection
+    });
+    let server = NameServerConfig::new(server.ip(), true, connections.into());
+    let mut options = ResolverOpts::default();
+    options.timeout = ASK_TIMEOUT;
+    // Rounds are ours.
+    options.attempts = 0;
+    options.cache_size = 0;
+    options.use_hosts_file = ResolveHosts::Never;
+    let config = ResolverConfig::from_name_servers(vec![server]);
+    TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()).with_options(options).build()
+}
+
+/// No record is an answer only if the server says that there is none.
+fn no_records(code: ResponseCode) -> Result<Vec<String>, LookupError> {
+    match code {
+        ResponseCode::NoError | ResponseCode::NXDomain => Ok(Vec::new()),
+        code => Err(refused(code)),
     }
 }
 
-fn texts(answer: Answer) -> Result<Vec<String>, LookupError> {
-    match answer {
-        Answer::Texts(texts) => Ok(texts),
-        Answer::Refused(2) => Err(LookupError::Refused("SERVFAIL".to_owned())),
-        Answer::Refused(5) => Err(LookupError::Refused("REFUSED".to_owned())),
-        Answer::Refused(code) => Err(LookupError::Refused(format!("code {code}"))),
-        Answer::Cut => Err(LookupError::Nonsense),
+fn refused(code: ResponseCode) -> LookupError {
+    LookupError::Refused(match code {
+        ResponseCode::ServFail => "SERVFAIL".to_owned(),
+        ResponseCode::Refused => "REFUSED".to_owned(),
+        code => format!("code {}", u16::from(code)),
+    })
+}
+
+fn failed(why: &NetError) -> LookupError {
+    match why {
+        NetError::Timeout => LookupError::Silent,
+        NetError::Io(why) => LookupError::Unreachable(why.to_string()),
+        NetError::Dns(DnsError::ResponseCode(code)) => refused(*code),
+        _ => LookupError::Nonsense,
     }
-}
-
-async fn over_udp(server: SocketAddr, question: &Question) -> Result<Answer, LookupError> {
-    let any: IpAddr =
-        if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    // A port of its own for each question; connected, so that nobody else is heard.
-    let socket = UdpSocket::bind((any, 0)).await?;
-    socket.connect(server).await?;
-    socket.send(&question.octets()).await?;
-    let mut octets = vec![0; UDP_LEN_MAX];
-    let len = socket.recv(&mut octets).await?;
-    Ok(question.read(octets.get(..len).unwrap_or_default())?)
-}
-
-async fn over_tcp(server: SocketAddr, question: &Question) -> Result<Vec<u8>, LookupError> {
-    let mut stream = TcpStream::connect(server).await?;
-    let sent = question.octets();
-    // Each message has its length before it (RFC 1035 §4.2.2).
-    let len = u16::try_from(sent.len()).map_err(|_| LookupError::Nonsense)?;
-    stream.write_all(&[len.to_be_bytes().as_slice(), &sent].concat()).await?;
-    let len = stream.read_u16().await?;
-    let mut octets = vec![0; usize::from(len)];
-    stream.read_exact(&mut octets).await?;
-    Ok(octets)
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use std::collections::BTreeMap;
-    use std::sync::{Arc, Mutex};
-
-    use tokio::net::TcpListener;
-    use tokio::task::JoinHandle;
-
-    use super::super::message::tests::{Says, answer, asked};
+mod tests {
+    use super::super::name_server::{NameServer, Says};
     use super::*;
 
-    /// A name server on loopback that knows what it is told. Ends when dropped.
-    #[derive(Debug)]
-    pub(crate) struct NameServer {
-        pub(crate) at: SocketAddr,
-        zone: Zone,
-        task: JoinHandle<()>,
-    }
-
-    type Zone = Arc<Mutex<BTreeMap<String, Says>>>;
-
-    impl Drop for NameServer {
-        fn drop(&mut self) {
-            self.task.abort();
-        }
-    }
-
-    impl NameServer {
-        pub(crate) async fn start() -> Self {
-            let (udp, tcp) = loop {
-                let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-                if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()).await {
-                    break (udp, tcp);
-                }
-            };
-            let (at, zone) = (udp.local_addr().unwrap(), Zone::default());
-            let known = Arc::clone(&zone);
-            let task = tokio::spawn(async move {
-                tokio::join!(datagrams(udp, &known), streams(tcp, &known));
-            });
-            Self { at, zone, task }
-        }
-
-        /// From now on it says this of a name.
-        pub(crate) fn say(&self, name: &str, says: Says) {
-            self.zone.lock().unwrap().insert(name.to_owned(), says);
-        }
-    }
-
-    fn says(zone: &Zone, question: &[u8]) -> Says {
-        zone.lock().unwrap().get(&asked(question)).cloned().unwrap_or(Says::Code(3))
-    }
-
-    async fn datagrams(socket: UdpSocket, zone: &Zone) {
-        let mut octets = [0; 1000];
-        while let Ok((len, from)) = socket.recv_from(&mut octets).await {
-            if let Some(answer) = answer(&octets[..len], &says(zone, &octets[..len]), false) {
-                socket.send_to(&answer, from).await.unwrap();
-            }
-        }
-    }
-
-    async fn streams(listener: TcpListener, zone: &Zone) {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let mut question = vec![0; usize::from(stream.read_u16().await.unwrap())];
-            stream.read_exact(&mut question).await.unwrap();
-            let answer = answer(&question, &says(zone, &question), true).unwrap();
-            stream.write_u16(u16::try_from(answer.len()).unwrap()).await.unwrap();
-            stream.write_all(&answer).await.unwrap();
-        }
-    }
-
     fn asking(server: &NameServer) -> Resolver {
-        Resolver::new(Some(server.at), Entropy::counting())
+        Resolver::new(Some(server.at))
     }
 
     #[tokio::test]
-    async fn texts_come_over_udp_and_over_tcp_where_they_are_too_long() {
+    async fn texts_come_whole_over_udp_over_tcp_where_they_are_too_long_and_through_an_alias() {
         let server = NameServer::start().await;
         let many: Vec<String> = (0..20).map(|number| format!("{number}{}", "x".repeat(300))).collect();
-        server.say("a.example", Says::Texts(vec!["one".to_owned()]));
+        let both = vec!["v=spf1 -all".to_owned(), "x".repeat(300)];
+        server.say("a.example", Says::Texts(both.clone()));
         server.say("b.example", Says::Cut(many.clone()));
-        assert_eq!(asking(&server).txt("a.example").await.unwrap(), ["one"]);
-        assert_eq!(asking(&server).txt("b.example").await.unwrap(), many);
+        server.say("c.example", Says::Alias("d.example", both.clone()));
+        // One that leaves it to us to follow.
+        server.say("e.example", Says::Alias("a.example", vec![]));
+        let resolver = asking(&server);
+        assert_eq!(resolver.txt("a.example").await.unwrap(), both);
+        assert_eq!(resolver.txt("b.example").await.unwrap(), many);
+        assert_eq!(resolver.txt("c.example").await.unwrap(), both);
+        assert_eq!(resolver.txt("e.example").await.unwrap(), both);
     }
 
     #[tokio::test]
     async fn no_record_is_an_answer_and_no_answer_is_an_error() {
         let server = NameServer::start().await;
+        server.say("none.example", Says::Texts(vec![]));
         server.say("broken.example", Says::Code(2));
+        server.say("closed.example", Says::Code(5));
         server.say("nonsense.example", Says::Nonsense);
         let resolver = asking(&server);
         assert_eq!(resolver.txt("missing.example").await, Ok(Vec::new()));
+        assert_eq!(resolver.txt("none.example").await, Ok(Vec::new()));
         assert_eq!(resolver.txt("broken.example").await, Err(LookupError::Refused("SERVFAIL".to_owned())));
+        assert_eq!(resolver.txt("closed.example").await, Err(LookupError::Refused("REFUSED".to_owned())));
         assert_eq!(resolver.txt("nonsense.example").await, Err(LookupError::Nonsense));
-        let name = ["x"; 200].join(".");
-        assert_eq!(resolver.txt(&name).await, Err(LookupError::Name(name)));
-        let at = server.at;
+        for name in ["x".repeat(64), ["x"; 200].join(".")] {
+            assert_eq!(resolver.txt(&name).await, Err(LookupError::Name(name)));
+        }
         drop(server);
-        let gone = Resolver::new(Some(at), Entropy::counting());
-        assert!(gone.txt("a.example").await.is_err());
+        assert!(resolver.txt("a.example").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_was_published_a_moment_ago_is_seen() {
+        let server = NameServer::start().await;
+        let resolver = asking(&server);
+        assert_eq!(resolver.txt("_a.shop.example").await, Ok(Vec::new()));
+        server.say("_a.shop.example", Says::Texts(vec!["one".to_owned()]));
+        assert_eq!(resolver.txt("_a.shop.example").await.unwrap(), ["one"]);
+        server.say("_a.shop.example", Says::Texts(vec!["two".to_owned()]));
+        assert_eq!(resolver.txt("_a.shop.example").await.unwrap(), ["two"]);
     }
 
     #[tokio::test]
@@ -271,6 +226,14 @@ pub(crate) mod tests {
         let server = NameServer::start().await;
         server.say("silent.example", Says::Silence);
         assert_eq!(asking(&server).txt("silent.example").await, Err(LookupError::Silent));
+    }
+
+    #[tokio::test]
+    async fn an_answer_to_another_question_is_none() {
+        let server = NameServer::start().await;
+        let stolen = vec!["stolen".to_owned()];
+        server.say("a.example", Says::Forged { texts: stolen.clone(), own: vec!["own".to_owned()] });
+        assert_eq!(asking(&server).txt("a.example").await.unwrap(), ["own"]);
     }
 
     #[test]

@@ -1,8 +1,7 @@
 //! Custom domains: what a project must prove, what is published before (nothing), and who gets a host that two ask for.
 
 use super::*;
-use crate::domain::message::tests::Says;
-use crate::domain::resolver::tests::NameServer;
+use crate::domain::name_server::{NameServer, Says};
 
 const SHOP: &str = "/projects/shop/environments/production/hosts";
 const BLOG: &str = "/projects/blog/environments/production/hosts";
@@ -113,9 +112,7 @@ async fn r22_of_two_projects_that_claim_a_host_the_one_that_proves_it_has_it() {
     let listed = world.get(BLOG).await.ok();
     let error = listed["items"][1]["verification"]["error"].as_str().unwrap();
     assert!(error.contains("another project holds"), "{error}");
-    world.project("third").await;
-    let third = "/projects/third/environments/production/hosts";
-    world.post(third, json!({ "host": HOST })).await.refused(409, "object.exists");
+    world.post(SHOP, json!({ "host": HOST })).await.refused(409, "object.exists");
     // Given up by its owner, it is the next one's.
     assert_eq!(world.delete(&format!("{SHOP}/{HOST}")).await.status, 204);
     verify(&world, BLOG).await.ok();
@@ -170,4 +167,63 @@ async fn a_name_under_localhost_needs_no_proof_and_a_silent_dns_is_told() {
     claim(&world, SHOP).await;
     dns.say(RECORD, Says::Code(5));
     verify(&world, SHOP).await.refused(502, "dns.failed");
+}
+
+/// The shop has proven the host, and the blog's record is the only one in the DNS now. Both records' values.
+async fn contested() -> (World, NameServer, String, String) {
+    let (world, dns) = world().await;
+    let ours = claim(&world, SHOP).await;
+    dns.say(RECORD, Says::Texts(vec![ours.clone()]));
+    verify(&world, SHOP).await.ok();
+    let theirs = claim(&world, BLOG).await;
+    dns.say(RECORD, Says::Texts(vec![theirs.clone()]));
+    let got = verify(&world, BLOG).await;
+    got.refused(409, "object.exists");
+    assert!(got.text("/next").contains("2027-01-18"), "in three days: {}", got.body);
+    (world, dns, ours, theirs)
+}
+
+/// Lets time go on, with a look every half hour; says how many hosts were published.
+async fn hours(world: &World, hours: u64) -> usize {
+    let mut published = 0;
+    for _ in 0..2 * hours {
+        world.advance(1800);
+        published += world.control.shared.look_for_claims().await.unwrap();
+    }
+    published
+}
+
+#[tokio::test]
+async fn a_domain_that_changed_hands_is_its_new_owners_after_three_days() {
+    let (world, _dns, ours, _) = contested().await;
+    let shown = world.get(SHOP).await.ok()["items"][1]["contest"].clone();
+    assert_eq!((&shown["record"], &shown["value"]), (&json!(RECORD), &json!(ours)), "as it was");
+    assert_eq!(world.get(BLOG).await.ok()["items"][1]["contest"], Value::Null);
+    let audit = async || world.get("/projects/shop/audit").await.ok().to_string();
+    assert!(audit().await.contains("host.contest"));
+    assert_eq!(hours(&world, 71).await, 0);
+    assert_eq!(published(&world).await.len(), 2, "it is the shop's still");
+    assert_eq!(hours(&world, 2).await, 1);
+    let of = async |hosts| world.get(hosts).await.ok()["items"].as_array().unwrap().len();
+    assert_eq!((of(SHOP).await, of(BLOG).await), (1, 2));
+    assert_eq!(published(&world).await.len(), 2, "in one site, with one certificate");
+    assert!(audit().await.contains("host.remove"));
+}
+
+#[tokio::test]
+async fn r22_who_gets_at_a_domains_dns_for_a_while_does_not_get_the_host() {
+    let (world, dns, ours, theirs) = contested().await;
+    hours(&world, 60).await;
+    // The holder is back in time, and leaves its record there.
+    dns.say(RECORD, Says::Texts(vec![theirs.clone(), ours]));
+    assert_eq!(hours(&world, 24).await, 0);
+    assert_eq!(world.get(SHOP).await.ok()["items"][1]["contest"], Value::Null);
+    // It is lost again: three days from then on, whatever was before; and not while the other record is away.
+    dns.say(RECORD, Says::Texts(vec![theirs.clone()]));
+    assert_eq!(hours(&world, 48).await, 0);
+    dns.say(RECORD, Says::Texts(vec![]));
+    hours(&world, 1).await;
+    dns.say(RECORD, Says::Texts(vec![theirs]));
+    assert_eq!(hours(&world, 71).await, 0);
+    assert_eq!(hours(&world, 2).await, 1);
 }

@@ -4,12 +4,12 @@
 use mezusphere_model::Host as HostName;
 use mezusphere_store::WriteError;
 use mezusphere_store::primary::host::{self, HostKind, HostRow};
-use mezusphere_store::primary::host_claim::{self, ClaimRow};
+use mezusphere_store::primary::host_claim::{self, ClaimRow, ContestRow};
 use mezusphere_store::primary::{ReadTx, Taken, Tx};
 
 use super::{certificate as certificates, scope};
 use crate::Shared;
-use crate::api::types::{AddHost, Host, HostState, HostVerification, Page};
+use crate::api::types::{AddHost, Host, HostContest, HostState, HostVerification, Page};
 use crate::caller::{Caller, Permission};
 use crate::certificate;
 use crate::domain::{self, Finding, Looker, Settled};
@@ -21,6 +21,7 @@ async fn view(tx: &mut ReadTx, shared: &Shared, row: &HostRow) -> Result<Host, R
         endpoint: row.kind == HostKind::Endpoint,
         state: HostState::Published,
         certificate: certificates::of_host(tx, shared, row).await?,
+        contest: None,
         verification: None,
         created_at: row.created_at.to_string(),
     })
@@ -32,6 +33,7 @@ fn claimed(row: &ClaimRow) -> Host {
         endpoint: false,
         state: HostState::Pending,
         certificate: None,
+        contest: None,
         verification: Some(HostVerification {
             record: domain::record(&row.host),
             kind: "TXT".to_owned(),
@@ -46,6 +48,17 @@ fn claimed(row: &ClaimRow) -> Host {
     }
 }
 
+/// What a project must show to keep a host.
+fn contested(row: &ContestRow) -> Option<HostContest> {
+    Some(HostContest {
+        record: domain::record(&row.host),
+        kind: "TXT".to_owned(),
+        value: domain::value(row.token.as_deref()?),
+        since: row.since.to_string(),
+        until: domain::over_at(row.since).to_string(),
+    })
+}
+
 /// An environment's hosts: the endpoint first, those that wait for their proof last. There are few, so they come in one page.
 pub(crate) async fn list(
     shared: &Shared,
@@ -57,11 +70,14 @@ pub(crate) async fn list(
     shared
         .primary
         .read(async |tx| {
+            // Before the transaction sees one tenant alone: who contests a host is another one.
+            let contests = host_claim::contests(tx).await?;
             let project = scope::project(tx, &grant, project).await?;
             let environment = scope::environment(tx, &project, environment).await?;
             let mut items = Vec::new();
             for row in host::list(tx, project.id, environment.id).await? {
-                items.push(view(tx, shared, &row).await?);
+                let contest = contests.iter().find(|it| it.host == row.host && it.holder == project.id);
+                items.push(Host { contest: contest.and_then(contested), ..view(tx, shared, &row).await? });
             }
             items.extend(host_claim::list(tx, project.id, environment.id).await?.iter().map(claimed));
             Ok(Page { items, next: None })
@@ -83,10 +99,16 @@ pub(crate) async fn add(
         .primary
         .write(async |tx| {
             // Before the transaction sees one tenant alone: the host may be another one's.
-            let is_taken = host::find(tx, &name).await?.is_some();
+            let holder = host::find(tx, &name).await?;
             let project = scope::project(tx, &grant, project).await?;
             let environment = scope::environment(tx, &project, environment).await?;
-            if is_taken {
+            // A domain may have changed hands: whoever proves it may have another project's host in the end.
+            let may_change_hands = |row: &HostRow| {
+                row.kind == HostKind::Custom
+                    && row.project != project.id
+                    && domain::needs_proof(shared, &name)
+            };
+            if holder.is_some_and(|row| !may_change_hands(&row)) {
                 return Err(WriteError::Conflict { what: Taken::Host }.into());
             }
             let detail = serde_json::json!({ "environment": environment.slug });
@@ -114,6 +136,7 @@ pub(crate) async fn add(
                     next_at: now.after(domain::FIRST_LOOK),
                     created_at: now,
                     expires_at: now.after(domain::CLAIM_TTL),
+                    contested_at: None,
                 };
                 host_claim::insert(tx, &row).await?;
                 scope::audit(tx, &grant, &project, "host.claim", &row.host, detail);
@@ -175,9 +198,11 @@ pub(crate) async fn verify(
         Err(host) => return Ok(host),
     };
     let finding = {
-        let Ok(_turn) = shared.looking.acquire().await else {
-            return Err(Refusal::new(&problem::BUSY, "control is stopping"));
-        };
+        let turn = shared.looking.take(claim.project).await;
+        let _turn = turn.map_err(|why| {
+            let next = "try again in a few seconds; the record is also looked for by itself";
+            Refusal::new(&problem::BUSY, why.to_string()).with_next(next)
+        })?;
         domain::look(&shared.resolver, &claim).await
     };
     let looker = Looker {
@@ -197,10 +222,16 @@ pub(crate) async fn verify(
         (Err(_), Finding::Failed(why)) => {
             Err(Refusal::new(&problem::DNS_FAILED, format!("{}: {why}", domain::record(&claim.host))))
         }
-        (Err(_), Finding::Proven) => {
+        (Err(waits), Finding::Proven { .. }) => {
             let detail = format!("the record is right, but another project holds {}", claim.host);
-            Err(Refusal::new(&problem::EXISTS, detail)
-                .with_next("its owner removes it there; ask the operators of the installation"))
+            let next = match waits {
+                Settled::Waits(ClaimRow { contested_at: Some(since), .. }) => format!(
+                    "leave the record in place: unless that project shows its own, the host is yours from {}",
+                    domain::over_at(since)
+                ),
+                _ => "its owner removes it there; ask the operators of the installation".to_owned(),
+            };
+            Err(Refusal::new(&problem::EXISTS, detail).with_next(next))
         }
         (Err(_), finding) => {
             let next = format!(

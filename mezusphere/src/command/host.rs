@@ -75,8 +75,12 @@ impl Command {
                     ("WHY", "/why"),
                 ];
                 context.output.list_as(&items, row, &columns, "No hosts.")?;
-                for item in items.iter().filter(|item| item.get("verification").is_some()) {
-                    context.output.say(&format!("\n{}", to_publish(item)))?;
+                for item in &items {
+                    if item.get("verification").is_some() {
+                        context.output.say(&format!("\n{}", to_publish(item)))?;
+                    } else if item.get("contest").is_some() {
+                        context.output.say(&format!("\n{}", to_keep(item)))?;
+                    }
                 }
             }
             Self::Remove { project, host, environment } => {
@@ -118,9 +122,25 @@ fn to_publish(item: &Value) -> String {
     )
 }
 
+/// The record that keeps a host which another project proves too.
+fn to_keep(item: &Value) -> String {
+    let part = |at| text(item, at);
+    format!(
+        "  another project has a record for {}. To keep the host, publish in its DNS:\n  {}  {}  \"{}\"\n  \
+         if it is not there by {}, the host is the other project's",
+        part("/host"),
+        part("/contest/record"),
+        part("/contest/kind"),
+        part("/contest/value"),
+        part("/contest/until"),
+    )
+}
+
 /// What people see of a host in a list.
 fn row(item: &Value) -> Value {
+    let contested = Value::from("another project has a DNS record for it");
     let (standing, next, why) = match (item.get("verification"), item.get("certificate")) {
+        _ if item.get("contest").is_some() => ("contested", item.pointer("/contest/until"), Some(&contested)),
         (Some(proof), _) => ("waits for its proof", proof.get("next_at"), proof.get("error")),
         (None, Some(summary)) if text(item, "/certificate/not_after").is_empty() => {
             ("waits for its certificate", summary.get("next_at"), summary.pointer("/error/detail"))
@@ -180,6 +200,11 @@ mod tests {
             (text(&seen, "/standing"), text(&seen, "/next"), text(&seen, "/why")),
             ("waits for its certificate", "soon", "refused")
         );
+        let contested = json!({ "host": "a.example", "certificate": { "state": "valid", "not_after": "later" },
+            "contest": { "record": "_mezusphere.a.example", "kind": "TXT", "value": "ours", "until": "soon" } });
+        let seen = row(&contested);
+        assert_eq!((text(&seen, "/standing"), text(&seen, "/next")), ("contested", "soon"));
+        assert!(to_keep(&contested).contains("_mezusphere.a.example  TXT  \"ours\""));
         let good = json!({ "host": "a.example", "certificate": { "state": "valid", "not_after": "later" } });
         assert_eq!(text(&row(&good), "/standing"), "valid");
     }

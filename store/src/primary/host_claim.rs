@@ -1,6 +1,7 @@
-//! Claims: custom domains that a project has asked for and not proven to be its own yet.
+//! Claims: custom domains that a project has asked for and not proven to be its own yet; and contests, where one proves a domain
+//! that another project holds.
 //!
-//! What is proven is a row of [`super::host`]; what a proof is, control knows.
+//! What is proven is a row of [`super::host`]; what a proof is, and who wins a contest, control knows.
 
 use std::time::Duration;
 
@@ -16,6 +17,9 @@ pub const CLAIMS_MAX: usize = super::host::HOSTS_MAX;
 
 /// Most claims that one look takes up, so that one round of DNS questions stays short.
 pub const DUE_MAX: usize = 50;
+
+/// Most contests that are told at once: there are as many as domains that change hands within days.
+pub const CONTESTS_MAX: usize = 1_000;
 
 /// Longest text kept of what a look found, in octets.
 pub const ERROR_LEN_MAX: usize = 500;
@@ -43,6 +47,21 @@ pub struct ClaimRow {
     pub created_at: Timestamp,
     /// When it is forgotten.
     pub expires_at: Timestamp,
+    /// Since when every look has found its record, and not that of the project that holds the host.
+    pub contested_at: Option<Timestamp>,
+}
+
+/// A host that another project than its holder proves to be its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContestRow {
+    /// The name.
+    pub host: Host,
+    /// Who holds it.
+    pub holder: ProjectId,
+    /// What the holder's DNS record must say.
+    pub token: Option<String>,
+    /// Since when.
+    pub since: Timestamp,
 }
 
 fn read(row: &Row) -> Result<ClaimRow, StoreError> {
@@ -57,6 +76,7 @@ fn read(row: &Row) -> Result<ClaimRow, StoreError> {
         next_at: row.get("next_at")?,
         created_at: row.get("created_at")?,
         expires_at: row.get("expires_at")?,
+        contested_at: row.opt("contested_at")?,
     })
 }
 
@@ -126,12 +146,16 @@ pub async fn list(
     rows.iter().map(read).collect()
 }
 
-/// Claims of the whole installation whose time to be looked for has come, the longest due first; at most [`DUE_MAX`].
+/// Claims of the whole installation whose time to be looked for has come, each project's first before any project's second, the
+/// longest due first; at most [`DUE_MAX`].
 pub async fn due(tx: &mut ReadTx) -> Result<Vec<ClaimRow>, StoreError> {
     let now = tx.now();
     let rows = tx
         .rows(
-            "SELECT * FROM host_claims WHERE next_at <= $1 AND expires_at > $1 ORDER BY next_at, host LIMIT $2",
+            "SELECT * FROM (
+                 SELECT host_claims.*, ROW_NUMBER() OVER (PARTITION BY project ORDER BY next_at, host) AS turn
+                 FROM host_claims WHERE next_at <= $1 AND expires_at > $1
+             ) AS due ORDER BY turn, next_at, host LIMIT $2",
             args![now, DUE_MAX],
         )
         .await?;
@@ -160,4 +184,65 @@ pub async fn note(
 /// Takes a claim back, or closes one that was proven.
 pub async fn delete(tx: &mut Tx, project: ProjectId, host: &Host) -> Result<(), WriteError> {
     tx.change("host", "DELETE FROM host_claims WHERE project = $1 AND host = $2", args![project, host]).await
+}
+
+/// Notes since when a claim is proven to a host that another project holds; `None`: it is not, or that project has shown its record.
+/// The claim is not forgotten before `until`.
+pub async fn contest(
+    tx: &mut Tx,
+    row: &ClaimRow,
+    since: Option<Timestamp>,
+    until: Timestamp,
+) -> Result<(), WriteError> {
+    tx.change(
+        "host",
+        "UPDATE host_claims SET contested_at = $3, expires_at = CASE WHEN expires_at < $4 THEN $4 ELSE expires_at END
+         WHERE project = $1 AND host = $2",
+        args![row.project, &row.host, since, until],
+    )
+    .await
+}
+
+/// Contests of the whole installation, the longest first; at most [`CONTESTS_MAX`].
+pub async fn contests(tx: &mut ReadTx) -> Result<Vec<ContestRow>, StoreError> {
+    let now = tx.now();
+    let rows = tx
+        .rows(
+            "SELECT hosts.host, hosts.project, hosts.token, MIN(contested_at) AS since
+             FROM host_claims JOIN hosts ON hosts.host = host_claims.host
+             WHERE contested_at IS NOT NULL AND expires_at > $1 AND hosts.project <> host_claims.project
+             GROUP BY hosts.host, hosts.project, hosts.token ORDER BY since, hosts.host LIMIT $2",
+            args![now, CONTESTS_MAX],
+        )
+        .await?;
+    let read = |row: &Row| {
+        Ok(ContestRow {
+            host: row.get("host")?,
+            holder: row.get("project")?,
+            token: row.opt("token")?,
+            since: row.get("since")?,
+        })
+    };
+    rows.iter().map(read).collect()
+}
+
+/// What the DNS record says that proves a host to be its holder's; `None`: nobody has asked for one.
+pub async fn holder_token(tx: &mut ReadTx, host: &Host) -> Result<Option<String>, StoreError> {
+    let row = tx.row("SELECT token FROM hosts WHERE host = $1", args![host]).await?;
+    row.map_or(Ok(None), |row| row.opt("token"))
+}
+
+/// Keeps what the DNS record of a host's holder says.
+pub async fn keep_holder_token(
+    tx: &mut Tx,
+    project: ProjectId,
+    host: &Host,
+    token: &str,
+) -> Result<(), WriteError> {
+    tx.change(
+        "host",
+        "UPDATE hosts SET token = $3 WHERE project = $1 AND host = $2",
+        args![project, host, token],
+    )
+    .await
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use mezusphere_model::Host;
 use mezusphere_store::WriteError;
-use mezusphere_store::primary::host_claim::{self, ClaimRow, ERROR_LEN_MAX};
+use mezusphere_store::primary::host::{self, HostKind, HostRow};
+use mezusphere_store::primary::host_claim::{self, ClaimRow, ContestRow, DUE_MAX, ERROR_LEN_MAX};
 use mezusphere_store::primary::{StoreError, Taken, prune};
 
 use crate::on_each;
@@ -22,6 +23,7 @@ fn claim(db: &Store, tenant: &Tenant, host: &str) -> ClaimRow {
         next_at: db.now().after(Duration::from_mins(1)),
         created_at: db.now(),
         expires_at: db.now().after(Duration::from_hours(1)),
+        contested_at: None,
     }
 }
 
@@ -115,6 +117,62 @@ async fn r22_a_project_sees_and_changes_its_own_claims_only() {
         let taken = write(&db.primary, async |tx| host_claim::delete(tx, b.project, &row.host).await).await;
         assert_eq!(taken, Err(WriteError::NotFound { what: "host" }));
         assert!(get(&db, &row).await.is_some());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn r23_a_project_with_many_claims_takes_no_other_ones_turn() {
+    on_each(async |db: Store| {
+        let (many, one) = (db.tenant("shop").await, db.tenant("blog").await);
+        for number in 0..=DUE_MAX {
+            insert(&db, &claim(&db, &many, &format!("n{number:02}.shop.example"))).await.unwrap();
+        }
+        db.hand.advance(Duration::from_secs(1));
+        insert(&db, &claim(&db, &one, "www.blog.example")).await.unwrap();
+        db.hand.advance(Duration::from_mins(2));
+        let hosts: Vec<_> = due(&db).await.into_iter().map(|row| row.host.to_string()).collect();
+        assert_eq!(hosts[..3], ["n00.shop.example", "www.blog.example", "n01.shop.example"]);
+        assert_eq!(hosts.len(), DUE_MAX);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_contest_is_told_until_it_is_over() {
+    on_each(async |db: Store| {
+        let (holder, other) = (db.tenant("shop").await, db.tenant("blog").await);
+        let host = Host::parse("www.shop.example").unwrap();
+        let held = HostRow {
+            host: host.clone(),
+            project: holder.project,
+            environment: holder.environment,
+            kind: HostKind::Custom,
+            created_at: db.now(),
+        };
+        let row = claim(&db, &other, "www.shop.example");
+        insert(&db, &row).await.unwrap();
+        write(&db.primary, async |tx| host::insert(tx, &held).await).await.unwrap();
+        let contests = async || {
+            let found: Result<_, StoreError> =
+                db.primary.read(async |tx| host_claim::contests(tx).await).await;
+            found.unwrap()
+        };
+        assert_eq!(contests().await, []);
+        let (since, until) = (db.now(), db.now().after(Duration::from_hours(9)));
+        let begun = write(&db.primary, async |tx| {
+            host_claim::keep_holder_token(tx, held.project, &held.host, "theirs").await?;
+            host_claim::contest(tx, &row, Some(since), until).await
+        });
+        begun.await.unwrap();
+        let token = Some("theirs".to_owned());
+        assert_eq!(contests().await, [ContestRow { host, holder: holder.project, token, since }]);
+        let noted = get(&db, &row).await.unwrap();
+        assert_eq!((noted.contested_at, noted.expires_at), (Some(since), until));
+        write(&db.primary, async |tx| host_claim::contest(tx, &row, None, since).await).await.unwrap();
+        let noted = get(&db, &row).await.unwrap();
+        assert_eq!((noted.contested_at, noted.expires_at), (None, until), "it ends no sooner");
+        assert_eq!(contests().await, []);
     })
     .await;
 }

@@ -100,6 +100,9 @@ pub struct Host {
     /// What proves it, while that is looked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verification: Option<HostVerification>,
+    /// What keeps it, while another project proves it too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contest: Option<HostContest>,
     /// Since when.
     pub created_at: String,
 }
@@ -135,6 +138,21 @@ pub struct HostVerification {
     /// When it is looked for next.
     pub next_at: String,
     /// When the claim is forgotten.
+    pub until: String,
+}
+
+/// The DNS record that its project must show again to keep a host, because another project shows one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostContest {
+    /// The record's name.
+    pub record: String,
+    /// Its type.
+    pub kind: String,
+    /// What it must say.
+    pub value: String,
+    /// Since when the other project shows one, and this one none.
+    pub since: String,
+    /// When the host is the other project's.
     pub until: String,
 }
 
