@@ -154,3 +154,118 @@ pub(crate) async fn follow_trust(current: CurrentTrust, replica: Arc<Replica>, k
         is_news = true;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::edge::KeepsNothing;
+    use mezusphere_model::Timestamp;
+    use mezusphere_model::clock::ManualClock;
+    use mezusphere_model::document::{Document, Partition};
+    use mezusphere_model::link::Answer;
+    use mezusphere_model::seal::Seal;
+    use mezusphere_pki::seal::{MasterKey, Sealer};
+    use mezusphere_pki::trust::digest_text;
+    use mezusphere_pki::{Root, TrustDomain};
+    use mezusphere_store::feed::{
+        AppliedReport, Bell, Changes, Cursor, Digest, Epoch, FeedError, FeedSource, Filed, Head,
+        SnapshotPage, Wake,
+    };
+    use serde_json::value::RawValue;
+
+    const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
+
+    /// A CA that was thrown out.
+    const RETIRED: [u8; 32] = [7; 32];
+
+    /// A feed of one trust document, to which nothing happens.
+    struct Feed {
+        doc: TrustDoc,
+        bell: Bell,
+    }
+
+    impl Feed {
+        fn body(&self) -> String {
+            serde_json::to_string(&Document::Trust(self.doc.clone())).unwrap()
+        }
+
+        fn cursor(&self) -> Cursor {
+            let digest = Digest::EMPTY.then(1, &DocumentKey::trust(), Some(&self.body()));
+            Cursor { epoch: Epoch(1), revision: 1, digest }
+        }
+    }
+
+    impl FeedSource for Feed {
+        fn heads(&self) -> Answer<'_, Result<Vec<Head>, FeedError>> {
+            Box::pin(async { Ok(vec![Head { partition: Partition::Platform, cursor: self.cursor() }]) })
+        }
+
+        fn snapshot(
+            &self,
+            _: Partition,
+            _: Option<DocumentKey>,
+            _: usize,
+        ) -> Answer<'_, Result<SnapshotPage, FeedError>> {
+            Box::pin(async {
+                let body = RawValue::from_string(self.body()).unwrap();
+                let documents = vec![Filed { key: DocumentKey::trust(), body }];
+                Ok(SnapshotPage { cursor: self.cursor(), documents, more: false })
+            })
+        }
+
+        fn changes(&self, _: Partition, _: Cursor, _: usize) -> Answer<'_, Result<Changes, FeedError>> {
+            Box::pin(async { Ok(Changes::Entries { entries: Vec::new(), more: false }) })
+        }
+
+        fn applied(&self, _: Vec<AppliedReport>) -> Answer<'_, Result<(), FeedError>> {
+            Box::pin(async { Ok(()) })
+        }
+
+        fn wake(&self) -> Wake {
+            self.bell.listen()
+        }
+    }
+
+    /// Knows that this is not the last word.
+    struct Superseded(TrustDoc);
+
+    impl Keeps for Superseded {
+        fn identity(&self, _: &NodeIdentity) {}
+
+        fn trust(&self, _: &TrustDoc) {}
+
+        fn is_superseded(&self, trust: &TrustDoc) -> bool {
+            self.0 == *trust
+        }
+    }
+
+    #[tokio::test]
+    async fn r20_a_copy_that_is_older_than_what_control_said_brings_no_retired_ca_back() {
+        let (dir, entropy) = (tempfile::tempdir().unwrap(), Entropy::counting());
+        let domain = TrustDomain::parse("mezu.example").unwrap();
+        let root = Root::create(&domain, NOW, &entropy).unwrap();
+        let before = TrustDoc {
+            trust_domain: domain.to_string(),
+            roots_pem: vec![root.certificate_pem()],
+            ..TrustDoc::default()
+        };
+        let since = TrustDoc { retired: vec![digest_text(&RETIRED)], ..before.clone() };
+        let seal: Arc<dyn Seal> = Arc::new(Sealer::new(MasterKey::generate(&entropy), entropy.clone()));
+        let replica = Replica::open_for("edge", dir.path(), ManualClock::at(NOW).clock(), seal).unwrap();
+        let replica = Arc::new(replica);
+        let feed = Arc::new(Feed { doc: before.clone(), bell: Bell::new() });
+        let follower = replica.follow(feed, "edge".to_owned(), entropy);
+        follower.caught_up().await;
+
+        let still_retired = async |keeps: Arc<dyn Keeps>| {
+            let current = CurrentTrust::new(trust_of(&since).unwrap());
+            let following = follow_trust(current.clone(), Arc::clone(&replica), keeps);
+            // What is there is looked at before anything is waited for.
+            drop(tokio::time::timeout(Duration::ZERO, following).await);
+            current.get().has_retired(&RETIRED)
+        };
+        assert!(still_retired(Arc::new(Superseded(before))).await);
+        assert!(!still_retired(Arc::new(KeepsNothing)).await, "where nothing newer is known it counts");
+        follower.stop().await;
+    }
+}

@@ -11,7 +11,7 @@ use mezusphere_model::document::{NodeAddress, TrustDoc};
 use mezusphere_model::id::EdgeId;
 use mezusphere_model::seal::Seal;
 use mezusphere_pki::trust::root_fingerprint;
-use mezusphere_pki::{NodeIdentity, NodeKey};
+use mezusphere_pki::{CurrentTrust, NodeIdentity, NodeKey};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 use zeroize::Zeroizing;
@@ -126,6 +126,15 @@ impl Membership {
     /// Whom to trust until the replica says something newer.
     pub(crate) fn trust(&self) -> TrustDoc {
         self.kept().trust.clone()
+    }
+
+    /// The same, for handshakes.
+    pub(crate) fn current_trust(&self) -> Result<CurrentTrust, Failure> {
+        let trust = trust_of(&self.trust()).map_err(|why| {
+            Failure::new(Kind::Files, format!("this edge does not know whom to trust: {why}"))
+                .next("empty the data directory and join anew: mezusphere edge invite NAME")
+        })?;
+        Ok(CurrentTrust::new(trust))
     }
 
     /// Where control nodes are.
@@ -261,7 +270,7 @@ mod tests {
         assert!(!membership.is_superseded(&third.trust) && !membership.is_superseded(&fourth.trust));
 
         // The feed is heard again, and is the truth whatever it says.
-        membership.trust(&fourth.trust);
+        Keeps::trust(&membership, &fourth.trust);
         assert_eq!(membership.trust(), fourth.trust);
         assert!(!membership.is_superseded(&first.trust));
     }

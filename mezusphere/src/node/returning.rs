@@ -111,11 +111,7 @@ pub(crate) async fn at_start(
 ) -> Result<Option<NodeIdentity>, Failure> {
     let (ended, now) = (was.not_after(), clock.now());
     info!(%ended, %now, "This edge's certificate ended while it was off; asking for a new one");
-    let trust = trust_of(&membership.trust()).map_err(|why| {
-        Failure::new(Kind::Files, format!("this edge does not know whom to trust: {why}"))
-            .next("empty the data directory and join anew: mezusphere edge invite NAME")
-    })?;
-    let trust = CurrentTrust::new(trust);
+    let trust = membership.current_trust()?;
     let mut told = String::new();
     loop {
         let controls = membership.controls();

@@ -11,7 +11,7 @@ use mezusphere_edge_link::join;
 use mezusphere_model::document::{DocumentKey, NodeAddress, PlatformDoc};
 use mezusphere_model::join_token::JoinToken;
 use mezusphere_model::link::{AboutEdge, ControlLink};
-use mezusphere_pki::{CurrentIdentity, CurrentTrust, NodeIdentity};
+use mezusphere_pki::{CurrentIdentity, NodeIdentity};
 use mezusphere_store::Replica;
 use mezusphere_store::feed::FeedSource;
 use mezusphere_store::replica::Follower;
@@ -22,7 +22,7 @@ use tracing::{info, warn};
 use super::base::Base;
 use super::config::EdgePart;
 use super::edge::{EdgeSide, Home, Keeps, Upkeep, follow};
-use super::identity::{changed, trust_of};
+use super::identity::changed;
 use super::joined::Membership;
 use super::remembered::Remembering;
 use super::returning::Returning;
@@ -56,19 +56,11 @@ pub(crate) async fn serve(
         port: advertise.port,
         draining: false,
     };
-    let (membership, mut identity) = member(base, token, about.clone()).await?;
-    if identity.not_after() <= base.clock.now() {
-        let asked = returning::at_start(identity, &membership, &about, &base.clock, (signals, base.json));
-        let Some(fresh) = asked.await? else { return Ok(ExitCode::SUCCESS) };
-        identity = fresh;
-    }
-    let membership = Arc::new(membership);
-    let identity = CurrentIdentity::new(identity);
-    let trust = trust_of(&membership.trust()).map_err(|why| {
-        Failure::new(Kind::Files, format!("this edge does not know whom to trust: {why}"))
-            .next("empty the data directory and join anew: mezusphere edge invite NAME")
-    })?;
-    let trust = CurrentTrust::new(trust);
+    let Some((membership, identity)) = member(base, token, about.clone(), signals).await? else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let (membership, identity) = (Arc::new(membership), CurrentIdentity::new(identity));
+    let trust = membership.current_trust()?;
     let (controls, known) = watch::channel(membership.controls());
     let link = LinkClient::start(ClientParts {
         edge: membership.edge(),
@@ -155,12 +147,13 @@ pub(crate) async fn serve(
     evicted.map_or(Ok(ExitCode::SUCCESS), Err)
 }
 
-/// This edge's membership: as kept, or by joining.
+/// This edge's membership: as kept, by coming back if the certificate has ended since, or by joining; `None`: a signal came.
 async fn member(
     base: &Base,
     token: Option<JoinToken>,
     about: AboutEdge,
-) -> Result<(Membership, NodeIdentity), Failure> {
+    signals: &ends::Signals,
+) -> Result<Option<(Membership, NodeIdentity)>, Failure> {
     let path = base.data.membership();
     if let Some((membership, identity)) = Membership::load(path.clone(), Arc::clone(&base.seal))? {
         // A token that was used at the first start is still in the unit file; it must only not be another
@@ -175,7 +168,11 @@ async fn member(
             .next("use another --data for the installation this join token is of"));
         }
         info!(edge = %membership.edge(), name = membership.name(), "This edge has joined before");
-        return Ok((membership, identity));
+        if identity.not_after() > base.clock.now() {
+            return Ok(Some((membership, identity)));
+        }
+        let asked = returning::at_start(identity, &membership, &about, &base.clock, (signals, base.json));
+        return Ok(asked.await?.map(|fresh| (membership, fresh)));
     }
     let token = token.ok_or_else(|| {
         Failure::new(Kind::Usage, "this edge has not joined an installation yet")
@@ -191,7 +188,7 @@ async fn member(
     })?;
     let membership = Membership::begin(path, Arc::clone(&base.seal), &joined, &token.root)?;
     info!(edge = %joined.edge, name = joined.name, "Joined");
-    Ok((membership, joined.identity))
+    Ok(Some((membership, joined.identity)))
 }
 
 /// The platform document: at once if the replica has one from before, else once the first copy is complete.
