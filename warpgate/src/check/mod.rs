@@ -247,7 +247,7 @@ fn certificate(check: &Check, life: Duration) -> Row {
                 "connect gets a new one",
             ),
         },
-        Err(why @ crate::state::StateError::InUse(_)) => Row::pass("certificate", shown, why.to_string()),
+        Err(why @ state::StateError::InUse(_)) => Row::pass("certificate", shown, why.to_string()),
         Err(why) => Row::fail(
             "certificate",
             shown,

@@ -11,6 +11,7 @@ use crate::support::upstream::{self, OK};
 use crate::support::{Platform, until};
 use serde_json::Value;
 use warpgate::exit::Exit;
+use warpgate::state::StateDir;
 
 /// How often the connect service was told a key.
 fn told(platform: &Platform) -> usize {
@@ -61,6 +62,9 @@ async fn r20_what_was_kept_counts_at_a_start_whose_certificate_has_ended_and_in_
     })
     .await;
     first.kill().await;
+    // Its last write may not be over.
+    let is_free = || StateDir::open(&path).is_ok();
+    until("the directory is free", is_free).await;
 
     platform.hand.advance(Duration::from_secs(3700));
     let before = told(&platform);
@@ -76,6 +80,7 @@ async fn r20_what_was_kept_counts_at_a_start_whose_certificate_has_ended_and_in_
     platform.change_ca();
     let report = check_at(&platform, platform.clock(), &[], kept_in).await;
     assert!(told(&platform) > before, "{}", report.text(warpgate::output::Style::Plain, 80));
+    until("the directory is free", is_free).await;
     let third = start();
     until("it enrols", || platform.enrolled.load(Ordering::SeqCst) == 2).await;
     drop(third);
