@@ -121,9 +121,9 @@ impl Brand {
     const SAMPLE: Colour = Colour::of([0xff, 0xd4, 0x00]);
 
     /// A wheel and a word, as PNG in base64.
-    const SAMPLE_LOGO: &str = "iVBORw0KGgoAAAANSUhEUgAAAIAAAAAgAQMAAADg7OJmAAAABlBMVEX///8zK2ahTrGzAAAAAXRSTlMAQObYZgAAAJJJREFU \
-        eNqF0cEJwzAMBdAvfPAxC5h2DR8CXau3ynSQruJu4hF8LYSoxCUhsqDWzQ9sWV/AuKbawWPtQESf6fNiBe79zLiuHoguSQF8 \
-        SkXBRFwVXIjvKPhBDkAgjv9hJp4VROKgwWUNN5HlgK2tAXWlQf+oaTv+qRmujX+GPSCpfqGt7R7hAS3kM5g12EWZVY7qC0be \
+    const SAMPLE_LOGO: &str = "iVBORw0KGgoAAAANSUhEUgAAAIAAAAAgAQMAAADg7OJmAAAABlBMVEX///8zK2ahTrGzAAAAAXRSTlMAQObYZgAAAJJJREFU\
+        eNqF0cEJwzAMBdAvfPAxC5h2DR8CXau3ynSQruJu4hF8LYSoxCUhsqDWzQ9sWV/AuKbawWPtQESf6fNiBe79zLiuHoguSQF8\
+        SkXBRFwVXIjvKPhBDkAgjv9hJp4VROKgwWUNN5HlgK2tAXWlQf+oaTv+qRmujX+GPSCpfqGt7R7hAS3kM5g12EWZVY7qC0be\
         b16SsZI0AAAAAElFTkSuQmCC";
 
     /// The hardest kind: a light colour, a long name, a logo.

@@ -277,6 +277,7 @@ async fn somebody_sees_where_they_are_signed_in_and_ends_it() {
     let items = list["items"].as_array().unwrap();
     assert_eq!((items.len(), &items[0]["current"], &items[1]["current"]), (2, &json!(true), &json!(false)));
     let other = items[1]["id"].as_str().unwrap().to_owned();
+    world.advance(1);
     assert_eq!(laptop.ask(Method::DELETE, &format!("/account/sign-ins/{other}"), None).await.status, 204);
     refused(&phone.get("/account").await, 401, "login.session_over");
     let told = laptop.get("/account/history").await.ok();

@@ -9,7 +9,6 @@ use mezusphere_identity::message::MessageKind;
 use mezusphere_identity::session;
 use mezusphere_identity::sign_in::{self, Welcome};
 use mezusphere_model::document::Status;
-use mezusphere_store::WriteError;
 use mezusphere_store::primary::login_event::{self, LoginEvent};
 use mezusphere_store::primary::user::UserRow;
 use mezusphere_store::primary::{PageRequest, audit};
@@ -88,26 +87,31 @@ async fn a_sign_in_ended_from_elsewhere_is_told_apart_from_one_that_signed_out()
     for _ in 0..4 {
         rows.push(sign_in(&world, &visit(1), "ada@shop.example").await.row.id);
     }
-    let place = visit(2).place();
     let [own, other, by_operator, _] = rows[..] else { panic!("four sign-ins") };
-    let end = world.write(async |tx| {
-        for (id, by) in [(other, Some(own)), (by_operator, None)] {
-            session::end_one(tx, &ada, id, by, &place).await?;
-        }
-        session::end_others(tx, &ada, own, &place).await?;
-        session::end_one(tx, &ada, own, Some(own), &place).await?;
-        Ok::<_, WriteError>(())
-    });
-    end.await.unwrap();
+    let place = visit(2).place();
+    // Each at a moment of its own, so that they have an order.
+    let later = || world.hand.advance(Duration::from_secs(1));
+    let end = async |id, by| {
+        later();
+        world.write(async |tx| session::end_one(tx, &ada, id, by, &place).await).await.unwrap();
+    };
+    end(other, Some(own)).await;
+    end(by_operator, None).await;
+    later();
+    let others = world.write(async |tx| session::end_others(tx, &ada, own, &place).await);
+    assert_eq!(others.await, Ok(1));
+    end(own, Some(own)).await;
     let told = outcomes(&world, &ada).await;
     assert_eq!(told[..4], ["signed_out", "session_ended", "session_ended", "session_ended"], "newest first");
-    let fresh = sign_in(&world, &visit(1), "ada@shop.example").await.row.id;
-    let all = async |by| world.write(async |tx| session::end_all(tx, &ada, by, &place).await).await;
-    assert_eq!(all(Some(fresh)).await, Ok(1));
-    sign_in(&world, &visit(1), "ada@shop.example").await;
-    assert_eq!(all(None).await, Ok(1));
-    let told = outcomes(&world, &ada).await;
-    assert_eq!(told[..4], ["session_ended", "signed_in", "signed_out", "signed_in"]);
+    for (by_itself, outcome) in [(true, "signed_out"), (false, "session_ended")] {
+        later();
+        let own = sign_in(&world, &visit(1), "ada@shop.example").await.row.id;
+        later();
+        let by = by_itself.then_some(own);
+        let all = world.write(async |tx| session::end_all(tx, &ada, by, &place).await);
+        assert_eq!(all.await, Ok(1));
+        assert_eq!(outcomes(&world, &ada).await[0], outcome);
+    }
 }
 
 #[tokio::test]
