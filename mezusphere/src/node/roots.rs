@@ -33,10 +33,10 @@ pub(crate) async fn keep(path: PathBuf, mut roots: watch::Receiver<Vec<String>>,
         is_written = written.is_ok();
         match written {
             Ok(()) => {
-                info!(path = %path.display(), "The roots that are trusted have changed, and the file for clients")
+                info!(path = %path.display(), "The roots that are trusted have changed, and the file for clients");
             }
             Err(failure) => {
-                warn!(error = failure.what, "The file of roots for clients is older than they are")
+                warn!(error = failure.what, "The file of roots for clients is older than they are");
             }
         }
     }

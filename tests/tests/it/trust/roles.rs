@@ -346,7 +346,7 @@ async fn a_request_for_somebody_elses_name_brings_ones_own(scene: &Scene) -> Res
     ensure!(!chain.iter().any(|der| contains(der, b"control")), "what was asked for is nowhere in it");
 
     // At the link of a real edge, by its certificate.
-    let link = taken_link(scene.cluster.edges[0].data(), &randomness())?;
+    let link = taken_link(scene.cluster.edges[0].member.data(), &randomness())?;
     link.connected().wait_for(LinkState::is_connected).await?;
     let chain: Vec<CertificateDer<'static>> =
         link.certify(csr(&wanted)?).await?.into_iter().map(CertificateDer::from).collect();
