@@ -143,9 +143,9 @@ impl Default for Limits {
             connections: 20_000,
             // Many people share an address (offices, carriers), so this stops a flood, not a crowd.
             connections_per_address: 1024,
-            // 10 922 connections with a ClientHello of today: more than come in the moment after a restart, and at 0.4 ms
+            // 5461 connections with a ClientHello of today: more than come in the moment after a restart, and at 0.4 ms
             // each two cores are through with them before a client has given up.
-            arriving: 128 * 1024 * 1024,
+            arriving: 64 * 1024 * 1024,
             // More than two cores begin in the time that a client at the other end of the world takes to answer.
             handshakes: 2048,
             splice_open: Duration::from_secs(5),

@@ -110,7 +110,7 @@ pub(crate) struct Unopened<T> {
 }
 
 /// What a ClientHello led to.
-enum Opened<T> {
+pub(super) enum Opened<T> {
     Ready(Box<TlsStream<Paced<T>>>),
     Unopened(Paced<T>, Vec<u8>),
     Refused,
@@ -118,7 +118,7 @@ enum Opened<T> {
 
 /// Why a connection has not come through the door.
 #[derive(Debug, thiserror::Error)]
-enum DoorError {
+pub(super) enum DoorError {
     #[error(transparent)]
     Arrival(#[from] ArrivalError),
     #[error("its handshake failed: {0}")]
@@ -153,7 +153,8 @@ impl<H: Handle> Door<H> {
         match opened {
             (Opened::Ready(stream), _place) => {
                 self.counters.shaken(stream.get_ref().1.handshake_kind());
-                self.speak(*stream, client).await;
+                // Boxed, so that nobody holds room for it who has not come so far.
+                Box::pin(self.speak(*stream, client)).await;
                 None
             }
             (Opened::Unopened(stream, hello), place) => Some(Unopened { stream, hello, place }),
@@ -173,7 +174,7 @@ impl<H: Handle> Door<H> {
     }
 
     /// Waits for a ClientHello and a turn, and does the handshake.
-    async fn open<T: Duplex>(
+    pub(super) async fn open<T: Duplex>(
         &self,
         stream: T,
         client: SocketAddr,
@@ -182,7 +183,8 @@ impl<H: Handle> Door<H> {
         let (stream, turn) = self.arrive(stream, client, begun).await?;
         let place = self.admission.admit(client.ip())?;
         let (_member, mut leave) = self.handshakes.join(client.ip(), 1);
-        let handshake = leave.unless(turn.spend(self.handshake(stream)));
+        // Boxed for the same reason.
+        let handshake = leave.unless(turn.spend(Box::pin(self.handshake(stream))));
         let opened = within(begun, self.limits.handshake, handshake).await?;
         Ok((opened.ok_or(DoorError::LetGoHandshake)??, place))
     }

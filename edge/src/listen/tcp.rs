@@ -68,7 +68,7 @@ impl<H: Handle> TcpPort<H> {
         self.drain.spawn(async move { port.serve(stream, client).await });
     }
 
-    async fn serve(&self, stream: TcpStream, client: SocketAddr) {
+    pub(super) async fn serve(&self, stream: TcpStream, client: SocketAddr) {
         if let Err(error) = socket::tune(&stream, self.door.limits.stall) {
             return debug!(%error, %client, "A connection could not be readied");
         }
@@ -76,7 +76,7 @@ impl<H: Handle> TcpPort<H> {
             && let Some(splicer) = &self.splicer
         {
             let local = unopened.stream.get_ref().local_addr();
-            splicer.pass_on(unopened, client, local).await;
+            Box::pin(splicer.pass_on(unopened, client, local)).await;
         }
     }
 }

@@ -239,7 +239,7 @@ async fn the_grace_bounds_what_was_passed_on() {
     let client = tokio::spawn(tls.connect(ServerName::try_from(LOGIN).unwrap(), stream));
     let (.., mut control) = timeout(SOON, passed.recv()).await.unwrap().unwrap();
     let grace = Duration::from_millis(300);
-    let begun = tokio::time::Instant::now();
+    let begun = Instant::now();
     timeout(SOON, edge.drain(grace)).await.expect("it was waited for beyond the grace");
     assert!(begun.elapsed() >= grace, "it was not given its grace: {:?}", begun.elapsed());
     assert!(client.await.unwrap().is_err());

@@ -228,6 +228,15 @@ async fn r24_what_is_no_tls_at_all_is_let_go() {
     rig.end().await;
 }
 
+#[tokio::test]
+async fn r23_a_connection_that_says_nothing_holds_no_more_than_it_counts_for() {
+    /// What comes with any task and socket.
+    const BESIDE: usize = 3 * 1024;
+    let rig = Rig::start();
+    assert!(rig.arriving_len + BESIDE <= ARRIVING_LEN, "{} octets", rig.arriving_len);
+    rig.end().await;
+}
+
 /// Limits under which nobody is let go for being slow while a test lasts: only for making room.
 fn patient() -> Limits {
     let long = Duration::from_mins(10);

@@ -44,6 +44,8 @@ use mezusphere_pki::{
 use mezusphere_telemetry::Metrics;
 use quinn::crypto::rustls::QuicServerConfig;
 use rustls::pki_types::CertificateDer;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use self::upstream::Upstream;
 use super::admission::Admission;
@@ -84,6 +86,8 @@ struct Rig {
     endpoint: quinn::Endpoint,
     counters: Arc<Counters>,
     certificates: PublicCertificates,
+    /// Octets that the task of a connection on TCP holds before its handshake.
+    arriving_len: usize,
 }
 
 /// The authorities of a test.
@@ -265,10 +269,16 @@ impl Rig {
             limits: limits.clone(),
         };
         let tcp = Arc::new(TcpPort { door, splicer, drain: drain.clone() });
+        let client = sockets.address;
+        let arriving_len = future_len(|stream: TcpStream| {
+            let port = Arc::clone(&tcp);
+            async move { port.serve(stream, client).await }
+        }) + future_len(|stream: TcpStream| tcp.door.open(stream, client, Instant::now()));
         for listener in sockets.tcp {
             drain.spawn(Arc::clone(&tcp).accept(listener));
         }
-        Self { address: sockets.address, host, drain, upstream, trust, endpoint, counters, certificates }
+        let address = sockets.address;
+        Self { address, host, drain, upstream, trust, endpoint, counters, certificates, arriving_len }
     }
 
     fn get(&self, path: &str) -> Request<()> {
@@ -285,6 +295,11 @@ impl Rig {
         self.drain.finished().await;
         quic::close(&self.endpoint).await;
     }
+}
+
+/// Octets of the future that `work` makes.
+fn future_len<A, F>(_work: impl FnOnce(A) -> F) -> usize {
+    size_of::<F>()
 }
 
 /// A front that hands requests to `upstream` and holds a certificate for `names`.
