@@ -12,8 +12,8 @@ use mezusphere_model::token::Token;
 use serde::Serialize;
 use tracing::debug;
 
-use super::{LinkClient, LinkState};
 use super::ask::AskError;
+use super::{LinkClient, LinkState};
 use crate::wire::{
     AssertionFor, Batch, ByToken, Certified, CertifyKey, ConnectFrom, ConnectReply, Endpoint, Found, Nothing,
     TunnelsHeld,

@@ -46,8 +46,8 @@ pub use installation::{
 pub use mail::{QueuedMail, QueuedMailState, TestMail, TestedMail};
 pub use node::{ControlNode, Edge, EdgeInvitation, InvitationState, InviteEdge, InvitedEdge, NodeState};
 pub use project::{
-    AddHost, CreateEnvironment, CreateProject, Environment, Host, HostContest, HostState, HostVerification, Project,
-    UpdateProject,
+    AddHost, CreateEnvironment, CreateProject, Environment, Host, HostContest, HostState, HostVerification,
+    Project, UpdateProject,
 };
 pub use route::{
     AddRoute, ExplainRequest, Explained, FollowingRoute, OrderRoutes, Place, Route, RouteAdded, RouteRemoved,
