@@ -16,6 +16,9 @@ const HEAD_LEN_MAX: usize = 16 * 1024;
 /// Octets of a message whose length fits the short form (RFC 6455 §5.2).
 pub const MESSAGE_LEN_MAX: usize = 125;
 
+/// Messages that [`WebSocket::send_until_cut`] sends at once.
+const FRAMES_AT_ONCE: usize = 1000;
+
 /// A final frame that holds a binary message.
 const BINARY: u8 = 0x82;
 
@@ -76,6 +79,13 @@ impl WebSocket {
                 return Ok(u16::from_be_bytes(*code));
             }
         }
+    }
+
+    /// Sends messages without end and reads nothing, until the connection breaks.
+    pub async fn send_until_cut(&mut self) {
+        let frame = [&[BINARY, MASKED | 4, 0, 0, 0, 0][..], b"more"].concat();
+        let frames = frame.repeat(FRAMES_AT_ONCE);
+        while self.stream.write_all(&frames).await.is_ok() && self.stream.flush().await.is_ok() {}
     }
 
     /// Sends a message and waits for it to come back.

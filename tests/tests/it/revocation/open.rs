@@ -83,6 +83,7 @@ pub(super) async fn every_kind(world: &World, edge: usize, cookie: &str, run: us
         at.h2_conversation().await?,
         at.h1_websocket().await?,
         at.h2_websocket().await?,
+        at.h1_websocket_stalled().await?,
     ])
 }
 
@@ -291,6 +292,17 @@ impl Place<'_> {
         socket.echo(b"here").await?;
         Ok(Open::spawn("a WebSocket over HTTP/1.1", self.edge, async move {
             Ok(Ended::Closed(socket.closed().await?))
+        }))
+    }
+
+    /// A WebSocket whose client says more and more, and takes nothing of what comes back: no last word either.
+    async fn h1_websocket_stalled(&self) -> Result<Open> {
+        let target = self.target("/ws")?;
+        let cookie = format!("cookie: {}\r\n", self.cookie);
+        let mut socket = WebSocket::open_with(&target, &self.tls(b"http/1.1")?, &cookie).await?;
+        Ok(Open::spawn("a stalled conversation after a switch", self.edge, async move {
+            socket.send_until_cut().await;
+            Ok(Ended::Cut)
         }))
     }
 
