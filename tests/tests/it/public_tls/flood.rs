@@ -9,7 +9,7 @@ use http::StatusCode;
 use mezusphere_tests::system::Node;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -43,12 +43,11 @@ async fn half_a_handshake(to: SocketAddr, from: IpAddr) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// Begins a handshake again and again, for ever; tells when one was begun.
-async fn keep_half_a_handshake(to: SocketAddr, from: IpAddr, begun: mpsc::Sender<()>) {
+/// Begins a handshake again and again, for ever; counts those that were begun.
+async fn keep_half_a_handshake(to: SocketAddr, from: IpAddr, begun: watch::Sender<usize>) {
     loop {
         if let Ok(mut stream) = half_a_handshake(to, from).await {
-            // Nobody counts any more.
-            drop(begun.try_send(()));
+            begun.send_modify(|begun| *begun += 1);
             // Ends when the server has had enough of it.
             drop(stream.read(&mut [0]).await);
         }
@@ -71,16 +70,14 @@ async fn r23_a_flood_of_half_handshakes_costs_bounded_memory_and_an_honest_clien
     let to = SocketAddr::from((Ipv4Addr::LOCALHOST, scene.node.port));
     let before = memory_kib(&scene.node, "VmRSS:")?;
     let count = usize::from(ADDRESSES) * PER_ADDRESS;
-    let (begun, mut counted) = mpsc::channel(count);
+    let (begun, mut counted) = watch::channel(0);
     let mut flood = JoinSet::new();
     for _ in 0..PER_ADDRESS {
         for n in 1..=ADDRESSES {
             flood.spawn(keep_half_a_handshake(to, Ipv4Addr::new(127, 0, 1, n).into(), begun.clone()));
         }
     }
-    for _ in 0..count {
-        counted.recv().await.context("the flood ended")?;
-    }
+    counted.wait_for(|begun| *begun >= count).await.context("the flood ended")?;
     // In the midst of it. Nobody is behind the edge.
     for _ in 0..10 {
         let (status, _) =
