@@ -201,7 +201,7 @@ async fn a_slow_commit_is_never_read_out_of_order() {
         )
         .await;
     let p = Partition::Project(ProjectId::from_bits(1));
-    let (primary, inside) = (db.primary.clone(), Arc::new(tokio::sync::Notify::new()));
+    let (primary, inside) = (db.primary.clone(), Arc::new(Notify::new()));
     let slow = {
         let inside = Arc::clone(&inside);
         tokio::spawn(async move {
