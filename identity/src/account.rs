@@ -1,7 +1,7 @@
 //! Users of a directory: adding them, their password, their standing.
 //!
 //! What each change does to open sessions is decided here, once: a new password and a suspension end every
-//! sign-in. Roles are [`crate::access`]'s.
+//! sign-in. Which roles there are is the store's business.
 
 use std::collections::BTreeMap;
 
