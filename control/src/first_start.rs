@@ -170,6 +170,7 @@ async fn create(
         directory: installation.directory,
         email,
         name: "Operator".to_owned(),
+        display_name: String::new(),
         claims: BTreeMap::new(),
         password: None,
     };

@@ -20,7 +20,7 @@ use crate::sign_in::Place;
 /// Longest e-mail address, in octets (RFC 5321 §4.5.3.1.3 less the brackets).
 pub const EMAIL_LEN_MAX: usize = 254;
 
-/// Longest name to show, in code points.
+/// Longest name, in code points.
 pub const NAME_LEN_MAX: usize = 200;
 
 /// An e-mail address that a user may have: something, `@`, something, and nothing that could break a header or a line.
@@ -38,6 +38,9 @@ pub enum FieldError {
     /// Empty, too long, or with characters that cannot be shown.
     #[error("a name has 1 to {NAME_LEN_MAX} characters and no line breaks")]
     Name,
+    /// Too long, or with characters that cannot be shown.
+    #[error("a display name has up to {NAME_LEN_MAX} characters and no line breaks; empty takes it away")]
+    DisplayName,
 }
 
 impl Email {
@@ -74,11 +77,16 @@ pub(crate) fn fold_login(login: &str) -> String {
     login.trim().to_lowercase()
 }
 
-/// A name to show: trimmed, one line, at most [`NAME_LEN_MAX`] code points.
+/// A name: trimmed, one line, at most [`NAME_LEN_MAX`] code points.
 pub fn check_name(text: &str) -> Result<&str, FieldError> {
     let text = text.trim();
     let ok = !text.is_empty() && text.chars().count() <= NAME_LEN_MAX && !text.chars().any(char::is_control);
     if ok { Ok(text) } else { Err(FieldError::Name) }
+}
+
+/// A name to show in the full one's place: like any name, or empty for none.
+pub fn check_display_name(text: &str) -> Result<&str, FieldError> {
+    if text.trim().is_empty() { Ok("") } else { check_name(text).map_err(|_| FieldError::DisplayName) }
 }
 
 /// A user to be added.
@@ -88,8 +96,10 @@ pub struct NewUser {
     pub directory: DirectoryId,
     /// Their address, unique there.
     pub email: Email,
-    /// Name to show; empty: the part of the address before the `@`.
+    /// Full name; empty: the part of the address before the `@`.
     pub name: String,
+    /// What they are called where a name is shown; empty: by their name.
+    pub display_name: String,
     /// Custom claims.
     pub claims: BTreeMap<String, serde_json::Value>,
     /// Their password, if one is set for them; otherwise give them a link of
@@ -130,6 +140,7 @@ pub async fn create(
         id: UserId::random(entropy),
         directory: new.directory,
         name: check_name(name)?.to_owned(),
+        display_name: check_display_name(&new.display_name)?.to_owned(),
         email: new.email.0,
         email_verified_at: None,
         status: Status::Active,
@@ -160,7 +171,7 @@ pub async fn set_password(
     let kind = MessageKind::PasswordChanged { at: tx.now(), place: place.clone() };
     // It was read when it was stored.
     let to = Email(user.email.clone());
-    Ok(vec![Message::new(user.directory, to, &user.name, kind)])
+    Ok(vec![Message::new(user.directory, to, user.shown_name(), kind)])
 }
 
 /// Lets a user act, or stops them. Anything but active ends every sign-in of theirs.
@@ -220,6 +231,15 @@ mod tests {
         assert_eq!(check_name("Zoë 🦉"), Ok("Zoë 🦉"));
         for text in ["", "  ", "a\nb", "a\u{7}"] {
             assert_eq!(check_name(text), Err(FieldError::Name), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_display_name_is_a_name_or_none() {
+        assert_eq!(check_display_name(" Zoë 🦉 "), Ok("Zoë 🦉"));
+        assert_eq!((check_display_name(""), check_display_name("  ")), (Ok(""), Ok("")));
+        for text in ["a\nb".to_owned(), "a\u{7}".to_owned(), "ö".repeat(NAME_LEN_MAX + 1)] {
+            assert_eq!(check_display_name(&text), Err(FieldError::DisplayName), "{text:?}");
         }
     }
 }

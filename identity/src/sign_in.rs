@@ -187,7 +187,7 @@ pub async fn welcome(
     let mut messages = Vec::new();
     if is_new {
         let kind = MessageKind::NewSignIn { at: tx.now(), place: place.clone() };
-        messages.push(Message::new(directory, Email::parse(&user.email)?, &user.name, kind));
+        messages.push(Message::new(directory, Email::parse(&user.email)?, user.shown_name(), kind));
     }
     Ok(Welcome { row, tokens: std::iter::once(token).chain(kept).collect(), messages })
 }

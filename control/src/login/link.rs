@@ -50,6 +50,8 @@ struct Open {
     email: String,
     /// What they are called, as far as it is known.
     name: String,
+    /// The name that is shown, if it is another.
+    display_name: String,
     onward: Option<Onward>,
     ends_at: Timestamp,
     kind: ChooseKind,
@@ -151,6 +153,7 @@ impl Link {
                     directory: open.directory,
                     email: open.email,
                     name: open.name,
+                    display_name: open.display_name,
                     onward: None,
                     ends_at: open.ends_at,
                     kind: ChooseKind::First,
@@ -163,6 +166,7 @@ impl Link {
                     directory: open.directory,
                     email: open.email.as_str().to_owned(),
                     name: String::new(),
+                    display_name: String::new(),
                     onward: open.onward,
                     ends_at: open.ends_at,
                     kind: ChooseKind::SignUp,
@@ -176,6 +180,7 @@ impl Link {
                     directory: open.directory,
                     email: open.email.as_str().to_owned(),
                     name: open.name,
+                    display_name: String::new(),
                     onward: open.onward,
                     ends_at: open.ends_at,
                     kind: ChooseKind::Invitation { by: open.by, project },
@@ -188,6 +193,7 @@ impl Link {
                     directory: open.user.directory,
                     email: open.user.email,
                     name: open.user.name,
+                    display_name: open.user.display_name,
                     onward: open.onward,
                     ends_at: open.ends_at,
                     kind: ChooseKind::Recover,
@@ -277,7 +283,9 @@ impl Login {
     ) -> Result<Response, Refusal> {
         let name = if page.asks_name() { account::check_name(name)? } else { name };
         let product = page.tenant.chrome().t.product.to_owned();
-        let about = vec![page.open.email.clone(), name.to_owned(), page.tenant.name.clone(), product];
+        let names = [name.to_owned(), page.open.display_name.clone()];
+        let about = [page.open.email.clone(), page.tenant.name.clone(), product];
+        let about = about.into_iter().chain(names).collect();
         let hash = self.desk.new_password(password, about).await?;
         let held = cookie::sign_ins(headers);
         let directory = &page.tenant.row;

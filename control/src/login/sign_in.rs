@@ -181,7 +181,7 @@ fn choose_account(target: &Target, wish: Wish, current: &SignedIn) -> Response {
     let page = ChooseAccount {
         chrome: target.chrome(),
         app: target.leads_to(),
-        name: current.user.name.clone(),
+        name: current.user.shown_name().to_owned(),
         email: current.user.email.clone(),
         go_on: way(None),
         another: way(Some(Prompt::Login)),

@@ -92,6 +92,9 @@ impl Form {
             Refusal::Expired | Refusal::Done => Beside::with(StatusCode::FORBIDDEN, self.stale(t)),
             Refusal::Incomplete => Beside::bad(self.incomplete(t)),
             Refusal::Field(FieldError::Name) => Beside::bad(Problem::typed(&t.problem.name, &["name"])),
+            Refusal::Field(FieldError::DisplayName) => {
+                Beside::bad(Problem::typed(&t.problem.display_name, &["display_name"]))
+            }
             Refusal::Field(_) => Beside::bad(Problem::typed(&t.problem.email, &["email"])),
             Refusal::TooLong(_) => {
                 let fields = if self == Self::Choose { NEW } else { self.password() };

@@ -13,6 +13,8 @@ pub(crate) struct Account {
     pub(crate) card: Card,
     /// The path its own pages begin with.
     pub(crate) base: String,
+    /// The full name; the card has the one that is shown.
+    pub(crate) name: String,
     pub(crate) is_verified: bool,
     /// Whether mail can be sent: without it, an address can be neither verified nor changed.
     pub(crate) mail: bool,
@@ -42,6 +44,7 @@ pub(crate) struct Accounts {
 
 /// A sign-in.
 pub(crate) struct Card {
+    /// What they are called.
     pub(crate) name: String,
     pub(crate) email: String,
     /// Whose account it is: the directory's name.
@@ -107,8 +110,9 @@ mod sample {
 
     impl Page for Account {
         fn sample() -> Vec<(&'static str, Self)> {
-            let page = |chrome, card, is_verified, browsers, apps, saved| Self {
+            let page = |chrome, card: Card, is_verified, browsers, apps, saved| Self {
                 chrome,
+                name: card.name.clone(),
                 card,
                 base: "/account/dir_1".to_owned(),
                 is_verified,
@@ -122,10 +126,12 @@ mod sample {
             let apps = || vec![app("shop.localhost"), app("shop--staging.localhost")];
             let long = card(LONG, &format!("{}@shop.example", "lovelace.".repeat(6)), LONG);
             let bare = page(plain(), ada(), false, 1, Vec::new(), None);
+            let called = page(plain(), card("Countess of code", ADA, "Shop"), true, 1, apps(), None);
             vec![
                 ("account", page(plain(), ada(), true, 3, apps(), None)),
                 ("account-saved", page(plain(), ada(), true, 1, apps(), Some(Saved::Password))),
                 ("account-bare", Self { mail: false, others: true, ..bare }),
+                ("account-display-name", Self { name: "Ada Lovelace".to_owned(), ..called }),
                 ("account-long", page(branded(), long, false, 2, apps(), Some(Saved::Name))),
             ]
         }

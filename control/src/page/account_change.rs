@@ -15,6 +15,7 @@ pub(crate) struct ChangeName {
     pub(crate) base: String,
     /// As it is, or as typed.
     pub(crate) name: String,
+    pub(crate) display_name: String,
     pub(crate) form: String,
     pub(crate) problem: Option<Problem>,
 }
@@ -25,7 +26,18 @@ impl ChangeName {
     }
 
     fn name_field(&self) -> Field<'_> {
-        Field::own_name(self.chrome.t, &self.name).with(self.problem.as_ref()).focus(true)
+        Field::own_name(self.chrome.t, &self.name)
+            .with(self.problem.as_ref())
+            .focus(!self.lies_in_display_name())
+    }
+
+    fn lies_in_display_name(&self) -> bool {
+        self.problem.as_ref().is_some_and(|problem| problem.marks("display_name"))
+    }
+
+    fn display_name_field(&self) -> Field<'_> {
+        let field = Field::display_name(self.chrome.t, &self.display_name);
+        field.with(self.problem.as_ref()).focus(self.lies_in_display_name())
     }
 }
 
@@ -135,12 +147,18 @@ mod sample {
                 chrome,
                 base: BASE.to_owned(),
                 name: name.to_owned(),
+                display_name: String::new(),
                 form: FORM.to_owned(),
                 problem,
             };
             let bad = Problem::typed(&plain().t.problem.name, &["name"]);
+            let odd = Problem::typed(&plain().t.problem.display_name, &["display_name"]);
             vec![
                 ("account-name", page(plain(), "Ada Lovelace", None)),
+                (
+                    "account-name-display-bad",
+                    Self { display_name: LONG.to_owned(), ..page(plain(), "Ada Lovelace", Some(odd)) },
+                ),
                 ("account-name-bad", page(branded(), LONG, Some(bad))),
             ]
         }

@@ -24,8 +24,16 @@ pub(super) struct Field<'a> {
     described: bool,
     invalid: bool,
     focus: bool,
+    need: Need,
     /// For password managers that make one up.
     rules: Option<&'static str>,
+}
+
+/// Whether a form is whole without a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Need {
+    Required,
+    Optional,
 }
 
 impl<'a> Field<'a> {
@@ -41,8 +49,13 @@ impl<'a> Field<'a> {
             described: false,
             invalid: false,
             focus: false,
+            need: Need::Required,
             rules: None,
         }
+    }
+
+    fn is_required(&self) -> bool {
+        self.need == Need::Required
     }
 
     /// The address somebody signs in with.
@@ -64,6 +77,13 @@ impl<'a> Field<'a> {
     /// The name somebody has, to be changed.
     pub(super) const fn own_name(t: &'a Texts, value: &'a str) -> Self {
         Self { hint: None, ..Self::name(t, value) }
+    }
+
+    /// The name others see, where it is not to be that.
+    pub(super) const fn display_name(t: &'a Texts, value: &'a str) -> Self {
+        let hint = Some(t.field.display_name_hint);
+        let field = Self::new("display_name", t.field.display_name, "text", "nickname");
+        Self { len_max: 200, value, hint, need: Need::Optional, ..field }
     }
 
     /// The password somebody has; never filled in.

@@ -125,7 +125,8 @@ fn an_id_is_given_once_per_page() {
 
 #[test]
 fn password_managers_and_keyboards_know_what_every_field_is_for() {
-    let known = ["username", "email", "name", "current-password", "new-password", "one-time-code"];
+    let known =
+        ["username", "email", "name", "nickname", "current-password", "new-password", "one-time-code"];
     for (name, html) in all() {
         for input in html.split("<input ").skip(1).map(|rest| rest.split('>').next().unwrap()) {
             if input.contains("type=\"hidden\"") {

@@ -63,6 +63,12 @@ async fn a_change_of_a_user_is_whole_audited_and_checked() {
         (&changed["name"], &changed["claims"], &changed["verified"]),
         (&json!("Ada"), &claims, &json!(true))
     );
+    assert_eq!(changed["display_name"], "", "none until one is set");
+    for called in ["Countess", ""] {
+        let set = json!({ "display_name": called });
+        let changed = world.local(Method::PATCH, &ada, Some(set)).await.ok();
+        assert_eq!((&changed["display_name"], &changed["name"]), (&json!(called), &json!("Ada")));
+    }
     let moved = world.local(Method::PATCH, &ada, Some(json!({ "email": "ada@new.example" }))).await.ok();
     assert_eq!((&moved["email"], &moved["verified"]), (&json!("ada@new.example"), &json!(false)));
     let ada = format!("{USERS}/ada@new.example");
@@ -73,13 +79,15 @@ async fn a_change_of_a_user_is_whole_audited_and_checked() {
         (json!({ "claims": { "a": null } }), "claims.invalid"),
         (json!({ "email": "nobody" }), "email.invalid"),
         (json!({ "name": "" }), "name.invalid"),
+        (json!({ "display_name": "two\nlines" }), "name.invalid"),
     ] {
         world.local(Method::PATCH, &ada, Some(body)).await.refused(422, code);
     }
     let create = json!({ "email": "eve@shop.example", "claims": { "roles": ["admin"] } });
     world.post(USERS, create).await.refused(422, "claims.invalid");
     let log = world.get("/projects/shop/audit").await.ok().to_string();
-    assert_eq!(log.matches("user.set\"").count(), 3, "{log}");
+    assert_eq!(log.matches("user.set\"").count(), 5, "{log}");
+    assert!(log.contains("\"display_name\":\"Countess\"") && log.contains("\"display_name\":\"\""), "{log}");
     assert!(
         log.contains("ada@new.example") && !log.contains("\"pro\""),
         "values of claims are not for the log: {log}"
@@ -196,10 +204,10 @@ async fn shop() -> World {
 async fn a_file_of_users_is_tried_then_added_in_both_forms() {
     let world = shop().await;
     let csv = format!(
-        "\u{feff}email,name,roles,status,verified,claims,password_hash\r\n\
-         ada@shop.example,\"Lovelace, Ada\",editor;reader,active,true,\"{{\"\"plan\"\": \"\"pro\"\"}}\",\"{HASH}\"\r\n\
+        "\u{feff}email,name,display_name,roles,status,verified,claims,password_hash\r\n\
+         ada@shop.example,\"Lovelace, Ada\",Countess,editor;reader,active,true,\"{{\"\"plan\"\": \"\"pro\"\"}}\",\"{HASH}\"\r\n\
          \r\n\
-         bob@shop.example,,,,,,\n"
+         bob@shop.example,,,,,,,\n"
     );
     let tried = import(&world, "?dry_run=true", "text/csv", &csv).await.ok();
     let expected = json!({ "applied": false, "users": 2, "skipped": 0, "errors": 0, "problems": [] });
@@ -210,6 +218,7 @@ async fn a_file_of_users_is_tried_then_added_in_both_forms() {
     let ada = world.get(&format!("{USERS}/ada@shop.example")).await.ok();
     for (field, value) in [
         ("name", json!("Lovelace, Ada")),
+        ("display_name", json!("Countess")),
         ("roles", json!(["editor", "reader"])),
         ("verified", json!(true)),
         ("claims", json!({ "plan": "pro" })),
@@ -218,10 +227,12 @@ async fn a_file_of_users_is_tried_then_added_in_both_forms() {
         assert_eq!(ada[field], value, "{field}");
     }
     assert_eq!(world.get(&format!("{USERS}/bob@shop.example")).await.ok()["name"], "bob");
+    assert_eq!(emails(&world, "?search=countess").await, set(["ada@shop.example"]));
 
     let array = r#"[ {"email": "cy@shop.example", "roles": ["reader"], "status": "suspended"},
-                     {"email": "di@shop.example", "name": "Di \"}\" Q"} ]"#;
+                     {"email": "di@shop.example", "name": "Di \"}\" Q", "display_name": " Dee "} ]"#;
     assert_eq!(import(&world, "", "application/json", array).await.ok()["users"], 2);
+    assert_eq!(world.get(&format!("{USERS}/di@shop.example")).await.ok()["display_name"], "Dee");
     let lines = "{\"email\":\"ed@shop.example\"}\n{\"email\":\"ada@shop.example\"}\n";
     let held = import(&world, "", "application/json", lines).await.ok();
     assert_eq!(

@@ -358,7 +358,14 @@ async fn an_address_is_changed_by_a_link_to_the_new_one() {
     assert_eq!(changed["email"], "ada@new.example");
     assert_eq!(client.get("/account").await.ok()["email"], "ada@new.example");
     let named = client.ask(Method::PATCH, "/account", Some(json!({ "name": "Ada King" }))).await.ok();
-    assert_eq!(named["name"], "Ada King");
+    assert_eq!((&named["name"], &named["display_name"]), (&json!("Ada King"), &json!("")));
+    let called = json!({ "display_name": "Countess" });
+    let called = client.ask(Method::PATCH, "/account", Some(called)).await.ok();
+    assert_eq!((&called["name"], &called["display_name"]), (&json!("Ada King"), &json!("Countess")));
+    assert_eq!(client.get("/account").await.ok()["display_name"], "Countess");
+    let bad = json!({ "display_name": "two\nlines" });
+    refused(&client.ask(Method::PATCH, "/account", Some(bad)).await, 400, "login.name");
+    refused(&client.ask(Method::PATCH, "/account", Some(json!({}))).await, 400, "login.incomplete");
     refused(&client.ask(Method::PATCH, "/account", Some(json!({ "name": "" }))).await, 400, "login.name");
 }
 

@@ -124,7 +124,7 @@ impl From<FieldError> for Refusal {
         let refusal = |code| Self::new(code, why.to_string());
         match why {
             FieldError::Email => refusal(&problem::EMAIL_INVALID),
-            FieldError::Name => {
+            FieldError::Name | FieldError::DisplayName => {
                 refusal(&problem::NAME_INVALID).with_next("choose a shorter name for people, in one line")
             }
         }

@@ -27,8 +27,8 @@ pub(crate) async fn list(shared: &Shared, caller: &Caller) -> Result<Page<Operat
                 let Some(row) = user::get(tx, directory, grant.user).await? else { continue };
                 items.push(Operator {
                     id: row.id,
+                    name: row.shown_name().to_owned(),
                     email: row.email,
-                    name: row.name,
                     can_sign_in: password::get(tx, directory, row.id).await?.is_some(),
                     created_at: row.created_at.to_string(),
                 });

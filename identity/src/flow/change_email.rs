@@ -152,7 +152,7 @@ pub async fn send(tx: &mut Tx, signed_in: &SignedIn, asked: &Asked) -> Result<Ve
     let whom = For { directory: user.directory, user: Some(user.id), email: asked.new.as_str() };
     let token = link::make(tx, Purpose::ChangeEmail, whom, &Detail { from: user.email.clone() }).await?;
     let kind = MessageKind::ChangeEmail { token };
-    let message = Message::new(user.directory, asked.new.clone(), &user.name, kind);
+    let message = Message::new(user.directory, asked.new.clone(), user.shown_name(), kind);
     Ok(vec![if is_taken { message.into_decoy() } else { message }])
 }
 

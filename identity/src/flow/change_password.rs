@@ -143,7 +143,7 @@ pub async fn complete(
     one_time_link::remove_of(tx, user.directory, user.id, &user.email).await?;
     history::record(tx, &user, Outcome::PasswordChanged, None, place).await?;
     let kind = MessageKind::PasswordChanged { at: tx.now(), place: place.clone() };
-    let messages = vec![Message::new(user.directory, Email::parse(&user.email)?, &user.name, kind)];
+    let messages = vec![Message::new(user.directory, Email::parse(&user.email)?, user.shown_name(), kind)];
     Ok(Changed { user, messages })
 }
 

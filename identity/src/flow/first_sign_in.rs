@@ -34,8 +34,10 @@ pub struct FirstSignIn {
     pub user: UserId,
     /// Their address, to show and to keep them from choosing it as the password.
     pub email: String,
-    /// Their name, likewise.
+    /// Their names, likewise.
     pub name: String,
+    /// The one to show, if it is another.
+    pub display_name: String,
     /// When the link ends.
     pub ends_at: Timestamp,
 }
@@ -111,7 +113,8 @@ async fn opened(tx: &mut ReadTx, row: &LinkRow) -> Result<FirstSignIn, Refusal> 
     let user = user::get(tx, row.directory, id).await?.filter(|user| user.status == Status::Active);
     let user = user.ok_or(Refusal::LinkDead)?;
     let (directory, ends_at) = (row.directory, row.expires_at);
-    Ok(FirstSignIn { directory, user: id, email: user.email, name: user.name, ends_at })
+    let (email, name, display_name) = (user.email, user.name, user.display_name);
+    Ok(FirstSignIn { directory, user: id, email, name, display_name, ends_at })
 }
 
 /// Takes the link and sets the password; exactly one of any number of attempts does. Earlier sign-ins of the

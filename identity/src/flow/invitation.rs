@@ -192,7 +192,7 @@ async fn opened(tx: &mut ReadTx, row: &LinkRow) -> Result<(Opened, Option<UserRo
         return Err(Refusal::Inactive);
     }
     let next_step = if holder.is_some() { Step::Join } else { Step::Choose };
-    let name = holder.as_ref().map_or(name, |user| user.name.clone());
+    let name = holder.as_ref().map_or(name, |user| user.shown_name().to_owned());
     let (directory, ends_at) = (row.directory, row.expires_at);
     Ok((Opened { directory, email, name, project, by, onward, ends_at, next_step }, holder))
 }

@@ -69,7 +69,7 @@ pub(super) async fn send(
     let user = known.as_ref().map(|user| user.id);
     let whom = For { directory, user, email: email.as_str() };
     let token = link::make(tx, Purpose::Recovery, whom, &Detail { onward: onward.cloned() }).await?;
-    let name = known.as_ref().map_or("", |user| &user.name);
+    let name = known.as_ref().map_or("", UserRow::shown_name);
     let message = Message::new(directory, email.clone(), name, MessageKind::Recovery { token });
     Ok(vec![if known.is_some() { message } else { message.into_decoy() }])
 }
@@ -109,7 +109,7 @@ pub async fn complete(
     one_time_link::remove_of(tx, user.directory, user.id, &user.email).await?;
     history::record(tx, &user, Outcome::Recovered, None, place).await?;
     let kind = MessageKind::PasswordChanged { at: tx.now(), place: place.clone() };
-    let messages = vec![Message::new(user.directory, Email::parse(&user.email)?, &user.name, kind)];
+    let messages = vec![Message::new(user.directory, Email::parse(&user.email)?, user.shown_name(), kind)];
     Ok(Completed { user, onward: link::detail::<Detail>(&row)?.onward, messages })
 }
 

@@ -98,7 +98,9 @@ pub(super) async fn send(
     let whom = For { directory, user: None, email: email.as_str() };
     let token = link::make(tx, Purpose::SignUp, whom, &Detail { onward: onward.cloned() }).await?;
     let message = match known {
-        Some(user) => Message::new(directory, email.clone(), &user.name, MessageKind::AlreadyRegistered),
+        Some(user) => {
+            Message::new(directory, email.clone(), user.shown_name(), MessageKind::AlreadyRegistered)
+        }
         None => Message::new(directory, email.clone(), "", MessageKind::SignUp { token }),
     };
     Ok(vec![message])
@@ -148,8 +150,8 @@ pub(super) async fn add(
     hash: PasswordHash,
 ) -> Result<UserRow, Refusal> {
     let (now, entropy) = (tx.now(), tx.entropy().clone());
-    let new =
-        NewUser { directory, email, name: name.to_owned(), claims: BTreeMap::new(), password: Some(hash) };
+    let (name, display_name) = (name.to_owned(), String::new());
+    let new = NewUser { directory, email, name, display_name, claims: BTreeMap::new(), password: Some(hash) };
     let user = account::create(tx, &entropy, now, new).await.map_err(|error| match error {
         AccountError::Field(field) => Refusal::Field(field),
         AccountError::Write(WriteError::Conflict { .. }) => Refusal::Taken,

@@ -67,7 +67,7 @@ pub async fn send(tx: &mut Tx, asked: &Asked, onward: Option<&Onward>) -> Result
     let whom = For { directory: user.directory, user: Some(user.id), email: email.as_str() };
     let token = link::make(tx, Purpose::VerifyEmail, whom, &Detail { onward: onward.cloned() }).await?;
     let kind = MessageKind::VerifyEmail { token };
-    Ok(vec![Message::new(user.directory, email.clone(), &user.name, kind)])
+    Ok(vec![Message::new(user.directory, email.clone(), user.shown_name(), kind)])
 }
 
 /// What this link leads to; it stays good.

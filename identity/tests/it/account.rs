@@ -20,6 +20,7 @@ async fn an_address_is_taken_whatever_its_case() {
         directory: world.directory,
         email: Email::parse("Ada@Shop.Example").unwrap(),
         name: "Ada".to_owned(),
+        display_name: String::new(),
         claims: std::collections::BTreeMap::new(),
         password: None,
     };

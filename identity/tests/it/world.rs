@@ -201,6 +201,7 @@ impl World {
             directory: self.directory,
             email: Email::parse(email).unwrap(),
             name: String::new(),
+            display_name: String::new(),
             claims: BTreeMap::new(),
             password: hash,
         };

@@ -25,7 +25,7 @@ pub(super) struct Migration {
 }
 
 /// Every migration in order; its place in the list, from 1, is the schema version it leads to.
-pub(super) const MIGRATIONS: [Migration; 12] = [
+pub(super) const MIGRATIONS: [Migration; 13] = [
     Migration { name: "first", sql: include_str!("../../migrations/0001_first.sql"), postgres: "" },
     Migration {
         name: "cluster",
@@ -66,6 +66,11 @@ pub(super) const MIGRATIONS: [Migration; 12] = [
     Migration { name: "seen", sql: include_str!("../../migrations/0010_seen.sql"), postgres: "" },
     Migration { name: "acme_ends", sql: include_str!("../../migrations/0011_acme_ends.sql"), postgres: "" },
     Migration { name: "contests", sql: include_str!("../../migrations/0012_contests.sql"), postgres: "" },
+    Migration {
+        name: "display_name",
+        sql: include_str!("../../migrations/0013_display_name.sql"),
+        postgres: "",
+    },
 ];
 
 /// The newest version this program knows.

@@ -4,13 +4,16 @@
 //! a service account's from its first key until it is deleted. While it is there, every change of what it says
 //! publishes it anew, with a higher version.
 
+use std::collections::BTreeMap;
+
+use mezusphere_model::Timestamp;
 use mezusphere_model::document::{Document, DocumentKey, Partition, PrincipalDoc};
 use mezusphere_model::id::ProjectId;
 use mezusphere_model::identity::Subject;
 use mezusphere_model::slug::Name;
 
 use super::value::{Row, args};
-use super::{ReadTx, StoreError, Tx, WriteError, role};
+use super::{ReadTx, StoreError, Tx, WriteError, role, user};
 
 /// Permissions of one principal: every permission of every role.
 const PERMISSIONS_MAX: usize = role::ROLES_MAX * role::PERMISSIONS_MAX;
@@ -55,16 +58,22 @@ fn document(
     // The database's order is its collation's; the documents promise ours.
     roles.sort();
     permissions.sort();
-    let (email, claims, sessions_valid_from) = match subject {
-        Subject::User(_) => (row.get("email")?, row.json("claims")?, row.get("sessions_valid_from")?),
-        Subject::ServiceAccount(_) => Default::default(),
+    let (email, name, claims, sessions_valid_from) = match subject {
+        Subject::User(_) => {
+            let user = user::read(row)?;
+            let name = user.shown_name().to_owned();
+            (user.email, name, user.claims, user.sessions_valid_from)
+        }
+        Subject::ServiceAccount(_) => {
+            (String::default(), row.get("name")?, BTreeMap::default(), Timestamp::default())
+        }
     };
     Ok(PrincipalDoc {
         subject,
         project,
         status: row.get("status")?,
         email,
-        name: row.get("name")?,
+        name,
         roles,
         permissions,
         claims,

@@ -99,6 +99,16 @@ async fn a_user_is_found_by_how_the_address_or_a_word_of_the_name_begins() {
         write(&db.primary, async |tx| user::update(tx, a.directory, carl, &change).await).await.unwrap();
         assert_eq!(find(&db, &a, &text("gus")).await, set([]));
         assert_eq!(find(&db, &a, &text("zed")).await, set(["zed@x.example"]));
+        for (called, found) in [("Ada Q. Lace", set(["zed@x.example"])), ("", set([]))] {
+            let change = UserChange { display_name: Some(called.to_owned()), ..UserChange::default() };
+            write(&db.primary, async |tx| user::update(tx, a.directory, carl, &change).await).await.unwrap();
+            assert_eq!(find(&db, &a, &text("lace")).await, found, "{called:?}");
+            assert_eq!(find(&db, &a, &text("zed")).await, set(["zed@x.example"]), "by the name all the same");
+            let row =
+                db.primary.read(async |tx| user::get(tx, a.directory, carl).await).await.unwrap().unwrap();
+            assert_eq!((row.name.as_str(), row.display_name.as_str()), ("Zed", called));
+            assert_eq!(row.shown_name(), if called.is_empty() { "Zed" } else { called });
+        }
         write(&db.primary, async |tx| user::delete(tx, a.directory, carl).await).await.unwrap();
         assert_eq!(find(&db, &a, &text("zed")).await, set([]));
     })
@@ -206,6 +216,7 @@ async fn many_users_are_added_whole_with_roles_and_passwords() {
         let users: Vec<_> = (0..120)
             .map(|n| {
                 let mut user = imported(&db, &a, &format!("User{n:03}@x.example"), "Any Body");
+                user.row.display_name = if n % 3 == 0 { format!("Called{n}") } else { String::new() };
                 user.roles = if n % 2 == 0 { vec![name("editor")] } else { vec![] };
                 user.password = (n == 7).then(|| PasswordRow {
                     user: user.row.id,
@@ -217,6 +228,7 @@ async fn many_users_are_added_whole_with_roles_and_passwords() {
             })
             .collect();
         import(&db, &a, &users).await.unwrap();
+        assert_eq!(find(&db, &a, &text("called33")).await, set(["User033@x.example"]));
         db.primary
             .read(async |tx| {
                 for (n, user) in users.iter().enumerate() {

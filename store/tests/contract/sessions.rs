@@ -136,6 +136,23 @@ async fn r12_a_suspension_and_a_password_change_reach_the_published_principal() 
 }
 
 #[tokio::test]
+async fn the_published_principal_of_who_is_signed_in_has_the_display_name_while_there_is_one() {
+    on_each(async |db: Store| {
+        let a = db.tenant("shop").await;
+        let ann = db.user(&a, "ann@example.org").await;
+        let (sign, _) = db.sign_in(&a, ann).await;
+        db.session(&a, ann, sign).await;
+        let before = principal(&db, &a, ann).await.unwrap();
+        for (called, shown) in [("Countess", "Countess"), ("", before.name.as_str())] {
+            let change = UserChange { display_name: Some(called.to_owned()), ..UserChange::default() };
+            write(&db.primary, async |tx| user::update(tx, a.directory, ann, &change).await).await.unwrap();
+            assert_eq!(principal(&db, &a, ann).await.unwrap().name, shown);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_change_of_address_takes_its_verification_with_it() {
     on_each(async |db: Store| {
         let a = db.tenant("shop").await;

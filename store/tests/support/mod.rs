@@ -352,6 +352,7 @@ pub(crate) fn user_row(id: UserId, directory: DirectoryId, email: &str, at: Time
         email: email.to_owned(),
         email_verified_at: None,
         name: email.to_owned(),
+        display_name: String::new(),
         status: Status::Active,
         claims: BTreeMap::default(),
         version: 1,

@@ -26,8 +26,11 @@ pub struct User {
     pub id: UserId,
     /// E-mail address, unique in the directory.
     pub email: String,
-    /// Name to show.
+    /// Full name.
     pub name: String,
+    /// What they are called where a name is shown; empty: by their name.
+    #[serde(default)]
+    pub display_name: String,
     /// Whether they may sign in.
     pub status: UserStatus,
     /// Whether they have a password.
@@ -61,7 +64,7 @@ pub struct UserListQuery {
     /// `null` says that the list is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
-    /// Words, each of which begins the address or a word of the name.
+    /// Words, each of which begins the address or a word of a name of theirs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub search: Option<String>,
     /// A role they hold in this project.
@@ -79,9 +82,12 @@ pub struct UpdateUser {
     /// E-mail address; a new one is not verified unless `verified` says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
-    /// Name to show.
+    /// Full name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// What they are called where a name is shown; empty: by their name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
     /// Whether the address is known to be theirs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verified: Option<bool>,
@@ -212,9 +218,12 @@ pub struct UserInvitation {
 pub struct CreateUser {
     /// E-mail address.
     pub email: String,
-    /// Name to show; the e-mail address if absent.
+    /// Full name; what stands before the `@` of the address if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// What they are called where a name is shown; by their name if absent or empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
     /// First password; without one they cannot sign in until one is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<String>,

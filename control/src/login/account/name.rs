@@ -1,4 +1,4 @@
-//! Changing the name to show.
+//! Changing what somebody is called: their name, and the one to show in its place.
 
 use std::time::Duration;
 
@@ -8,17 +8,26 @@ use axum::response::Response;
 use http::HeaderMap;
 use mezusphere_identity::account;
 use mezusphere_identity::flow::{FlowError, Refusal};
-use mezusphere_store::primary::user::{self, UserChange};
+use mezusphere_store::WriteError;
+use mezusphere_store::primary::Tx;
+use mezusphere_store::primary::directory::DirectoryRow;
+use mezusphere_store::primary::user::{self, UserChange, UserRow};
 
 use super::{Mine, Sent, overview};
 use crate::login::answer::{self, Failure};
 use crate::login::form::Purpose;
 use crate::login::told::{self, Beside, Form, Told};
-use crate::login::{Login, State, Visitor, cookie};
+use crate::login::{Login, State, Visit, Visitor, cookie};
 use crate::page::ChangeName;
 
 /// How long the page may stay open before it has to be sent once more.
 const FORM_TTL: Duration = Duration::from_mins(30);
+
+/// What somebody is called, as it is or as typed.
+struct Names {
+    name: String,
+    display_name: String,
+}
 
 /// `GET /account/<directory>/name`.
 pub(super) async fn show(
@@ -29,8 +38,9 @@ pub(super) async fn show(
     let Ok(mine) = login.mine_or_sign_in(&headers, &directory).await? else {
         return Ok(answer::see_other(&overview::sign_in(&directory)?));
     };
-    let name = mine.signed_in.user.name.clone();
-    Ok(login.name_form(&headers, &mine, name, None))
+    let user = &mine.signed_in.user;
+    let names = Names { name: user.name.clone(), display_name: user.display_name.clone() };
+    Ok(login.name_form(&headers, &mine, names, None))
 }
 
 /// `POST /account/<directory>/name`.
@@ -43,20 +53,20 @@ pub(super) async fn submit(
 ) -> Result<Response, Failure> {
     let sent: Sent<()> = login.sent(Purpose::Name, &headers, &directory, body).await?;
     let Sent { mine, ends_at, mut fields, .. } = sent;
-    let typed = fields.take("name");
+    let typed = Names { name: fields.take("name"), display_name: fields.take("display_name") };
     let done = async {
         if ends_at <= login.desk.clock.now() {
             return Err(Refusal::from(FlowError::Expired));
         }
+        let name = account::check_name(&typed.name)?.to_owned();
+        let display_name = account::check_display_name(&typed.display_name)?.to_owned();
         let change =
-            UserChange { name: Some(account::check_name(&typed)?.to_owned()), ..UserChange::default() };
-        let (directory, id) = (&mine.tenant.row, mine.signed_in.user.id);
-        let write = login.desk.primary.write(async |tx| {
-            user::update(tx, directory.id, id, &change).await?;
-            let detail = serde_json::json!({ "changed": ["name"] });
-            login.audit(tx, directory, &visit, id.to_string(), "user.rename", id.to_string(), detail);
-            Ok::<_, Refusal>(())
-        });
+            UserChange { name: Some(name), display_name: Some(display_name), ..UserChange::default() };
+        let (directory, user) = (&mine.tenant.row, &mine.signed_in.user);
+        let write = login
+            .desk
+            .primary
+            .write(async |tx| Ok::<_, Refusal>(login.rename(tx, directory, &visit, user, &change).await?));
         write.await
     };
     match done.await {
@@ -69,14 +79,39 @@ pub(super) async fn submit(
 }
 
 impl Login {
-    fn name_form(&self, headers: &HeaderMap, mine: &Mine, name: String, beside: Option<Beside>) -> Response {
+    /// Changes what a user is called, at their own wish.
+    pub(in crate::login) async fn rename(
+        &self,
+        tx: &mut Tx,
+        directory: &DirectoryRow,
+        visit: &Visit,
+        user: &UserRow,
+        change: &UserChange,
+    ) -> Result<(), WriteError> {
+        user::update(tx, directory.id, user.id, change).await?;
+        let differs = |new: &Option<String>, old: &String| new.as_ref().is_some_and(|new| new != old);
+        let mut changed = Vec::new();
+        if differs(&change.name, &user.name) {
+            changed.push("name");
+        }
+        if differs(&change.display_name, &user.display_name) {
+            changed.push("display_name");
+        }
+        let detail = serde_json::json!({ "changed": changed });
+        let id = user.id.to_string();
+        self.audit(tx, directory, visit, id.clone(), "user.rename", id, detail);
+        Ok(())
+    }
+
+    fn name_form(&self, headers: &HeaderMap, mine: &Mine, names: Names, beside: Option<Beside>) -> Response {
         let (browser, set) = cookie::form_or_new(headers, &self.desk.entropy);
         let ends_at = self.desk.clock.now().after(FORM_TTL);
         let form = self.account_form(Purpose::Name, &browser, mine, ends_at, ());
         let response = told::show(beside, None, |problem| ChangeName {
             chrome: mine.tenant.chrome(),
             base: mine.base(),
-            name,
+            name: names.name,
+            display_name: names.display_name,
             form,
             problem,
         });

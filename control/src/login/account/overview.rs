@@ -108,6 +108,7 @@ impl Login {
             chrome: mine.tenant.chrome(),
             card: self.card(mine, &browser),
             base: mine.base(),
+            name: mine.signed_in.user.name.clone(),
             is_verified: mine.signed_in.user.email_verified_at.is_some(),
             mail: self.mail.is_available(),
             browsers: signed.len(),
@@ -121,7 +122,7 @@ impl Login {
     fn card(&self, mine: &Mine, browser: &Token) -> Card {
         let row = &mine.signed_in.sign_in;
         Card {
-            name: mine.signed_in.user.name.clone(),
+            name: mine.signed_in.user.shown_name().to_owned(),
             email: mine.signed_in.user.email.clone(),
             directory: mine.tenant.name.clone(),
             since: Moment(row.authenticated_at),

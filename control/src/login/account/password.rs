@@ -81,7 +81,9 @@ impl Login {
     ) -> Result<Vec<Token>, Refusal> {
         let user = &mine.signed_in.user;
         let product = mine.tenant.chrome().t.product.to_owned();
-        let about = vec![user.email.clone(), user.name.clone(), mine.tenant.name.clone(), product];
+        let names = [user.name.clone(), user.display_name.clone()];
+        let about =
+            [user.email.clone(), mine.tenant.name.clone(), product].into_iter().chain(names).collect();
         let chosen = flow.choose(&self.desk, visit, &mine.signed_in, (current, new), about).await?;
         let directory = &mine.tenant.row;
         let write = self.desk.primary.write(async |tx| {

@@ -2,12 +2,12 @@
 
 use axum::extract::{Path, Query};
 use http::StatusCode;
-use mezusphere_identity::account::check_name;
+use mezusphere_identity::account::{check_display_name, check_name};
 use mezusphere_identity::session::{self, Signed, last_seen};
 use mezusphere_identity::sign_in::SignedIn;
 use mezusphere_model::id::SignInId;
 use mezusphere_store::StoreError;
-use mezusphere_store::primary::user::{self, UserChange};
+use mezusphere_store::primary::user::UserChange;
 use mezusphere_store::primary::{PageRequest, login_event};
 use serde::{Deserialize, Serialize};
 
@@ -73,30 +73,40 @@ pub(super) async fn show(login: State, page: Page, bearer: Bearer) -> Done<Answe
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Rename {
-    name: String,
+    #[serde(default)]
+    name: Option<String>,
+    /// Empty takes it away.
+    #[serde(default)]
+    display_name: Option<String>,
 }
 
-/// `PATCH /account`.
+/// `PATCH /account`: what is left out stays.
 pub(super) async fn rename(
     login: State,
     page: Page,
     bearer: Bearer,
     visit: Visitor,
-    Json(Rename { name }): Json<Rename>,
+    Json(asked): Json<Rename>,
 ) -> Done<Answer<Shown>> {
     let visit = visit.0;
-    let name = check_name(&name).map_err(|_| problem::NAME.told())?.to_owned();
+    let bad = |_| problem::NAME.told();
+    let name = asked.name.as_deref().map(check_name).transpose().map_err(bad)?;
+    let display_name = asked.display_name.as_deref().map(check_display_name).transpose().map_err(bad)?;
+    if name.is_none() && display_name.is_none() {
+        return Err(problem::INCOMPLETE.told());
+    }
+    let (name, display_name) = (name.map(str::to_owned), display_name.map(str::to_owned));
     let (held, tenant) = login.held(&bearer, &page).await?;
-    let changed = login.desk.primary.write(async |tx| {
-        let change = UserChange { name: Some(name.clone()), ..UserChange::default() };
-        user::update(tx, held.user.directory, held.user.id, &change).await?;
-        let (actor, target) = (held.user.id.to_string(), held.user.id.to_string());
-        login.audit(tx, &tenant.row, &visit, actor, "user.rename", target, serde_json::json!({}));
-        Ok::<_, Told>(())
-    });
+    let change = UserChange { name, display_name, ..UserChange::default() };
+    let changed = login
+        .desk
+        .primary
+        .write(async |tx| Ok::<_, Told>(login.rename(tx, &tenant.row, &visit, &held.user, &change).await?));
     changed.await?;
-    let SignedIn { sign_in, user } = held;
-    Ok(ok(Shown::of(&SignedIn { sign_in, user: user::UserRow { name, ..user } }, &tenant)))
+    let SignedIn { sign_in, mut user } = held;
+    user.name = change.name.unwrap_or(user.name);
+    user.display_name = change.display_name.unwrap_or(user.display_name);
+    Ok(ok(Shown::of(&SignedIn { sign_in, user }, &tenant)))
 }
 
 /// Where somebody is signed in.

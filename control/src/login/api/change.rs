@@ -34,7 +34,7 @@ pub(super) async fn password(
     let visit = visit.0;
     let (held, tenant) = login.held(&bearer, &page).await?;
     let flow = ChangePassword::begin(&login.desk.entropy, &held, login.desk.clock.now());
-    let known = Login::known_of(&held.user.email, &held.user.name, &tenant);
+    let known = Login::known_of(&held.user.email, &[&held.user.name, &held.user.display_name], &tenant);
     let chosen = flow.choose(&login.desk, &visit, &held, (current, password), known).await;
     let chosen = chosen.map_err(|why| Told::from(why).for_signed_in())?;
     let done = login.desk.primary.write(async |tx| {

@@ -143,7 +143,7 @@ pub(super) async fn show_recovery(
     let (_, open) = login.desk.open(&visit.0, &link, recovery::open).await?;
     page.serves(open.user.directory)?;
     let user = &open.user;
-    Ok(ok(LinkAnswer::choose(&login, &user.email, &user.name, open.ends_at, open.onward.as_ref())))
+    Ok(ok(LinkAnswer::choose(&login, &user.email, user.shown_name(), open.ends_at, open.onward.as_ref())))
 }
 
 /// `POST /invitation/link`: changes nothing.
@@ -187,7 +187,7 @@ pub(super) async fn complete_sign_up(
     let (token, open) = login.desk.open(&visit, &link, sign_up::open).await?;
     page.serves(open.directory)?;
     let tenant = login.desk.primary.read(async |tx| login.tenant(tx, open.directory).await).await?;
-    let known = Login::known_of(open.email.as_str(), &name, &tenant);
+    let known = Login::known_of(open.email.as_str(), &[&name], &tenant);
     let hash = login.desk.new_password(password, known).await?;
     let done = login.desk.primary.write(async |tx| {
         let done = sign_up::complete(tx, &token, &name, hash).await?;
@@ -217,7 +217,7 @@ pub(super) async fn complete_recovery(
     let (token, open) = login.desk.open(&visit, &link, recovery::open).await?;
     page.serves(open.user.directory)?;
     let tenant = login.desk.primary.read(async |tx| login.tenant(tx, open.user.directory).await).await?;
-    let known = Login::known_of(&open.user.email, &open.user.name, &tenant);
+    let known = Login::known_of(&open.user.email, &[&open.user.name, &open.user.display_name], &tenant);
     let hash = login.desk.new_password(password, known).await?;
     let done = login.desk.primary.write(async |tx| {
         let done = recovery::complete(tx, &token, hash, &visit.place()).await?;
@@ -279,7 +279,7 @@ pub(super) async fn complete_invitation(
         return Ok(ok(done.await?));
     }
     let (Some(name), Some(password)) = (name, password) else { return Err(Refusal::Incomplete.into()) };
-    let known = Login::known_of(open.email.as_str(), &name, &tenant);
+    let known = Login::known_of(open.email.as_str(), &[&name], &tenant);
     let hash = login.desk.new_password(password, known).await?;
     let done = login.desk.primary.write(async |tx| {
         let done = invitation::accept(tx, &token, &name, hash).await?;

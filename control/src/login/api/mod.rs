@@ -174,6 +174,8 @@ struct AccountAnswer {
     email: String,
     email_verified: bool,
     name: String,
+    /// What they are called where a name is shown; empty: by their name.
+    display_name: String,
 }
 
 impl AccountAnswer {
@@ -183,6 +185,7 @@ impl AccountAnswer {
             email: user.email.clone(),
             email_verified: user.email_verified_at.is_some(),
             name: user.name.clone(),
+            display_name: user.display_name.clone(),
         }
     }
 }
@@ -248,7 +251,7 @@ impl Login {
     }
 
     /// What an attacker knows of somebody: their password must be none of it.
-    fn known_of(email: &str, name: &str, tenant: &Tenant) -> Vec<String> {
-        vec![email.to_owned(), name.to_owned(), tenant.name.clone()]
+    fn known_of(email: &str, names: &[&str], tenant: &Tenant) -> Vec<String> {
+        [email, &tenant.name].iter().chain(names).map(|&text| text.to_owned()).collect()
     }
 }

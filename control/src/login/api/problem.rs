@@ -105,7 +105,7 @@ impl From<Refusal> for Told {
         let code = match refusal {
             Refusal::Expired | Refusal::Done => &EXPIRED,
             Refusal::Incomplete => &INCOMPLETE,
-            Refusal::Field(FieldError::Name) => &NAME,
+            Refusal::Field(FieldError::Name | FieldError::DisplayName) => &NAME,
             Refusal::Field(_) => &EMAIL,
             Refusal::TooLong(_) => &TOO_LONG,
             Refusal::Weak(Weakness::TooShort) => &TOO_SHORT,

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use mezusphere_model::identity::Subject;
 use mezusphere_store::primary::login_event::{self, LoginEvent};
-use mezusphere_store::primary::user;
+use mezusphere_store::primary::{principal, user};
 
 use super::browser::{Answer, Browser, TO_BLOG, TO_SHOP};
 use super::world::{GOOD, World};
@@ -58,6 +59,23 @@ async fn a_name_is_changed_and_shown() {
     let page = browser.get(&place).await;
     assert!(page.body.contains("Zoë Ødegård 🦉") && page.body.contains("Your name is changed"));
     assert_eq!(world.audited().await, ["sign_in.begin", "user.rename"]);
+    let fields = [("name", "Zoë Ødegård 🦉"), ("display_name", "two\nlines")];
+    let bad = send(&mut browser, &path, &fields).await;
+    assert!(bad.status == 400 && bad.body.contains("<a href=\"#display_name\">"), "{}", bad.body);
+    for (called, shown) in [(" Zo ", "Zo"), ("", "Zoë Ødegård 🦉")] {
+        let fields = [("name", "Zoë Ødegård 🦉"), ("display_name", called)];
+        send(&mut browser, &path, &fields).await.location();
+        let page = browser.get(&base(&world)).await.body;
+        assert!(page.contains("<dd>Zoë Ødegård 🦉</dd>"), "{page}");
+        assert_eq!(page.contains("<dt>Display name</dt><dd>Zo</dd>"), !called.is_empty(), "{page}");
+        let asked = browser.get(&path).await.body;
+        assert_eq!(asked.contains("value=\"Zo\""), !called.is_empty(), "{asked}");
+        let known = world.primary.read(async |tx| {
+            let ada = user::find(tx, world.shop.directory, ADA).await?.unwrap();
+            principal::load(tx, world.shop.project, Subject::User(ada.id)).await
+        });
+        assert_eq!(known.await.unwrap().unwrap().name, shown, "what workloads are told");
+    }
     let huge = send(&mut browser, &path, &[("name", &"x".repeat(1024 * 1024))]).await;
     assert_eq!((huge.status, huge.code()), (400, "login.too_large"));
 }

@@ -202,7 +202,8 @@ impl World {
         };
         let email = Email::parse(email).unwrap();
         let claims = std::collections::BTreeMap::new();
-        let new = NewUser { directory, email, name: "Ada <Lovelace>".to_owned(), claims, password };
+        let (name, display_name) = ("Ada <Lovelace>".to_owned(), String::new());
+        let new = NewUser { directory, email, name, display_name, claims, password };
         let now = self.hand.clock().now();
         self.primary.write(async |tx| account::create(tx, &self.entropy, now, new).await).await.unwrap()
     }

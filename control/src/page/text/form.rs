@@ -16,6 +16,8 @@ pub(crate) struct Fields {
     pub(crate) repeat: &'static str,
     pub(crate) name: &'static str,
     pub(crate) name_hint: &'static str,
+    pub(crate) display_name: &'static str,
+    pub(crate) display_name_hint: &'static str,
     pub(crate) new_email: &'static str,
 }
 
@@ -42,6 +44,7 @@ pub(crate) struct Problems {
     pub(crate) email_domain: Said,
     pub(crate) email_same: Said,
     pub(crate) name: Said,
+    pub(crate) display_name: Said,
 }
 
 /// English.
@@ -54,6 +57,8 @@ pub(super) const FIELDS: Fields = Fields {
     repeat: "New password, once more",
     name: "Your name",
     name_hint: "As applications will show it. You can change it later.",
+    display_name: "Display name (optional)",
+    display_name_hint: "What others see of you. Empty: your name.",
     new_email: "New e-mail address",
 };
 
@@ -107,4 +112,8 @@ pub(super) const PROBLEMS: Problems = Problems {
     },
     email_same: Said { what: "That is your address already.", next: "Enter another one, or go back." },
     name: Said { what: "That name cannot be used.", next: "A name has 1 to 200 characters, on one line." },
+    display_name: Said {
+        what: "That display name cannot be used.",
+        next: "It has up to 200 characters, on one line. Empty, your name is shown.",
+    },
 };

@@ -47,6 +47,7 @@ async fn views(tx: &mut ReadTx, project: &ProjectRow, rows: Vec<UserRow>) -> Res
             id: row.id,
             email: row.email,
             name: row.name,
+            display_name: row.display_name,
             status: match row.status {
                 Status::Active => UserStatus::Active,
                 Status::Suspended => UserStatus::Suspended,
@@ -130,19 +131,22 @@ pub(crate) async fn create(
     if !name.is_empty() {
         account::check_name(&name)?;
     }
+    let display_name = account::check_display_name(&request.display_name.unwrap_or_default())?.to_owned();
     let claims = request.claims;
     claims::check(&claims).map_err(|why| Refusal::new(&problem::CLAIMS_INVALID, why))?;
     // Looked at before the expensive hash: a caller who reaches no such project makes no work.
     shared.primary.read(async |tx| scope::accounts(tx, &grant, project).await).await?;
     let password = match request.password {
-        Some(typed) => Some(hash(shared, typed, vec![email.as_str().to_owned(), name.clone()]).await?),
+        Some(typed) => Some(
+            hash(shared, typed, vec![email.as_str().to_owned(), name.clone(), display_name.clone()]).await?,
+        ),
         None => None,
     };
     shared
         .primary
         .write(async |tx| {
             let project = scope::accounts(tx, &grant, project).await?;
-            let new = NewUser { directory: project.directory, email, name, claims, password };
+            let new = NewUser { directory: project.directory, email, name, display_name, claims, password };
             let now = tx.now();
             let mut row = account::create(tx, &shared.entropy, now, new).await?;
             if request.verified {
@@ -239,7 +243,8 @@ pub(crate) async fn set_password(
             scope::user(tx, &project, name).await
         })
         .await?;
-    let hash = hash(shared, request.password, vec![row.email.clone(), row.name.clone()]).await?;
+    let about = vec![row.email, row.name, row.display_name];
+    let hash = hash(shared, request.password, about).await?;
     shared
         .primary
         .write(async |tx| {
@@ -318,12 +323,14 @@ pub(crate) async fn update(
     let grant = caller.allow(Permission::UsersWrite)?;
     let email = request.email.as_deref().map(Email::parse).transpose()?;
     let new_name = request.name.as_deref().map(account::check_name).transpose()?.map(str::to_owned);
+    let display_name = request.display_name.as_deref().map(account::check_display_name).transpose()?;
     if let Some(claims) = &request.claims {
         claims::check(claims).map_err(|why| Refusal::new(&problem::CLAIMS_INVALID, why))?;
     }
     let change = UserChange {
         email: email.map(|email| email.as_str().to_owned()),
         name: new_name,
+        display_name: display_name.map(str::to_owned),
         status: None,
         claims: request.claims,
     };
@@ -351,6 +358,8 @@ pub(crate) async fn update(
                 };
                 note("new_email", before.email != after.email, after.email.clone().into());
                 note("name", before.name != after.name, after.name.clone().into());
+                let shown = after.display_name.clone();
+                note("display_name", before.display_name != shown, shown.into());
                 let claims: Vec<&String> = after.claims.keys().collect();
                 note("claims", before.claims != after.claims, serde_json::json!(claims));
                 let verified = after.email_verified_at.is_some();

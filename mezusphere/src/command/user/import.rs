@@ -18,9 +18,9 @@ Examples:
   Add them:            mezusphere user import shop people.csv
   Only who is new:     mezusphere user import shop people.json --skip-existing
 
-A CSV file begins with a line that names its columns, of email, name, roles,
-status, verified, claims and password_hash; only email must be there. Roles are
-joined by ;. A JSON file is an array of objects with these names, or one object
+A CSV file begins with a line that names its columns, of email, name,
+display_name, roles, status, verified, claims and password_hash; only email must
+be there. Roles are joined by ;. A JSON file is an array of objects with these names, or one object
 to a line. Passwords come as Argon2id hashes ($argon2id$...) or not at all.";
 
 /// What `user import` takes.

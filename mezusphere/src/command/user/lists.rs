@@ -15,6 +15,7 @@ pub(super) async fn users(context: &Context, project: &str, asked: Vec<String>) 
     let columns = [
         ("EMAIL", "/email"),
         ("NAME", "/name"),
+        ("DISPLAY NAME", "/display_name"),
         ("STATUS", "/status"),
         ("ROLES", "/roles"),
         ("LAST SIGN-IN", "/signed_in_at"),

@@ -42,10 +42,11 @@ impl Status {
 }
 
 /// What is shown of a user.
-const FIELDS: [Column; 10] = [
+const FIELDS: [Column; 11] = [
     ("EMAIL", "/email"),
     ("VERIFIED", "/verified"),
     ("NAME", "/name"),
+    ("DISPLAY NAME", "/display_name"),
     ("STATUS", "/status"),
     ("PASSWORD SET", "/has_password"),
     ("ROLES", "/roles"),
@@ -64,9 +65,12 @@ pub(crate) enum Command {
         project: String,
         /// E-mail address.
         email: String,
-        /// Name to show.
+        /// Full name.
         #[arg(long)]
         name: Option<String>,
+        /// What they are called on pages, in mails and to workloads; by their name if left out.
+        #[arg(long, value_name = "NAME")]
+        display_name: Option<String>,
         /// A role; may be repeated.
         #[arg(long = "role", value_name = "NAME")]
         roles: Vec<Name>,
@@ -78,7 +82,7 @@ pub(crate) enum Command {
     List {
         /// The project.
         project: String,
-        /// Words, each of which begins the address or a word of the name.
+        /// Words, each of which begins the address or a word of a name of theirs.
         #[arg(long, value_name = "TEXT")]
         search: Option<String>,
         /// A role they hold in the project.
@@ -88,7 +92,7 @@ pub(crate) enum Command {
         #[arg(long, value_enum)]
         status: Option<Status>,
     },
-    /// Change a user's address, name or claims
+    /// Change a user's address, names or claims
     #[command(after_long_help = SET_EXAMPLES)]
     Set {
         /// The project.
@@ -98,9 +102,12 @@ pub(crate) enum Command {
         /// A new e-mail address; it is not verified.
         #[arg(long)]
         email: Option<String>,
-        /// Name to show.
+        /// Full name.
         #[arg(long)]
         name: Option<String>,
+        /// What they are called on pages, in mails and to workloads; '' for their name.
+        #[arg(long, value_name = "NAME")]
+        display_name: Option<String>,
         /// A custom claim, its value as JSON or plain text; may be repeated, and replaces all there were.
         #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = claim)]
         claims: Vec<(String, Value)>,
@@ -233,11 +240,12 @@ impl Command {
         let all = |project: &str| format!("{}/users", project_path(project));
         let one = |project: &str, user: &str| format!("{}/{}", all(project), segment(user));
         match self {
-            Self::Create { project, email, name, roles, password_stdin } => {
+            Self::Create { project, email, name, display_name, roles, password_stdin } => {
                 let password = password(context, password_stdin)?;
                 let body = CreateUser {
                     email: email.clone(),
                     name,
+                    display_name,
                     password: Some(password.text.clone()),
                     roles,
                     verified: false,
@@ -258,14 +266,14 @@ impl Command {
                 let found = context.client.get(&one(&project, &user)).await?;
                 Ok(context.output.show(&found, &FIELDS)?)
             }
-            Self::Set { project, user, email, name, claims, no_claims } => {
+            Self::Set { project, user, email, name, display_name, claims, no_claims } => {
                 let claims: Claims = claims.into_iter().collect();
                 let claims = (no_claims || !claims.is_empty()).then_some(claims);
-                if email.is_none() && name.is_none() && claims.is_none() {
+                if email.is_none() && name.is_none() && display_name.is_none() && claims.is_none() {
                     return Err(Failure::new(Kind::Usage, "nothing to change was given")
                         .next("mezusphere user set --help shows what can be"));
                 }
-                let body = UpdateUser { email, name, verified: None, claims };
+                let body = UpdateUser { email, name, display_name, verified: None, claims };
                 let changed = context.client.patch(&one(&project, &user), &body).await?;
                 Ok(context.output.show(&changed, &FIELDS)?)
             }

@@ -22,9 +22,9 @@ const IMPORT_CACHE_KIB: i64 = 64 * 1024;
 
 static USERS: LazyLock<Insertion> = LazyLock::new(|| {
     Insertion::new(
-        "INSERT INTO users (id, directory, email, email_key, email_verified_at, name, status, claims, version,
-                            sessions_valid_from, signed_in_at, created_at, updated_at)",
-        13,
+        "INSERT INTO users (id, directory, email, email_key, email_verified_at, name, display_name, status, claims,
+                            version, sessions_valid_from, signed_in_at, created_at, updated_at)",
+        14,
     )
 });
 static ROLES: LazyLock<Insertion> =
@@ -89,6 +89,7 @@ async fn add(
                 key(&row.email),
                 row.email_verified_at,
                 row.name.as_str(),
+                row.display_name.as_str(),
                 row.status,
                 json(&row.claims)?,
                 row.version,
@@ -97,7 +98,7 @@ async fn add(
                 row.created_at,
                 row.updated_at
             ]);
-            let found_by = search::words(&row.email, &row.name);
+            let found_by = search::words(&row.email, [&row.name, &row.display_name]);
             words.extend(found_by.into_iter().map(|word| args![directory, word, row.id]));
             roles.extend(held.iter().map(|role| args![project, row.id, role, now]));
             if let Some(password) = password {

@@ -29,8 +29,10 @@ pub struct UserRow {
     pub email: String,
     /// When they proved that the address is theirs.
     pub email_verified_at: Option<Timestamp>,
-    /// Name to show.
+    /// Full name.
     pub name: String,
+    /// What they are called where a name is shown; empty: by their name.
+    pub display_name: String,
     /// Whether they may act.
     pub status: Status,
     /// Custom claims.
@@ -52,21 +54,31 @@ pub struct UserRow {
 pub struct UserChange {
     /// E-mail address; a new one is unverified.
     pub email: Option<String>,
-    /// Name to show.
+    /// Full name.
     pub name: Option<String>,
+    /// What they are called where a name is shown; empty: by their name.
+    pub display_name: Option<String>,
     /// Whether they may act.
     pub status: Option<Status>,
     /// Custom claims, replaced whole.
     pub claims: Option<BTreeMap<String, serde_json::Value>>,
 }
 
-fn read(row: &Row) -> Result<UserRow, StoreError> {
+impl UserRow {
+    /// What they are called: on pages, in mails, and to workloads.
+    pub fn shown_name(&self) -> &str {
+        if self.display_name.is_empty() { &self.name } else { &self.display_name }
+    }
+}
+
+pub(super) fn read(row: &Row) -> Result<UserRow, StoreError> {
     Ok(UserRow {
         id: row.get("id")?,
         directory: row.get("directory")?,
         email: row.get("email")?,
         email_verified_at: row.opt("email_verified_at")?,
         name: row.get("name")?,
+        display_name: row.get("display_name")?,
         status: row.get("status")?,
         claims: row.json("claims")?,
         version: row.get("version")?,
@@ -86,9 +98,9 @@ fn key(email: &str) -> String {
 pub async fn insert(tx: &mut Tx, row: &UserRow) -> Result<(), WriteError> {
     tx.insert(
         "directory",
-        "INSERT INTO users (id, directory, email, email_key, email_verified_at, name, status, claims, version,
-                            sessions_valid_from, signed_in_at, created_at, updated_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+        "INSERT INTO users (id, directory, email, email_key, email_verified_at, name, display_name, status, claims,
+                            version, sessions_valid_from, signed_in_at, created_at, updated_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
         args![
             row.id,
             row.directory,
@@ -96,6 +108,7 @@ pub async fn insert(tx: &mut Tx, row: &UserRow) -> Result<(), WriteError> {
             key(&row.email),
             row.email_verified_at,
             row.name.as_str(),
+            row.display_name.as_str(),
             row.status,
             json(&row.claims)?,
             row.version,
@@ -106,7 +119,7 @@ pub async fn insert(tx: &mut Tx, row: &UserRow) -> Result<(), WriteError> {
         ],
     )
     .await?;
-    search::file(tx, row.directory, row.id, &row.email, &row.name).await
+    search::file(tx, row.directory, row.id, &row.email, [&row.name, &row.display_name]).await
 }
 
 /// A directory's user.
@@ -157,8 +170,8 @@ pub async fn update(
         "UPDATE users SET
              email = COALESCE($3, email), email_key = COALESCE($4, email_key),
              email_verified_at = CASE WHEN $4 IS NULL OR $4 = email_key THEN email_verified_at ELSE NULL END,
-             name = COALESCE($5, name), status = COALESCE($6, status), claims = COALESCE($7, claims),
-             updated_at = $8
+             name = COALESCE($5, name), display_name = COALESCE($6, display_name),
+             status = COALESCE($7, status), claims = COALESCE($8, claims), updated_at = $9
          WHERE directory = $1 AND id = $2",
         args![
             directory,
@@ -166,16 +179,17 @@ pub async fn update(
             change.email.as_deref(),
             change.email.as_deref().map(key),
             change.name.as_deref(),
+            change.display_name.as_deref(),
             change.status,
             claims,
             now
         ],
     )
     .await?;
-    if (change.email.is_some() || change.name.is_some())
+    if (change.email.is_some() || change.name.is_some() || change.display_name.is_some())
         && let Some(row) = get(tx, directory, id).await?
     {
-        search::file(tx, directory, id, &row.email, &row.name).await?;
+        search::file(tx, directory, id, &row.email, [&row.name, &row.display_name]).await?;
     }
     principal::changed(tx, Subject::User(id)).await
 }

@@ -1,4 +1,4 @@
-//! Finding users among very many: by how an address or a word of a name begins, by status, by role.
+//! Finding users among very many: by how an address or a word of their names begins, by status, by role.
 //!
 //! `user_words` holds what a user is found by. Every question walks one index from where the page before ended and looks
 //! at no more than [`SCANNED_MAX`] entries of it, so that no question takes long however few users it is true for: a page
@@ -21,7 +21,7 @@ pub const SCANNED_MAX: usize = 2_000;
 /// Most words of a search; more are not looked at.
 pub const TERMS_MAX: usize = 3;
 
-/// Most words of one user's name that are found.
+/// Most words of each of a user's names that are found.
 const WORDS_MAX: usize = 8;
 
 /// Longest word kept, in octets: what begins longer words is found all the same.
@@ -40,7 +40,8 @@ const LAST: char = char::MAX;
 /// Which users are asked for; everything that is given must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UserQuery {
-    /// Each of its words (at most [`TERMS_MAX`]) begins the address or a word of the name, whatever the case. Empty: any.
+    /// Each of its words (at most [`TERMS_MAX`]) begins the address or a word of a name of theirs, whatever the case. Empty:
+    /// any.
     pub text: String,
     /// Whether they may act.
     pub status: Option<Status>,
@@ -53,16 +54,19 @@ fn cut(word: &str) -> &str {
     word.get(..word.floor_char_boundary(WORD_LEN_MAX)).unwrap_or_default()
 }
 
-/// What a user is found by: address and name as people write them in parts (`Jean-Luc O'Neill` also by `luc` and `neill`).
-pub(super) fn words(email: &str, name: &str) -> Vec<String> {
-    let folded = name.to_lowercase();
+/// What a user is found by: address and names, as people write them in parts (`Jean-Luc O'Neill` also by `luc` and
+/// `neill`).
+pub(super) fn words(email: &str, names: [&str; 2]) -> Vec<String> {
     let mut words = vec![cut(&key(email)).to_owned()];
-    for word in folded.split_whitespace() {
-        let parts = word.split(|c: char| !c.is_alphanumeric()).skip(1);
-        words.extend([word].into_iter().chain(parts).map(|word| cut(word).to_owned()));
+    for name in names {
+        let folded = name.to_lowercase();
+        let parts = folded.split_whitespace().flat_map(|word| {
+            let parts = word.split(|c: char| !c.is_alphanumeric()).skip(1);
+            [word].into_iter().chain(parts)
+        });
+        let parts = parts.filter(|part| !part.is_empty()).take(WORDS_MAX);
+        words.extend(parts.map(|part| cut(part).to_owned()));
     }
-    words.retain(|word| !word.is_empty());
-    words.truncate(WORDS_MAX + 1);
     words.sort_unstable();
     words.dedup();
     words
@@ -74,10 +78,10 @@ pub(super) async fn file(
     directory: DirectoryId,
     id: UserId,
     email: &str,
-    name: &str,
+    names: [&str; 2],
 ) -> Result<(), WriteError> {
     tx.execute("DELETE FROM user_words WHERE user_id = $1", args![id]).await?;
-    let rows = words(email, name).into_iter().map(|word| args![directory, word, id]).collect();
+    let rows = words(email, names).into_iter().map(|word| args![directory, word, id]).collect();
     tx.insert_many("user", &WORDS, rows).await
 }
 
@@ -98,14 +102,14 @@ pub async fn must_mend(tx: &mut ReadTx) -> Result<bool, StoreError> {
 pub async fn mend(tx: &mut Tx) -> Result<u64, WriteError> {
     let rows = tx
         .rows(
-            "SELECT directory, id, email, name FROM users
+            "SELECT * FROM users
              WHERE NOT EXISTS (SELECT 1 FROM user_words w WHERE w.user_id = users.id) LIMIT $1",
             args![MENDED_MAX],
         )
         .await?;
     for row in &rows {
-        let (email, name): (String, String) = (row.get("email")?, row.get("name")?);
-        file(tx, row.get("directory")?, row.get("id")?, &email, &name).await?;
+        let row = read(row)?;
+        file(tx, row.directory, row.id, &row.email, [&row.name, &row.display_name]).await?;
     }
     Ok(rows.len() as u64)
 }
@@ -252,17 +256,18 @@ mod tests {
 
     #[test]
     fn a_user_is_found_by_the_parts_of_a_name_as_people_write_them() {
-        let found = words("Anna.Berg@Shop.example", "Jean-Luc  O'Neill Ångström");
-        let expected =
-            ["anna.berg@shop.example", "jean-luc", "luc", "neill", "o'neill", "ångström"].map(str::to_owned);
+        let found = words("Anna.Berg@Shop.example", ["Jean-Luc  O'Neill Ångström", "Jean Luc"]);
+        let expected = ["anna.berg@shop.example", "jean", "jean-luc", "luc", "neill", "o'neill", "ångström"]
+            .map(str::to_owned);
         assert_eq!(found, expected);
     }
 
     #[test]
     fn words_are_few_and_short_and_none_is_empty() {
         let long = "ö".repeat(100);
-        let found = words("a@b.example", &format!("- {long} 1 2 3 4 5 6 7 8 9"));
-        assert!(found.len() <= WORDS_MAX + 1, "{found:?}");
+        let name = format!("- {long} 1 2 3 4 5 6 7 8 9");
+        let found = words("a@b.example", [&name, "a b c d e f g h i j k"]);
+        assert_eq!(found.len(), 2 * WORDS_MAX + 1, "{found:?}");
         assert!(found.iter().all(|word| !word.is_empty() && word.len() <= WORD_LEN_MAX), "{found:?}");
         assert!(found.iter().any(|word| word.starts_with('ö')), "{found:?}");
     }

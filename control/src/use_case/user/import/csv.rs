@@ -15,6 +15,7 @@ const COLUMNS_MAX: usize = 16;
 enum Column {
     Email,
     Name,
+    DisplayName,
     Roles,
     Status,
     Verified,
@@ -27,6 +28,7 @@ impl Column {
         Ok(match text.trim().to_ascii_lowercase().as_str() {
             "email" => Self::Email,
             "name" => Self::Name,
+            "display_name" => Self::DisplayName,
             "roles" => Self::Roles,
             "status" => Self::Status,
             "verified" => Self::Verified,
@@ -34,9 +36,11 @@ impl Column {
             "password_hash" => Self::PasswordHash,
             "password" => return Err(super::raw::NO_PASSWORDS.to_owned()),
             _ => {
-                return Err("the first line must name columns among email, name, roles, status, verified, \
-                            claims, password_hash"
-                    .to_owned());
+                return Err(
+                    "the first line must name columns among email, name, display_name, roles, status, \
+                            verified, claims, password_hash"
+                        .to_owned(),
+                );
             }
         })
     }
@@ -148,6 +152,7 @@ fn raw(columns: &[Column], fields: &[&str]) -> Result<Raw, String> {
         match column {
             Column::Email => text.clone_into(&mut raw.email),
             Column::Name => raw.name = Some(text.to_owned()),
+            Column::DisplayName => raw.display_name = Some(text.to_owned()),
             Column::Roles => {
                 let names = text.split([';', '|', ' ', ',']).filter(|name| !name.is_empty());
                 raw.roles = names.map(str::to_owned).collect();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use mezusphere_identity::account::{Email, check_name};
+use mezusphere_identity::account::{Email, check_display_name, check_name};
 use mezusphere_identity::factor::password::PasswordHash;
 use mezusphere_model::id::{DirectoryId, UserId};
 use mezusphere_model::slug::Name;
@@ -36,6 +36,8 @@ pub(super) struct Raw {
     pub(super) email: String,
     #[serde(default)]
     pub(super) name: Option<String>,
+    #[serde(default)]
+    pub(super) display_name: Option<String>,
     #[serde(default)]
     pub(super) roles: Vec<String>,
     #[serde(default)]
@@ -112,6 +114,8 @@ impl Checked {
         }
         let name = raw.name.as_deref().unwrap_or_else(|| email.split('@').next().unwrap_or_default());
         let name = check_name(name).map_err(|why| format!("name: {why}"))?;
+        let display_name = check_display_name(raw.display_name.as_deref().unwrap_or_default())
+            .map_err(|why| format!("display_name: {why}"))?;
         let status = match raw.status.as_deref() {
             None | Some("active") => UserStatus::Active,
             Some("suspended") => UserStatus::Suspended,
@@ -145,6 +149,7 @@ impl Checked {
             email: email.to_owned(),
             email_verified_at: raw.verified.unwrap_or(false).then_some(self.now),
             name: name.to_owned(),
+            display_name: display_name.to_owned(),
             status: super::super::status(status),
             claims,
             version: 1,
