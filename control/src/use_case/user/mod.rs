@@ -1,11 +1,13 @@
 //! Users of a project's directory: the people who sign in to what the project publishes.
 //!
-//! Where they are signed in is in [`sessions`], asking them in is [`invitation`]'s, very many at once are [`import`]'s.
+//! Where they are signed in is in [`sessions`], stopping them in [`standing`]; asking them in is [`invitation`]'s, very many at
+//! once are [`import`]'s.
 
 mod claims;
 pub(crate) mod import;
 pub(crate) mod invitation;
 pub(crate) mod sessions;
+mod standing;
 
 use std::collections::BTreeSet;
 
@@ -20,6 +22,7 @@ use mezusphere_store::primary::project::ProjectRow;
 use mezusphere_store::primary::user::{self, Standing, UserChange, UserQuery, UserRow};
 use mezusphere_store::primary::{PageRequest, ReadTx, Tx, role};
 
+pub(crate) use self::standing::{activate, deactivate, delete, suspend};
 use super::{Paging, scope};
 use crate::Shared;
 use crate::api::types::{
@@ -282,36 +285,6 @@ pub(crate) async fn set_roles(
         .await
 }
 
-/// Stops a user: every sign-in of theirs ends (R12).
-pub(crate) async fn suspend(
-    shared: &Shared,
-    caller: &Caller,
-    project: &str,
-    name: &str,
-) -> Result<User, Refusal> {
-    set_status(shared, caller, project, name, Status::Suspended, "user.suspend").await
-}
-
-/// Lets a suspended user act again.
-pub(crate) async fn activate(
-    shared: &Shared,
-    caller: &Caller,
-    project: &str,
-    name: &str,
-) -> Result<User, Refusal> {
-    set_status(shared, caller, project, name, Status::Active, "user.activate").await
-}
-
-/// Stops a user for good, and keeps what they were: every sign-in of theirs ends (R12).
-pub(crate) async fn deactivate(
-    shared: &Shared,
-    caller: &Caller,
-    project: &str,
-    name: &str,
-) -> Result<User, Refusal> {
-    set_status(shared, caller, project, name, Status::Deactivated, "user.deactivate").await
-}
-
 /// Changes what a user is called, where they are reached, and what is known of them.
 pub(crate) async fn update(
     shared: &Shared,
@@ -367,48 +340,6 @@ pub(crate) async fn update(
             }
             scope::audit(tx, &grant, &project, "user.set", &before.id, detail);
             view(tx, &project, after).await
-        })
-        .await
-}
-
-async fn set_status(
-    shared: &Shared,
-    caller: &Caller,
-    project: &str,
-    name: &str,
-    status: Status,
-    action: &str,
-) -> Result<User, Refusal> {
-    let grant = caller.allow(Permission::UsersWrite)?;
-    shared
-        .primary
-        .write(async |tx| {
-            let project = scope::accounts(tx, &grant, project).await?;
-            let mut row = scope::user(tx, &project, name).await?;
-            account::set_status(tx, project.directory, row.id, status).await?;
-            scope::audit(tx, &grant, &project, action, &row.id, who(&row));
-            row.status = status;
-            view(tx, &project, row).await
-        })
-        .await
-}
-
-/// Deletes a user with all sign-ins and sessions.
-pub(crate) async fn delete(
-    shared: &Shared,
-    caller: &Caller,
-    project: &str,
-    name: &str,
-) -> Result<(), Refusal> {
-    let grant = caller.allow(Permission::UsersWrite)?;
-    shared
-        .primary
-        .write(async |tx| {
-            let project = scope::accounts(tx, &grant, project).await?;
-            let row = scope::user(tx, &project, name).await?;
-            user::delete(tx, project.directory, row.id).await?;
-            scope::audit(tx, &grant, &project, "user.delete", &row.id, who(&row));
-            Ok(())
         })
         .await
 }
