@@ -77,7 +77,8 @@ impl Attempt<'_> {
             } else {
                 row.attempts = known.saturating_add(1);
                 let ends_at = row.certificate.as_ref().map(|facts| facts.not_after);
-                row.next_at = if is_account_lost && known == 0 {
+                let was_lost = row.error.as_ref().is_some_and(|error| error.code == Fault::Account.code());
+                row.next_at = if is_account_lost && !was_lost {
                     // An authority that was set up anew: another account is all it takes.
                     now
                 } else {

@@ -254,6 +254,9 @@ async fn an_account_that_the_authority_forgot_is_made_anew() {
     let scene = Scene::new().await;
     scene.work(SHOP).await.unwrap();
     assert_eq!(scene.authority.accounts(), 1);
+    // It was away before, as when it is set up anew.
+    scene.authority.misbehave(Mischief { is_away: true, ..Mischief::default() });
+    scene.work(CONSOLE).await.unwrap();
     scene.authority.misbehave(Mischief { loses_accounts: true, ..Mischief::default() });
     scene.work(CONSOLE).await.unwrap();
     let failed = scene.row(CONSOLE).await;
