@@ -12,6 +12,7 @@ use quinn::crypto::rustls::QuicClientConfig;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::heads::is_told_too_large;
 use super::raw::{FINE, MALFORMED, good};
 use super::*;
 
@@ -166,22 +167,10 @@ async fn r23_limits_of_a_head_are_those_of_h1() {
     let target = |len: usize| format!("/{}", "a".repeat(len - 1));
     assert_eq!(fetch(&mut client, rig.get(&target(8 * 1024))).await.0, 200);
     assert_eq!(fetch(&mut client, rig.get(&target(8 * 1024 + 1))).await.0, 414);
-    let fields = |count: usize| {
-        let mut request = rig.get("/");
-        for _ in 0..count {
-            request.headers_mut().append("a", HeaderValue::from_static("b"));
-        }
-        request
-    };
-    assert_eq!(fetch(&mut client, fields(100)).await.0, 200);
-    assert_eq!(fetch(&mut client, fields(101)).await.0, 431);
+    assert_eq!(fetch(&mut client, rig.with_fields(100)).await.0, 200);
+    assert_eq!(fetch(&mut client, rig.with_fields(101)).await.0, 431);
     for len in [33 * 1024, 100 * 1024] {
-        let mut large = rig.get("/");
-        large.headers_mut().insert("a", HeaderValue::try_from("b".repeat(len)).unwrap());
-        let (status, headers, said) = fetch(&mut client, large).await;
-        assert_eq!(status, 431);
-        assert_eq!(headers["mezu-error"], "edge.too_large; hop=client", "{len}");
-        assert!(String::from_utf8_lossy(&said).contains("longer than 32768 octets"), "{len}: as on h1");
+        is_told_too_large(&fetch(&mut client, rig.with_field_of(len)).await, len);
     }
     assert_eq!(rig.upstream.requests(), 2);
     rig.end().await;

@@ -10,6 +10,7 @@ mod ground;
 mod h1;
 mod h2;
 mod h3;
+mod heads;
 mod hellos;
 mod interim;
 mod raw;
